@@ -1,0 +1,47 @@
+"""densevision: trunks that learned to name pictures, given heads that answer for every pixel.
+
+Lazy: importing the package imports neither torch nor anything else that is heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from .backbones import create_backbone, list_backbones
+    from .datasets import list_datasets, open_dataset
+    from .tasks import create_task, list_tasks
+    from .tasks.inference import load
+    from .tasks.training.loop import train
+
+_WHERE = {
+    "create_backbone": "backbones",
+    "list_backbones": "backbones",
+    "list_datasets": "datasets",
+    "open_dataset": "datasets",
+    "create_task": "tasks",
+    "list_tasks": "tasks",
+    "load": "tasks.inference",
+    "train": "tasks.training.loop",
+}
+
+__all__ = [
+    "__version__",
+    "create_backbone",
+    "create_task",
+    "list_backbones",
+    "list_datasets",
+    "list_tasks",
+    "load",
+    "open_dataset",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    raise AttributeError(f"densevision has no attribute '{name}'")

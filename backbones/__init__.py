@@ -1,0 +1,100 @@
+"""Trunks: networks that learned to name pictures, each giving its feature maps to whoever wants to build on them.
+
+>>> trunk = create_backbone("resnet18", levels=3)
+>>> [level.name for level in trunk.levels], trunk.classes
+(['stem', 'layer1', 'layer2'], 0)
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from ..catalogue import look_up
+from ..errors import UserError
+from .backbone import Backbone, Level, Preprocessing
+from .weights import open_weights
+
+__all__ = ["BACKBONES", "Backbone", "Level", "Preprocessing", "create_backbone", "list_backbones"]
+
+# A trunk is one file and its lines here. The class is called as Class(name, classes=, in_channels=, levels=, ...).
+BACKBONES: dict[str, str] = {
+    "resnet101": "backbones.resnet:ResNet",
+    "resnet110_cifar": "backbones.resnet_cifar:CifarResNet",
+    "resnet1202_cifar": "backbones.resnet_cifar:CifarResNet",
+    "resnet152": "backbones.resnet:ResNet",
+    "resnet18": "backbones.resnet:ResNet",
+    "resnet20_cifar": "backbones.resnet_cifar:CifarResNet",
+    "resnet32_cifar": "backbones.resnet_cifar:CifarResNet",
+    "resnet34": "backbones.resnet:ResNet",
+    "resnet44_cifar": "backbones.resnet_cifar:CifarResNet",
+    "resnet50": "backbones.resnet:ResNet",
+    "resnet56_cifar": "backbones.resnet_cifar:CifarResNet",
+    "vgg11": "backbones.vgg:VGG",
+    "vgg11_bn": "backbones.vgg:VGG",
+    "vgg13": "backbones.vgg:VGG",
+    "vgg13_bn": "backbones.vgg:VGG",
+    "vgg16": "backbones.vgg:VGG",
+    "vgg16_bn": "backbones.vgg:VGG",
+    "vgg19": "backbones.vgg:VGG",
+    "vgg19_bn": "backbones.vgg:VGG",
+}
+
+TIMM_PREFIX = "timm:"
+_COMMON = ("name", "classes", "in_channels", "levels")
+
+
+def list_backbones() -> list[str]:
+    """Every trunk of our own, sorted. Those of timm are reached as `timm:NAME`."""
+    return sorted(BACKBONES)
+
+
+def create_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    classes: int = 1000,
+    in_channels: int = 3,
+    levels: int | None = None,
+    **options: Any,
+) -> Backbone:
+    """A trunk by name.
+
+    Args:
+        name: one of `list_backbones()`, or `timm:NAME` for a trunk of timm.
+        weights: None for the initialisation of the paper, "imagenet" for published weights, or the path of a
+            `.safetensors` or `.pth` file. A file's preprocessing comes with it.
+        classes: length of the logits; 0 leaves the classifier off. Where it differs from the weights', the last
+            layer starts anew and a warning says so.
+        in_channels: channels of the picture; the first convolution of the weights is adapted to it.
+        levels: build only this many levels, counted from the finest; None builds all. A trunk that is cut short has
+            no classifier whatever `classes` says: `create_backbone("resnet18", levels=3).classes == 0`.
+        options: what the network itself offers (`stride_in` of the ResNets). None means: as the weights file has it.
+
+    Returns:
+        The trunk, in training mode, in float32.
+
+    Raises:
+        UserError: an unknown name or option; weights that cannot be had, belong to another network, do not cover
+            what is built, or contradict an option.
+    """
+    if name.startswith(TIMM_PREFIX):
+        from .interop.timm import TimmBackbone
+
+        builder: Any = TimmBackbone
+    else:
+        builder = look_up("backbone", name, BACKBONES)
+    known = [parameter for parameter in inspect.signature(builder).parameters if parameter not in _COMMON]
+    for option in options:
+        if option not in known:
+            offered = f"it offers {', '.join(known)}" if known else "it has none of its own"
+            raise UserError(f"{name} has no option '{option}'; {offered}.")
+    opened = None if weights is None else open_weights(name, weights)
+    if opened is not None:
+        options = opened.settle_options(name, options, known)
+    backbone: Backbone = builder(name, classes=classes, in_channels=in_channels, levels=levels, **options)
+    stated = {key: value for key, value in options.items() if value is not None}
+    backbone.options = {**backbone.options, **stated}
+    if opened is not None:
+        opened.load_into(backbone)
+    return backbone

@@ -1,0 +1,116 @@
+"""Initial weights by name, each rule in its origin's exact form. Biases start at 0, normalisations at the identity.
+
+| name           | variance of a weight | origin                                                             |
+| -------------- | -------------------- | ------------------------------------------------------------------ |
+| gaussian       | 0.01²                | Krizhevsky, Sutskever, Hinton 2012 (AlexNet)                       |
+| glorot_normal  | 2 / (n_in + n_out)   | Glorot, Bengio 2010, eq. 12; their "xavier"                        |
+| glorot_uniform | the same, bound √(6 / (n_in + n_out)) | eq. 16                                            |
+| caffe_xavier   | 1 / n_in, uniform    | Caffe's filler "xavier" at its default FAN_IN: not Glorot's rule   |
+| he_fan_in      | 2 / n_in             | He, Zhang, Ren, Sun 2015 (arXiv:1502.01852), eq. 10                |
+| he_fan_out     | 2 / n_out            | eq. 14; the choice of torchvision's ResNets                        |
+
+n_in = k² c_in / groups and n_out = k² c_out / groups. torch's own `fan_out` forgets the groups: for the 2012
+AlexNet's second convolution it reports 6400 where each group has 3200.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from ..errors import unknown_name
+
+GAUSSIAN_STD = 0.01  # AlexNet, section 5
+
+
+def fans(weight: Tensor, groups: int = 1, transposed: bool = False) -> tuple[int, int]:
+    """Connections into one output unit and out of one input unit.
+
+    Args:
+        weight: (out, in / groups, ...) of a convolution or (out, in) of a linear layer;
+            (in, out / groups, ...) of a transposed convolution.
+        groups: groups of the convolution.
+        transposed: whether the layer is a transposed convolution.
+
+    Returns:
+        n_in, n_out. Strides are left aside, as in the papers.
+    """
+    taps = math.prod(weight.shape[2:])
+    if transposed:
+        return taps * weight.shape[0] // groups, taps * weight.shape[1]
+    return taps * weight.shape[1], taps * weight.shape[0] // groups
+
+
+def gaussian(weight: Tensor, n_in: int = 0, n_out: int = 0, std: float = GAUSSIAN_STD) -> None:
+    """N(0, std²), whatever the layer's size."""
+    nn.init.normal_(weight, 0.0, std)
+
+
+def glorot_normal(weight: Tensor, n_in: int, n_out: int) -> None:
+    """N(0, 2 / (n_in + n_out))."""
+    nn.init.normal_(weight, 0.0, math.sqrt(2 / (n_in + n_out)))
+
+
+def glorot_uniform(weight: Tensor, n_in: int, n_out: int) -> None:
+    """Uniform in ±√(6 / (n_in + n_out))."""
+    bound = math.sqrt(6 / (n_in + n_out))
+    nn.init.uniform_(weight, -bound, bound)
+
+
+def caffe_xavier(weight: Tensor, n_in: int, n_out: int) -> None:
+    """Uniform in ±√(3 / n_in), variance 1 / n_in."""
+    bound = math.sqrt(3 / n_in)
+    nn.init.uniform_(weight, -bound, bound)
+
+
+def he_fan_in(weight: Tensor, n_in: int, n_out: int) -> None:
+    """N(0, 2 / n_in): keeps the second moment through ReLU layers on the way forward."""
+    nn.init.normal_(weight, 0.0, math.sqrt(2 / n_in))
+
+
+def he_fan_out(weight: Tensor, n_in: int, n_out: int) -> None:
+    """N(0, 2 / n_out): keeps it on the way backward."""
+    nn.init.normal_(weight, 0.0, math.sqrt(2 / n_out))
+
+
+RULES: dict[str, Callable[[Tensor, int, int], None]] = {
+    "caffe_xavier": caffe_xavier,
+    "gaussian": gaussian,
+    "glorot_normal": glorot_normal,
+    "glorot_uniform": glorot_uniform,
+    "he_fan_in": he_fan_in,
+    "he_fan_out": he_fan_out,
+}
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
+
+
+def initialize(module: nn.Module, rule: str) -> None:
+    """Start every convolution and linear layer below `module` by one rule, biases at 0, normalisations at identity.
+
+    Whatever a network treats differently (a residual branch that starts at 0) it sets after this call, never before.
+
+    Args:
+        module: any module; changed in place.
+        rule: a key of `RULES`.
+
+    Raises:
+        UserError: there is no such rule.
+    """
+    if rule not in RULES:
+        raise unknown_name("initialisation", rule, RULES)
+    for layer in module.modules():
+        if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
+            groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+            transposed = not isinstance(layer, nn.Linear) and layer.transposed
+            n_in, n_out = fans(layer.weight, groups, transposed)
+            RULES[rule](layer.weight, n_in, n_out)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, _NORMALISATIONS) and layer.weight is not None:
+            nn.init.ones_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

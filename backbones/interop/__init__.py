@@ -1,0 +1,1 @@
+"""Other libraries' trunks under our contract, and ours under theirs."""

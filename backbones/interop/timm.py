@@ -1,0 +1,172 @@
+"""Trunks of timm (Wightman, huggingface/pytorch-image-models) under our contract: `create_backbone("timm:NAME")`.
+
+timm says itself where a network's feature maps are (`feature_info`). Without a classifier its `features_only` form is
+built, which leaves out what lies behind the last level; with one, the whole network, whose maps are caught by hooks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...errors import UserError, unknown_name
+from ..backbone import Backbone, Level, Preprocessing
+from ..weights import OpenedWeights
+
+PREFIX = "timm:"
+
+
+class TimmBackbone(Backbone):
+    """One of timm's networks.
+
+    Levels: those of timm's `feature_info`, by the module that makes them.
+
+    Args:
+        name: "timm:" and timm's name, `timm:efficientnet_b0`.
+        classes: length of the logits; 0 leaves the classifier off.
+        in_channels: channels of the picture.
+        levels: how many levels to build, None for all.
+
+    Raises:
+        UserError: timm has no such network, it gives no feature maps, or a number that it cannot have.
+    """
+
+    def __init__(self, name: str, *, classes: int = 1000, in_channels: int = 3, levels: int | None = None) -> None:
+        super().__init__()
+        import timm
+
+        called = name.removeprefix(PREFIX)
+        if not timm.is_model(called):
+            raise unknown_name("trunk of timm", called, timm.list_models())
+        in_channels = max(in_channels, 0)
+        whole = _levels(_features_only(called, None, 3).feature_info)
+        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        if self.classes:
+            self.model: Any = timm.create_model(called, num_classes=classes, in_chans=in_channels)
+        else:
+            self.model = _features_only(called, len(self.levels), in_channels)
+        self.channels_last = str(getattr(self.model, "output_fmt", "NCHW")).endswith("NHWC")
+        self.taps = [(info["module"], info.get("hook_type", "forward")) for info in _infos(self.model.feature_info)]
+        self.taps = self.taps[: len(self.levels)]
+        self.published_names = {**_flattened(called, self.model), "model.": ""}
+        config = timm.get_pretrained_cfg(called)
+        if config is not None:
+            self.preprocessing = _preprocessing(config.to_dict()).for_channels(in_channels)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The built levels of (B, in_channels, H, W); see `Backbone.features`. Some networks take one size only."""
+        maps = self._caught(image) if self.classes else list(self.model(image))
+        if self.channels_last:
+            maps = [each.permute(0, 3, 1, 2) for each in maps]
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W)."""
+        self.require_classifier()
+        return self.model(image)
+
+    def _caught(self, image: Tensor) -> list[Tensor]:
+        maps: dict[str, Tensor] = {}
+
+        def catch_output(name: str) -> Any:
+            return lambda _module, _inputs, output: maps.__setitem__(name, output)
+
+        def catch_input(name: str) -> Any:
+            return lambda _module, inputs: maps.__setitem__(name, inputs[0])
+
+        hooks = []
+        try:
+            for name, kind in self.taps:
+                module = self.model.get_submodule(name)
+                if kind == "forward_pre":
+                    hooks.append(module.register_forward_pre_hook(catch_input(name)))
+                else:
+                    hooks.append(module.register_forward_hook(catch_output(name)))
+            self.model.forward_features(image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [maps[name] for name, _ in self.taps]
+
+
+def open_pretrained(name: str) -> OpenedWeights:
+    """timm's own published weights of a network, fetched by timm.
+
+    Raises:
+        UserError: there are none, or they could not be fetched.
+    """
+    import timm
+
+    called = name.removeprefix(PREFIX)
+    config = timm.get_pretrained_cfg(called) if timm.is_model(called) else None
+    if config is None or not (config.url or config.hf_hub_id):
+        raise UserError(f"timm has no published weights of '{called}'; give the path of a file.")
+    where = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
+    try:
+        tensors = timm.create_model(called, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"The weights at {where} could not be fetched ({reason}); "
+            "fetch them elsewhere and give the file's path as weights."
+        ) from error
+    metadata = {
+        "network": name,
+        "classes": str(config.num_classes),
+        "levels": "all",
+        "preprocessing": _preprocessing(config.to_dict()).to_json(),
+        "origin": str(where),
+        "licence": config.license or "unstated",
+    }
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    return OpenedWeights(called, metadata, shapes, lambda key: tensors[key])
+
+
+def _features_only(called: str, levels: int | None, in_channels: int) -> Any:
+    import timm
+
+    wanted = {} if levels is None else {"out_indices": tuple(range(levels))}
+    try:
+        return timm.create_model(called, features_only=True, in_chans=in_channels, **wanted)
+    except (RuntimeError, AttributeError, KeyError) as error:
+        raise UserError(f"timm's {called} gives no feature maps ({error}); choose another trunk.") from error
+
+
+def _infos(feature_info: Any) -> list[dict[str, Any]]:
+    # A plain list in the whole network, an object around one in the `features_only` form.
+    return list(feature_info) if isinstance(feature_info, list) else feature_info.get_dicts()
+
+
+def _levels(feature_info: Any) -> list[Level]:
+    return [Level(info["module"], info["reduction"], info["num_chs"]) for info in _infos(feature_info)]
+
+
+def _flattened(called: str, model: nn.Module) -> dict[str, str]:
+    """timm's `features_only` form calls "features.0" "features_0": our beginning to the whole network's.
+
+    Which underscore was a dot is told by the whole network, since names have underscores of their own.
+    """
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        whole = timm.create_model(called)
+    parts = {part.replace(".", "_"): part for part, _ in whole.named_modules() if part.count(".") == 1}
+    children = {name for name, _ in whole.named_children()}
+    return {
+        f"model.{name}.": f"{parts[name]}."
+        for name, _ in model.named_children()
+        if name not in children and name in parts
+    }
+
+
+def _preprocessing(config: dict[str, Any]) -> Preprocessing:
+    crop = config.get("input_size", (3, 224, 224))[-1]
+    return Preprocessing(
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        resize=round(crop / config.get("crop_pct", 0.875)),
+        crop=crop,
+        interpolation=config.get("interpolation", "bilinear"),
+    )

@@ -1,0 +1,179 @@
+"""Residual networks for ImageNet: ResNet-18, 34, 50, 101 and 152.
+
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385, table 1.
+Input 224 x 224; 11,689,512 / 21,797,672 / 25,557,032 / 44,549,160 / 60,192,808 parameters. Shortcuts are option B:
+a 1x1 projection with batch normalisation where the shape changes, the identity elsewhere.
+
+Deviation, with its switch: a bottleneck that halves the picture does so in its first 1x1 in the paper, its Caffe
+models and FCRN (`stride_in="1x1"`), in its 3x3 in torchvision and fb.resnet.torch (`stride_in="3x3"`, also called
+v1.5). Both have the same parameters, but they are different functions with different receptive fields (483 and 427
+pixels for ResNet-50): weights of one must never be loaded into the other. Published weights that are easy to get
+have the 3x3, so that is the default. Parameter names are torchvision's.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .backbone import Backbone, Level
+from .initialization import initialize
+
+# Table 1: units per stage, and whether they are bottlenecks.
+RESNET_TABLE: dict[str, tuple[tuple[int, int, int, int], bool]] = {
+    "resnet18": ((2, 2, 2, 2), False),
+    "resnet34": ((3, 4, 6, 3), False),
+    "resnet50": ((3, 4, 6, 3), True),
+    "resnet101": ((3, 4, 23, 3), True),
+    "resnet152": ((3, 8, 36, 3), True),
+}
+STEM_CHANNELS = 64
+STAGE_WIDTHS = (64, 128, 256, 512)
+BOTTLENECK_EXPANSION = 4
+STRIDE_PLACES = ("1x1", "3x3")
+
+
+class BasicUnit(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (figure 5, left). The stride is in the first."""
+
+    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        y = self.relu1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu2(y + self.downsample(x))
+
+
+class BottleneckUnit(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut (figure 5, right)."""
+
+    def __init__(self, channels: int, width: int, stride: int, stride_in: str) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
+        self.conv1 = nn.Conv2d(channels, width, 1, first, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(width, width * BOTTLENECK_EXPANSION, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width * BOTTLENECK_EXPANSION)
+        self.downsample = projection(channels, width * BOTTLENECK_EXPANSION, stride)
+        self.relu3 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, 4 width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        y = self.relu1(self.bn1(self.conv1(x)))
+        y = self.relu2(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu3(y + self.downsample(x))
+
+
+def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Shortcut option B: the identity where the shape stays, else a strided 1x1 convolution and its normalisation."""
+    if stride == 1 and channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 1, stride, bias=False),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+class ResNet(Backbone):
+    """A residual network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1.
+
+    Levels: stem (stride 2, before the pool), layer1 (4), layer2 (8), layer3 (16), layer4 (32).
+
+    Args:
+        name: a key of `RESNET_TABLE`.
+        classes: length of the logits; 0 leaves the classifier off.
+        in_channels: channels of the picture.
+        levels: how many levels to build, None for all.
+        stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "3x3" here (`create_backbone` asks the weights
+            file first). Nets of basic units have no choice.
+        zero_init_residual: start the last normalisation of every unit at 0, so that it begins as the identity
+            (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+        init: a rule of `initialization.RULES`; the paper's is "he_fan_in", torchvision's "he_fan_out".
+
+    Raises:
+        UserError: a number or a stride that this network cannot have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int = 1000,
+        in_channels: int = 3,
+        levels: int | None = None,
+        stride_in: str | None = None,
+        zero_init_residual: bool = False,
+        init: str = "he_fan_in",
+    ) -> None:
+        super().__init__()
+        units, bottleneck = RESNET_TABLE[name]
+        if stride_in not in (None, *STRIDE_PLACES):
+            raise UserError(f"stride_in of {name} is '1x1' or '3x3', not '{stride_in}'.")
+        if stride_in == "1x1" and not bottleneck:
+            raise UserError(f"{name} has no 1x1 convolution to put its stride in; leave stride_in out.")
+        widths = [width * (BOTTLENECK_EXPANSION if bottleneck else 1) for width in STAGE_WIDTHS]
+        whole = [Level("stem", 2, STEM_CHANNELS)]
+        whole += [Level(f"layer{stage}", 2 ** (stage + 1), width) for stage, width in enumerate(widths, 1)]
+        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+
+        stride_in = stride_in or "3x3"
+        if bottleneck:
+            self.options = {"stride_in": stride_in}
+
+        self.conv1 = nn.Conv2d(in_channels, STEM_CHANNELS, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        channels = STEM_CHANNELS
+        for stage, level in enumerate(self.levels[1:]):
+            stack: OrderedDict[str, nn.Module] = OrderedDict()
+            for unit in range(units[stage]):
+                stride = 2 if stage > 0 and unit == 0 else 1
+                width = STAGE_WIDTHS[stage]
+                stack[str(unit)] = (
+                    BottleneckUnit(channels, width, stride, stride_in)
+                    if bottleneck
+                    else BasicUnit(channels, width, stride, projection(channels, width, stride))
+                )
+                channels = level.channels
+            self.add_module(level.name, nn.Sequential(stack))
+        if self.classes:
+            self.fc = nn.Linear(channels, classes)
+
+        initialize(self, init)
+        if zero_init_residual:
+            for unit in self.modules():
+                if isinstance(unit, BottleneckUnit):
+                    nn.init.zeros_(unit.bn3.weight)
+                elif isinstance(unit, BasicUnit):
+                    nn.init.zeros_(unit.bn2.weight)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
+        x = self.relu(self.bn1(self.conv1(image)))
+        maps = [x]
+        for level in self.levels[1:]:
+            x = self.get_submodule(level.name)(self.maxpool(x) if len(maps) == 1 else x)
+            maps.append(x)
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
+        self.require_classifier()
+        return self.fc(self.features(image)[-1].mean((2, 3)))

@@ -1,0 +1,114 @@
+"""Residual networks for CIFAR: 20, 32, 44, 56, 110 and 1202 weight layers.
+
+He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385, section 4.2: depth
+6n + 2, a 3x3 convolution, then n units for each of 16, 32 and 64 channels. Input 32 x 32. With 10 classes and
+shortcuts of option A: 269,722 / 464,154 / 658,586 / 853,018 / 1,727,962 / 19,421,274 parameters.
+
+Where the shape changes the paper's shortcut here is option A, which has no parameters: every second pixel, and zeros
+for the new channels. `shortcut="B"` is the projection of the ImageNet networks. The zeros stand after the old
+channels, as in fb.resnet.torch; ports that put half of them before (akamaster's) have the same counts but are other
+functions. `create_backbone` makes 1000 classes unless told: pass `classes=10` or `classes=100`.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import UserError
+from .backbone import Backbone, Level
+from .initialization import initialize
+from .resnet import BasicUnit, projection
+
+# Section 4.2: units per stage, n = (depth - 2) / 6.
+CIFAR_UNITS: dict[str, int] = {
+    "resnet20_cifar": 3,
+    "resnet32_cifar": 5,
+    "resnet44_cifar": 7,
+    "resnet56_cifar": 9,
+    "resnet110_cifar": 18,
+    "resnet1202_cifar": 200,
+}
+STAGE_WIDTHS = (16, 32, 64)
+
+
+class ZeroPaddedShortcut(nn.Module):
+    """Shortcut option A: every `stride`-th pixel, with zeros for the channels that are new. No parameters."""
+
+    def __init__(self, new_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels = new_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C + new_channels, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
+
+
+class CifarResNet(Backbone):
+    """A residual network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), section 4.2.
+
+    Levels: stage1 (stride 1), stage2 (2), stage3 (4).
+
+    Args:
+        name: a key of `CIFAR_UNITS`.
+        classes: length of the logits; 0 leaves the classifier off.
+        in_channels: channels of the picture.
+        levels: how many levels to build, None for all.
+        shortcut: "A" (the paper's) or "B".
+        init: a rule of `initialization.RULES`.
+
+    Raises:
+        UserError: a number or a shortcut that this network cannot have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int = 10,
+        in_channels: int = 3,
+        levels: int | None = None,
+        shortcut: str = "A",
+        init: str = "he_fan_in",
+    ) -> None:
+        super().__init__()
+        if shortcut not in ("A", "B"):
+            raise UserError(f"shortcut of {name} is 'A' or 'B', not '{shortcut}'.")
+        whole = [Level(f"stage{stage}", 2 ** (stage - 1), width) for stage, width in enumerate(STAGE_WIDTHS, 1)]
+        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        self.options = {"shortcut": shortcut}
+
+        channels = STAGE_WIDTHS[0]
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        for stage, level in enumerate(self.levels):
+            units = nn.Sequential()
+            for unit in range(CIFAR_UNITS[name]):
+                width, stride = level.channels, 2 if stage > 0 and unit == 0 else 1
+                if shortcut == "A" and channels != width:
+                    beside: nn.Module = ZeroPaddedShortcut(width - channels, stride)
+                else:
+                    beside = projection(channels, width, stride)
+                units.append(BasicUnit(channels, width, stride, beside))
+                channels = width
+            self.add_module(level.name, units)
+        if self.classes:
+            self.fc = nn.Linear(channels, classes)
+        initialize(self, init)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
+        x = self.relu(self.bn1(self.conv1(image)))
+        maps = []
+        for level in self.levels:
+            x = self.get_submodule(level.name)(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
+        self.require_classifier()
+        return self.fc(self.features(image)[-1].mean((2, 3)))

@@ -1,0 +1,145 @@
+"""VGG: networks of 11, 13, 16 and 19 weight layers, with and without batch normalisation.
+
+Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015,
+arXiv:1409.1556, table 1, columns A, B, D and E. Input 224 x 224; 132,863,336 / 133,047,848 / 138,357,544 /
+143,667,240 parameters. The number counts weight layers: 8, 10, 13 or 16 convolutions and three fully connected ones.
+
+Deviations: batch normalisation (`vgg16_bn`) is torchvision's and not in the paper; like there, the convolutions keep
+their biases. Pictures of other sizes than 224 are brought to the classifier's 7 x 7 by adaptive average pooling as in
+torchvision (at 224 it does nothing); the paper's way to larger pictures is `dense_classifier`. The paper started its
+deeper nets from the trained shallow one and noted afterwards that Glorot's rule does without; that rule is the
+default. Files use torchvision's names, in which our `convolutions.N` are `features.N`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .backbone import Backbone, Level
+from .initialization import initialize
+
+# Table 1: 3x3 convolutions per block. Every block ends in a 2x2 pool.
+VGG_TABLE: dict[str, tuple[int, int, int, int, int]] = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+BLOCK_CHANNELS = (64, 128, 256, 512, 512)
+CLASSIFIER_SIDE = 7
+CLASSIFIER_WIDTH = 4096
+DROPOUT = 0.5
+
+
+class VGG(Backbone):
+    """A network of Simonyan and Zisserman 2014 (arXiv:1409.1556), table 1.
+
+    Levels: block1 (stride 1) to block5 (16), each after its last ReLU and before its pool, and pool5 (32).
+
+    Args:
+        name: a key of `VGG_TABLE`, or one with "_bn" behind it.
+        classes: length of the logits; 0 leaves the classifier off.
+        in_channels: channels of the picture.
+        levels: how many levels to build, None for all.
+        init: a rule of `initialization.RULES`.
+
+    Raises:
+        UserError: a number that this network cannot have.
+    """
+
+    published_names: Mapping[str, str] = {"convolutions.": "features."}
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int = 1000,
+        in_channels: int = 3,
+        levels: int | None = None,
+        init: str = "glorot_normal",
+    ) -> None:
+        super().__init__()
+        whole = [Level(f"block{block + 1}", 2**block, width) for block, width in enumerate(BLOCK_CHANNELS)]
+        whole.append(Level("pool5", 32, BLOCK_CHANNELS[-1]))
+        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+
+        # ReLUs are not in place: they would overwrite what hooks and the style losses take from a convolution.
+        self.convolutions = nn.Sequential()
+        self.ends: list[int] = []  # per level, how many layers lead to it
+        channels = in_channels
+        for level, repeats in zip(self.levels, VGG_TABLE[name.removesuffix("_bn")], strict=False):
+            if self.ends:
+                self.convolutions.append(nn.MaxPool2d(2))
+            for _ in range(repeats):
+                self.convolutions.append(nn.Conv2d(channels, level.channels, 3, padding=1))
+                if name.endswith("_bn"):
+                    self.convolutions.append(nn.BatchNorm2d(level.channels))
+                self.convolutions.append(nn.ReLU())
+                channels = level.channels
+            self.ends.append(len(self.convolutions))
+        if self.levels[-1].name == "pool5":
+            self.convolutions.append(nn.MaxPool2d(2))
+            self.ends.append(len(self.convolutions))
+        if self.classes:
+            self.to_seven = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
+            self.classifier = nn.Sequential(
+                nn.Linear(channels * CLASSIFIER_SIDE**2, CLASSIFIER_WIDTH),
+                nn.ReLU(),
+                nn.Dropout(DROPOUT),
+                nn.Linear(CLASSIFIER_WIDTH, CLASSIFIER_WIDTH),
+                nn.ReLU(),
+                nn.Dropout(DROPOUT),
+                nn.Linear(CLASSIFIER_WIDTH, classes),
+            )
+        initialize(self, init)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The built levels of (B, in_channels, H, W); see `Backbone.features`. H and W are at least 32 for all."""
+        maps: list[Tensor] = []
+        x, start = image, 0
+        for end in self.ends:
+            for layer in self.convolutions[start:end]:
+                x = layer(x)
+            maps.append(x)
+            start = end
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W)."""
+        self.require_classifier()
+        return self.classifier(self.to_seven(self.features(image)[-1]).flatten(1))
+
+
+def dense_classifier(trunk: VGG) -> nn.Sequential:
+    """The classifier as convolutions over pool5: the paper's dense evaluation (section 3.2).
+
+    fc6 becomes 7x7 without padding, fc7 and fc8 become 1x1. At 224 the answer is the classifier's; on a larger
+    picture it is a map of scores, one for every 32 pixels, to be averaged over space. (It is not the mean over
+    crops: a crop's border sees zeros where the picture goes on here.)
+
+    Args:
+        trunk: a VGG with its classifier. Its weights are copied, not shared.
+
+    Returns:
+        A module from pool5, (B, 512, h, w), to (B, classes, h - 6, w - 6); in the trunk's training mode.
+
+    Raises:
+        UserError: the trunk has no classifier.
+    """
+    trunk.require_classifier()
+    dense = nn.Sequential()
+    for layer in trunk.classifier:
+        if isinstance(layer, nn.Linear):
+            # torch flattens channels first, so a row of fc6 is already (512, 7, 7).
+            side = 1 if dense else CLASSIFIER_SIDE
+            weight = layer.weight.detach().unflatten(1, (-1, side, side))
+            convolution = nn.Conv2d(weight.shape[1], weight.shape[0], side, device=weight.device, dtype=weight.dtype)
+            convolution.load_state_dict({"weight": weight, "bias": layer.bias.detach()})
+            dense.append(convolution)
+        elif isinstance(layer, nn.Dropout):
+            dense.append(nn.Dropout(layer.p))
+        else:
+            dense.append(nn.ReLU())
+    return dense.train(trunk.training)

@@ -1,0 +1,65 @@
+"""Where samples come from and how they move. One official set, one file; this page is their catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..catalogue import look_up
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+DATASETS: dict[str, str] = {
+    "depth-folders": "datasets.folders:DepthFolders",
+    "kitti-depth": "datasets.kitti:KITTIDepth",
+    "make3d": "datasets.make3d:Make3D",
+    "nyu-depth": "datasets.nyu_depth:NYUDepth",
+    "nyu-raw": "datasets.nyu_depth:NYURaw",
+    "rooms": "datasets.rooms:Rooms",
+    "seven-scenes": "datasets.seven_scenes:SevenScenes",
+}
+
+
+def list_datasets() -> list[str]:
+    """The names that `open_dataset` knows."""
+    return sorted(DATASETS)
+
+
+def dataset_class(name: str) -> type[Dataset]:
+    """The class of a data set, without opening it.
+
+    Raises:
+        UserError: no set has this name.
+    """
+    return look_up("data set", name, DATASETS)
+
+
+def open_dataset(name: str, root: str | Path | None = None, split: str = "train", seed: int = 0) -> Dataset:
+    """Open a split of a data set.
+
+    Args:
+        name: the catalogue's name ("nyu-depth", "rooms").
+        root: the folder that holds it; worlds need none.
+        split: one of its `splits`.
+        seed: of a world; stored sets have none.
+
+    Raises:
+        UserError: unknown name or split, a missing folder, or a folder that is not in the set's layout.
+    """
+    from .dataset import World
+
+    found = dataset_class(name)
+    if split not in found.splits:
+        raise UserError(f"'{name}' has the splits {', '.join(found.splits)}; there is no '{split}'.")
+    if issubclass(found, World):
+        return found(root, split, seed=seed)
+    if root is None:
+        raise UserError(f"'{name}' lies in a folder: say which with --root DIR.")
+    if not Path(root).is_dir():
+        raise UserError(f"There is no folder '{root}' to read '{name}' from; mend --root.")
+    return found(root, split)
+
+
+__all__ = ["DATASETS", "dataset_class", "list_datasets", "open_dataset"]

@@ -1,0 +1,412 @@
+"""The kinds of field: how each is checked, moved by a geometry, batched, and drawn. All of it lives here, once.
+
+A kind is a frozen value with parameters. Shapes below are those of one sample; a leading T (clips) or N (views)
+is allowed everywhere and moved frame by frame with the same matrix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cv2
+import numpy as np
+
+from .geometry import Geometry, move_points, sources, warp_nearest, warp_picture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Wrong = tuple[str, str]
+"""What was expected and what was found."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The joints of a body: names, edges to draw, and the pairs that a flip exchanges."""
+
+    names: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What every kind can do. `rank` is the number of axes of one sample's value, without a leading T or N."""
+
+    rank: ClassVar[int]
+    # By keyword, so that a kind's own parameters come first: Image(1) is a grey picture.
+    frame: int = dataclasses.field(default=0, kw_only=True)
+
+    def check(self, value: np.ndarray) -> Wrong | None:
+        """What was expected and what was found, None where the value is sound."""
+        raise NotImplementedError
+
+    def move(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """The value after the geometry. A leading axis is moved entry by entry."""
+        if value.ndim > self.rank:
+            return np.stack([self.move(entry, geometry) for entry in value])
+        return self._move(value, geometry)
+
+    def _move(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
+        raise NotImplementedError
+
+    def collate(self, name: str, values: list[np.ndarray]) -> dict[str, Tensor]:
+        """A batch of values: `name`, and `name_mask` where values may be invalid (zero there, since 0 * nan is nan)."""
+        import torch
+
+        return {name: torch.from_numpy(np.stack(values))}
+
+    def arrive(self, tensor: Tensor) -> Tensor:
+        """What a batch becomes on its device; pictures travel as integers and turn into floats here."""
+        return tensor
+
+    def draw(self, value: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
+        """A picture for eyes, (H, W, 3) uint8 RGB. `like` is a value whose range is to be used (the truth's)."""
+        raise NotImplementedError
+
+
+def _shape(value: np.ndarray) -> str:
+    return "x".join(map(str, value.shape)) + f" {value.dtype}"
+
+
+def _masked(name: str, values: list[np.ndarray], axis: int | None) -> dict[str, Tensor]:
+    """Values with nan replaced by zero, beside the mask of what was known."""
+    import torch
+
+    stacked = np.stack(values).astype(np.float32)
+    known = np.isfinite(stacked)
+    if axis is not None:
+        known = known.all(axis=axis)
+        zeroed = np.where(np.expand_dims(known, axis), stacked, 0)
+    else:
+        zeroed = np.where(known, stacked, 0)
+    return {name: torch.from_numpy(zeroed), f"{name}_mask": torch.from_numpy(known)}
+
+
+@dataclass(frozen=True)
+class Image(Kind):
+    """A picture, (H, W, C): uint8 or uint16 over their full range, or float32 in [0, 1]. RGB where C is 3."""
+
+    rank: ClassVar[int] = 3
+    channels: int = 3
+
+    def check(self, value):
+        if value.ndim < 3 or value.shape[-1] != self.channels or min(value.shape[-3:-1]) < 1:
+            return f"a picture of shape HxWx{self.channels}", _shape(value)
+        if value.dtype == np.float32 and not (np.isfinite(value).all() and value.min() >= 0 and value.max() <= 1):
+            return "floats in [0, 1]", f"values from {np.nanmin(value):.3g} to {np.nanmax(value):.3g} or nan"
+        if value.dtype not in (np.uint8, np.uint16, np.float32):
+            return "uint8, uint16 or float32", str(value.dtype)
+        return None
+
+    def _move(self, value, geometry):
+        moved = warp_picture(value, geometry.matrix(self.frame), geometry.size)
+        return moved.reshape(*geometry.size, value.shape[2])
+
+    def collate(self, name, values):
+        import torch
+
+        stacked = np.stack(values)
+        if stacked.dtype == np.uint16:
+            stacked = stacked.astype(np.float32) / 65535
+        # A view, not a copy: (B, H, W, C) in memory is channels_last already.
+        return {name: torch.from_numpy(stacked).movedim(-1, -3)}
+
+    def arrive(self, tensor):
+        return tensor.float() / 255 if not tensor.is_floating_point() else tensor
+
+    def draw(self, value, like=None):
+        if value.dtype == np.uint16:
+            value = (value >> 8).astype(np.uint8)
+        elif value.dtype != np.uint8:
+            value = np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
+        return np.ascontiguousarray(np.broadcast_to(value[..., :3], (*value.shape[:2], 3)))
+
+
+@dataclass(frozen=True)
+class Depth(Kind):
+    """Distance along the camera axis, (H, W) float32 metres, nan where unknown."""
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        if value.ndim < 2 or value.dtype != np.float32:
+            return "depth of shape HxW float32", _shape(value)
+        known = value[np.isfinite(value)]
+        if known.size == 0:
+            return "at least one known depth", "none"
+        if np.isinf(value).any() or known.min() <= 0:
+            return "depths above 0 m, nan where unknown", "inf" if np.isinf(value).any() else f"{known.min():.3g} m"
+        return None
+
+    def _move(self, value, geometry):
+        moved = warp_nearest(value, geometry.matrix(self.frame), geometry.size, np.nan)
+        return moved if geometry.zoom == 1 else (moved / geometry.zoom).astype(np.float32)
+
+    def collate(self, name, values):
+        return _masked(name, values, axis=None)
+
+    def draw(self, value, like=None):
+        """Near is bright: the inverse depth through the inferno map, unknown pixels black."""
+        reference = value if like is None else like
+        known = reference[np.isfinite(reference) & (reference > 0)]
+        near, far = np.percentile(known, (1, 99)) if known.size else (1.0, 2.0)
+        near, far = max(near, 1e-6), max(far, near * 1.001)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = (1 / value - 1 / far) / (1 / near - 1 / far)
+        picture = cv2.applyColorMap(
+            np.round(np.clip(np.nan_to_num(share), 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO
+        )
+        picture[~np.isfinite(value)] = 0
+        return picture[..., ::-1].copy()
+
+
+@dataclass(frozen=True)
+class Flow(Kind):
+    """Motion from one frame to another, (H, W, 2) float32 pixels, x then y, nan where unknown."""
+
+    rank: ClassVar[int] = 3
+    frame: int = 0
+    frame_to: int = 1
+
+    def check(self, value):
+        if value.ndim < 3 or value.shape[-1] != 2 or value.dtype != np.float32:
+            return "flow of shape HxWx2 float32", _shape(value)
+        return ("finite flow or nan", "inf") if np.isinf(value).any() else None
+
+    def _move(self, value, geometry):
+        """f'(x') = M2 (x + f(x)) - x' with x = M1^-1 x'."""
+        first, second = geometry.matrix(self.frame), geometry.matrix(self.frame_to)
+        flow = warp_nearest(value, first, geometry.size, np.nan)
+        x, y = sources(first, geometry.size)
+        to_x, to_y = move_points(second, x + flow[..., 0], y + flow[..., 1])
+        columns, rows = np.meshgrid(np.arange(geometry.size[1]), np.arange(geometry.size[0]))
+        return np.stack([to_x - columns, to_y - rows], axis=-1).astype(np.float32)
+
+    def collate(self, name, values):
+        batch = _masked(name, values, axis=-1)
+        batch[name] = batch[name].movedim(-1, -3)
+        return batch
+
+    def draw(self, value, like=None):
+        """The colour wheel of Baker et al. (IJCV 2011), scaled by the largest known motion, unknown black."""
+        reference = value if like is None else like
+        known = np.isfinite(value).all(axis=-1, keepdims=True)
+        radius = np.hypot(reference[..., 0], reference[..., 1])
+        largest = np.nanmax(np.where(np.isfinite(radius), radius, 0)) + 1e-6
+        u, v = np.moveaxis(np.where(known, value, 0) / largest, -1, 0)
+        length, wheel = np.hypot(u, v), _colour_wheel()
+        place = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1)
+        lower = np.floor(place).astype(int)
+        share = (place - lower)[..., None]
+        colour = (1 - share) * wheel[lower] + share * wheel[(lower + 1) % len(wheel)]
+        inside = length[..., None] <= 1
+        colour = np.where(inside, 1 - length[..., None] * (1 - colour), colour * 0.75)
+        return np.where(known, np.floor(255 * colour), 0).astype(np.uint8)
+
+
+def _colour_wheel() -> np.ndarray:
+    """(55, 3) in [0, 1]: the six ramps RY 15, YG 6, GC 4, CB 11, BM 13, MR 6."""
+    ramps = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
+    parts = []
+    for steps, full, changing, direction in ramps:
+        part = np.zeros((steps, 3))
+        part[:, full] = 1
+        ramp = np.floor(255 * np.arange(steps) / steps) / 255
+        if direction > 0:
+            part[:, changing] = ramp
+        else:
+            part[:, full], part[:, changing] = 1 - ramp, 1
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Labels(Kind):
+    """A class per pixel, (H, W) integers: positions in `names`, or `ignore` where nothing is said."""
+
+    rank: ClassVar[int] = 2
+    names: tuple[str, ...] = ()
+    ignore: int = 255
+
+    def check(self, value):
+        if value.ndim < 2 or value.dtype.kind not in "iu":
+            return "labels of shape HxW, integers", _shape(value)
+        odd = np.setdiff1d(np.unique(value), [*range(len(self.names)), self.ignore])
+        return (f"labels below {len(self.names)} or {self.ignore}", f"label {odd[0]}") if odd.size else None
+
+    def _move(self, value, geometry):
+        return warp_nearest(value, geometry.matrix(self.frame), geometry.size, self.ignore)
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.stack(values).astype(np.int64))}
+
+    def draw(self, value, like=None):
+        """Hues by the golden angle, so that neighbouring labels differ; ignored pixels black."""
+        labels = np.arange(max(len(self.names), int(value.max()) + 1, self.ignore + 1))
+        shade = np.stack([labels * 137.508 % 180, np.full_like(labels, 170), 130 + labels * 57 % 120], -1)
+        palette = cv2.cvtColor(shade[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
+        palette[self.ignore] = 0
+        return palette[value]
+
+
+@dataclass(frozen=True)
+class Mask(Kind):
+    """Yes or no per pixel, (H, W) bool."""
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        return None if value.ndim >= 2 and value.dtype == np.bool_ else ("a mask of shape HxW bool", _shape(value))
+
+    def _move(self, value, geometry):
+        return warp_nearest(value, geometry.matrix(self.frame), geometry.size, False)
+
+    def draw(self, value, like=None):
+        return np.repeat(np.where(value, 255, 0).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+@dataclass(frozen=True)
+class Keypoints(Kind):
+    """Joints of a skeleton, (J, 3) float32: x, y in pixels, and 0 unlabelled, 1 occluded, 2 visible."""
+
+    rank: ClassVar[int] = 2
+    skeleton: Skeleton = Skeleton((), (), ())
+
+    def check(self, value):
+        joints = len(self.skeleton.names)
+        if value.ndim < 2 or value.shape[-2:] != (joints, 3) or value.dtype != np.float32:
+            return f"keypoints of shape {joints}x3 float32", _shape(value)
+        if not np.isin(value[..., 2], (0, 1, 2)).all():
+            return "flags 0, 1 or 2", f"flag {value[..., 2].max():g}"
+        labelled = value[..., 2] > 0
+        return None if np.isfinite(value[labelled]).all() else ("finite coordinates of labelled joints", "nan or inf")
+
+    def _move(self, value, geometry):
+        matrix = geometry.matrix(self.frame)
+        x, y = move_points(matrix, value[:, 0].astype(np.float64), value[:, 1].astype(np.float64))
+        # A pixel reaches half a pixel beyond its centre on either side.
+        inside = (x >= -0.5) & (x < geometry.size[1] - 0.5) & (y >= -0.5) & (y < geometry.size[0] - 0.5)
+        moved = np.stack([x, y, np.where(inside, value[:, 2], 0)], axis=1).astype(np.float32)
+        if np.linalg.det(matrix) < 0:
+            order = np.arange(len(moved))
+            for left, right in self.skeleton.pairs:
+                order[[left, right]] = right, left
+            moved = moved[order]
+        return moved
+
+    def draw(self, value, like=None):
+        """The skeleton alone, on black, as large as its joints need."""
+        joints = value[value[:, 2] > 0]
+        extent = np.ceil(joints[:, :2].max(0)).astype(int) + 3 if len(joints) else np.array([3, 3])
+        return self.draw_on(np.zeros((max(extent[1], 3), max(extent[0], 3), 3), np.uint8), value)
+
+    def draw_on(self, picture: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """The skeleton over a copy of a picture: left limbs warm, right limbs cold, the middle white."""
+        picture, left = picture.copy(), {a for a, _ in self.skeleton.pairs}
+        right = {b for _, b in self.skeleton.pairs}
+        width = max(1, round(min(picture.shape[:2]) / 100))
+        for a, b in self.skeleton.edges:
+            if value[a, 2] > 0 and value[b, 2] > 0:
+                colour = (255, 140, 0) if {a, b} & left else (0, 160, 255) if {a, b} & right else (255, 255, 255)
+                start, end = (tuple(round(float(c)) for c in value[j, :2]) for j in (a, b))
+                cv2.line(picture, start, end, colour, width, cv2.LINE_AA)
+        for x, y, flag in value:
+            if flag > 0:
+                cv2.circle(picture, (round(float(x)), round(float(y))), width, (255, 255, 0), -1, cv2.LINE_AA)
+        return picture
+
+
+@dataclass(frozen=True)
+class Box(Kind):
+    """A rectangle, (4,) float32 pixels: left, top, right, bottom, edges included as in pixel centres."""
+
+    rank: ClassVar[int] = 1
+
+    def check(self, value):
+        if value.shape[-1:] != (4,) or not np.isfinite(value).all():
+            return "a box of 4 finite numbers", _shape(value)
+        return None if (value[..., 2:] >= value[..., :2]).all() else ("left <= right and top <= bottom", f"{value}")
+
+    def _move(self, value, geometry):
+        left, top, right, bottom = value.astype(np.float64)
+        corners = np.array([left, right, left, right]), np.array([top, top, bottom, bottom])
+        x, y = move_points(geometry.matrix(self.frame), *corners)
+        x, y = x.clip(0, geometry.size[1] - 1), y.clip(0, geometry.size[0] - 1)
+        return np.array([x.min(), y.min(), x.max(), y.max()], np.float32)
+
+
+@dataclass(frozen=True)
+class Camera(Kind):
+    """A pinhole camera's matrix K, (3, 3) in pixels with pixel centres at integers."""
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        if value.shape[-2:] != (3, 3) or not np.isfinite(value).all():
+            return "a finite 3x3 camera matrix", _shape(value)
+        focal = min(value[..., 0, 0].min(), value[..., 1, 1].min())
+        return None if focal > 0 else ("focal lengths above 0 px", f"{focal:g}")
+
+    def _move(self, value, geometry):
+        return geometry.matrix(self.frame) @ value
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """One number that no geometry touches: a score, a class."""
+
+    rank: ClassVar[int] = 0
+
+    def check(self, value):
+        return None if np.isfinite(value).all() else ("a finite number", f"{value}")
+
+    def _move(self, value, geometry):
+        return value
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.asarray(values))}
+
+
+KINDS: dict[str, type[Kind]] = {
+    kind.__name__: kind for kind in (Image, Depth, Flow, Labels, Mask, Keypoints, Box, Camera, Number)
+}
+
+
+def fields_to_json(fields: dict[str, Kind]) -> dict[str, dict[str, Any]]:
+    """The fields as plain data, for a checkpoint's header."""
+    return {name: {"kind": type(kind).__name__, **dataclasses.asdict(kind)} for name, kind in fields.items()}
+
+
+def fields_from_json(stored: dict[str, dict[str, Any]]) -> dict[str, Kind]:
+    """The fields that `fields_to_json` wrote."""
+    fields = {}
+    for name, values in stored.items():
+        arguments = {key: _tuples(value) for key, value in values.items() if key != "kind"}
+        if "skeleton" in arguments:
+            arguments["skeleton"] = Skeleton(**{k: _tuples(v) for k, v in values["skeleton"].items()})
+        fields[name] = KINDS[values["kind"]](**arguments)
+    return fields
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, (list, tuple)) else value
+
+
+def move_sample(sample: dict[str, np.ndarray], fields: dict[str, Kind], geometry: Geometry) -> dict[str, np.ndarray]:
+    """Every field of a sample through one geometry."""
+    return {name: kind.move(sample[name], geometry) for name, kind in fields.items() if name in sample}
+
+
+def collate(samples: list[dict[str, np.ndarray]], fields: dict[str, Kind]) -> dict[str, Tensor]:
+    """A batch of equal-sized samples: per field its tensor, and its mask where values may be invalid."""
+    batch: dict[str, Tensor] = {}
+    for name, kind in fields.items():
+        batch.update(kind.collate(name, [sample[name] for sample in samples]))
+    return batch

@@ -1,0 +1,152 @@
+"""MATLAB's two file formats: up to v7 (read by scipy) and v7.3, which is HDF5 (read by h5py).
+
+MATLAB stores arrays column by column, HDF5 row by row: h5py therefore shows every array of a v7.3 file with its axes
+reversed, (H, W, 3, N) as (N, 3, W, H). Read without care, a picture comes out plausible and transposed. Everything
+here takes and gives MATLAB's order of axes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...writing import written_aside
+from ..problems import DamagedData
+
+_USER_BLOCK = 512
+"""Bytes before the HDF5 part of a v7.3 file, which begin with MATLAB's own signature."""
+
+
+def read_mat(path: str | Path) -> dict[str, np.ndarray]:
+    """Every variable of a file up to v7, with MATLAB's two axes or more.
+
+    Raises:
+        DamagedData: no file, a cut-off file, or no MATLAB file (v7.3 included: `Mat73` reads that).
+    """
+    import zlib
+
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        variables = loadmat(path)
+    except FileNotFoundError:
+        raise DamagedData(path, "a MATLAB file", "no file") from None
+    except NotImplementedError:
+        raise DamagedData(path, "a MATLAB file up to v7", "one of v7.3 (HDF5)") from None
+    except (MatReadError, ValueError, TypeError, OSError, EOFError, KeyError, zlib.error) as error:
+        found = " ".join(str(error).split()).rstrip(".")
+        raise DamagedData(path, "a whole MATLAB file", f"one that does not read ({found})") from None
+    return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def write_mat(path: str | Path, variables: dict[str, np.ndarray]) -> None:
+    """Write a compressed v7 file, aside then renamed."""
+    from scipy.io import savemat
+
+    with written_aside(path) as aside:
+        savemat(aside, variables, do_compression=True, appendmat=False)
+
+
+class Mat73:
+    """A v7.3 file of which single entries are read.
+
+    The file is opened at the first use in each process and is left behind when this is pickled, because an HDF5
+    handle may not be shared between processes.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file: Any = None
+        self._process = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None, "_process": 0}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A variable's shape as MATLAB's `size` says it."""
+        return self._variable(name).shape[::-1]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._opened()
+
+    def read(self, name: str) -> np.ndarray:
+        """A whole variable, its axes in MATLAB's order."""
+        return self._read(name, ())
+
+    def entry(self, name: str, index: int) -> np.ndarray:
+        """MATLAB's `name(:, ..., :, index + 1)`: one entry along the last axis, the others in MATLAB's order."""
+        return self._read(name, index)
+
+    def strings(self, name: str) -> list[str]:
+        """A cell array of strings: references to arrays of UTF-16 code units."""
+        file, cells = self._opened(), self._variable(name)
+        try:
+            return [np.asarray(file[cell]).astype("<u2").tobytes().decode("utf-16-le") for cell in cells[()].flat]
+        except (OSError, ValueError, KeyError) as error:
+            raise DamagedData(self.path, f"a cell array of strings '{name}'", str(error)) from None
+
+    def _read(self, name: str, index: int | tuple[()]) -> np.ndarray:
+        variable = self._variable(name)
+        try:
+            return np.ascontiguousarray(np.asarray(variable[index]).T)
+        except (OSError, ValueError) as error:
+            raise DamagedData(self.path, f"the variable '{name}'", f"one that does not read ({error})") from None
+
+    def _variable(self, name: str) -> Any:
+        file = self._opened()
+        if name not in file:
+            known = ", ".join(sorted(key for key in file if not key.startswith("#")))
+            raise DamagedData(self.path, f"a variable '{name}'", f"only {known or 'nothing'}")
+        return file[name]
+
+    def _opened(self) -> Any:
+        import os
+
+        import h5py
+
+        if self._file is None or self._process != os.getpid():
+            try:
+                self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+            except FileNotFoundError:
+                raise DamagedData(self.path, "a MATLAB v7.3 file", "no file") from None
+            except OSError as error:
+                found = " ".join(str(error).split())
+                raise DamagedData(self.path, "a whole MATLAB v7.3 file", f"one that does not open ({found})") from None
+        return self._file
+
+
+def write_mat73(path: str | Path, variables: dict[str, np.ndarray | list[str]]) -> None:
+    """Write a v7.3 file, aside then renamed.
+
+    Args:
+        path: where to.
+        variables: arrays with MATLAB's order of axes (stored reversed, compressed), or lists of strings, which become
+            cell arrays.
+    """
+    import h5py
+
+    with written_aside(path) as aside:
+        with h5py.File(aside, "w", userblock_size=_USER_BLOCK) as file:
+            for name, value in variables.items():
+                if isinstance(value, list):
+                    cells = file.create_dataset(name, (1, len(value)), dtype=h5py.ref_dtype)
+                    for number, text in enumerate(value):
+                        units = np.frombuffer(text.encode("utf-16-le"), "<u2")[:, None]
+                        cells[0, number] = file.create_dataset(f"#refs#/{name}{number}", data=units).ref
+                    cells.attrs["MATLAB_class"] = np.bytes_("cell")
+                else:
+                    stored = np.ascontiguousarray(value.T)
+                    chunks = (1, *stored.shape[1:]) if stored.ndim > 2 else True
+                    written = file.create_dataset(name, data=stored, chunks=chunks, compression="gzip", shuffle=True)
+                    written.attrs["MATLAB_class"] = np.bytes_(
+                        {"float32": "single", "float64": "double"}.get(value.dtype.name, value.dtype.name)
+                    )
+        with aside.open("r+b") as file:
+            # Text to byte 116, eight bytes of subsystem offset, version 0x0200, and the byte order mark.
+            file.write(b"MATLAB 7.3 MAT-file, written by densevision".ljust(116) + bytes(8) + b"\x00\x02IM")

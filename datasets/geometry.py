@@ -1,0 +1,189 @@
+"""One geometry per sample: sampled once, composed into one matrix per frame, applied in one interpolation.
+
+Convention: pixel centres lie at integers, (x, y) = (column, row), the upper left pixel is (0, 0), and a matrix
+maps input pixels to output pixels in homogeneous coordinates. A resize by s is therefore x' = s (x + 1/2) - 1/2.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where every pixel of a sample goes.
+
+    Attributes:
+        matrices: (3, 3) float64 from input to output pixels, one per frame; the last one serves all later frames.
+        size: (height, width) of the output.
+        zoom: magnification relative to the plain resize. Depth is divided by it, and by nothing else.
+    """
+
+    matrices: tuple[np.ndarray, ...]
+    size: Size
+    zoom: float = 1.0
+
+    def matrix(self, frame: int = 0) -> np.ndarray:
+        """The (3, 3) matrix of a frame."""
+        return self.matrices[min(frame, len(self.matrices) - 1)]
+
+    def then(self, other: Geometry) -> Geometry:
+        """First this geometry, then the other, still one interpolation."""
+        frames = max(len(self.matrices), len(other.matrices))
+        matrices = tuple(other.matrix(frame) @ self.matrix(frame) for frame in range(frames))
+        return Geometry(matrices, other.size, self.zoom * other.zoom)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a training geometry may draw.
+
+    Attributes:
+        flip: probability of a left-right flip.
+        rotate: largest rotation to either side, in degrees.
+        zoom: largest magnification; drawn log-uniformly from [1, zoom].
+    """
+
+    flip: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 1.0
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """(3, 3) shift by (x, y) pixels."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def rotation(degrees: float) -> np.ndarray:
+    """(3, 3) rotation about the origin, clockwise on the screen (y points down)."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def scaling(x: float, y: float) -> np.ndarray:
+    """(3, 3) resize by factors x and y that keeps the picture's outer edges: x' = s (x + 1/2) - 1/2."""
+    return np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]])
+
+
+def mirroring(width: int) -> np.ndarray:
+    """(3, 3) left-right flip of a picture of this width."""
+    return np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def plain_resize(source: Size, target: Size) -> Geometry:
+    """The whole picture to another size; the aspect may change, the zoom is 1."""
+    return Geometry((scaling(target[1] / source[1], target[0] / source[0]),), target)
+
+
+def covering_size(source: Size, target: Size) -> Size:
+    """The size at which the whole picture, its aspect kept, just covers the target."""
+    factor = max(target[0] / source[0], target[1] / source[1])
+    return max(target[0], round(source[0] * factor)), max(target[1], round(source[1] * factor))
+
+
+def covering_crop(source: Size, target: Size) -> Geometry:
+    """The picture scaled to cover the target, its aspect kept, and cut at the centre."""
+    return sample_geometry(None, source, target, Augmentation())
+
+
+def sample_geometry(
+    rng: np.random.Generator | None, source: Size, target: Size, augmentation: Augmentation
+) -> Geometry:
+    """Draw how a sample is moved: scaled to cover the target, zoomed, rotated, shifted, flipped.
+
+    Args:
+        rng: where the draws come from; None draws nothing and keeps the centre.
+        source: (height, width) of the sample.
+        target: (height, width) of the output.
+        augmentation: what may be drawn.
+    """
+    zoom = angle = 0.0
+    where, flipped = (0.5, 0.5), False
+    if rng is not None:
+        # All draws happen in any case, so that one switched off leaves the others as they were.
+        zoom, angle = rng.uniform(0, 1), rng.uniform(-1, 1)
+        where, flipped = (rng.uniform(0, 1), rng.uniform(0, 1)), bool(rng.uniform(0, 1) < augmentation.flip)
+    zoom = augmentation.zoom**zoom
+    height, width = covering_size(source, target)
+    resized = scaling(zoom * width / source[1], zoom * height / source[0])
+    shift = translation(
+        -where[0] * (zoom * width - target[1]),
+        -where[1] * (zoom * height - target[0]),
+    )
+    centre = translation((target[1] - 1) / 2, (target[0] - 1) / 2)
+    turned = centre @ rotation(angle * augmentation.rotate) @ np.linalg.inv(centre)
+    matrix = turned @ shift @ resized
+    if flipped:
+        matrix = mirroring(target[1]) @ matrix
+    return Geometry((matrix,), target, zoom)
+
+
+def warp_picture(picture: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray:
+    """Move a picture bilinearly; outside it, its mirror image continues.
+
+    Below half size the picture is first averaged over k x k pixels, k = floor(1 / scale), and that reduction is
+    composed into the matrix: a bilinear sample alone would skip pixels and alias.
+
+    Args:
+        picture: (H, W) or (H, W, C), uint8, uint16 or float32.
+        matrix: (3, 3) from input to output pixels.
+        size: (height, width) of the output.
+    """
+    factor = int(1 / max(math.sqrt(abs(np.linalg.det(matrix[:2, :2]))), 1e-6) + 1e-6)
+    if factor >= 2:
+        height, width = picture.shape[:2]
+        factor = min(factor, height, width)
+        picture = cv2.copyMakeBorder(picture, 0, -height % factor, 0, -width % factor, cv2.BORDER_REPLICATE)
+        picture = cv2.resize(
+            picture, (picture.shape[1] // factor, picture.shape[0] // factor), interpolation=cv2.INTER_AREA
+        )
+        matrix = matrix @ np.linalg.inv(scaling(1 / factor, 1 / factor))
+    if np.allclose(matrix, np.eye(3), atol=1e-9) and picture.shape[:2] == size:
+        return picture
+    warp = cv2.warpAffine if _is_affine(matrix) else cv2.warpPerspective
+    transform = matrix[:2] if _is_affine(matrix) else matrix
+    return warp(picture, transform, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def warp_nearest(array: np.ndarray, matrix: np.ndarray, size: Size, outside: float) -> np.ndarray:
+    """Move an array by taking the nearest value: depth, labels, masks, flow, where a mean would invent a thing.
+
+    Args:
+        array: (H, W) or (H, W, C) of any type.
+        matrix: (3, 3) from input to output pixels.
+        size: (height, width) of the output.
+        outside: the value of pixels that come from outside.
+    """
+    x, y = sources(matrix, size)
+    column, row = np.floor(x + 0.5).astype(np.int64), np.floor(y + 0.5).astype(np.int64)
+    inside = (column >= 0) & (column < array.shape[1]) & (row >= 0) & (row < array.shape[0])
+    moved = array[np.where(inside, row, 0), np.where(inside, column, 0)]
+    moved[~inside] = outside
+    return moved
+
+
+def sources(matrix: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Where every output pixel comes from: x and y, each (H, W) float64 in input pixels."""
+    inverse = np.linalg.inv(matrix)
+    x, y = np.meshgrid(np.arange(size[1], dtype=np.float64), np.arange(size[0], dtype=np.float64))
+    return move_points(inverse, x, y)
+
+
+def move_points(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points through a (3, 3) matrix, elementwise."""
+    scale = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+    return (
+        (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / scale,
+        (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / scale,
+    )
+
+
+def _is_affine(matrix: np.ndarray) -> bool:
+    return bool(np.allclose(matrix[2], (0, 0, 1), atol=1e-12))

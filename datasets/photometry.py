@@ -1,0 +1,44 @@
+"""Colour, noise, compression: what may change a picture's values and never its places. albumentations does it."""
+
+from __future__ import annotations
+
+import os
+import random
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+
+@lru_cache(maxsize=8)
+def colour_jitter(strength: float) -> Any:
+    """Exposure, contrast, gamma and a gain per channel in 1 +- 0.2 (Eigen et al. 2014), scaled by strength in (0, 1]."""
+    # albumentations asks the network for its newest version at import unless told not to.
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    import albumentations as A
+
+    gain = 0.2 * strength
+    return A.Compose(
+        [
+            A.RandomBrightnessContrast(brightness_limit=0.3 * strength, contrast_limit=0.3 * strength, p=0.8),
+            A.RandomGamma(gamma_limit=(100 - 30 * strength, 100 + 40 * strength), p=0.5),
+            A.MultiplicativeNoise(multiplier=(1 - gain, 1 + gain), per_channel=True, elementwise=False, p=0.5),
+        ]
+    )
+
+
+def photometric(pictures: list[np.ndarray], rng: np.random.Generator, transform: Any) -> list[np.ndarray]:
+    """Pictures through one draw of an albumentations transform: all of them get the same one.
+
+    Args:
+        pictures: (H, W, 3) uint8 each.
+        rng: the only source of the draw.
+        transform: an albumentations `Compose`.
+    """
+    words = rng.integers(0, 2**31, size=2)
+    moved = []
+    for picture in pictures:
+        # Not `set_random_seed`: that gives every child the same stream, and all p = .5 transforms fire together.
+        transform.set_random_state(np.random.default_rng(words), random.Random(int(words[0])))
+        moved.append(transform(image=picture)["image"])
+    return moved

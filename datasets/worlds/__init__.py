@@ -1,0 +1,1 @@
+"""Procedural worlds with exact truth: each a pure function of its random generator."""

@@ -1,0 +1,52 @@
+"""The answer of a depth network: metres along the camera's axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ...datasets.fields import Depth as DepthKind
+from ...datasets.formats.picture import write_picture
+from ...datasets.formats.png16 import write_png16
+from ...writing import written_aside
+from ..task import Prediction
+
+MILLIMETRES = 1000.0
+FARTHEST = 65.535
+"""Metres that still fit a 16-bit picture of millimetres."""
+
+
+@dataclass(frozen=True)
+class DepthMap(Prediction):
+    """Depth of every pixel of a picture.
+
+    Attributes:
+        metres: (H, W) float32, along the camera's axis; nan where unknown (only in truths).
+    """
+
+    metres: np.ndarray
+    unit: ClassVar[str] = "metres"
+
+    def picture(self, like: Prediction | None = None) -> np.ndarray:
+        """(H, W, 3) uint8: near is bright, in the range of `like`."""
+        reference = like.metres if isinstance(like, DepthMap) else None
+        return DepthKind().draw(self.metres, reference)
+
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
+        """STEM_depth.npy (float32 metres), STEM_depth_mm.png (16-bit millimetres, 0 unknown), STEM_depth.png (colours).
+
+        Depths beyond 65.535 m do not fit the 16-bit picture and are stored there as its largest value.
+        """
+        folder = Path(folder)
+        array, millimetres, colours = (folder / f"{stem}_depth{end}" for end in (".npy", "_mm.png", ".png"))
+        with written_aside(array) as aside:
+            np.save(aside, self.metres.astype(np.float32))
+        known = np.where(np.isfinite(self.metres), self.metres, 0).clip(0, FARTHEST)
+        write_png16(millimetres, np.round(known * MILLIMETRES).astype(np.uint16))
+        write_picture(colours, self.picture())
+        return [array, millimetres, colours]
+
+

@@ -1,0 +1,52 @@
+"""Where a network runs and in which precision."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from ..errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device by name; auto takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"There is no device '{name}'; use cpu, cuda, mps or auto.") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UserError("--device cuda: no CUDA GPU is usable here; use --device cpu, or auto to take what is there.")
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"--device {name}: only {torch.cuda.device_count()} GPU(s) are here, counted from 0.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: this is no Apple GPU; use --device cpu, or auto to take what is there.")
+    return device
+
+
+def bf16_in_hardware(device: torch.device) -> bool:
+    """Whether bf16 is fast here: GPUs of the A100's generation and later, CPUs with AVX-512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def use_bf16(amp: str, device: torch.device) -> bool:
+    """Whether autocast to bf16 is on.
+
+    Args:
+        amp: "auto" (where the hardware does it), "bf16" or "off".
+        device: the device.
+    """
+    return amp == "bf16" or (amp == "auto" and bf16_in_hardware(device))

@@ -1,0 +1,264 @@
+"""Any size in, the same size out: how a trained network is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..datasets.dataset import Sample
+from ..datasets.fields import Image, Kind, collate
+from ..datasets.geometry import Geometry, Size, covering_size, plain_resize
+from ..errors import UserError
+from .blueprint import Blueprint
+from .device import choose_device, use_bf16
+from .pictures import any_picture
+from .task import Prediction, Query, Task
+from .training.checkpoint import load_checkpoint
+
+TILE = 1024
+"""Sides of the part of a tile that is kept, pixels; what lies beside it is only context."""
+
+
+class Predictor:
+    """A network with all it takes to ask it: the task, the fields, the size it was trained at, the device.
+
+    Attributes:
+        task, model, fields, size: as trained; `size` is (height, width).
+        header: the checkpoint's, empty for a network in training.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        fields: dict[str, Kind],
+        size: Size,
+        device: str | torch.device = "cpu",
+        amp: str = "off",
+        header: dict[str, Any] | None = None,
+    ) -> None:
+        self.task, self.model, self.fields, self.size = task, model, fields, size
+        self.device = torch.device(device)
+        self.bf16 = use_bf16(amp, self.device)
+        self.header = header or {}
+
+    def predict(self, *inputs: Any, resolution: str | None = None, flip: bool = False) -> Prediction:
+        """Answer for one picture (or as many as the task takes), at its size.
+
+        Args:
+            inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow.
+            resolution: "fit" (at the training size, answer resized) or "native" (at the picture's own); default: the
+                task's.
+            flip: average the answer with that of the mirrored picture.
+
+        Raises:
+            UserError: wrong number of inputs, or one that is no picture.
+        """
+        names = list(self.task.inputs(self.fields))
+        if len(inputs) != len(names):
+            raise UserError(f"{self.task.name} takes {len(names)} input(s) ({', '.join(names)}), not {len(inputs)}.")
+        pictures = {name: any_picture(source) for name, source in zip(names, inputs, strict=True)}
+        sizes = {picture.shape[:2] for picture in pictures.values()}
+        if len(sizes) > 1:
+            raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
+        return self.answer(pictures, resolution, flip)
+
+    def answer(self, sample: Sample, resolution: str | None = None, flip: bool = False) -> Prediction:
+        """Answer for the inputs of a sample, at their original size."""
+        kinds = self.task.inputs(self.fields)
+        inputs = {name: sample[name] for name in kinds}
+        first = next(iter(inputs.values()))
+        source: Size = (first.shape[0], first.shape[1])
+        resolution = resolution or self.task.resolution
+        working = covering_size(source, self.size) if resolution == "fit" else source
+        geometry = plain_resize(source, working)
+        moved = {name: kind.move(inputs[name], geometry) for name, kind in kinds.items()}
+        output = self.run(self.task.prepare(moved, None, 0.0), flip)
+        return self.task.decode(output, Query(inputs, source, geometry.matrix()))
+
+    @torch.inference_mode()
+    def run(self, sample: Sample, flip: bool = False) -> Tensor:
+        """The network's raw output for the prepared inputs of one sample, at their size: (1, C, H, W)."""
+        kinds = self.task.inputs(self.fields)
+        batch = collate([sample], kinds)
+        inputs = [kinds[name].arrive(batch[name].to(self.device)) for name in kinds]
+        with evaluating(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            output = run_padded(self.model, inputs)
+            if flip:
+                mirrored = run_padded(self.model, [tensor.flip(-1) for tensor in inputs])
+                output = (output + mirrored.flip(-1)) / 2
+        return output.float()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, and as it was afterwards."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def run_padded(model: nn.Module, inputs: list[Tensor], tile: int = TILE) -> Tensor:
+    """A network on inputs of any size: padded to multiples of its coarsest stride, tiled when large, cropped back.
+
+    Args:
+        model: with `stride` (of its coarsest level) and `takes` ("tiled" where it is fully convolutional, "whole").
+        inputs: (1, C, H, W) each, all of one size.
+        tile: sides of the kept part of a tile, pixels.
+
+    Returns:
+        (1, C', H, W).
+    """
+    height, width = inputs[0].shape[-2:]
+    stride = model.stride
+    padded = [pad_by_reflection(tensor, stride) for tensor in inputs]
+    if model.takes == "tiled" and max(padded[0].shape[-2:]) > 2 * tile:
+        output = run_tiled(model, padded, tile, reach(model, padded[0].shape[1]))
+    else:
+        output = _same_size(model(*padded), padded[0].shape[-2:])
+    return output[..., :height, :width]
+
+
+def pad_by_reflection(tensor: Tensor, multiple: int) -> Tensor:
+    """(B, C, H, W) continued to the right and below by its mirror image, to multiples of a stride."""
+    height, width = tensor.shape[-2:]
+    right, below = -width % multiple, -height % multiple
+    while right or below:
+        # torch reflects by less than the size at once; tiny pictures need several goes.
+        step_right, step_below = min(right, tensor.shape[-1] - 1), min(below, tensor.shape[-2] - 1)
+        if step_right == 0 and step_below == 0:
+            return F.pad(tensor, (0, right, 0, below), mode="replicate")
+        tensor = F.pad(tensor, (0, step_right, 0, step_below), mode="reflect")
+        right, below = right - step_right, below - step_below
+    return tensor
+
+
+def run_tiled(model: nn.Module, inputs: list[Tensor], tile: int, overlap: int) -> Tensor:
+    """A fully convolutional network tile by tile, equal to the whole where the overlap covers its reach.
+
+    Tiles start at multiples of the stride, so that every tile's grid of units is the whole's. The picture's true
+    border stays a border; elsewhere a tile sees `overlap` pixels of its neighbours, whose answers are thrown away.
+
+    Args:
+        model: with `stride`.
+        inputs: (1, C, H, W) each, H and W multiples of the stride.
+        tile: sides of the kept part, pixels.
+        overlap: context on each side, pixels; both are rounded up to multiples of the stride.
+    """
+    height, width = inputs[0].shape[-2:]
+    tile, overlap = (math.ceil(value / model.stride) * model.stride for value in (tile, overlap))
+    output: Tensor | None = None
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            y0, x0 = max(0, top - overlap), max(0, left - overlap)
+            y1, x1 = min(height, top + tile + overlap), min(width, left + tile + overlap)
+            part = _same_size(model(*[tensor[..., y0:y1, x0:x1] for tensor in inputs]), (y1 - y0, x1 - x0))
+            bottom, right = min(height, top + tile), min(width, left + tile)
+            if output is None:
+                output = part.new_empty((*part.shape[:2], height, width))
+            output[..., top:bottom, left:right] = part[..., top - y0 : bottom - y0, left - x0 : right - x0]
+    assert output is not None
+    return output
+
+
+def _same_size(output: Tensor, size: Any) -> Tensor:
+    """Networks that answer at a fraction of the size (FCRN at half) are brought to it bilinearly."""
+    if output.shape[-2:] == torch.Size(size):
+        return output
+    return F.interpolate(output.float(), size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def reach(model: nn.Module, channels: int = 3) -> int:
+    """How far, in pixels, an input pixel can change the output of a fully convolutional network: half its field.
+
+    Measured, hence exact for any graph: one column of nan spreads through every convolution, pool, addition and
+    resize as far as the network reaches, whatever the weights are (0 * nan is nan). A strip as high as one unit of
+    the coarsest level suffices, since columns and rows are alike.
+
+    Raises:
+        UserError: the whole strip is reached: the network holds a global operation and cannot be tiled.
+    """
+    return _reach(model, channels)
+
+
+@lru_cache(maxsize=8)
+def _reach(model: nn.Module, channels: int) -> int:
+    device = next(model.parameters()).device
+    stride = model.stride
+    with evaluating(model), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        for units in (32, 128, 256):
+            width, farthest, whole = units * stride, 0, False
+            # Where inside a unit's stride the pixel lies shifts what it touches: both ends are tried.
+            for column in (width // 2, width // 2 + stride - 1):
+                strip = torch.rand(1, channels, stride, width, device=device)
+                strip[..., column] = math.nan
+                touched = _same_size(model(strip), (stride, width)).isnan()[0].any(0).any(0).nonzero().flatten()
+                if len(touched) == 0:
+                    raise UserError("The network swallows nan, so that its reach cannot be measured; run it whole.")
+                farthest = max(farthest, column - int(touched.min()), int(touched.max()) - column)
+                whole = whole or len(touched) >= width - stride
+            if not whole:
+                return farthest
+    raise UserError("The network sees the whole picture at every pixel: it cannot be tiled.")
+
+
+def original_size(output: Tensor, query: Query) -> np.ndarray:
+    """A dense output back at the picture's size, bilinearly: (1, C, h, w) to (H, W, C) float32."""
+    if tuple(output.shape[-2:]) != query.size:
+        output = F.interpolate(output.float(), size=query.size, mode="bilinear", align_corners=False, antialias=False)
+    return output[0].movedim(0, -1).float().cpu().numpy()
+
+
+def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:
+    """A trained network by its task's name (the checkpoint that ships) or by its file.
+
+    >>> predictor = load("depth")  # doctest: +SKIP
+    >>> predictor.predict("photo.jpg").metres  # doctest: +SKIP
+
+    Raises:
+        UserError: no such task or file, no shipped checkpoint, a damaged file.
+    """
+    path = shipped_checkpoint(str(name_or_path)) if not Path(name_or_path).suffix else Path(name_or_path)
+    model, blueprint, header = load_checkpoint(path)
+    place = choose_device(device)
+    model = model.to(place, memory_format=torch.channels_last)
+    return predictor_of(model, blueprint, tuple(header["size"]), place, amp, header)
+
+
+def predictor_of(
+    model: nn.Module, blueprint: Blueprint, size: Size, device: torch.device, amp: str, header: dict[str, Any] | None
+) -> Predictor:
+    """A predictor for a built network."""
+    return Predictor(blueprint.task, model, blueprint.fields, size, device, amp, header)
+
+
+def shipped_checkpoint(task: str) -> Path:
+    """The checkpoint that comes with the package for a task.
+
+    Raises:
+        UserError: unknown task, or none ships for it.
+    """
+    from . import task_class
+
+    task_class(task)
+    folder = Path(__file__).parent / task / "weights"
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise UserError(f"No checkpoint ships for '{task}' yet: train one (densevision train {task}) and give its path.")
+    return found[0]
+
+
+__all__ = ["Geometry", "Image", "Predictor", "load", "run_padded", "run_tiled", "shipped_checkpoint"]

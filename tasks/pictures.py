@@ -1,0 +1,87 @@
+"""A picture of any source and mode as what the networks of this package take: (H, W, 3) uint8 RGB, upright."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+def any_picture(source: Any) -> np.ndarray:
+    """Grey, RGBA, 16-bit, CMYK, palette and turned pictures as RGB.
+
+    Args:
+        source: a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16, bool or floats in
+            [0, 1]; a PIL image; or a tensor (C, H, W) or (1, C, H, W) of uint8 or floats in [0, 1].
+
+    Returns:
+        (H, W, 3) uint8. Transparency is laid over white; 16 bits are cut to 8; EXIF's orientation is applied.
+
+    Raises:
+        UserError: not a picture, unreadable, or of a shape that is none of these.
+    """
+    if isinstance(source, (str, Path)):
+        return _from_file(Path(source))
+    if hasattr(source, "getbands"):
+        return _from_pil(source)
+    if hasattr(source, "detach"):
+        array = source.detach().cpu().numpy()
+        array = array[0] if array.ndim == 4 and len(array) == 1 else array
+        if array.ndim != 3 or array.shape[0] not in (1, 3, 4):
+            raise UserError(f"A tensor of shape {tuple(source.shape)} is no picture: give (C, H, W) with C 1, 3 or 4.")
+        return any_picture(np.moveaxis(array, 0, -1))
+    if not isinstance(source, np.ndarray):
+        raise UserError(f"A {type(source).__name__} is no picture: give a path, an array, a PIL image or a tensor.")
+    return _from_array(source)
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise UserError(f"An array of shape {array.shape} is no picture: give (H, W), (H, W, 3) or (H, W, 4).")
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UserError("A picture of floats must lie in [0, 1] and hold no nan; divide by 255 if it is in [0, 255].")
+        array = np.round(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise UserError(f"A picture of {array.dtype} is ambiguous: give uint8, uint16 or floats in [0, 1].")
+    if array.shape[2] == 4:
+        alpha = array[..., 3:].astype(np.float32) / 255
+        array = np.round(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def _from_file(path: Path) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise UserError(f"There is no picture '{path}'.")
+    try:
+        with Image.open(path) as image:
+            return _from_pil(image)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a picture: {error}.") from error
+
+
+def _from_pil(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        # 16-bit grey opens as I;16 or I, whose conversion to RGB would clip instead of scale.
+        array = np.asarray(image).astype(np.float64)
+        top = 65535 if array.max() > 255 else 255
+        return _from_array((array.clip(0, top) / top).astype(np.float32))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return _from_array(np.asarray(image.convert("RGBA")))
+    return _from_array(np.asarray(image.convert("RGB")))

@@ -1,0 +1,205 @@
+"""The contract of a task: what goes in, what is asked for, what answers, and how an answer is judged.
+
+The training loop, evaluation, inference and every command speak to this page only. A task is a frozen dataclass
+whose fields are its own options, so that a checkpoint can store it and the command line can offer it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..backbones.backbone import Backbone
+from ..datasets.dataset import Dataset, Sample
+from ..datasets.fields import Kind
+
+if TYPE_CHECKING:
+    from .training.options import Options
+
+Batch = dict[str, Tensor]
+Terms = dict[str, Tensor]
+"""A loss's named terms, scalars; the loop sums them and logs each."""
+
+
+@dataclass(frozen=True)
+class Default:
+    """What `densevision train TASK` does when nothing else is said."""
+
+    data: str
+    backbone: str
+    head: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer's share of a step. Most tasks have one phase, an adversarial one has two.
+
+    Attributes:
+        name: for the log.
+        module: whose parameters this phase updates; no other parameter receives a gradient.
+        loss: (batch, made) to named terms. `made` is a dict per batch, in which an earlier phase leaves what a
+            later one reuses, so that nothing is computed twice.
+    """
+
+    name: str
+    module: nn.Module
+    loss: Callable[[Batch, dict[str, Any]], Terms]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What was asked of a network, for turning its output back into answers about the original picture.
+
+    Attributes:
+        inputs: the original inputs by field name, as the caller gave them (pictures (H, W, C)).
+        size: original (height, width).
+        matrix: (3, 3) from original pixels to the network's output pixels.
+    """
+
+    inputs: Sample
+    size: tuple[int, int]
+    matrix: np.ndarray
+
+
+class Prediction(ABC):
+    """A typed answer that says its unit."""
+
+    unit: ClassVar[str]
+
+    @abstractmethod
+    def picture(self, like: Prediction | None = None) -> np.ndarray:
+        """(H, W, 3) uint8 RGB for eyes, in the range of `like` where one is given."""
+
+    @abstractmethod
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
+        """Write the data other programs read and the picture; returns the files."""
+
+
+class Metrics(ABC):
+    """Scores under one protocol, gathered sample by sample."""
+
+    @abstractmethod
+    def update(self, prediction: Prediction, truth: Sample) -> None:
+        """Count one sample; both in original pixels."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """What was counted, picklable, to be merged with other processes'."""
+
+    @abstractmethod
+    def merge(self, states: Iterable[Any]) -> None:
+        """Replace what was counted by the union of these states."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Every score by name. nan where no sample counted."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """The score by which the best checkpoint is chosen."""
+
+    name: str
+    higher_is_better: bool
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether a value beats the best so far; nan never does."""
+        if value != value:
+            return False
+        return than is None or (value > than if self.higher_is_better else value < than)
+
+
+class Task(ABC):
+    """What a network is asked, from the fields of a data set to a typed answer.
+
+    Attributes:
+        title, paper: for lists and cards.
+        default: data, backbone, head and recipe of `densevision train NAME`.
+        heads: names of `tasks.heads.HEADS` that this task offers on any trunk.
+        networks: whole networks by name, "module:attribute" as in every catalogue.
+        recipes: what the papers' appendices say, by name.
+        losses: names that `--loss` takes, the usual one first.
+        protocols: names that `metrics` takes, the usual one first.
+        watch: the score that decides which checkpoint is best.
+        resolution: "fit" answers at the training size and resizes the answer (tasks that need to see the whole),
+            "native" answers at the picture's own size, tiled when large (tasks that look closely).
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    default: ClassVar[Default]
+    heads: ClassVar[tuple[str, ...]] = ()
+    networks: ClassVar[dict[str, str]] = {}
+    recipes: ClassVar[dict[str, Options]]
+    losses: ClassVar[tuple[str, ...]]
+    protocols: ClassVar[tuple[str, ...]]
+    watch: ClassVar[Watch]
+    resolution: ClassVar[str] = "fit"
+
+    @abstractmethod
+    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
+        """Which of a data set's fields go into the network, in the order of its arguments.
+
+        Raises:
+            UserError: the set lacks one.
+        """
+
+    @abstractmethod
+    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
+        """Which of a data set's fields are asked for.
+
+        Raises:
+            UserError: the set lacks one.
+        """
+
+    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
+        """In the worker, after the geometry: photometry on what it may touch, and whatever the loss needs made.
+
+        Args:
+            sample: the inputs and targets at network size.
+            rng: this sample's stream; None in evaluation, where nothing is drawn.
+            colour: strength of the photometric augmentation, 0 (none) to 1.
+        """
+        return sample
+
+    def prepared(self, fields: dict[str, Kind]) -> dict[str, Kind]:
+        """The kinds of what `prepare` returns, for batching."""
+        return {**self.inputs(fields), **self.targets(fields)}
+
+    @abstractmethod
+    def build(
+        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+    ) -> nn.Module:
+        """Trunk and head, or a whole network by name. Called with the inputs in order, pictures in [0, 1]."""
+
+    @abstractmethod
+    def phases(self, model: nn.Module, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
+        """The optimizers' shares of a step, in order."""
+
+    @abstractmethod
+    def metrics(self, protocol: str) -> Metrics:
+        """An empty tally under a named protocol."""
+
+    def default_protocol(self, dataset: str) -> str:
+        """The protocol that people report on a data set."""
+        return self.protocols[0]
+
+    @abstractmethod
+    def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
+        """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
+
+    @abstractmethod
+    def decode(self, output: Any, query: Query) -> Prediction:
+        """A network's output for one input, (1, ...), as an answer about the original picture."""
+
+    @abstractmethod
+    def truth(self, sample: Sample) -> Prediction:
+        """A sample's targets in the form of a prediction, for drawing beside one."""

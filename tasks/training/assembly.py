@@ -1,0 +1,196 @@
+"""From options to a run that can be followed: names become sets and networks, and an earlier run is picked up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...datasets import open_dataset
+from ...datasets.dataset import Dataset
+from ...datasets.geometry import Augmentation
+from ...errors import UserError, unknown_name
+from ..blueprint import Blueprint
+from ..device import choose_device, use_bf16
+from ..task import Task
+from .. import create_task
+from .checkpoint import load_state, start_from
+from .options import BASE, Options
+from .run import Run
+from .stream import TrainingView
+
+MAY_CHANGE_ON_RESUME = ("workers", "log_every", "save_every", "out", "resume", "root", "eval_root")
+"""What a continued run may be told anew; everything else would make it another run."""
+
+
+def assemble(
+    task: str | Task,
+    options: Options,
+    data: Dataset | str | None,
+    eval_data: Dataset | str | None,
+    stated: dict[str, Any],
+) -> Run:
+    """A run at its first step, or at the step an earlier try saved.
+
+    Raises:
+        UserError: a choice that cannot be, in one sentence.
+    """
+    task = create_task(task) if isinstance(task, str) else task
+    given = Options.from_plain(stated, "train()").over(options)
+    if isinstance(data, str):
+        given = dataclasses.replace(given, data=data)
+    if isinstance(eval_data, str):
+        given = dataclasses.replace(given, eval_data=eval_data)
+    folder = run_folder(task, given)
+    given = continued(given, folder) if given.resume else given
+    options = settled(task, given).checked()
+
+    train_set = data if isinstance(data, Dataset) else open_training_set(options)
+    eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
+    assert options.size is not None
+    train_set, eval_set = train_set.at(options.size), eval_set.at(options.size)
+    train_samples = training_samples(train_set, options)
+
+    device = choose_device(options.device or "auto")
+    blueprint = Blueprint(
+        task,
+        train_set.fields,
+        backbone=None if options.network else options.backbone,
+        backbone_options={"stride_in": options.stride_in} if options.stride_in and not options.network else {},
+        head=None if options.network else options.head,
+        network=options.network,
+    )
+    # The initial weights depend on the seed alone, not on what was drawn before in this process.
+    torch.manual_seed(options.seed or 0)
+    model = blueprint.build(options.weights)
+    blueprint = blueprint.settled(model)
+    if options.init is not None:
+        start_from(model, options.init)
+    run = Run(
+        options=options,
+        folder=folder,
+        blueprint=blueprint,
+        model=model,
+        view=TrainingView(
+            train_set,
+            task,
+            options.size,
+            Augmentation(options.flip or 0.0, options.rotate or 0.0, options.zoom or 1.0),
+            options.colour or 0.0,
+            options.seed or 0,
+        ),
+        eval_set=eval_set,
+        train_samples=train_samples,
+        device=device,
+        bf16=use_bf16(options.amp or "auto", device),
+    )
+    if options.resume:
+        run.restore(load_state(folder / "last" / "state.pt"))
+    run.open()
+    return run
+
+
+def settled(task: Task, given: Options) -> Options:
+    """The caller's choices over the recipe's over the base's, with the task's default network and data."""
+    name = given.recipe or task.default.recipe
+    if name not in task.recipes:
+        raise unknown_name(f"recipe of the task {task.name}", name, task.recipes)
+    options = given.over(dataclasses.replace(task.recipes[name], recipe=name)).over(BASE)
+    # A network named by the caller replaces the recipe's trunk and head, and the other way round.
+    if given.network and not (given.backbone or given.head):
+        options = dataclasses.replace(options, backbone=None, head=None)
+    elif (given.backbone or given.head) and not given.network:
+        options = dataclasses.replace(options, network=None)
+    if options.network is None:
+        options = options.over(Options(backbone=task.default.backbone, head=task.default.head))
+    if options.loss is not None and options.loss not in task.losses:
+        raise unknown_name(f"loss of the task {task.name}", options.loss, task.losses)
+    workers = min(8, os.cpu_count() or 1)
+    return options.over(
+        Options(
+            data=task.default.data,
+            loss=task.losses[0],
+            trunk_lr=0.1 if options.weights else 1.0,
+            workers=workers,
+            steps=None if options.epochs else 1000,
+        )
+    )
+
+
+def open_training_set(options: Options) -> Dataset:
+    """The set that is trained on, by name."""
+    return open_dataset(str(options.data), options.root, "train", seed=options.seed or 0)
+
+
+def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
+    """The split that is evaluated on; by default the last split of the training set."""
+    if options.eval_data is not None:
+        from ...datasets import dataset_class
+
+        found = dataset_class(options.eval_data)
+        return open_dataset(options.eval_data, options.eval_root, options.eval_split or found.splits[-1])
+    if options.data is None or type(train_set).__module__.startswith("__"):
+        raise UserError("An opened training set needs an opened evaluation set beside it: pass eval_data.")
+    root = options.eval_root or options.root
+    return open_dataset(str(options.data), root, options.eval_split or train_set.splits[-1])
+
+
+def training_samples(train_set: Dataset, options: Options) -> int | None:
+    """How many samples the training goes through again and again; None for a stream.
+
+    Raises:
+        UserError: an empty set.
+    """
+    if options.train_samples is None and train_set.unbounded:
+        return None
+    count = len(train_set) if options.train_samples is None else min(len(train_set), options.train_samples)
+    if count == 0:
+        raise UserError(f"The training split of '{options.data}' holds no sample.")
+    return count
+
+
+def run_folder(task: Task, given: Options) -> Path:
+    """Where the run lies: --out, the newest run with --resume, else the next free number.
+
+    Raises:
+        UserError: --out holds a run already, or there is nothing to resume.
+    """
+    runs = Path("runs")
+    numbered = sorted(
+        (int(path.name.rsplit("-", 1)[1]), path)
+        for path in runs.glob(f"{task.name}-*")
+        if path.name.rsplit("-", 1)[1].isdigit()
+    )
+    if given.resume:
+        folder = given.out or (numbered[-1][1] if numbered else None)
+        if folder is None:
+            raise UserError(f"There is no run of '{task.name}' under runs/ to resume; say which with --out DIR.")
+        if not (folder / "last" / "state.pt").exists():
+            raise UserError(f"There is nothing to resume in {folder}: last/state.pt is missing.")
+        return folder
+    if given.out is not None:
+        if (given.out / "config.yaml").exists():
+            raise UserError(f"{given.out} holds a run already: add --resume to continue it, or give another --out.")
+        return given.out
+    return runs / f"{task.name}-{numbered[-1][0] + 1 if numbered else 1}"
+
+
+def continued(given: Options, folder: Path) -> Options:
+    """The options of an earlier try; the caller may repeat them, and change only what does not change the run.
+
+    Raises:
+        UserError: naming the option that contradicts the earlier run.
+    """
+    stored = Options.read(folder / "config.yaml")
+    for name, value in given.stated().items():
+        before = getattr(stored, name)
+        if name not in MAY_CHANGE_ON_RESUME and before is not None and value != before:
+            raise UserError(
+                f"--resume continues {folder} with --{name.replace('_', '-')} {before}, not {value}; "
+                "leave the option out, or start a new run with --init."
+            )
+    kept = {name: getattr(given, name) for name in MAY_CHANGE_ON_RESUME if getattr(given, name) is not None}
+    return dataclasses.replace(stored, **kept, resume=True)

@@ -1,0 +1,120 @@
+"""A checkpoint is one safetensors file that needs nothing else; training state lies beside it in the run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ...version import VERSION
+from ...writing import written_aside
+from ..blueprint import Blueprint
+
+HEADER = "densevision"
+"""The key of the header in the file's metadata; its value is JSON."""
+
+
+def save_checkpoint(
+    path: str | Path, model: nn.Module, blueprint: Blueprint, facts: dict[str, Any], half: bool = False
+) -> None:
+    """Write a network and all that is needed to build, feed and judge it.
+
+    Args:
+        path: of the `.safetensors` file, replaced in one move.
+        model: the network, on any device.
+        blueprint: how to build it again.
+        facts: what else the header says: size, data and its terms, step, metrics with their protocol.
+        half: store floating weights in fp16, for shipping.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    header = {"version": VERSION, **blueprint.to_json(model), **facts}
+    with written_aside(path) as aside:
+        save_file(tensors, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says about itself.
+
+    Raises:
+        UserError: no such file, a damaged one, or one that this package did not write.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no checkpoint '{path}'.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no readable safetensors file ({error}); copy or train it again.") from error
+    if HEADER not in metadata:
+        raise UserError(f"{path} holds weights, but no densevision header: it is no checkpoint of a task.")
+    return json.loads(metadata[HEADER])
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint, floating ones in fp32."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+def load_checkpoint(path: str | Path) -> tuple[nn.Module, Blueprint, dict[str, Any]]:
+    """The network in evaluation mode on the CPU, its blueprint, and the whole header.
+
+    Raises:
+        UserError: see `read_header`; or the weights are not those of the network the header describes.
+    """
+    header = read_header(path)
+    blueprint = Blueprint.from_json(header)
+    model = blueprint.rebuild(header)
+    try:
+        model.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the network its header describes: {str(error).splitlines()[-1].strip()}")
+    return model.eval(), blueprint, header
+
+
+def start_from(model: nn.Module, path: str | Path) -> None:
+    """Fill a network from another run's checkpoint (`--init`). Every tensor must be there in its shape.
+
+    Raises:
+        UserError: naming the first tensor that is missing or of another shape.
+    """
+    read_header(path)
+    stored, wanted = read_tensors(path), model.state_dict()
+    for name, value in wanted.items():
+        if name not in stored:
+            raise UserError(f"--init {path} lacks '{name}': it is another network; give the same trunk and head.")
+        if stored[name].shape != value.shape:
+            raise UserError(
+                f"--init {path} has '{name}' of shape {tuple(stored[name].shape)}, this network {tuple(value.shape)}."
+            )
+    model.load_state_dict({name: stored[name] for name in wanted})
+
+
+def save_state(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a training state: plain tensors and numbers, in one move, so that a reader meets the old or the new one."""
+    with written_aside(path) as aside:
+        torch.save(state, aside)
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Read a training state; nothing but tensors and plain data is unpickled.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"There is nothing to resume: {path} does not exist.") from None
+    except Exception as error:
+        raise UserError(f"{path} is damaged ({error}); start a new run with another --out.") from error

@@ -1,0 +1,97 @@
+"""What a run writes down: log.jsonl, TensorBoard events, curves.png, pictures, and lines on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...writing import write_text, written_aside
+
+
+class RunLog:
+    """The log of one run; on processes other than the first it writes nothing.
+
+    Args:
+        folder: the run folder.
+        step: the step the run continues from; later lines of an earlier try are cut off.
+        main: whether this process writes.
+    """
+
+    def __init__(self, folder: Path, step: int, main: bool) -> None:
+        self.folder, self.main, self.events = folder, main, None
+        self.path = folder / "log.jsonl"
+        self.lines: list[dict[str, Any]] = []
+        if not main:
+            return
+        if self.path.exists():
+            self.lines = [line for line in _read_lines(self.path) if line["step"] <= step]
+            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
+        """One line of log.jsonl and one point per number in TensorBoard."""
+        if not self.main:
+            return
+        line = {"step": step, "kind": kind, **values}
+        self.lines.append(line)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        assert self.events is not None
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                self.events.add_scalar(f"{kind}/{name}", value, step)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        if self.main:
+            print(text, file=sys.stderr, flush=True)
+
+    def draw_curves(self, watch: str, baseline: float | None) -> None:
+        """curves.png: the loss terms, and the watched score with the trivial baseline."""
+        if not self.main:
+            return
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        left, right = figure.subplots(1, 2)
+        training = [line for line in self.lines if line["kind"] == "train"]
+        for name in training[-1] if training else ():
+            if name not in ("step", "kind", "lr", "images_per_second"):
+                known = [line for line in training if name in line]
+                left.plot([line["step"] for line in known], [line[name] for line in known], label=name, lw=1)
+        left.set(xlabel="step", title="training loss")
+        if training:
+            left.legend()
+        scored = [line for line in self.lines if line["kind"] == "eval" and watch in line]
+        right.plot([line["step"] for line in scored], [line[watch] for line in scored], "o-", ms=3, label="this run")
+        if baseline is not None and baseline == baseline:
+            right.axhline(baseline, color="grey", ls="--", lw=1, label="trivial baseline")
+        right.set(xlabel="step", title=f"{watch} on unseen data")
+        right.set_ylim(bottom=0)
+        right.legend()
+        with written_aside(self.folder / "curves.png") as aside:
+            figure.savefig(aside, dpi=110)
+
+    def close(self) -> None:
+        """Flush the events."""
+        if self.events is not None:
+            self.events.close()
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; one cut short by a crash is dropped."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

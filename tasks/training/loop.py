@@ -1,0 +1,140 @@
+"""The training loop: for batch in stream, for phase in phases, log, evaluate, save. Every task uses this one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...datasets.dataset import Dataset
+from ...datasets.randomness import Purpose, generator
+from ...errors import UserError
+from ..task import Task, Terms
+from .assembly import Run, assemble
+from .interruption import stop_politely
+from .optimizers import set_learning_rate
+from .options import Options
+from .schedules import learning_rate
+
+
+def train(
+    task: str | Task,
+    options: Options | None = None,
+    *,
+    data: Dataset | str | None = None,
+    eval_data: Dataset | str | None = None,
+    on_step: Callable[[int], None] | None = None,
+    **stated: Any,
+) -> dict[str, Any]:
+    """Train a task.
+
+    >>> train("depth", data=my_dataset, steps=1000, out="runs/mine")  # doctest: +SKIP
+
+    Args:
+        task: a name, or a task with its own options.
+        options: every choice; what it leaves out comes from the recipe, then from `options.BASE`.
+        data: the training set by name, or an opened split of any `Dataset`.
+        eval_data: likewise the set to evaluate on; needed beside an opened `data`.
+        on_step: called after every whole optimizer step with the number of steps done.
+        stated: options by name, over `options`.
+
+    Returns:
+        What stands in the run folder's result.json.
+
+    Raises:
+        UserError: a choice that cannot be.
+        KeyboardInterrupt: the run was stopped; its state is saved.
+    """
+    run = assemble(task, options or Options(), data, eval_data, stated)
+    with stop_politely() as stop:
+        try:
+            return follow(run, stop, on_step)
+        finally:
+            run.log.close()
+
+
+def follow(run: Run, stop: Callable[[], bool], on_step: Callable[[int], None] | None) -> dict[str, Any]:
+    """From the step a run stands at to its end."""
+    options, started, seen = run.options, time.perf_counter(), 0
+    batches = iter(run.batches())
+    sums: dict[str, Tensor] = {}
+    pending = 0
+    run.log.say(run.describe())
+    for step in range(run.step, run.steps):
+        terms = optimizer_step(run, step, batches)
+        run.step = step + 1
+        for name, value in terms.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value
+        pending, seen = pending + 1, seen + run.pictures_per_step
+        if run.ema is not None:
+            run.ema.update(run.model)
+        last = run.step == run.steps
+        if on_step is not None:
+            on_step(run.step)
+        stopping = run.agreed(stop()) and not last
+        if run.step % options.log_every == 0 or last or stopping:
+            means = {name: float(value) / pending for name, value in sums.items()}
+            run.train_seconds += time.perf_counter() - started
+            rate = seen / max(1e-9, time.perf_counter() - started)
+            run.report_step(means, rate)
+            sums, pending, seen, started = {}, 0, 0, time.perf_counter()
+        finished = last
+        if last or (run.evaluate_every and run.step % run.evaluate_every == 0 and not stopping):
+            run.train_seconds += time.perf_counter() - started
+            finished = run.evaluate() or last
+            started, seen = time.perf_counter(), 0
+        if stopping or finished or run.step % options.save_every == 0:
+            run.save()
+        if stopping:
+            run.log.say(f"Stopped after step {run.step}. Go on with: {run.resume_command()}")
+            raise KeyboardInterrupt
+        if finished:
+            break
+    return run.finish()
+
+
+def optimizer_step(run: Run, step: int, batches: Any) -> Terms:
+    """One whole step: every micro-batch through every phase, then one update per phase.
+
+    Raises:
+        UserError: a loss term that is not finite, with the step and its name; not enough memory.
+    """
+    options, accelerator = run.options, run.accelerator
+    # Dropout and whatever else draws on the device depends on (seed, step, rank) alone, so that resuming repeats it.
+    rng = generator(options.seed, step, accelerator.process_index, Purpose.DROPOUT)
+    torch.manual_seed(int(rng.integers(2**62)))
+    rate = options.lr * learning_rate(options.schedule, step, run.steps, options.warmup)
+    micro = [run.arrive(next(batches)) for _ in range(options.accumulate)]
+    shared: list[dict[str, Any]] = [{} for _ in micro]
+    logged: Terms = {}
+    for index, (phase, optimizer) in enumerate(zip(run.phases, run.optimizers, strict=True)):
+        run.open_only(phase)
+        for number, (batch, made) in enumerate(zip(micro, shared, strict=True)):
+            waiting = number + 1 < len(micro)
+            with accelerator.no_sync(run.stepper) if waiting else nullcontext():
+                try:
+                    terms = run.stepper(index, batch, made)
+                    accelerator.backward(sum(terms.values()) / len(micro))
+                except (torch.OutOfMemoryError, RuntimeError) as error:
+                    raise run.out_of_memory(error, batch) from error
+            for name, value in terms.items():
+                refuse_nan(value, name, step)
+                logged[name] = logged.get(name, torch.zeros_like(value)) + value.detach() / len(micro)
+        if options.clip:
+            accelerator.clip_grad_norm_(phase.module.parameters(), options.clip)
+        set_learning_rate(optimizer, rate)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return logged
+
+
+def refuse_nan(value: Tensor, name: str, step: int) -> None:
+    """Raises: UserError: the term is nan or infinite."""
+    if not torch.isfinite(value):
+        raise UserError(
+            f"The loss term '{name}' became {float(value)} at step {step + 1}; lower --lr, set --clip 1, or try --amp off."
+        )

@@ -1,0 +1,95 @@
+"""Optimizers over parameter groups, and the moving average of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .options import Options
+
+
+def parameter_groups(module: nn.Module, options: Options, trunk_rate: float) -> list[dict]:
+    """Every trainable parameter in exactly one group: trunk or not, decayed or not.
+
+    Weight decay spares what has one axis (biases, scales of norms): there it would only fight the normalisation.
+    Each group's `relative` is its learning rate relative to the run's.
+    """
+    trunk = {id(parameter) for parameter in getattr(module, "backbone", nn.Module()).parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in trunk, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": options.weight_decay if decayed else 0.0,
+            "relative": trunk_rate if in_trunk else 1.0,
+        }
+        for (in_trunk, decayed), parameters in groups.items()
+    ]
+
+
+def create_optimizer(module: nn.Module, options: Options, trunk_rate: float) -> torch.optim.Optimizer:
+    """The optimizer of one phase, fused where the device has it."""
+    groups = parameter_groups(module, options, trunk_rate)
+    device = groups[0]["params"][0].device.type
+    fused = device in ("cpu", "cuda")
+    rate, momentum = options.lr or 0.0, options.momentum or 0.0
+    match options.optimizer:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)
+        case "adam":
+            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
+        case _:
+            return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The run's rate now, each group in its relation to it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["relative"]
+
+
+class MovingAverage:
+    """ema <- decay ema + (1 - decay) weights, after every step; integer buffers and the first steps are copied.
+
+    Source: Polyak & Juditsky 1992; the decay grows as (1 + n) / (10 + n) up to its value, so that early weights fade.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights of a step."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    @contextmanager
+    def applied(self, model: nn.Module) -> Iterator[None]:
+        """The model with the averaged weights, and with its own again afterwards."""
+        own: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(self.average)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)
+
+    def state(self) -> dict:
+        """For the training state."""
+        return {"updates": self.updates, "average": self.average}
+
+    def restore(self, state: dict) -> None:
+        """From the training state."""
+        self.updates = state["updates"]
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)

@@ -1,0 +1,390 @@
+"""A run: the network, its optimizers, its streams, and where they stand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...datasets.dataset import Dataset
+from ...errors import UserError
+from ...writing import write_text
+from ..blueprint import Blueprint
+from ..evaluation import Evaluation, evaluate, predictor_answer
+from ..inference import Predictor
+from ..sheet import draw_sheet, write_sheet
+from ..task import Batch, Phase
+from .checkpoint import save_checkpoint, save_state
+from .log import RunLog
+from .optimizers import MovingAverage, create_optimizer
+from .options import Options
+from .stepper import Stepper
+from .stream import Order, TrainingView, loader
+
+SHOWN = 4
+"""Samples in a run's pictures."""
+
+
+class Run:
+    """Everything a training holds between two steps, and what it does at its milestones.
+
+    Attributes:
+        step, steps: steps done and steps in all.
+        phases, optimizers: one optimizer per phase.
+        stepper: all phases behind one forward, wrapped by DDP where there are several processes.
+        ema: the moving average of weights, None without.
+        best: watched score of the best checkpoint and its step.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        folder: Path,
+        blueprint: Blueprint,
+        model: nn.Module,
+        view: TrainingView,
+        eval_set: Dataset,
+        train_samples: int | None,
+        device: torch.device,
+        bf16: bool,
+    ) -> None:
+        self.options, self.folder, self.blueprint, self.task = options, folder, blueprint, blueprint.task
+        self.view, self.eval_set, self.train_samples = view, eval_set, train_samples
+        self.device, self.bf16 = device, bf16
+        self.model = model.to(device, memory_format=torch.channels_last)
+        freeze_trunk(self.model, options)
+        self.phases = self.task.phases(self.model, view.dataset.fields, str(options.loss))
+        self.accelerator = create_accelerator(device, len(self.phases))
+        self.optimizers: list[Any] = []
+        for phase in self.phases:
+            optimizer = create_optimizer(phase.module, options, options.trunk_lr or 0.0)
+            self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
+        if options.compile:
+            self.model.compile()
+        self.stepper = self.accelerator.prepare_model(Stepper(self.phases, bf16, device.type))
+        self.ema = MovingAverage(self.model, options.ema) if options.ema else None
+        self.step, self.steps = 0, self._steps()
+        self.evaluate_every = max(1, self.steps // 10) if options.evaluate_every is None else options.evaluate_every
+        self.best: dict[str, float] | None = None
+        self.waiting = 0
+        self.train_seconds = 0.0
+        self.evaluation: Evaluation | None = None
+        self.baseline: Evaluation | None = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return self.accelerator.is_main_process
+
+    @property
+    def pictures_per_step(self) -> int:
+        """Over all processes and micro-steps."""
+        return (self.options.batch or 1) * (self.options.accumulate or 1) * self.accelerator.num_processes
+
+    def _steps(self) -> int:
+        if self.options.epochs is None:
+            return self.options.steps or 1
+        if self.train_samples is None:
+            raise UserError("--epochs needs a finite training set; give --steps, or --train-samples N.")
+        return max(1, round(self.options.epochs * self.train_samples / self.pictures_per_step))
+
+    def open(self) -> None:
+        """Make the run folder, write the options, start the log."""
+        if self.main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            stored = dataclasses.replace(self.options, resume=None, out=self.folder)
+            stored.write(self.folder / "config.yaml")
+            write_text(self.folder / "task.json", json.dumps(dataclasses.asdict(self.task)))  # type: ignore[call-overload]
+        self.log = RunLog(self.folder, self.step, self.main)
+
+    def describe(self) -> str:
+        """What is about to happen, in one line."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        what = self.options.network or f"{self.options.backbone} + {self.options.head}"
+        height, width = self.options.size or (0, 0)
+        where = f"{self.device}{', bf16' if self.bf16 else ''}, {self.accelerator.num_processes} process(es)"
+        return (
+            f"Training {self.task.name}: {what} ({parameters:,} parameters) on {self.options.data}, "
+            f"steps {self.step}..{self.steps} of {self.pictures_per_step} pictures {height}x{width}, {where}. "
+            f"Run folder: {self.folder}"
+        )
+
+    def batches(self) -> Iterator[Batch]:
+        """The micro-batches of this process from the present step to the end."""
+        accumulate = self.options.accumulate or 1
+        order = Order(
+            self.train_samples,
+            self.options.batch or 1,
+            range(self.step * accumulate, self.steps * accumulate),
+            self.options.seed or 0,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        if self.options.overfit:
+            first = next(iter(Order(self.train_samples, order.batch, range(1), order.seed, order.rank, order.processes)))
+            return iter(loader(self.view, [first] * len(order), 0, False))  # type: ignore[arg-type]
+        return iter(loader(self.view, order, self.options.workers or 0, self.device.type == "cuda"))
+
+    def arrive(self, batch: Batch) -> Batch:
+        """A batch on the device, its pictures as floats, and the modes of the network as training wants them."""
+        self.model.train()
+        settle_frozen(self.model, self.options)
+        kinds = self.task.prepared(self.view.dataset.fields)
+        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        return {name: kinds[name].arrive(tensor) if name in kinds else tensor for name, tensor in moved.items()}
+
+    def open_only(self, phase: Phase) -> None:
+        """Let gradients reach this phase's parameters and no other's."""
+        if len(self.phases) > 1:
+            for other in self.phases:
+                other.module.requires_grad_(other is phase)
+            freeze_trunk(self.model, self.options)
+
+    def agreed(self, stop: bool) -> bool:
+        """Whether any process was asked to stop, so that all of them stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        return bool(self.accelerator.reduce(torch.tensor(float(stop), device=self.device)) > 0)
+
+    def report_step(self, means: dict[str, float], rate: float) -> None:
+        """One line of the log: loss terms, learning rate, pictures per second."""
+        learning = self.optimizers[0].param_groups[-1]["lr"]
+        self.log.write(self.step, "train", {**means, "lr": learning, "images_per_second": round(rate, 2)})
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.log.say(f"step {self.step:>6}/{self.steps}  {terms}  lr {learning:.2e}  {rate:.1f} pictures/s")
+
+    def _averaged(self):
+        return nullcontext() if self.ema is None else self.ema.applied(self.model)
+
+    def evaluate(self) -> bool:
+        """Score the present weights, draw pictures and curves, keep the best; True when patience has run out."""
+        options, watch = self.options, self.task.watch
+        protocol = self.task.default_protocol(str(options.data if options.eval_data is None else options.eval_data))
+        if self.baseline is None:
+            self.log.say("Scoring the trivial baseline ...")
+            trivial = self.task.baseline(self.view.dataset)
+            self.baseline = evaluate(self.task, trivial, self.eval_set, protocol, options.eval_samples)
+        predictor = Predictor(
+            self.task, self.model, self.view.dataset.fields, self.view.size, self.device, "bf16" if self.bf16 else "off"
+        )
+        with self._averaged():
+            self.evaluation = evaluate(
+                self.task, predictor_answer(predictor), self.eval_set, protocol, options.eval_samples, show=SHOWN
+            )
+            value = self.evaluation.metrics[watch.name]
+            improved = watch.better(value, None if self.best is None else self.best["value"])
+            if improved and self.main:
+                save_checkpoint(self.folder / "best.safetensors", self.model, self.blueprint, self.facts())
+        self.waiting = 0 if improved else self.waiting + 1
+        if improved:
+            self.best = {"value": value, "step": self.step}
+        self.log.write(self.step, "eval", self.evaluation.metrics)
+        trivial_value = self.baseline.metrics[watch.name]
+        self.log.say(
+            f"step {self.step:>6}/{self.steps}  {watch.name} {value:.4f} on {self.evaluation.samples} unseen samples "
+            f"(trivial baseline {trivial_value:.4f}; protocol {protocol})"
+        )
+        if self.main and self.evaluation.shown:
+            picture = draw_sheet(self.task, self.view.dataset.fields, self.evaluation.shown)
+            write_sheet(self.folder / "pictures" / f"step-{self.step}.png", picture, smallest=768)
+        self.log.draw_curves(watch.name, trivial_value)
+        return bool(options.patience) and self.waiting >= options.patience
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint's header says beside how to build the network."""
+        dataset, evaluation = self.view.dataset, self.evaluation
+        return {
+            "size": list(self.view.size),
+            "step": self.step,
+            "data": {
+                "name": self.options.data or type(dataset).__name__,
+                "title": dataset.title,
+                "terms": dataset.terms,
+            },
+            "trunk_weights": None if self.options.weights is None else Path(self.options.weights).name,
+            "loss": self.options.loss,
+            "recipe": self.options.recipe,
+            "metrics": None
+            if evaluation is None
+            else {
+                "protocol": evaluation.protocol,
+                "samples": evaluation.samples,
+                "split": self.eval_set.split,
+                **evaluation.metrics,
+            },
+        }
+
+    def save(self) -> None:
+        """The training state and a checkpoint of the present weights."""
+        if not self.main:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "ema": None if self.ema is None else self.ema.state(),
+            "step": self.step,
+            "best": self.best,
+            "waiting": self.waiting,
+            "train_seconds": self.train_seconds,
+            "pictures_per_step": self.pictures_per_step,
+            "baseline": None if self.baseline is None else dataclasses.asdict(self.baseline),
+        }
+        save_state(self.folder / "last" / "state.pt", state)
+        with self._averaged():
+            save_checkpoint(self.folder / "last" / "checkpoint.safetensors", self.model, self.blueprint, self.facts())
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where a saved state stood.
+
+        Raises:
+            UserError: the state belongs to another network, or to another number of processes.
+        """
+        if state["pictures_per_step"] != self.pictures_per_step:
+            raise UserError(
+                f"The run in {self.folder} took {state['pictures_per_step']} pictures a step, this one "
+                f"{self.pictures_per_step}: resume with as many processes as before."
+            )
+        try:
+            self.model.load_state_dict(state["model"])
+            for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(stored)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"The state in {self.folder} belongs to another network: {error}") from error
+        if self.ema is not None:
+            self.ema.restore(state["ema"])
+        self.step, self.best, self.waiting = state["step"], state["best"], state["waiting"]
+        self.train_seconds = state["train_seconds"]
+        if state["baseline"] is not None:
+            self.baseline = Evaluation(**state["baseline"])
+
+    def finish(self) -> dict[str, Any]:
+        """Write result.json and return it."""
+        if self.evaluation is None:
+            self.evaluate()
+        assert self.evaluation is not None and self.baseline is not None
+        watch, options = self.task.watch, self.options
+        pictures = self.step * self.pictures_per_step
+        result = {
+            "task": self.task.name,
+            "backbone": self.blueprint.backbone,
+            "head": self.blueprint.head,
+            "network": self.blueprint.network,
+            "weights": None if options.weights is None else Path(options.weights).name,
+            "data": options.eval_data or options.data or type(self.eval_set).__name__,
+            "trained_on": options.data or type(self.view.dataset).__name__,
+            "split": self.eval_set.split,
+            "protocol": self.evaluation.protocol,
+            "samples": self.evaluation.samples,
+            "metrics": self.evaluation.metrics,
+            "baseline": self.baseline.metrics,
+            "steps": self.step,
+            "seconds": round(self.train_seconds, 1),
+            "images_per_second": round(pictures / max(1e-9, self.train_seconds), 2),
+            "device": device_name(self.device) + (", bf16" if self.bf16 else ", fp32"),
+            "best": self.best,
+            "watch": {
+                "name": watch.name,
+                "higher_is_better": watch.higher_is_better,
+                "value": self.evaluation.metrics[watch.name],
+                "baseline": self.baseline.metrics[watch.name],
+            },
+        }
+        if self.main:
+            write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+        self.log.say(
+            f"Done in {self.train_seconds:.0f} s of training: {watch.name} {result['watch']['value']:.4f}, trivial "
+            f"baseline {result['watch']['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"
+        )
+        return result
+
+    def resume_command(self) -> str:
+        """What to type to go on."""
+        return f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
+
+    def out_of_memory(self, error: BaseException, batch: Batch) -> BaseException:
+        """The error itself, or the sentence with the batch that fits where memory ran out."""
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            return error
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        fits = self._batch_that_fits(batch)
+        way_out = f"--batch {fits} fits (with --accumulate to keep the sum)" if fits else "even one picture is too much"
+        return UserError(f"Memory ran out with --batch {self.options.batch}: {way_out}; a smaller --size helps too.")
+
+    def _batch_that_fits(self, batch: Batch) -> int:
+        count = len(next(iter(batch.values()))) // 2
+        while count:
+            try:
+                part = {name: tensor[:count] for name, tensor in batch.items()}
+                made: dict[str, Any] = {}
+                for index in range(len(self.phases)):
+                    terms: dict[str, Tensor] = self.stepper(index, part, made)
+                    sum(terms.values()).backward()  # type: ignore[union-attr]
+                return count
+            except (torch.OutOfMemoryError, RuntimeError):
+                count //= 2
+            finally:
+                self.model.zero_grad(set_to_none=True)
+        return 0
+
+
+def create_accelerator(device: torch.device, phases: int) -> Any:
+    """Accelerate on this device, one process or torchrun's.
+
+    Raises:
+        UserError: torchrun started several processes and they did not find each other.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps the first choice of device for the life of the process; a second training may want another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # Without `cpu=`, torchrun on a machine without a GPU starts trainings that know nothing of each other.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=phases > 1)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[unused])
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != wanted:
+        raise UserError(
+            f"torchrun asked for {wanted} processes, but {accelerator.num_processes} found each other; "
+            "check --device and the MASTER_ADDR of the launch."
+        )
+    return accelerator
+
+
+def freeze_trunk(model: nn.Module, options: Options) -> None:
+    """--freeze: no gradient for the trunk's parameters."""
+    trunk = getattr(model, "backbone", None)
+    if options.freeze:
+        if trunk is None:
+            raise UserError("--freeze keeps the trunk as it is, but this network has none.")
+        trunk.requires_grad_(False)
+
+
+def settle_frozen(model: nn.Module, options: Options) -> None:
+    """--freeze and --freeze-bn: statistics of the trunk's normalisations stay; called after every `model.train()`."""
+    trunk = getattr(model, "backbone", None)
+    if trunk is None:
+        return
+    if options.freeze:
+        trunk.eval()
+    elif options.freeze_bn:
+        for module in trunk.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def device_name(device: torch.device) -> str:
+    """The device as people call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"

@@ -1,0 +1,104 @@
+"""The samples of a run in their order, as a function of the step alone: workers, processes and resuming change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from ...datasets.dataset import Dataset, Sample
+from ...datasets.fields import collate, move_sample
+from ...datasets.geometry import Augmentation, Size, sample_geometry
+from ...datasets.randomness import Purpose, generator
+from ..task import Task
+
+Key = tuple[int, int]
+"""(epoch, index). A world's stream is one epoch without end."""
+
+
+class TrainingView(TorchDataset):
+    """A data set seen through a run: read, moved by one geometry, prepared by the task."""
+
+    def __init__(
+        self, dataset: Dataset, task: Task, size: Size, augmentation: Augmentation, colour: float, seed: int
+    ) -> None:
+        self.dataset, self.task, self.size = dataset, task, size
+        self.augmentation, self.colour, self.seed = augmentation, colour, seed
+        self.fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        sample = self.dataset.read(index)
+        first = next(iter(self.fields))
+        source = (sample[first].shape[-3], sample[first].shape[-2])
+        geometry = sample_geometry(
+            generator(self.seed, epoch, index, Purpose.GEOMETRY), source, self.size, self.augmentation
+        )
+        moved = move_sample(sample, self.fields, geometry)
+        return self.task.prepare(moved, generator(self.seed, epoch, index, Purpose.PREPARE), self.colour)
+
+
+class Order(Sampler[list[Key]]):
+    """Which samples this process gets at which micro-step.
+
+    The run's samples are one long numbered row: epoch after epoch, each in an order drawn for it, and no epoch drops
+    its last samples (a batch may straddle two epochs). Micro-step m of process r takes the r-th batch of the m-th
+    slice, so that two processes of batch B see what one process of 2B sees.
+    """
+
+    def __init__(
+        self, samples: int | None, batch: int, steps: range, seed: int, rank: int = 0, processes: int = 1
+    ) -> None:
+        """
+        Args:
+            samples: length of the set, None for a stream that never repeats.
+            batch: samples per process and micro-step.
+            steps: the micro-steps to go through; a resumed run starts later.
+            seed: of the order.
+            rank: this process, 0 <= rank < processes.
+            processes: how many share the row.
+        """
+        self.samples, self.batch, self.steps, self.seed = samples, batch, steps, seed
+        self.rank, self.processes = rank, processes
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in self.steps:
+            start = (step * self.processes + self.rank) * self.batch
+            keys: list[Key] = []
+            for number in range(start, start + self.batch):
+                if self.samples is None:
+                    keys.append((0, number))
+                    continue
+                if number // self.samples != epoch:
+                    epoch = number // self.samples
+                    order = generator(self.seed, epoch, 0, Purpose.SHUFFLE).permutation(self.samples)
+                keys.append((epoch, int(order[number % self.samples])))
+            yield keys
+
+
+def loader(view: TrainingView, order: Order, workers: int, pinned: bool) -> DataLoader:
+    """Batches of a run, made by `workers` processes."""
+    return DataLoader(
+        view,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=partial(collate, fields=view.task.prepared(view.dataset.fields)),
+        pin_memory=pinned,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,54 @@
+"""Every trunk with every head, on the meta device: sizes, and that a gradient exists for every parameter."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from densevision.backbones import Backbone, create_backbone, list_backbones
+from densevision.tasks.heads import create_head, list_heads
+
+# One that divides by 32, then odd ones; all are large enough for every trunk.
+SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
+
+
+@cache
+def on_meta(name: str) -> tuple[Backbone, list[list[Tensor]]]:
+    """A trunk and its levels at every size. Tests of one trunk share them."""
+    with torch.device("meta"):
+        trunk = create_backbone(name, classes=0)
+        pictures = [torch.empty(2, trunk.in_channels, *size) for size in SIZES]
+    with torch.no_grad():
+        return trunk, [trunk.features(picture) for picture in pictures]
+
+
+def without_gradient(module: nn.Module) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.grad is None]
+
+
+@pytest.mark.parametrize("head", list_heads())
+@pytest.mark.parametrize("trunk", list_backbones())
+def test_a_head_answers_at_the_pictures_size_and_hands_gradients_to_all_it_holds_and_to_the_trunk(trunk, head):
+    backbone, features_by_size = on_meta(trunk)
+    with torch.device("meta"):
+        decoder = create_head(head, backbone.levels, 3)
+    for size, features in zip(SIZES, features_by_size, strict=True):
+        leaves = [level.detach().requires_grad_() for level in features]
+        answer = decoder(leaves, size)
+        assert answer.shape == (2, 3, *size)
+    answer.sum().backward()
+    assert without_gradient(decoder) == []
+    assert leaves[-1].grad is not None
+
+
+@pytest.mark.parametrize("trunk", list_backbones())
+def test_the_coarsest_level_hands_gradients_to_every_parameter_of_its_trunk(trunk):
+    backbone, _ = on_meta(trunk)
+    with torch.device("meta"):
+        picture = torch.empty(2, backbone.in_channels, *SIZES[1])
+    backbone.zero_grad(set_to_none=True)
+    backbone.features(picture)[-1].sum().backward()
+    assert without_gradient(backbone) == []
