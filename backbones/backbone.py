@@ -6,6 +6,7 @@ VGG has a level of stride 1, ResNet has not.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -111,6 +112,7 @@ class Backbone(nn.Module):
             without its weights file (`{"stride_in": "1x1"}`): plain values, ready for a checkpoint's header.
         published_names: where files call parts otherwise than this module does, the beginning of our tensors' names
             to the beginning of theirs (`{"convolutions.": "features."}`).
+        fixed_size: (H, W) where the network takes no other size; None for all that are convolutional.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Backbone(nn.Module):
     preprocessing: Preprocessing
     options: Mapping[str, Any] = MappingProxyType({})
     published_names: Mapping[str, str] = MappingProxyType({})
+    fixed_size: tuple[int, int] | None = None
 
     def describe(
         self, name: str, levels: Sequence[Level], *, classes: int, in_channels: int, built: int | None
@@ -208,6 +211,15 @@ class FeaturesOnly(nn.Module):
         return self.trunk.features(image)
 
 
+def empty_pictures(trunk: Backbone) -> Tensor:
+    """Two pictures on the meta device, large enough for every level: for looking at a trunk's graph.
+
+    Two, because normalisation refuses to train on a single value per channel.
+    """
+    side = 16 * trunk.levels[-1].stride
+    return torch.empty(2, trunk.in_channels, *(trunk.fixed_size or (side, side)), device="meta")
+
+
 def features_on_meta(trunk: Backbone, image: Tensor, learned: bool = False) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Run `features` without numbers: shapes and graph only, whatever the trunk's size. The trunk is not touched.
 
@@ -240,7 +252,7 @@ def checked_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
     names = [level.name for level in levels]
     if len(set(names)) != len(names):
         raise ValueError(f"two levels share a name: {names}")
-    for finer, coarser in zip(levels, levels[1:], strict=False):
+    for finer, coarser in itertools.pairwise(levels):
         if coarser.stride < finer.stride:
             raise ValueError(f"strides decrease from {finer} to {coarser}")
     if any(level.channels < 1 for level in levels):

@@ -16,28 +16,29 @@ from torch import Tensor
 from ..errors import UserError
 from . import create_backbone
 from .backbone import Backbone, FeaturesOnly, checked_levels, features_on_meta
-from .weights import levels_of_tensors
+from .weights import levels_of_tensors, published_state
 
 SIZES = ((128, 128), (97, 129), (160, 98))
-# A trunk that pads nothing loses a few units at the border: AlexNet one, Inception-v4 two.
-LOST_UNITS = 3
+# A trunk that pads little loses a few units at the border: AlexNet one, Inception-v4 more than three.
+LOST_UNITS = 4
 
 
 def check_backbone(
-    backbone: Backbone | str, sizes: Sequence[tuple[int, int]] = SIZES, tolerance: float = 1e-4
+    backbone: Backbone | str, sizes: Sequence[tuple[int, int]] | None = None, tolerance: float = 1e-4
 ) -> None:
     """Hold a trunk against the contract. Takes seconds; the trunk is not changed.
 
     Args:
         backbone: a trunk, or a name for `create_backbone`. Of a trunk whose name the catalogue does not know, what
             needs a second one (fewer levels) is left out.
-        sizes: pictures (H, W) to read, odd ones among them.
+        sizes: pictures (H, W) to read; None for `SIZES`, odd ones among them, or the one size that it takes.
         tolerance: relative difference allowed between two computations of the same numbers.
 
     Raises:
         AssertionError: a sentence that says what does not hold.
     """
     trunk = create_backbone(backbone, classes=0) if isinstance(backbone, str) else backbone
+    sizes = sizes or ((trunk.fixed_size,) if trunk.fixed_size else SIZES)
     modes = {name: module.training for name, module in trunk.named_modules()}
     try:
         trunk.eval()
@@ -79,7 +80,7 @@ def _check_sizes(trunk: Backbone, height: int, width: int) -> None:
     """Channels and sizes of every level; one coarsest stride more of picture gives exactly that much more of map."""
     coarsest = trunk.levels[-1].stride
     maps = _meta_maps(trunk, height, width)
-    larger = _meta_maps(trunk, height + coarsest, width + 2 * coarsest)
+    larger = maps if trunk.fixed_size else _meta_maps(trunk, height + coarsest, width + 2 * coarsest)
     _require(
         len(maps) == len(trunk.levels), f"{trunk.name} states {len(trunk.levels)} levels and returns {len(maps)} maps."
     )
@@ -91,6 +92,8 @@ def _check_sizes(trunk: Backbone, height: int, width: int) -> None:
         for side, of in zip(shape[2:], (height, width), strict=True):
             fits = max(1, of / level.stride - LOST_UNITS) <= side <= math.ceil(of / level.stride)
             _require(fits, f"{where}: the map is {shape[2]} x {shape[3]}, which is not stride {level.stride}.")
+        if trunk.fixed_size:
+            continue
         gained = (grown.shape[2] - shape[2], grown.shape[3] - shape[3])
         expected = (coarsest // level.stride, 2 * coarsest // level.stride)
         _require(gained == expected, f"{where}: {coarsest} pixels more give {gained[0]} units more, not {expected[0]}.")
@@ -167,15 +170,15 @@ def _check_cut(trunk: Backbone, whole: Backbone, count: int, size: tuple[int, in
         _require(cut.classes == 0, f"{where} is cut and still has {cut.classes} classes.")
         _check_gradients(cut)
         _require_refusal(cut, size)
-    unknown = set(cut.state_dict()) - set(whole.state_dict())
+    unknown = set(published_state(cut)) - set(published_state(whole))
     _require(not unknown, f"{where} has tensors that the whole network has not: {sorted(unknown)[:3]}.")
-    if trunk.classes and count == len(whole.levels):
-        return
-    state = trunk.state_dict() | dict(trunk.named_buffers())
-    if not set(cut.state_dict()) <= set(state):
-        return  # the whole network's classifier, which this trunk was built without
+    if cut.classes > trunk.classes:
+        return  # this trunk was built without the classifier that the other has
+    state = dict(trunk.named_parameters()) | dict(trunk.named_buffers())
+    published = {trunk.published_name(name): tensor for name, tensor in state.items()}
+    own = [name for name, _ in (*cut.named_parameters(), *cut.named_buffers())]
+    shared = {f"trunk.{name}": published[cut.published_name(name)] for name in own}
     picture = _pictures(trunk, 1, *size)
-    shared = {f"trunk.{name}": state[name] for name in cut.state_dict()}
     with torch.no_grad():
         first = torch.func.functional_call(FeaturesOnly(cut.eval()), shared, picture)
         all_levels = trunk.features(picture)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .backbone import Backbone, features_on_meta
+from .backbone import Backbone, empty_pictures, features_on_meta
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,7 @@ def receptive_fields(trunk: Backbone, axis: str = "width") -> dict[str, Receptiv
     Raises:
         ValueError: the trunk performs an operation whose field is not known here.
     """
-    side = 16 * trunk.levels[-1].stride
-    with torch.device("meta"):
-        image = torch.empty(2, trunk.in_channels, side, side)
+    image = empty_pictures(trunk)
     recorder = _Recorder()
     recorder.remember(image, _Spans(_Span(0, 0, 1), _Span(0, 0, 1)))
     with recorder:

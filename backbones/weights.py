@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError, unknown_name
 from ..writing import written_aside
-from .backbone import Backbone, Preprocessing, features_on_meta
+from .backbone import Backbone, Preprocessing, empty_pictures, features_on_meta
 
 # "network/name" to where the weights are. The first is what `weights="imagenet"` gives; the newer recipe of
 # torchvision (2021) scores higher as a classifier and is rarely the better start for dense heads.
@@ -408,10 +408,7 @@ def levels_of_tensors(backbone: Backbone) -> dict[str, int]:
     Whatever is absent belongs to the classifier. Found by the graph of one backward pass over an empty picture on
     the meta device, so that no trunk has to keep a second list of its own parts.
     """
-    side = 16 * backbone.levels[-1].stride
-    # Two pictures: in training, normalisation refuses a single value per channel.
-    image = torch.empty(2, backbone.in_channels, side, side, device="meta")
-    maps, state = features_on_meta(backbone, image, learned=True)
+    maps, state = features_on_meta(backbone, empty_pictures(backbone), learned=True)
     parameters = dict(backbone.named_parameters())
     found: dict[str, int] = {}
     for position, level in enumerate(maps):

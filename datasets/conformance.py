@@ -1,8 +1,4 @@
-"""The contract of a data set as checks, for our tests and for anyone who writes a loader.
-
-    from densevision.datasets.conformance import check_dataset
-    check_dataset(MyDataset)
-"""
+"""The contract of a data set as checks, for our tests and for anyone who writes a loader: `check_dataset(Mine)`."""
 
 from __future__ import annotations
 

@@ -95,8 +95,10 @@ class Image(Kind):
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != self.channels or min(value.shape[-3:-1]) < 1:
             return f"a picture of shape HxWx{self.channels}", _shape(value)
-        if value.dtype == np.float32 and not (np.isfinite(value).all() and value.min() >= 0 and value.max() <= 1):
-            return "floats in [0, 1]", f"values from {np.nanmin(value):.3g} to {np.nanmax(value):.3g} or nan"
+        if value.dtype == np.float32 and not np.isfinite(value).all():
+            return "floats in [0, 1]", "nan or inf"
+        if value.dtype == np.float32 and not (value.min() >= 0 and value.max() <= 1):
+            return "floats in [0, 1]", f"values from {value.min():.3g} to {value.max():.3g}"
         if value.dtype not in (np.uint8, np.uint16, np.float32):
             return "uint8, uint16 or float32", str(value.dtype)
         return None

@@ -33,7 +33,8 @@ class KITTIDepth(Dataset):
     each line `image depth focal`. Images are `<date>/<drive>_sync/image_02/data/N.png` under the root itself, `raw/`,
     `input/` or `kitti_dataset/` (lists without the date are understood); depths are
     `<drive>_sync/proj_depth/groundtruth/image_02/N.png` under the root, `data_depth_annotated/` (also its official
-    `train/` and `val/`) or `gt_depth/`. A drive may lie in any of these. Pictures may be JPEG of the same name. Depth is 16-bit, metres times 256; 0 means no measurement.
+    `train/` and `val/`) or `gt_depth/`. A drive may lie in any of these. Pictures may be JPEG of the same name.
+    Depth is 16-bit, metres times 256; 0 means no measurement.
 
     Attributes:
         without_depth: how many lines of the list say `None` for their depth (45 of the official 697 test lines); they

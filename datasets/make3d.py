@@ -57,9 +57,7 @@ class Make3D(Dataset):
         names = {file.stem.removeprefix(PICTURE_PREFIX) for file in pictures.glob(f"{PICTURE_PREFIX}*.jpg")}
         if not problems:
             # A name on one side alone stays in the table, so that reading it says which file is missing.
-            names |= {
-                file.stem.removeprefix(DEPTH_PREFIX) for file in self._depth_folder.glob(f"{DEPTH_PREFIX}*.mat")
-            }
+            names |= {file.stem.removeprefix(DEPTH_PREFIX) for file in self._depth_folder.glob(f"{DEPTH_PREFIX}*.mat")}
             if not names:
                 problems.append(Problem(str(pictures), "pictures img-*.jpg", "none"))
         self._names = np.array(sorted(names), dtype=np.str_)

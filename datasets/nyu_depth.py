@@ -57,6 +57,7 @@ class NYUDepth(Dataset):
         self.depths = depths
         self._file = Mat73(self.root / LABELLED)
         self._indices = self._official_indices()
+        self._file.close()
 
     def _official_indices(self) -> np.ndarray:
         frames = self._file.shape(self.depths)[-1]

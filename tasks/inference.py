@@ -15,14 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..datasets.dataset import Sample
-from ..datasets.fields import Image, Kind, collate
-from ..datasets.geometry import Geometry, Size, covering_size, plain_resize
+from ..datasets.fields import Kind, collate
+from ..datasets.geometry import Size, covering_size, plain_resize
 from ..errors import UserError
 from .blueprint import Blueprint
 from .device import choose_device, use_bf16
 from .pictures import any_picture
 from .task import Prediction, Query, Task
 from .training.checkpoint import load_checkpoint
+
+RESOLUTIONS = ("fit", "native")
+SHIPPED = Path(__file__).parent
+"""Where tasks keep the checkpoints that ship: SHIPPED / TASK / "weights"."""
 
 TILE = 1024
 """Sides of the part of a tile that is kept, pixels; what lies beside it is only context."""
@@ -235,14 +239,8 @@ def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> P
     model, blueprint, header = load_checkpoint(path)
     place = choose_device(device)
     model = model.to(place, memory_format=torch.channels_last)
-    return predictor_of(model, blueprint, tuple(header["size"]), place, amp, header)
-
-
-def predictor_of(
-    model: nn.Module, blueprint: Blueprint, size: Size, device: torch.device, amp: str, header: dict[str, Any] | None
-) -> Predictor:
-    """A predictor for a built network."""
-    return Predictor(blueprint.task, model, blueprint.fields, size, device, amp, header)
+    height, width = header["size"]
+    return Predictor(blueprint.task, model, blueprint.fields, (height, width), place, amp, header)
 
 
 def shipped_checkpoint(task: str) -> Path:
@@ -254,11 +252,8 @@ def shipped_checkpoint(task: str) -> Path:
     from . import task_class
 
     task_class(task)
-    folder = Path(__file__).parent / task / "weights"
+    folder = SHIPPED / task / "weights"
     found = sorted(folder.glob("*.safetensors"))
     if not found:
         raise UserError(f"No checkpoint ships for '{task}' yet: train one (densevision train {task}) and give its path.")
     return found[0]
-
-
-__all__ = ["Geometry", "Image", "Predictor", "load", "run_padded", "run_tiled", "shipped_checkpoint"]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...errors import UserError, unknown_name
 from ..backbone import Backbone, Level, Preprocessing
-from ..weights import OpenedWeights
+from ..weights import OpenedWeights, levels_of_tensors
 
 PREFIX = "timm:"
 
@@ -39,8 +40,8 @@ class TimmBackbone(Backbone):
         called = name.removeprefix(PREFIX)
         if not timm.is_model(called):
             raise unknown_name("trunk of timm", called, timm.list_models())
-        in_channels = max(in_channels, 0)
-        whole = _levels(_features_only(called, None, 3).feature_info)
+        with torch.device("meta"):
+            whole = _levels(_features_only(called, None, 3).feature_info)
         self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
         if self.classes:
             self.model: Any = timm.create_model(called, num_classes=classes, in_chans=in_channels)
@@ -53,6 +54,9 @@ class TimmBackbone(Backbone):
         config = timm.get_pretrained_cfg(called)
         if config is not None:
             self.preprocessing = _preprocessing(config.to_dict()).for_channels(in_channels)
+            self.fixed_size = config.input_size[-2:] if config.fixed_input_size else None
+        if not self.classes:
+            self._leave_out_what_no_level_needs()
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The built levels of (B, in_channels, H, W); see `Backbone.features`. Some networks take one size only."""
@@ -65,6 +69,15 @@ class TimmBackbone(Backbone):
         """(B, classes) logits of (B, in_channels, H, W)."""
         self.require_classifier()
         return self.model(image)
+
+    def _leave_out_what_no_level_needs(self) -> None:
+        # Some of timm's `features_only` forms keep and run the stages behind the last level (EfficientNet).
+        needed = levels_of_tensors(self)
+        for name, module in list(self.model.named_modules()):
+            owned = [f"model.{name}.{own}" for own, _ in module.named_parameters()]
+            if name and owned and not any(parameter in needed for parameter in owned):
+                parent, _, child = name.rpartition(".")
+                setattr(self.model.get_submodule(parent), child, _LeftOut())
 
     def _caught(self, image: Tensor) -> list[Tensor]:
         maps: dict[str, Tensor] = {}
@@ -88,6 +101,13 @@ class TimmBackbone(Backbone):
             for hook in hooks:
                 hook.remove()
         return [maps[name] for name, _ in self.taps]
+
+
+class _LeftOut(nn.Module):
+    """Stands where a stage was whose result nobody reads."""
+
+    def forward(self, x: Tensor, *_others: Any, **_named: Any) -> Tensor:
+        return x
 
 
 def open_pretrained(name: str) -> OpenedWeights:
@@ -126,7 +146,7 @@ def open_pretrained(name: str) -> OpenedWeights:
 def _features_only(called: str, levels: int | None, in_channels: int) -> Any:
     import timm
 
-    wanted = {} if levels is None else {"out_indices": tuple(range(levels))}
+    wanted: dict[str, Any] = {} if levels is None else {"out_indices": tuple(range(levels))}
     try:
         return timm.create_model(called, features_only=True, in_chans=in_channels, **wanted)
     except (RuntimeError, AttributeError, KeyError) as error:
@@ -148,7 +168,6 @@ def _flattened(called: str, model: nn.Module) -> dict[str, str]:
     Which underscore was a dot is told by the whole network, since names have underscores of their own.
     """
     import timm
-    import torch
 
     with torch.device("meta"):
         whole = timm.create_model(called)

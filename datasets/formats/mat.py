@@ -91,6 +91,12 @@ class Mat73:
         except (OSError, ValueError, KeyError) as error:
             raise DamagedData(self.path, f"a cell array of strings '{name}'", str(error)) from None
 
+    def close(self) -> None:
+        """Let go of the file; the next use opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
     def _read(self, name: str, index: int | tuple[()]) -> np.ndarray:
         variable = self._variable(name)
         try:
@@ -110,7 +116,10 @@ class Mat73:
 
         import h5py
 
-        if self._file is None or self._process != os.getpid():
+        if self._process != os.getpid():
+            # A forked worker drops the handle it was born with: HDF5 would go on using it for the same file.
+            self.close()
+        if self._file is None:
             try:
                 self._file, self._process = h5py.File(self.path, "r"), os.getpid()
             except FileNotFoundError:

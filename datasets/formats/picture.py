@@ -1,7 +1,8 @@
 """8-bit pictures (JPEG, PNG, PPM and what else OpenCV decodes) as RGB, whole or not at all.
 
-Decoders fill what a cut-off file lacks with grey and carry on, so a file's end is checked here before decoding:
-a JPEG has an end marker after its last scan, a PNG a chain of chunks with checksums, a PPM a known length.
+OpenCV 4 fills what a cut-off file lacks with grey and carries on (5.0 refuses most of them), so a file's end is
+checked here before decoding: a JPEG has an end marker after its last scan, a PNG a chain of chunks with checksums, a
+PPM a known length.
 """
 
 from __future__ import annotations

@@ -1,79 +1,23 @@
 """Furniture grammar: each piece is a short function that returns its parts, in plausible metres.
 
-A piece stands in its own frame: x along its back, y from its back (0) to its front, z up from the floor; its back is
-centred on x = 0. Sizes are those of real furniture, because a network that knows how large a chair is can tell how far
+Sizes are those of real furniture, because a network that knows how large a chair is can tell how far
 it stands.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from .materials import Decor
-from .raycast import BOX, CYLINDER, ELLIPSOID
-
-
-class Part(NamedTuple):
-    """One solid: centre, half sizes (metres), yaw (radians); `front` is the material of its +y face."""
-
-    kind: int
-    x: float
-    y: float
-    z: float
-    half_x: float
-    half_y: float
-    half_z: float
-    yaw: float
-    material: int
-    front: int
-    shadow: bool = True
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Parts within width x depth x height metres."""
-
-    width: float
-    depth: float
-    height: float
-    parts: list[Part]
-
-
-def box(x0: float, x1: float, y0: float, y1: float, z0: float, z1: float, material: int, front: int = -1) -> Part:
-    return Part(BOX, (x0 + x1) / 2, (y0 + y1) / 2, (z0 + z1) / 2, (x1 - x0) / 2, (y1 - y0) / 2, (z1 - z0) / 2, 0.0,
-                material, material if front < 0 else front)  # fmt: skip
-
-
-def cylinder(x: float, y: float, z0: float, z1: float, radius: float, material: int, shadow: bool = True) -> Part:
-    return Part(CYLINDER, x, y, (z0 + z1) / 2, radius, radius, (z1 - z0) / 2, 0.0, material, material, shadow)
-
-
-def ball(x: float, y: float, z: float, rx: float, ry: float, rz: float, material: int, shadow: bool = True) -> Part:
-    return Part(ELLIPSOID, x, y, z, rx, ry, rz, 0.0, material, material, shadow)
-
-
-def moved(parts: Iterable[Part], x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> list[Part]:
-    """The parts turned by yaw about their frame's origin, then shifted."""
-    c, s = math.cos(yaw), math.sin(yaw)
-    return [
-        part._replace(
-            x=x + c * part.x - s * part.y, y=y + s * part.x + c * part.y, z=z + part.z, yaw=part.yaw + yaw
-        )
-        for part in parts
-    ]
+from .parts import Part, Piece, ball, box, cylinder, moved
 
 
 def _legs(x: float, y0: float, y1: float, height: float, thickness: float, material: int) -> list[Part]:
     t = thickness
-    return [
-        box(left, left + t, back, back + t, 0.0, height, material) for left in (-x, x - t) for back in (y0, y1 - t)
-    ]
+    return [box(left, left + t, back, back + t, 0.0, height, material) for left in (-x, x - t) for back in (y0, y1 - t)]
 
 
-def _small_things(decor: Decor, x: float, y0: float, y1: float, z: float, count: int) -> list[Part]:
+def small_things(decor: Decor, x: float, y0: float, y1: float, z: float, count: int) -> list[Part]:
     """Books, mugs, bowls and boxes that lie on a top at height z."""
     dice, parts = decor.dice, []
     for _ in range(count):
@@ -122,7 +66,8 @@ def office_chair(decor: Decor) -> Piece:
 def stool(decor: Decor) -> Piece:
     height, radius = decor.dice.uniform(0.42, 0.75), decor.dice.uniform(0.15, 0.19)
     parts = [cylinder(0.0, radius, height - 0.05, height, radius, decor.wood)]
-    return Piece(2 * radius, 2 * radius, height, parts + _legs(0.13, radius - 0.13, radius + 0.13, height, 0.03, decor.metal))
+    parts += _legs(0.13, radius - 0.13, radius + 0.13, height, 0.03, decor.metal)
+    return Piece(2 * radius, 2 * radius, height, parts)
 
 
 def table(decor: Decor, things: int = 3) -> Piece:
@@ -137,12 +82,12 @@ def table(decor: Decor, things: int = 3) -> Piece:
         ]
         x, depth = radius, 2 * radius
         spread = 0.55 * radius
-        parts += _small_things(decor, spread, radius - spread, radius + spread, height, dice.integer(0, things))
+        parts += small_things(decor, spread, radius - spread, radius + spread, height, dice.integer(0, things))
         return Piece(2 * x, depth, height, parts)
     leg = dice.pick((decor.wood, decor.metal))
     parts = [box(-x, x, 0.0, depth, height - 0.035, height, decor.wood)]
     parts += _legs(x - 0.03, 0.03, depth - 0.03, height - 0.03, dice.uniform(0.045, 0.09), leg)
-    parts += _small_things(decor, x - 0.15, 0.15, depth - 0.15, height, dice.integer(0, things))
+    parts += small_things(decor, x - 0.15, 0.15, depth - 0.15, height, dice.integer(0, things))
     return Piece(2 * x, depth, height, parts)
 
 
@@ -171,7 +116,8 @@ def coffee_table(decor: Decor) -> Piece:
     parts += _legs(x - 0.02, 0.02, depth - 0.02, height - 0.04, 0.05, decor.wood)
     if dice.chance(0.5):
         parts.append(box(-x + 0.04, x - 0.04, 0.04, depth - 0.04, 0.14, 0.16, decor.wood))
-    return Piece(2 * x, depth, height, parts + _small_things(decor, x - 0.1, 0.1, depth - 0.1, height, dice.integer(0, 4)))
+    parts += small_things(decor, x - 0.1, 0.1, depth - 0.1, height, dice.integer(0, 4))
+    return Piece(2 * x, depth, height, parts)
 
 
 def sofa(decor: Decor, width: float = 0.0) -> Piece:
@@ -253,12 +199,13 @@ def cupboard(decor: Decor, width: float = 0.0, height: float = 0.0) -> Piece:
     for i in range(columns):
         for k in range(rows):
             left, low = -x + i * step_x, 0.1 + k * step_z
-            parts.append(box(left + 0.008, left + step_x - 0.008, depth - 0.02, depth, low, low + step_z - 0.015, front))
+            right, high = left + step_x, low + step_z
+            parts.append(box(left + 0.008, right - 0.008, depth - 0.02, depth, low, high - 0.015, front))
             knob = left + (step_x / 2 if rows > 1 else 0.06 + (step_x - 0.12) * (i % 2 == 0))
-            high = low + (0.6 if rows > 1 or height > 1.3 else 0.85) * step_z
-            parts.append(box(knob - 0.03, knob + 0.03, depth, depth + 0.025, high - 0.012, high + 0.012, decor.metal))
+            grip = low + (0.6 if rows > 1 or height > 1.3 else 0.85) * step_z
+            parts.append(box(knob - 0.03, knob + 0.03, depth, depth + 0.025, grip - 0.012, grip + 0.012, decor.metal))
     if height < 1.4:
-        parts += _small_things(decor, x - 0.12, 0.12, depth - 0.12, height, dice.integer(0, 3))
+        parts += small_things(decor, x - 0.12, 0.12, depth - 0.12, height, dice.integer(0, 3))
     return Piece(2 * x, depth, height, parts)
 
 
@@ -308,12 +255,13 @@ def desk(decor: Decor) -> Piece:
         box(at - 0.12, at + 0.12, 0.06, 0.24, height, height + 0.015, decor.dark),
         box(at - 0.22, at + 0.22, 0.36, 0.5, height, height + 0.02, decor.dark),
     ]
-    parts += _small_things(decor, x - 0.12, 0.2, depth - 0.12, height, dice.integer(0, 3))
+    parts += small_things(decor, x - 0.12, 0.2, depth - 0.12, height, dice.integer(0, 3))
     if dice.chance(0.4):
         parts += moved(table_lamp(decor), -x + 0.2, 0.2, height)
     seat = dice.pick((office_chair, chair))(decor)
-    parts += moved(seat.parts, at + dice.uniform(-0.1, 0.1), depth + dice.uniform(0.45, 0.7), 0.0, math.pi + dice.uniform(-0.5, 0.5))
-    return Piece(2 * x, depth + 0.5, height, parts)
+    away, turn = depth + dice.uniform(0.45, 0.7), math.pi + dice.uniform(-0.5, 0.5)
+    parts += moved(seat.parts, at + dice.uniform(-0.1, 0.1), away, 0.0, turn)
+    return Piece(2 * x, depth + 0.7, height, parts)
 
 
 def television(decor: Decor) -> Piece:
@@ -346,7 +294,7 @@ def kitchen_row(decor: Decor) -> Piece:
     parts.append(box(-x, x, 0.0, 0.012, 0.9, 1.4, decor.splash()))
     spot = -x + 0.6 * dice.integer(0, units - 1) + 0.3
     parts.append(box(spot - 0.26, spot + 0.26, 0.08, 0.52, 0.9, 0.91, dice.pick((decor.dark, decor.metal))))
-    parts += _small_things(decor, x - 0.15, 0.15, 0.45, 0.9, dice.integer(2, 6))
+    parts += small_things(decor, x - 0.15, 0.15, 0.45, 0.9, dice.integer(2, 6))
     if dice.chance(0.5):
         tall = dice.uniform(1.5, 2.0)
         cold = dice.pick((decor.white, decor.metal, decor.lacquer))
@@ -395,7 +343,7 @@ def island(decor: Decor) -> Piece:
         box(-x + 0.05, x - 0.05, 0.05, depth - 0.2, 0.0, 0.88, decor.lacquer),
         box(-x, x, 0.0, depth, 0.88, 0.92, decor.wood),
     ]
-    parts += _small_things(decor, x - 0.15, 0.15, depth - 0.15, 0.92, decor.dice.integer(0, 4))
+    parts += small_things(decor, x - 0.15, 0.15, depth - 0.15, 0.92, decor.dice.integer(0, 4))
     return Piece(2 * x, depth, 0.92, parts)
 
 
@@ -415,104 +363,3 @@ def litter(decor: Decor) -> Piece:
 def ball_toy(decor: Decor) -> Piece:
     radius = decor.dice.uniform(0.1, 0.32)
     return Piece(2 * radius, 2 * radius, 2 * radius, [ball(0.0, radius, radius, radius, radius, radius, decor.accent)])
-
-
-def door(decor: Decor) -> Piece:
-    x, height, frame, leaf = decor.dice.uniform(0.38, 0.46), decor.dice.uniform(1.96, 2.1), decor.white, decor.door()
-    parts = [
-        box(-x, x, 0.0, 0.025, 0.0, height, leaf),
-        box(-x - 0.08, -x, 0.0, 0.05, 0.0, height + 0.08, frame),
-        box(x, x + 0.08, 0.0, 0.05, 0.0, height + 0.08, frame),
-        box(-x, x, 0.0, 0.05, height, height + 0.08, frame),
-    ]
-    return Piece(2 * x + 0.16, 0.05, height, parts)
-
-
-def window(decor: Decor, daylight: float, room_height: float) -> Piece:
-    """A framed pane over a sill, often with curtains at its sides or a radiator below."""
-    dice, frame = decor.dice, decor.white
-    x, low = dice.uniform(0.4, 1.1), dice.uniform(0.75, 1.05)
-    high = min(low + dice.uniform(0.9, 1.5), room_height - 0.2)
-    parts = [
-        box(-x, x, 0.0, 0.02, low, high, decor.window(daylight)),
-        box(-x - 0.06, -x, 0.0, 0.05, low - 0.06, high + 0.06, frame),
-        box(x, x + 0.06, 0.0, 0.05, low - 0.06, high + 0.06, frame),
-        box(-x, x, 0.0, 0.05, high, high + 0.06, frame),
-        box(-x - 0.1, x + 0.1, 0.0, 0.16, low - 0.07, low - 0.03, frame),
-    ]
-    half = x + 0.1
-    if dice.chance(0.45):
-        cloth, bottom = decor.curtain(), 0.02 if dice.chance(0.6) else low - 0.15
-        drawn = dice.uniform(0.25, 0.5)
-        parts += [
-            box(side - drawn / 2, side + drawn / 2, 0.17, 0.24, bottom, high + 0.15, cloth)._replace(shadow=False)
-            for side in (-x - 0.05, x + 0.05)
-        ]
-        half = x + 0.3
-    if dice.chance(0.5):
-        fins = range(int(2 * x / 0.12))
-        parts += [
-            box(-x + 0.12 * k + 0.01, -x + 0.12 * k + 0.1, 0.04, 0.13, 0.12, low - 0.15, decor.white) for k in fins
-        ]
-    return Piece(2 * half, 0.25, high, parts)
-
-
-def picture(decor: Decor) -> Piece:
-    """A framed picture or a notice, centred at z = 0, to be hung by whoever knows the wall."""
-    dice = decor.dice
-    x, z = dice.uniform(0.12, 0.6), dice.uniform(0.15, 0.45)
-    t = dice.uniform(0.015, 0.05)
-    frame = dice.pick((decor.dark, decor.wood, decor.white, decor.metal))
-    parts = [
-        box(-x, x, 0.0, 0.015, -z, z, decor.picture()),
-        box(-x - t, -x, 0.0, 0.025, -z - t, z + t, frame),
-        box(x, x + t, 0.0, 0.025, -z - t, z + t, frame),
-        box(-x, x, 0.0, 0.025, z, z + t, frame),
-        box(-x, x, 0.0, 0.025, -z - t, -z, frame),
-    ]
-    return Piece(2 * (x + t), 0.03, 2 * (z + t), parts)
-
-
-def wall_shelf(decor: Decor) -> Piece:
-    """A board with small things or books, centred at z = 0 like a picture."""
-    dice, x = decor.dice, decor.dice.uniform(0.3, 0.8)
-    parts = [box(-x, x, 0.0, 0.24, -0.02, 0.01, decor.wood)]
-    if dice.chance(0.6):
-        parts.append(box(-x + 0.03, dice.uniform(-0.1, x - 0.03), 0.02, 0.2, 0.01, dice.uniform(0.2, 0.28), decor.books()))
-    parts += _small_things(decor, x - 0.1, 0.1, 0.14, 0.01, dice.integer(1, 4))
-    return Piece(2 * x, 0.24, 0.5, parts)
-
-
-Maker = Callable[[Decor], Piece]
-# (piece, chance of being there); "wall" pieces turn their backs to a wall, "free" pieces stand in the room
-ROOMS: dict[str, dict[str, tuple[tuple[Maker, float], ...]]] = {
-    "living": {
-        "wall": ((sofa, 0.9), (television, 0.7), (bookshelf, 0.7), (cupboard, 0.6), (armchair, 0.6), (floor_lamp, 0.5),
-                 (plant, 0.6), (bookshelf, 0.4), (sofa, 0.5), (cupboard, 0.4), (litter, 0.4)),
-        "free": ((rug, 0.6), (coffee_table, 0.9), (armchair, 0.5), (stool, 0.3), (litter, 0.6), (ball_toy, 0.15)),
-    },
-    "dining": {
-        "wall": ((cupboard, 0.8), (bookshelf, 0.5), (plant, 0.5), (cupboard, 0.6), (chair, 0.5), (wardrobe, 0.3), (chair, 0.4), (sofa, 0.3), (plant, 0.3)),
-        "free": ((rug, 0.3), (dining_group, 1.0), (dining_group, 0.2), (stool, 0.3), (chair, 0.3), (litter, 0.4)),
-    },
-    "bedroom": {
-        "wall": ((bed, 1.0), (bedside_table, 0.8), (wardrobe, 0.8), (cupboard, 0.6), (desk, 0.4), (bookshelf, 0.3),
-                 (armchair, 0.4), (plant, 0.4), (bedside_table, 0.4), (bed, 0.2), (wardrobe, 0.3)),
-        "free": ((rug, 0.5), (stool, 0.3), (chair, 0.3), (litter, 0.7), (litter, 0.4), (ball_toy, 0.2)),
-    },
-    "kitchen": {
-        "wall": ((kitchen_row, 1.0), (kitchen_row, 0.7), (cupboard, 0.5), (table, 0.5), (stool, 0.4), (crates, 0.3),
-                 (chair, 0.5), (wardrobe, 0.3), (litter, 0.4)),
-        "free": ((island, 0.4), (dining_group, 0.6), (stool, 0.5), (table, 0.3), (chair, 0.4), (litter, 0.5)),
-    },
-    "office": {
-        "wall": ((desk, 1.0), (desk, 0.8), (bookshelf, 0.8), (cupboard, 0.7), (wardrobe, 0.3), (plant, 0.4),
-                 (crates, 0.3), (desk, 0.6), (bookshelf, 0.5), (litter, 0.5)),
-        "free": ((desk, 0.6), (table, 0.4), (office_chair, 0.6), (chair, 0.3), (dining_group, 0.3), (litter, 0.6)),
-    },
-    "store": {
-        "wall": ((crates, 0.9), (bookshelf, 0.7), (wardrobe, 0.6), (crates, 0.7), (table, 0.6), (cupboard, 0.5),
-                 (bookshelf, 0.6), (crates, 0.6), (chair, 0.4)),
-        "free": ((crates, 0.8), (table, 0.5), (stool, 0.5), (chair, 0.5), (litter, 0.7), (litter, 0.7), (ball_toy, 0.3)),
-    },
-}  # fmt: skip

@@ -165,7 +165,8 @@ def radiance(scene: Scene, camera: Camera, seen: Surface, depth: np.ndarray, sha
     scale = scene.face_textures[0].max(0).take(seen.face)
     material = scene.faces.ravel().take(seen.face)
     textures = np.array([m.texture for m in scene.materials], np.int32).take(material)
-    second, third = lookup(textures, *seen.texture_position, footprint * scale)
+    tile_u, tile_v = seen.texture_position
+    second, third = lookup(textures, tile_u, tile_v, footprint * scale)
     palette = scene.palette
     albedo = palette[0:3].take(material, axis=1)
     albedo += palette[3:6].take(material, axis=1) * second
@@ -213,11 +214,12 @@ class Shade:
                 lobe *= lobe
             glint += np.float32(light.colour[1]) * arriving * lobe * (incidence > 0)
             open_sky += visible
-        # what hides a lamp hides part of the bounced light as well
-        return direct + bounced * (np.float32(0.5) + np.float32(0.5 / len(self.maps or "1")) * open_sky), glint
+        if self.maps:  # what hides a lamp hides part of the bounced light as well
+            bounced *= np.float32(0.5) + np.float32(0.5 / len(self.maps)) * open_sky
+        return direct + bounced, glint
 
     def _openness(self, seen: Surface) -> np.ndarray:
-        """How much of the bounced light arrives (Q,): less in the room's corners and where furniture meets the floor."""
+        """Share of the bounced light that arrives (Q,): less in corners and where furniture meets the floor."""
         size = self.scene.size.astype(np.float32)[:, None]
         ahead = seen.point + np.float32(0.12) * seen.normal
         gap = np.clip(np.minimum(ahead, size - ahead), 0, None)

@@ -118,10 +118,11 @@ class Decor:
         dice = self.dice
         dark, light = WOODS[dice.pick(tuple(WOODS))]
         bright, warm = dice.uniform(0.85, 1.1), dice.uniform(0.95, 1.05)
-        first, second = (linear(min(r * bright * warm, 0.95), g * bright, b * bright / warm) for r, g, b in (dark, light))
-        third = dimmed(first, 0.4)
+        red, green, blue = bright * warm, bright, bright / warm
+        first, second = (linear(min(r * red, 0.95), g * green, b * blue) for r, g, b in (dark, light))
         texture = texture or dice.pick(("wood", "wood upright"))
-        return self.add(Material(TEXTURES[texture], first, second, third, tile or dice.uniform(0.6, 1.2), gloss=dice.uniform(0.0, 0.3)))
+        tile, gloss = tile or dice.uniform(0.6, 1.2), dice.uniform(0.0, 0.3)
+        return self.add(Material(TEXTURES[texture], first, second, dimmed(first, 0.4), tile, gloss=gloss))
 
     def new_paint(self, saturation: float = 0.3, low: float = 0.6, high: float = 0.95) -> int:
         colour = self.colour(saturation, low, high)
@@ -176,7 +177,8 @@ class Decor:
         darker = dice.uniform(0.1, 0.5) if texture == "checker" else dice.uniform(0.75, 0.9)
         second = dimmed(first, darker)
         grout = dimmed(first, dice.pick((0.4, 0.5, 1.1)))
-        return self.add(Material(TEXTURES[texture], first, second, grout, dice.uniform(1.0, 2.4), gloss=dice.uniform(0.1, 0.5)))
+        tile, gloss = dice.uniform(1.0, 2.4), dice.uniform(0.1, 0.5)
+        return self.add(Material(TEXTURES[texture], first, second, grout, tile, gloss=gloss))
 
     def wall(self) -> int:
         """Mostly paint; sometimes wallpaper, brick, wood or tiles."""

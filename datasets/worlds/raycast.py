@@ -209,9 +209,7 @@ def _hits(camera: Camera, solids: Solids) -> Iterator[tuple[np.ndarray, np.ndarr
             direction = np.repeat(coefficients[:, 0].take(owner, axis=1), length, axis=1)
             direction *= column
             direction += np.repeat(row_direction, length, axis=1)
-            enter, leave = span(
-                kind, np.repeat(origin.take(owner, axis=1), length, axis=1), direction
-            )
+            enter, leave = span(kind, np.repeat(origin.take(owner, axis=1), length, axis=1), direction)
             hit = np.flatnonzero((enter <= leave) & (enter > NEAR_PLANE))
             yield pixel[hit], enter[hit], np.repeat(owner, length)[hit]
 
@@ -251,7 +249,7 @@ def recast(
     """
     origin, coefficients = solids.unit_rays(camera)
     depth = np.full(candidates.shape, np.inf, np.float32)
-    kind = np.where(candidates < 0, -1, solids.kind[candidates])
+    kind = np.append(solids.kind, -1)[candidates]
     for wanted in (BOX, CYLINDER, ELLIPSOID):
         ray, column = np.nonzero(kind == wanted)
         if not len(ray):

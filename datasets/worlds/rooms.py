@@ -9,19 +9,92 @@ any size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from .furniture import ROOMS, Part, Piece, box, cylinder, door, moved, picture, wall_shelf, window
+from .fittings import ceiling_lamp, door, picture, skirting, wall_shelf, window
+from .furniture import (
+    armchair,
+    ball_toy,
+    bed,
+    bedside_table,
+    bookshelf,
+    chair,
+    coffee_table,
+    crates,
+    cupboard,
+    desk,
+    dining_group,
+    floor_lamp,
+    island,
+    kitchen_row,
+    litter,
+    office_chair,
+    plant,
+    rug,
+    sofa,
+    stool,
+    table,
+    television,
+    wardrobe,
+)
 from .lighting import Light, Scene, develop, photograph
 from .materials import Decor, Dice, linear
+from .parts import Part, Piece, box, moved
 from .raycast import Camera, Solids, look
 
 FAR, RIGHT, NEAR, LEFT = range(4)
 # yaw that turns a piece's back to the wall: far is y = depth, right is x = width
 WALL_YAW = {FAR: math.pi, RIGHT: math.pi / 2, NEAR: 0.0, LEFT: -math.pi / 2}
-LONGEST_VIEW = 9.8
+LONGEST_VIEW = 9.9
+
+
+Maker = Callable[[Decor], Piece]
+Chances = tuple[tuple[Maker, float], ...]
+
+
+class Programme(NamedTuple):
+    """What a kind of room holds: pieces with their backs to a wall and pieces that stand free, with their chances."""
+
+    wall: Chances
+    free: Chances
+
+
+PROGRAMMES: dict[str, Programme] = {
+    "living": Programme(
+        wall=((sofa, 0.9), (television, 0.7), (bookshelf, 0.7), (cupboard, 0.6), (armchair, 0.6), (floor_lamp, 0.5),
+              (plant, 0.6), (bookshelf, 0.4), (sofa, 0.5), (cupboard, 0.4), (litter, 0.4)),
+        free=((rug, 0.6), (coffee_table, 0.9), (armchair, 0.5), (stool, 0.3), (litter, 0.6), (ball_toy, 0.15)),
+    ),
+    "dining": Programme(
+        wall=((cupboard, 0.8), (bookshelf, 0.5), (plant, 0.5), (cupboard, 0.6), (chair, 0.5), (wardrobe, 0.3),
+              (chair, 0.4), (sofa, 0.3), (plant, 0.3)),
+        free=((rug, 0.3), (dining_group, 1.0), (dining_group, 0.2), (stool, 0.3), (chair, 0.3), (litter, 0.4)),
+    ),
+    "bedroom": Programme(
+        wall=((bed, 1.0), (bedside_table, 0.8), (wardrobe, 0.8), (cupboard, 0.6), (desk, 0.4), (bookshelf, 0.3),
+              (armchair, 0.4), (plant, 0.4), (bedside_table, 0.4), (bed, 0.2), (wardrobe, 0.3)),
+        free=((rug, 0.5), (stool, 0.3), (chair, 0.3), (litter, 0.7), (litter, 0.4), (ball_toy, 0.2)),
+    ),
+    "kitchen": Programme(
+        wall=((kitchen_row, 1.0), (kitchen_row, 0.7), (cupboard, 0.5), (table, 0.5), (stool, 0.4), (crates, 0.3),
+              (chair, 0.5), (wardrobe, 0.3), (litter, 0.4)),
+        free=((island, 0.4), (dining_group, 0.6), (stool, 0.5), (table, 0.3), (chair, 0.4), (litter, 0.5)),
+    ),
+    "office": Programme(
+        wall=((desk, 1.0), (desk, 0.8), (bookshelf, 0.8), (cupboard, 0.7), (wardrobe, 0.3), (plant, 0.4),
+              (crates, 0.3), (desk, 0.6), (bookshelf, 0.5), (litter, 0.5)),
+        free=((desk, 0.6), (table, 0.4), (office_chair, 0.6), (chair, 0.3), (dining_group, 0.3), (litter, 0.6)),
+    ),
+    "store": Programme(
+        wall=((crates, 0.9), (bookshelf, 0.7), (wardrobe, 0.6), (crates, 0.7), (table, 0.6), (cupboard, 0.5),
+              (bookshelf, 0.6), (crates, 0.6), (chair, 0.4)),
+        free=((crates, 0.8), (table, 0.5), (stool, 0.5), (chair, 0.5), (litter, 0.7), (litter, 0.7), (ball_toy, 0.3)),
+    ),
+}  # fmt: skip
 
 
 def render_room(rng: np.random.Generator, height: int, width: int) -> dict[str, np.ndarray]:
@@ -45,7 +118,7 @@ def render_room(rng: np.random.Generator, height: int, width: int) -> dict[str, 
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """Where the photographer stands (metres) and looks (radians), `field` being the angle of the picture's long side."""
+    """Where the photographer stands (metres) and looks (radians); `field` is the angle of the picture's long side."""
 
     x: float
     y: float
@@ -79,7 +152,7 @@ class Room:
     @classmethod
     def draw(cls, dice: Dice) -> Room:
         """An empty room, and a place near one of its sides from which to look into it."""
-        width, depth = dice.uniform(2.5, 6.5), dice.uniform(2.8, 8.0)
+        width, depth = dice.uniform(2.5, 7.0), dice.uniform(2.8, 8.0)
         shrink = min(1.0, LONGEST_VIEW / math.hypot(width, depth))
         width, depth, height = width * shrink, depth * shrink, dice.uniform(2.3, 3.2)
         x = dice.uniform(0.35, width - 0.35)
@@ -94,7 +167,7 @@ class Room:
     def wall_length(self, wall: int) -> float:
         return self.width if wall in (FAR, NEAR) else self.depth
 
-    def against(self, piece: Piece, wall: int, along: float, off: float = 0.0) -> tuple[float, float, float]:
+    def against(self, wall: int, along: float, off: float = 0.0) -> tuple[float, float, float]:
         """x, y and yaw of a piece whose back touches a wall, `along` metres from the wall's start."""
         x, y = {
             FAR: (along, self.depth - off),
@@ -139,10 +212,11 @@ def furnish(room: Room, dice: Dice) -> Scene:
     surfaces = _room_surfaces(decor)
     lights = _cut_openings(room, decor, daylight)
     _build_out(room, decor, surfaces[0])
-    _add_skirting(room, decor)
-    programme = ROOMS[dice.pick(tuple(ROOMS))]
-    _stand_along_walls(room, decor, [make for make, chance in programme["wall"] if dice.chance(chance)])
-    _stand_in_the_middle(room, decor, [make for make, chance in programme["free"] if dice.chance(chance)])
+    if dice.chance(0.8):
+        room.parts += skirting(decor, room.width, room.depth)
+    programme = PROGRAMMES[dice.pick(tuple(PROGRAMMES))]
+    _stand_along_walls(room, decor, [make for make, chance in programme.wall if dice.chance(chance)])
+    _stand_in_the_middle(room, decor, [make for make, chance in programme.free if dice.chance(chance)])
     _hang_pictures(room, decor)
     lights = _hang_lamps(room, decor, daylight if lights else 0.0) + lights
 
@@ -185,7 +259,7 @@ def _cut_openings(room: Room, decor: Decor, daylight: float) -> list[Light]:
         along = dice.uniform(half + 0.1, length - half - 0.1)
         if not room.is_bare(wall, along - half, along + half):
             continue
-        x, y, yaw = room.against(piece, wall, along)
+        x, y, yaw = room.against(wall, along)
         room.put(piece, x, y, 0.0, yaw)
         room.hung.append((wall, along - half, along + half))
         inward_x, inward_y = -math.sin(yaw), math.cos(yaw)
@@ -207,7 +281,7 @@ def _build_out(room: Room, decor: Decor, wall: int) -> None:
         x, depth = dice.uniform(0.15, 0.22 * room.width), dice.uniform(0.25, 0.35 * room.depth)
         block = Piece(2 * x, depth, room.height, [box(-x, x, 0.0, depth, 0.0, room.height, wall)])
         along = dice.pick((x, room.width - x, dice.uniform(x, room.width - x)))
-        if room.is_bare(FAR, along - x, along + x) and room.stand(block, *room.against(block, FAR, along)):
+        if room.is_bare(FAR, along - x, along + x) and room.stand(block, *room.against(FAR, along)):
             room.hung.append((FAR, along - x, along + x))
     if dice.chance(0.15):
         y, down = dice.uniform(0.4, 0.9) * room.depth, dice.uniform(0.15, 0.3)
@@ -215,16 +289,7 @@ def _build_out(room: Room, decor: Decor, wall: int) -> None:
         room.parts.append(beam._replace(shadow=False))
 
 
-def _add_skirting(room: Room, decor: Decor) -> None:
-    if decor.dice.chance(0.2):
-        return
-    high, wood = decor.dice.uniform(0.05, 0.14), decor.dice.pick((decor.white, decor.white, decor.wood, decor.dark))
-    w, d, t = room.width, room.depth, 0.015
-    for x0, x1, y0, y1 in ((0, w, d - t, d), (0, t, 0, d), (w - t, w, 0, d)):
-        room.parts.append(box(x0, x1, y0, y1, 0.0, high, wood)._replace(shadow=False))
-
-
-def _stand_along_walls(room: Room, decor: Decor, makers: list) -> None:
+def _stand_along_walls(room: Room, decor: Decor, makers: list[Maker]) -> None:
     dice = decor.dice
     for make in makers:
         piece = make(decor)
@@ -236,13 +301,13 @@ def _stand_along_walls(room: Room, decor: Decor, makers: list) -> None:
             along = dice.uniform(half, length - half)
             if dice.chance(0.4):  # corners fill first
                 along = dice.pick((half + 0.02, length - half - 0.02)) if wall == FAR else length - half - 0.02
-            if room.stand(piece, *room.against(piece, wall, along, off=0.02)):
+            if room.stand(piece, *room.against(wall, along, off=0.02)):
                 if piece.height > 1.1:
                     room.hung.append((wall, along - half, along + half))
                 break
 
 
-def _stand_in_the_middle(room: Room, decor: Decor, makers: list) -> None:
+def _stand_in_the_middle(room: Room, decor: Decor, makers: list[Maker]) -> None:
     dice = decor.dice
     for make in makers:
         piece = make(decor)
@@ -264,7 +329,7 @@ def _hang_pictures(room: Room, decor: Decor) -> None:
             continue
         middle = dice.uniform(1.35, 1.75)
         if middle + piece.height / 2 < room.height - 0.1:
-            x, y, yaw = room.against(piece, wall, along)
+            x, y, yaw = room.against(wall, along)
             room.put(piece, x, y, middle, yaw)
             room.hung.append((wall, along - half, along + half))
 
@@ -276,25 +341,14 @@ def _hang_lamps(room: Room, decor: Decor, daylight: float) -> list[Light]:
     warm = np.array(linear(1.0, dice.uniform(0.86, 1.0), dice.uniform(0.7, 1.0)))
     shine = decor.flat(tuple(warm), emission=4.0 if is_lit else 0.0)
     count = 2 if room.depth > 5 and dice.chance(0.6) else 1
-    kind = dice.pick(("disc", "panel", "pendant", "globe"))
-    lights, top = [], room.height
+    lamp = ceiling_lamp(decor, shine)
+    lights = []
     for k in range(count):
         x = room.width * dice.uniform(0.4, 0.6)
         y = room.depth * (k + 0.5 + dice.uniform(-0.12, 0.12)) / count
-        low = top - 0.08
-        if kind == "disc":
-            lamp = [cylinder(x, y, top - 0.07, top, dice.uniform(0.12, 0.25), shine)]
-        elif kind == "panel":
-            lamp = [box(x - 0.3, x + 0.3, y - 0.3, y + 0.3, top - 0.03, top, shine)]
-        elif kind == "pendant":
-            low = top - dice.uniform(0.45, 0.7)
-            lamp = [cylinder(x, y, low + 0.15, top, 0.008, decor.dark), cylinder(x, y, low, low + 0.2, 0.2, shine)]
-        else:
-            low = top - dice.uniform(0.3, 0.6)
-            lamp = [cylinder(x, y, low, top, 0.008, decor.dark)]
-            lamp.append(cylinder(x, y, low, low + 0.02, 0.05, decor.metal))
-        room.parts += [part._replace(shadow=False) for part in lamp]
+        room.put(lamp, x, y, room.height, 0.0)
         if is_lit:
-            place = np.array([x, y, low - 0.05])
-            lights.append(Light(place, dice.uniform(0, math.pi), -math.pi / 2, warm * dice.uniform(2.5, 5.0), flat=False))
+            place = np.array([x, y, room.height - lamp.height - 0.05])
+            colour = warm * dice.uniform(2.5, 5.0)
+            lights.append(Light(place, dice.uniform(0, math.pi), -math.pi / 2, colour, flat=False))
     return lights

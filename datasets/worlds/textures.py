@@ -21,9 +21,7 @@ _SEED = 20141
 Weights = tuple[np.ndarray, np.ndarray]
 
 
-def lookup(
-    texture: np.ndarray, u: np.ndarray, v: np.ndarray, footprint: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def lookup(texture: np.ndarray, u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the second and third colour, (Q,) float32 in [0, 1] each.
 
     Args:
@@ -232,7 +230,7 @@ def _abstract_picture(rng: np.random.Generator) -> Weights:
 
 
 def _landscape_picture(rng: np.random.Generator) -> Weights:
-    v, u = _grid()
+    v, _ = _grid()
     hills = 0.45 + 0.25 * (_noise(rng, 2, 4)[:1] - 0.5) + 0.08 * _noise(rng, 2, 16)[:1]
     land = v < hills
     near = v < hills * 0.55

@@ -20,9 +20,7 @@ HEADER = "densevision"
 """The key of the header in the file's metadata; its value is JSON."""
 
 
-def save_checkpoint(
-    path: str | Path, model: nn.Module, blueprint: Blueprint, facts: dict[str, Any], half: bool = False
-) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, blueprint: Blueprint, facts: dict[str, Any]) -> None:
     """Write a network and all that is needed to build, feed and judge it.
 
     Args:
@@ -30,11 +28,8 @@ def save_checkpoint(
         model: the network, on any device.
         blueprint: how to build it again.
         facts: what else the header says: size, data and its terms, step, metrics with their protocol.
-        half: store floating weights in fp16, for shipping.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    if half:
-        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     header = {"version": VERSION, **blueprint.to_json(model), **facts}
     with written_aside(path) as aside:
         save_file(tensors, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
@@ -80,6 +75,14 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, Blueprint, dict[str, A
     except RuntimeError as error:
         raise UserError(f"{path} does not fit the network its header describes: {str(error).splitlines()[-1].strip()}")
     return model.eval(), blueprint, header
+
+
+def shrink_checkpoint(path: str | Path, out: str | Path) -> None:
+    """Store a checkpoint in fp16 under the same header."""
+    header = read_header(path)
+    halved = {name: value.half() if value.is_floating_point() else value for name, value in read_tensors(path).items()}
+    with written_aside(out) as aside:
+        save_file(halved, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
 
 
 def start_from(model: nn.Module, path: str | Path) -> None:

@@ -25,7 +25,8 @@ def test_the_same_four_words_give_the_same_stream():
 
 @pytest.mark.parametrize("words", [(8, 3, 5, 2), (7, 4, 5, 2), (7, 3, 6, 2), (7, 3, 5, 3), (3, 7, 5, 2)])
 def test_each_word_matters_and_so_does_their_order(words):
-    assert generator(*words[:3], Purpose(words[3])).uniform() != generator(7, 3, 5, Purpose.GEOMETRY).uniform()
+    seed, epoch, index, purpose = words
+    assert generator(seed, epoch, index, Purpose(purpose)).uniform() != generator(7, 3, 5, Purpose.GEOMETRY).uniform()
 
 
 def test_streams_of_neighbouring_samples_are_not_alike():

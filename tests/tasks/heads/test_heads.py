@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
 from densevision.backbones import Level, create_backbone
 from densevision.errors import UserError
 from densevision.tasks.heads import HEADS, create_head, list_heads
@@ -15,6 +13,7 @@ from densevision.tasks.heads.up_projection import (
     UpProjectionHead,
     to_fast,
 )
+from torch import nn
 
 LIGHT = (Level("a", 2, 4), Level("b", 4, 6), Level("c", 8, 8), Level("d", 16, 8), Level("e", 32, 10))
 
@@ -81,7 +80,9 @@ def test_a_head_that_says_tiled_gives_in_a_tile_what_it_gives_in_the_whole(name)
     head = settled(create_head(name, levels, 1))
     whole = features_of(levels, (64, 640), batch=1)
     left, right = 192, 448
-    tile = [level[..., left // stride.stride : right // stride.stride] for level, stride in zip(whole, levels, strict=True)]
+    tile = [
+        level[..., left // stride.stride : right // stride.stride] for level, stride in zip(whole, levels, strict=True)
+    ]
     with torch.no_grad():
         answer = head(whole, (64, 640))[..., left:right]
         tiled = head(tile, (64, right - left))

@@ -1,0 +1,41 @@
+"""`densevision list`: every name that other commands take."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def names(what: Literal["tasks", "backbones", "heads", "networks", "recipes", "data"], /) -> None:
+    """List tasks, backbones, heads, networks, recipes or data.
+
+    Args:
+        what: which catalogue.
+    """
+    from ..backbones import BACKBONES
+    from ..datasets import DATASETS, dataset_class
+    from ..tasks import TASKS, task_class
+    from ..tasks.heads import HEADS
+
+    match what:
+        case "tasks":
+            for name in sorted(TASKS):
+                task = task_class(name)
+                print(f"{name:16} {task.title} ({task.paper})")
+        case "backbones":
+            print("\n".join(sorted(BACKBONES)))
+            print("timm:NAME")
+        case "heads":
+            print("\n".join(sorted(HEADS)))
+        case "networks":
+            for name in sorted(TASKS):
+                for network in sorted(task_class(name).networks):
+                    print(f"{network:16} {name}")
+        case "recipes":
+            for name in sorted(TASKS):
+                task = task_class(name)
+                for recipe in task.recipes:
+                    print(f"{recipe:16} {name}{' (default)' if recipe == task.default.recipe else ''}")
+        case "data":
+            for name in sorted(DATASETS):
+                found = dataset_class(name)
+                print(f"{name:16} {found.title}; {found.terms}")

@@ -1,0 +1,103 @@
+"""`densevision predict`: answers for pictures and folders, as pictures for eyes and data for programs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+
+def predict(
+    checkpoint: str,
+    /,
+    *inputs: Path,
+    out: Path = Path("predictions"),
+    resolution: str | None = None,
+    flip: bool = False,
+    device: str = "auto",
+    amp: str = "auto",
+) -> None:
+    """Answer for pictures and folders of pictures.
+
+    Args:
+        checkpoint: a task's name for the checkpoint that ships, or a checkpoint's file.
+        inputs: pictures, or folders of pictures.
+        out: folder for the answers.
+        resolution: fit (at the training size, the answer resized) or native (at the picture's own size, tiled when
+            large); default: the task's.
+        flip: average each answer with that of the mirrored picture; default: no.
+        device: cpu, cuda, mps or auto; default: auto.
+        amp: auto (bf16 where the device does it in hardware), bf16 or off; default: auto.
+    """
+    from ..errors import UserError
+    from ..tasks.inference import RESOLUTIONS, load
+
+    pictures = pictures_among(inputs)
+    if resolution not in (None, *RESOLUTIONS):
+        raise UserError(f"--resolution is '{resolution}'; it must be one of {', '.join(RESOLUTIONS)}.")
+    predictor = load(checkpoint, device, amp)
+    for line in terms_of(predictor.header):
+        print(line, file=sys.stderr)
+    skipped: list[str] = []
+    started = time.perf_counter()
+    for number, (path, stem) in enumerate(pictures, 1):
+        try:
+            prediction = predictor.predict(path, resolution=resolution, flip=flip)
+        except UserError as mistake:
+            skipped.append(str(mistake))
+            continue
+        files = prediction.save(out / stem.parent, stem.name)
+        rate = number / (time.perf_counter() - started)
+        print(f"{path}: {', '.join(file.name for file in files)} in {prediction.unit} ({rate:.1f} pictures/s)")
+    for sentence in skipped:
+        print(f"skipped: {sentence}", file=sys.stderr)
+    if skipped:
+        sys.exit(1)
+
+
+def pictures_among(inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+    """Every picture named or held by a folder, with the stem its answer takes under the output folder.
+
+    Two pictures of one name keep apart: the ending joins the stem where it is needed.
+
+    Raises:
+        UserError: nothing was named, something is missing, or a folder holds no picture.
+    """
+    from ..errors import UserError
+    from ..tasks.pictures import PICTURE_ENDINGS
+
+    if not inputs:
+        raise UserError("Nothing to answer for: name pictures or folders after the checkpoint.")
+    found: list[tuple[Path, Path]] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in PICTURE_ENDINGS]
+            if not inside:
+                raise UserError(f"The folder '{path}' holds no picture ({', '.join(PICTURE_ENDINGS)}).")
+            found += [(picture, picture.relative_to(path).with_suffix("")) for picture in inside]
+        elif path.exists():
+            found.append((path, Path(path.stem)))
+        else:
+            raise UserError(f"There is no picture or folder '{path}'.")
+    stems = [stem for _, stem in found]
+    named = [
+        (picture, stem if stems.count(stem) == 1 else stem.with_name(picture.name.replace(".", "_")))
+        for picture, stem in found
+    ]
+    taken: dict[Path, Path] = {}
+    for picture, stem in named:
+        if stem in taken:
+            raise UserError(f"{taken[stem]} and {picture} would be written to the same files; predict them one by one.")
+        taken[stem] = picture
+    return named
+
+
+def terms_of(header: dict) -> list[str]:
+    """What a checkpoint's training data and trunk weights ask of its users, one line each."""
+    lines = []
+    data, trunk = header.get("data") or {}, header.get("trunk") or {}
+    if "research" in data.get("terms", "") or "commercial" in data.get("terms", ""):
+        lines.append(f"These weights were trained on {data['title']}: {data['terms']}.")
+    if trunk.get("licence"):
+        lines.append(f"Their trunk started from {trunk['weights']} ({trunk['licence']}).")
+    return lines

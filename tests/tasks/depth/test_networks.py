@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from densevision.backbones import create_backbone
+from densevision.errors import UserError
+from densevision.tasks.depth.networks import FCRN, INITIAL_DEPTH, LOG_RANGE, DepthNetwork, to_fast
+from densevision.tasks.heads import create_head
+from torch import nn
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def depth_network(trunk: str = "resnet18", head: str = "unet", levels: int | None = None) -> DepthNetwork:
+    backbone = create_backbone(trunk, classes=0, levels=levels)
+    return DepthNetwork(backbone, create_head(head, backbone.levels, 1))
+
+
+# Facts 3.1, recomputed there.
+@pytest.mark.parametrize(("form", "parameters"), [("fast", 63_572_673), ("plain", 63_566_913)])
+def test_fcrn_has_the_published_number_of_parameters(form, parameters):
+    with torch.device("meta"):
+        network = FCRN(form)
+    assert count(network) == parameters
+    assert count(network.backbone) == 23_508_032
+    assert count(network.head.conv) + count(network.head.bn) == 2_100_224
+    assert count(network.head.predict) == 577
+    # Facts 3.1: the blocks' table, fast form, whose biases are 9 per channel; the plain form's are 3.
+    tables = ((28_576_768, 512), (7_144_960, 256), (1_786_624, 128), (446_848, 64))
+    biases = {"fast": 9, "plain": 3}[form]
+    assert [count(block) for block in network.head.blocks] == [table + biases * width for table, width in tables]
+
+
+def test_resnet_with_single_up_convolutions_has_its_number_of_parameters():
+    with torch.device("meta"):
+        trunk = create_backbone("resnet50", classes=0, stride_in="1x1")
+        head = create_head("up-convolution", trunk.levels, 1)
+    # Facts 3.1: 43,019,713 with one bias per 5x5; the fast form holds four.
+    assert count(trunk) + count(head) == 43_019_713 + 3 * (512 + 256 + 128 + 64)
+
+
+@pytest.mark.parametrize("form", ["fast", "plain"])
+def test_fcrn_passes_the_sizes_of_its_table(form):
+    with torch.device("meta"):
+        network = FCRN(form)
+        picture = torch.empty(2, 3, 228, 304)
+    levels = [tuple(level.shape[1:]) for level in network.backbone.features(picture)]
+    assert levels == [(64, 114, 152), (256, 57, 76), (512, 29, 38), (1024, 15, 19), (2048, 8, 10)]
+    shapes: list[tuple[int, ...]] = []
+    for block in network.head.blocks:
+        block.register_forward_hook(lambda block, inputs, output: shapes.append(tuple(output.shape[1:])))
+    answer = network(picture)
+    assert shapes == [(512, 16, 20), (256, 32, 40), (128, 64, 80), (64, 128, 160)]
+    assert answer.shape == (2, 1, 128, 160)
+    answer.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("size", [(228, 304), (33, 64), (96, 128), (97, 31)])
+def test_fcrn_answers_at_sixteen_times_the_coarsest_level_and_not_at_half(size):
+    with torch.device("meta"):
+        answer = FCRN()(torch.empty(1, 3, *size))
+    assert answer.shape == (1, 1, 16 * math.ceil(size[0] / 32), 16 * math.ceil(size[1] / 32))
+
+
+def test_fcrn_strides_in_the_1x1():
+    with torch.device("meta"):
+        unit = FCRN().backbone.layer2[0]
+    assert unit.conv1.stride == (2, 2) and unit.conv2.stride == (1, 1)
+
+
+def test_fcrn_starts_alive_at_every_pixel_and_answers_metres():
+    torch.manual_seed(0)
+    network = FCRN()
+    answer = network(torch.rand(2, 3, 64, 64))
+    assert answer.dtype == torch.float32
+    # A ReLU behind random weights would silence about half of the pixels for good.
+    assert answer.min() > 1 and answer.max() < 5
+    answer.mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+
+
+def test_fcrn_in_both_forms_is_one_function_and_padding_before_is_another():
+    torch.manual_seed(0)
+    plain = FCRN("plain").eval()
+    nn.init.normal_(plain.head.predict.weight)
+    state = to_fast(plain.state_dict())
+    with torch.device("meta"):
+        fast, before = FCRN("fast").eval(), FCRN("fast", "before").eval()
+    fast.load_state_dict(state, assign=True)
+    before.load_state_dict(state, assign=True)
+    picture = torch.rand(1, 3, 64, 32)
+    with torch.no_grad():
+        expected, got, other = (net.head.native(net.backbone.features(picture)) for net in (plain, fast, before))
+    scale = expected.abs().max()
+    assert (got - expected).abs().max() < 1e-4 * scale
+    assert (other - expected).abs().max() > 1e-2 * scale
+
+
+def test_fcrn_takes_the_normalisations_eps_of_the_released_weights():
+    with torch.device("meta"):
+        network = FCRN(bn_eps=1e-4)
+    assert {layer.eps for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)} == {1e-4}
+
+
+def test_fcrn_refuses_an_unknown_form():
+    with torch.device("meta"), pytest.raises(UserError, match="'fast' or 'plain'"):
+        FCRN("quick")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("trunk", "head", "levels"), [("resnet18", "unet", 4), ("resnet20_cifar", "up-projection", None)]
+)
+def test_a_new_network_answers_the_middle_of_a_room_in_metres_at_the_pictures_size(trunk, head, levels):
+    torch.manual_seed(0)
+    network = depth_network(trunk, head, levels)
+    depth = network(torch.rand(2, 3, 61, 83))
+    assert depth.shape == (2, 1, 61, 83) and depth.dtype == torch.float32
+    assert depth.median().item() == pytest.approx(INITIAL_DEPTH, rel=0.1)
+    assert depth.min() > 1.5 and depth.max() < 4
+    depth.mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_network_says_what_it_takes_and_its_stride():
+    with torch.device("meta"):
+        network, pooled = depth_network(levels=4), depth_network(head="upernet")
+        fcrn = FCRN()
+    assert (network.takes, network.stride) == ("tiled", 16)
+    assert (pooled.takes, pooled.stride) == ("whole", 32)
+    assert (fcrn.takes, fcrn.stride) == ("tiled", 32)
+
+
+def test_a_network_applies_its_trunks_preprocessing():
+    torch.manual_seed(0)
+    network = depth_network(levels=2).eval()
+    nn.init.normal_(network.head.predict.weight)
+    picture = torch.rand(1, 3, 16, 16)
+    seen: list[torch.Tensor] = []
+    network.backbone.conv1.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    network(picture)
+    torch.testing.assert_close(seen[0], network.backbone.preprocessing(picture))
+
+
+def test_answers_stay_within_range_whatever_the_head_says():
+    network = depth_network(levels=2).eval()
+    for raw, expected in ((-1e4, math.exp(LOG_RANGE[0])), (1e4, math.exp(LOG_RANGE[1]))):
+        nn.init.constant_(network.head.predict.bias, raw)
+        depth = network(torch.rand(1, 3, 16, 16))
+        torch.testing.assert_close(depth, torch.full_like(depth, expected))
+
+
+def test_under_autocast_the_answer_is_still_float32():
+    network = depth_network(levels=3).eval()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert network(torch.rand(1, 3, 32, 32)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("trunk", ["resnet18", "vgg11"])
+def test_tiles_of_a_network_whose_levels_halve_exactly_equal_the_whole(trunk):
+    # Design, section 6: to 1e-4. The tile starts at a multiple of the coarsest stride.
+    torch.manual_seed(0)
+    network = depth_network(trunk, levels=4).eval()
+    picture = torch.rand(1, 3, 32, 640)
+    with torch.no_grad():
+        whole = network(picture)[..., 304:336]
+        tile = network(picture[..., 128:512])[..., 176:208]
+    assert whole.std() > 1e-2
+    torch.testing.assert_close(tile, whole, rtol=0, atol=1e-4)
+
+
+def test_a_few_steps_on_one_batch_bring_the_loss_down():
+    from densevision.tasks.depth.losses import LOSSES
+
+    torch.manual_seed(0)
+    network = depth_network(levels=3)
+    picture = torch.rand(2, 3, 32, 32)
+    truth = 1 + 4 * picture.mean(1)
+    mask = torch.ones_like(truth, dtype=torch.bool)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    losses = []
+    for _ in range(12):
+        loss = sum(LOSSES["log"](network(picture)[:, 0], truth, mask).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
