@@ -65,7 +65,7 @@ class Preprocessing:
         return image * ((high - low) / std) + (low - mean) / std
 
     def for_channels(self, channels: int) -> Preprocessing:
-        """The same for pictures of another number of channels, as `weights.adapt_first_convolution` has it.
+        """The same for pictures of another number of channels, as `opened_weights.adapt_first_convolution` has it.
 
         One channel takes the means over the colours; other numbers take the colours in turn (R, G, B, R, ...).
         A changed number of channels has no colour order to reverse, so the result's order is RGB.
@@ -232,10 +232,11 @@ def features_on_meta(trunk: Backbone, image: Tensor, learned: bool = False) -> t
         The maps, and the stand-ins of parameters and buffers by name.
     """
     parameters = dict(trunk.named_parameters())
-    state = {
-        name: torch.empty_like(tensor, device="meta").requires_grad_(learned and name in parameters)
-        for name, tensor in (parameters | dict(trunk.named_buffers())).items()
-    }
+    state = {}
+    for name, tensor in (parameters | dict(trunk.named_buffers())).items():
+        dtype = image.dtype if tensor.is_floating_point() else tensor.dtype
+        stand_in = torch.empty_like(tensor, dtype=dtype, device="meta")
+        state[name] = stand_in.requires_grad_(learned and name in parameters)
     with torch.set_grad_enabled(learned):
         stand_ins = {f"trunk.{name}": tensor for name, tensor in state.items()}
         return torch.func.functional_call(FeaturesOnly(trunk), stand_ins, image), state

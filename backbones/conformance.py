@@ -11,12 +11,12 @@ import pickle
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import UserError
 from . import create_backbone
 from .backbone import Backbone, FeaturesOnly, checked_levels, features_on_meta
-from .weights import levels_of_tensors, published_state
+from .opened_weights import levels_of_tensors, published_state
 
 SIZES = ((128, 128), (97, 129), (160, 98))
 # A trunk that pads little loses a few units at the border: AlexNet one, Inception-v4 more than three.
@@ -37,30 +37,46 @@ def check_backbone(
     Raises:
         AssertionError: a sentence that says what does not hold.
     """
-    trunk = create_backbone(backbone, classes=0) if isinstance(backbone, str) else backbone
-    sizes = sizes or ((trunk.fixed_size,) if trunk.fixed_size else SIZES)
-    modes = {name: module.training for name, module in trunk.named_modules()}
-    try:
-        trunk.eval()
-        _check_description(trunk)
-        for height, width in sizes:
-            _check_sizes(trunk, height, width)
-        _check_gradients(trunk)
-        _check_numbers(trunk, sizes[-1], tolerance)
-        _check_copies(trunk, sizes[0])
-        whole = _twin(trunk, classes=3, levels=None)
-        if whole is not None:
-            _check_classifier(whole, sizes[0])
-            for count in range(1, len(trunk.levels) + 1):
-                _check_cut(trunk, whole, count, sizes[-1], tolerance)
-    finally:
-        for name, module in trunk.named_modules():
-            module.training = modes[name]
+    given = create_backbone(backbone, classes=0) if isinstance(backbone, str) else backbone
+    sizes = sizes or ((given.fixed_size,) if given.fixed_size else SIZES)
+    _check_description(given)
+    for height, width in sizes:
+        _check_sizes(given, height, width)
+    _check_gradients(given)
+    trunk = _with_measured_statistics(given, sizes[0])
+    _check_numbers(trunk, sizes[-1], tolerance)
+    _check_copies(trunk, sizes[0])
+    whole = _twin(trunk, classes=3, levels=None)
+    if whole is not None:
+        _check_classifier(whole, sizes[0])
+        for count in range(1, len(trunk.levels) + 1):
+            _check_cut(trunk, whole, count, sizes[-1], tolerance)
 
 
 def _require(holds: bool, sentence: str) -> None:
     if not holds:
         raise AssertionError(sentence)
+
+
+def _with_measured_statistics(trunk: Backbone, size: tuple[int, int]) -> Backbone:
+    """A copy in evaluation whose fresh batch normalisations have seen a batch.
+
+    With the initial statistics, every residual unit about doubles the variance: 400 of them overflow.
+    """
+    trunk = copy.deepcopy(trunk).train()
+    normalisations = [module for module in trunk.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    fresh = [module for module in normalisations if module.num_batches_tracked == 0]
+    momenta = [module.momentum for module in fresh]
+    for module in set(normalisations) - set(fresh):
+        module.eval()
+    for module in fresh:
+        module.momentum = 1.0
+    if fresh:
+        with torch.no_grad():
+            trunk.features(_pictures(trunk, 2, *size))
+    for module, momentum in zip(fresh, momenta, strict=True):
+        module.momentum = momentum
+    return trunk.eval()
 
 
 def _check_description(trunk: Backbone) -> None:

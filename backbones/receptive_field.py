@@ -105,9 +105,7 @@ class _Span:
 
     def through(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> _Span:
         reach = dilation * (kernel - 1)
-        return _Span(
-            self.first - padding * self.jump, self.last + (reach - padding) * self.jump, self.jump * stride
-        )
+        return _Span(self.first - padding * self.jump, self.last + (reach - padding) * self.jump, self.jump * stride)
 
     def joined(self, other: _Span) -> _Span:
         if math.isinf(self.last) or math.isinf(other.last):

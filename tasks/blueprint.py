@@ -25,7 +25,7 @@ class Blueprint:
         task: with its own options.
         fields: of the data it was made for: joint counts, classes and channels come from their kinds.
         backbone: the trunk's name, None with a whole network.
-        backbone_options: what the trunk's paper leaves open (`stride_in`), settled.
+        backbone_options: of `create_backbone`: `levels`, and what the trunk's paper leaves open (`stride_in`).
         head: the head's name, None with a whole network.
         network: the whole network's name, None with trunk and head.
     """
@@ -65,7 +65,7 @@ class Blueprint:
     def settled(self, model: nn.Module) -> Blueprint:
         """With what the trunk's weights file decided."""
         options = getattr(getattr(model, "backbone", None), "options", {})
-        return self if self.network else dataclasses.replace(self, backbone_options=dict(options))
+        return self if self.network else dataclasses.replace(self, backbone_options={**self.backbone_options, **options})
 
     def _load_trunk(self, model: nn.Module, weights: str | Path) -> None:
         trunk = getattr(model, "backbone", None)

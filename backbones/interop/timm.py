@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError, unknown_name
 from ..backbone import Backbone, Level, Preprocessing
-from ..weights import OpenedWeights, levels_of_tensors
+from ..opened_weights import OpenedWeights, levels_of_tensors
 
 PREFIX = "timm:"
 
@@ -50,7 +50,8 @@ class TimmBackbone(Backbone):
         self.channels_last = str(getattr(self.model, "output_fmt", "NCHW")).endswith("NHWC")
         self.taps = [(info["module"], info.get("hook_type", "forward")) for info in _infos(self.model.feature_info)]
         self.taps = self.taps[: len(self.levels)]
-        self.published_names = {**_flattened(called, self.model), "model.": ""}
+        inner = {"model.model.": ""} if type(self.model).__name__ == "FeatureGetterNet" else {}
+        self.published_names = {**inner, **_flattened(called, self.model), "model.": ""}
         config = timm.get_pretrained_cfg(called)
         if config is not None:
             self.preprocessing = _preprocessing(config.to_dict()).for_channels(in_channels)
@@ -72,12 +73,20 @@ class TimmBackbone(Backbone):
 
     def _leave_out_what_no_level_needs(self) -> None:
         # Some of timm's `features_only` forms keep and run the stages behind the last level (EfficientNet).
-        needed = levels_of_tensors(self)
+        try:
+            needed = levels_of_tensors(self)
+        except RuntimeError:
+            return  # networks with constants of their own (Swin) do not run on the meta device: they stay whole
+        gone: list[str] = []
         for name, module in list(self.model.named_modules()):
             owned = [f"model.{name}.{own}" for own, _ in module.named_parameters()]
-            if name and owned and not any(parameter in needed for parameter in owned):
+            inside = any(name.startswith(f"{part}.") for part in gone)
+            if name and owned and not inside and not any(parameter in needed for parameter in owned):
                 parent, _, child = name.rpartition(".")
-                setattr(self.model.get_submodule(parent), child, _LeftOut())
+                # An empty sequence may still be walked through.
+                nothing = nn.Sequential() if isinstance(module, nn.Sequential) else _LeftOut()
+                setattr(self.model.get_submodule(parent), child, nothing)
+                gone.append(name)
 
     def _caught(self, image: Tensor) -> list[Tensor]:
         maps: dict[str, Tensor] = {}

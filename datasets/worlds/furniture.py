@@ -106,7 +106,7 @@ def dining_group(decor: Decor) -> Piece:
             away = dice.uniform(0.0, 0.25)
             turn = yaw + dice.uniform(-0.3, 0.3)
             parts += moved(one, x + away * math.sin(yaw), y - away * math.cos(yaw), 0.0, turn)
-    return Piece(piece.width + 0.8, depth + 0.8, 1.0, moved(parts, 0.0, 0.4))
+    return Piece(piece.width + 1.1, depth + 1.1, 1.0, moved(parts, 0.0, 0.55))
 
 
 def coffee_table(decor: Decor) -> Piece:

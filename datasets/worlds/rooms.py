@@ -155,8 +155,8 @@ class Room:
         width, depth = dice.uniform(2.5, 7.0), dice.uniform(2.8, 8.0)
         shrink = min(1.0, LONGEST_VIEW / math.hypot(width, depth))
         width, depth, height = width * shrink, depth * shrink, dice.uniform(2.3, 3.2)
-        x = dice.uniform(0.35, width - 0.35)
-        y = dice.uniform(0.25, 0.7) if dice.chance(0.65) else dice.uniform(0.3, 0.55) * depth
+        x = dice.uniform(0.5, width - 0.5)
+        y = dice.uniform(0.25, 0.7) if dice.chance(0.65) else dice.uniform(0.3, 0.62) * depth
         target_x, target_y = dice.uniform(0.05, 0.95) * width, dice.uniform(0.65, 1.0) * depth
         yaw = math.atan2(max(target_y - y, 0.8), target_x - x)
         pitch, roll = dice.uniform(-25, 5), (dice.uniform(-1, 1) + dice.uniform(-1, 1)) * 2.5
@@ -200,6 +200,10 @@ class Room:
             self.taken.append((x0, x1, y0, y1, 0.0))
         self.put(piece, x, y, 0.0, yaw)
         return True
+
+    def from_eye(self, x: float, y: float) -> float:
+        """Metres from the camera to (x, y), seen from above."""
+        return math.hypot(x - self.viewpoint.x, y - self.viewpoint.y)
 
     def is_bare(self, wall: int, start: float, stop: float) -> bool:
         return not any(at == wall and start < high and stop > low for at, low, high in self.hung)
@@ -328,8 +332,8 @@ def _hang_pictures(room: Room, decor: Decor) -> None:
         if along + half > length or not room.is_bare(wall, along - half, along + half):
             continue
         middle = dice.uniform(1.35, 1.75)
-        if middle + piece.height / 2 < room.height - 0.1:
-            x, y, yaw = room.against(wall, along)
+        x, y, yaw = room.against(wall, along)
+        if middle + piece.height / 2 < room.height - 0.1 and room.from_eye(x, y) > half + 0.6:
             room.put(piece, x, y, middle, yaw)
             room.hung.append((wall, along - half, along + half))
 
@@ -346,7 +350,8 @@ def _hang_lamps(room: Room, decor: Decor, daylight: float) -> list[Light]:
     for k in range(count):
         x = room.width * dice.uniform(0.4, 0.6)
         y = room.depth * (k + 0.5 + dice.uniform(-0.12, 0.12)) / count
-        room.put(lamp, x, y, room.height, 0.0)
+        if room.from_eye(x, y) > 0.9:  # else it hangs above the photographer's head, unseen
+            room.put(lamp, x, y, room.height, 0.0)
         if is_lit:
             place = np.array([x, y, room.height - lamp.height - 0.05])
             colour = warm * dice.uniform(2.5, 5.0)

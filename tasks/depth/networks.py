@@ -137,16 +137,6 @@ def fcrn_plain() -> FCRN:
     return FCRN("plain")
 
 
-def fcrn() -> FCRN:
-    """FCRN in its fast form."""
-    return FCRN("fast")
-
-
-def fcrn_plain() -> FCRN:
-    """FCRN in its plain form: slower, the same function after `to_fast`."""
-    return FCRN("plain")
-
-
 def _start_at(predict: nn.Conv2d, value: float) -> None:
     """Let a last layer answer about `value` everywhere before it has learned anything."""
     assert predict.bias is not None

@@ -49,6 +49,8 @@ def assemble(
     options = settled(task, given).checked()
 
     train_set = data if isinstance(data, Dataset) else open_training_set(options)
+    if isinstance(data, Dataset) and eval_data is None and options.eval_data is None:
+        raise UserError("train(data=...) got an opened set: pass the set to evaluate on as eval_data=...")
     eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
     assert options.size is not None
     train_set, eval_set = train_set.at(options.size), eval_set.at(options.size)
@@ -59,7 +61,7 @@ def assemble(
         task,
         train_set.fields,
         backbone=None if options.network else options.backbone,
-        backbone_options={"stride_in": options.stride_in} if options.stride_in and not options.network else {},
+        backbone_options=trunk_options(options),
         head=None if options.network else options.head,
         network=options.network,
     )
@@ -120,6 +122,11 @@ def settled(task: Task, given: Options) -> Options:
     )
 
 
+def trunk_options(options: Options) -> dict[str, Any]:
+    """What the caller says of the trunk, for `create_backbone`."""
+    return {name: value for name in ("levels", "stride_in") if (value := getattr(options, name)) is not None}
+
+
 def open_training_set(options: Options) -> Dataset:
     """The set that is trained on, by name."""
     return open_dataset(str(options.data), options.root, "train", seed=options.seed or 0)
@@ -132,8 +139,6 @@ def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
 
         found = dataset_class(options.eval_data)
         return open_dataset(options.eval_data, options.eval_root, options.eval_split or found.splits[-1])
-    if options.data is None or type(train_set).__module__.startswith("__"):
-        raise UserError("An opened training set needs an opened evaluation set beside it: pass eval_data.")
     root = options.eval_root or options.root
     return open_dataset(str(options.data), root, options.eval_split or train_set.splits[-1])
 

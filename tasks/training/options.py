@@ -37,6 +37,8 @@ class Options:
     """Use only the first N evaluation samples; default: all."""
     backbone: str | None = None
     """Trunk by name (`densevision list backbones`); default: the task's."""
+    levels: int | None = None
+    """Build only the first N levels of the trunk, fine to coarse; default: all."""
     head: str | None = None
     """Head by name (`densevision list heads`); default: the task's."""
     network: str | None = None
@@ -172,7 +174,7 @@ class Options:
         """
         at_least = {
             "batch": 1, "steps": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "zoom": 1, "train_samples": 1,
-            "eval_samples": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0, "clip": 0,
+            "eval_samples": 1, "levels": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0, "clip": 0,
             "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
         }  # fmt: skip
         for name, least in at_least.items():
@@ -185,8 +187,10 @@ class Options:
                 raise UserError(f"--{name} is {value}; it must lie in 0 to 1.")
         if self.size is not None and min(self.size) < 8:
             raise UserError(f"--size is {self.size[0]}x{self.size[1]}; both sides must be at least 8 pixels.")
-        if self.network and (self.backbone or self.head):
-            raise UserError("--network is a whole network: give either it, or --backbone and --head.")
+        if self.network and (self.backbone or self.head or self.levels or self.stride_in):
+            raise UserError(
+                "--network is a whole network: give either it, or --backbone and --head (with --levels, --stride-in)."
+            )
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"--epochs is {self.epochs}; it must be above 0.")
         return self

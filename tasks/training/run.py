@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...backbones.weights import show_weights
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ...writing import write_text
@@ -209,7 +210,7 @@ class Run:
                 "title": dataset.title,
                 "terms": dataset.terms,
             },
-            "trunk_weights": None if self.options.weights is None else Path(self.options.weights).name,
+            "trunk": trunk_facts(self.options.weights),
             "loss": self.options.loss,
             "recipe": self.options.recipe,
             "metrics": None
@@ -381,6 +382,14 @@ def settle_frozen(model: nn.Module, options: Options) -> None:
         for module in trunk.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
+
+
+def trunk_facts(weights: str | None) -> dict[str, Any] | None:
+    """Where a trunk's weights came from and on what terms, None from scratch."""
+    if weights is None:
+        return None
+    stated = show_weights(weights) if Path(weights).suffix else {}
+    return {"weights": Path(weights).name, "origin": stated.get("origin"), "licence": stated.get("licence")}
 
 
 def device_name(device: torch.device) -> str:

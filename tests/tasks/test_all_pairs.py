@@ -13,6 +13,11 @@ from torch import Tensor, nn
 # One that divides by 32, then odd ones; all are large enough for every trunk.
 SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
 
+# 1202 layers take as long as all the others together, and are those of resnet110_cifar.
+TRUNKS = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "resnet1202_cifar" else name for name in list_backbones()
+]
+
 
 @cache
 def on_meta(name: str) -> tuple[Backbone, list[list[Tensor]]]:
@@ -29,21 +34,21 @@ def without_gradient(module: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("head", list_heads())
-@pytest.mark.parametrize("trunk", list_backbones())
+@pytest.mark.parametrize("trunk", TRUNKS)
 def test_a_head_answers_at_the_pictures_size_and_hands_gradients_to_all_it_holds_and_to_the_trunk(trunk, head):
     backbone, features_by_size = on_meta(trunk)
     with torch.device("meta"):
         decoder = create_head(head, backbone.levels, 3)
-    for size, features in zip(SIZES, features_by_size, strict=True):
-        leaves = [level.detach().requires_grad_() for level in features]
-        answer = decoder(leaves, size)
-        assert answer.shape == (2, 3, *size)
-    answer.sum().backward()
+    with torch.no_grad():
+        for size, features in zip(SIZES, features_by_size, strict=True):
+            assert decoder(features, size).shape == (2, 3, *size)
+    leaves = [level.detach().requires_grad_() for level in features_by_size[1]]
+    decoder(leaves, SIZES[1]).sum().backward()
     assert without_gradient(decoder) == []
     assert leaves[-1].grad is not None
 
 
-@pytest.mark.parametrize("trunk", list_backbones())
+@pytest.mark.parametrize("trunk", TRUNKS)
 def test_the_coarsest_level_hands_gradients_to_every_parameter_of_its_trunk(trunk):
     backbone, _ = on_meta(trunk)
     with torch.device("meta"):

@@ -29,7 +29,7 @@ def features_of(levels: tuple[Level, ...], size: tuple[int, int], batch: int = 2
 def settled(module: nn.Module) -> nn.Module:
     """In evaluation mode, with statistics that a training would have left: not the initial 0 and 1."""
     for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
+        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
             nn.init.uniform_(layer.running_mean, -0.3, 0.3)
             nn.init.uniform_(layer.running_var, 0.5, 1.5)
     return module.eval()
@@ -145,7 +145,7 @@ def test_padding_before_is_the_6x6_kernel_and_another_function():
     before.load_state_dict(to_fast(plain.state_dict()))
     x = torch.randn(1, 1, 6, 6, dtype=torch.float64)
     # Offsets -3..+2: odd places see their taps one cell earlier, even places are as in the plain form.
-    w = plain.k5x5.weight[0, 0]
+    w, bias = plain.state_dict()["k5x5.weight"][0, 0], plain.state_dict()["k5x5.bias"][0]
     unpooled = torch.zeros(12, 12, dtype=torch.float64)
     unpooled[::2, ::2] = x[0, 0]
     shifted = nn.functional.pad(unpooled, (3, 2, 3, 2))
@@ -157,7 +157,7 @@ def test_padding_before_is_the_6x6_kernel_and_another_function():
             rows = w[0::2] if row % 2 == 0 else w[1::2]
             kernel = rows[:, 0::2] if column % 2 == 0 else rows[:, 1::2]
             patch = shifted[row : row + 6, column : column + 6]
-            expected[row, column] = (kernel * patch[list(taps_y)][:, list(taps_x)]).sum() + plain.k5x5.bias[0]
+            expected[row, column] = (kernel * patch[list(taps_y)][:, list(taps_x)]).sum() + bias
     # Rows of `shifted` begin 3 above: an odd row 2i + 1 and tap 0 read 2i - 2, tap 2 reads 2i.
     torch.testing.assert_close(before(x)[0, 0], expected, rtol=0, atol=1e-14)
     assert (before(x) - plain(x)).abs().max() > 0.1
@@ -165,9 +165,9 @@ def test_padding_before_is_the_6x6_kernel_and_another_function():
 
 def test_an_inserted_zero_grid_holds_the_value_top_left():
     up = UpConvolution(1, 1, "plain")
-    nn.init.zeros_(up.k5x5.weight)
-    nn.init.zeros_(up.k5x5.bias)
-    up.k5x5.weight.data[0, 0, 2, 2] = 1
+    identity = torch.zeros(1, 1, 5, 5)
+    identity[0, 0, 2, 2] = 1
+    up.load_state_dict({"k5x5.weight": identity, "k5x5.bias": torch.zeros(1)})
     assert up(torch.tensor([[[[7.0]]]])).flatten().tolist() == [7, 0, 0, 0]
 
 

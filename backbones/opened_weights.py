@@ -1,0 +1,312 @@
+"""An opened weights file and how it fits a trunk: nothing missing, nothing left over, nothing contradicted."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .backbone import Backbone, Preprocessing, empty_pictures, features_on_meta
+
+# What a network's publications leave open and its weights settle. A file's word is taken where the caller says None.
+SETTLED_BY_WEIGHTS = ("stride_in", "lrn")
+NOT_LEARNED = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1, and read by nobody
+
+
+class WeightsWarning(UserWarning):
+    """Something about loaded weights was assumed, adapted or started anew."""
+
+
+@dataclass(frozen=True)
+class OpenedWeights:
+    """A weights file whose tensors are read when asked for.
+
+    Attributes:
+        source: how sentences call it.
+        metadata: what it states about itself; empty where it states nothing.
+        shapes: the shape of every tensor by name.
+        read: the tensor of a name.
+    """
+
+    source: str
+    metadata: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
+
+    def settle_options(self, name: str, options: Mapping[str, Any], offered: Collection[str]) -> dict[str, Any]:
+        """The options to build `name` with: the caller's, and the file's where the caller left them open.
+
+        Raises:
+            UserError: the caller's and the file's word contradict each other, or the file is another network's.
+        """
+        self._check_network(name)
+        settled = dict(options)
+        for option in SETTLED_BY_WEIGHTS:
+            if option in offered and option in self.metadata:
+                if settled.get(option) is None:
+                    settled[option] = self.metadata[option]
+                self._check_option(name, option, settled[option])
+        return settled
+
+    def load_into(self, backbone: Backbone) -> None:
+        """Copy every tensor that `backbone` has, and take over the preprocessing.
+
+        Raises:
+            UserError: the file is of another network, contradicts how this one is built, covers less than is built,
+                or holds what the network does not have.
+        """
+        self._check_network(backbone.name)
+        for option, built in backbone.options.items():
+            if option in SETTLED_BY_WEIGHTS and option in self.metadata:
+                self._check_option(backbone.name, option, built)
+        own = backbone.state_dict()
+        theirs = {name: backbone.published_name(name) for name in own}
+        there = {name: called for name, called in theirs.items() if called in self.shapes}
+        missing = [name for name in own if name not in there and not name.endswith(NOT_LEARNED)]
+        reshaped = [name for name in there if tuple(own[name].shape) != self.shapes[there[name]]]
+        first = first_convolution(backbone)
+        adapted = first in reshaped and differs_in_channels_only(self.shapes[there[first]], own[first].shape)
+        if adapted:
+            reshaped.remove(first)
+        fresh = self._left_fresh(backbone, missing, reshaped) if missing or reshaped else []
+        self._check_extra(backbone, sorted(set(self.shapes) - set(theirs.values())))
+
+        with torch.no_grad():
+            for name, called in there.items():
+                if name not in fresh:
+                    stored = self.read(called)
+                    if adapted and name == first:
+                        bgr = self._preprocessing().order == "BGR"
+                        stored = adapt_first_convolution(stored.float(), backbone.in_channels, bgr)
+                    own[name].copy_(stored)
+        backbone.preprocessing = self._preprocessing().for_channels(backbone.in_channels)
+        self._say_what_was_assumed(backbone, fresh, adapted)
+
+    def _preprocessing(self) -> Preprocessing:
+        text = self.metadata.get("preprocessing")
+        try:
+            return Preprocessing.from_json(text) if text else Preprocessing()
+        except (TypeError, ValueError) as error:
+            raise UserError(f"The preprocessing that {self.source} states cannot be read: {error}.") from error
+
+    def _check_network(self, name: str) -> None:
+        stated = self.metadata.get("network", name)
+        if stated != name:
+            raise UserError(f"{self.source} holds weights of {stated}, not of {name}; build {stated} instead.")
+
+    def _check_option(self, name: str, option: str, asked: Any) -> None:
+        stated = self.metadata[option]
+        if asked != stated:
+            raise UserError(
+                f"{self.source} was trained with {option}='{stated}', and {name} was asked for with "
+                f"{option}='{asked}': the same parameters, another function. Leave {option} out to follow the file."
+            )
+
+    def _left_fresh(self, backbone: Backbone, missing: list[str], reshaped: list[str]) -> list[str]:
+        """The classifier's tensors that keep their initialisation; everything else that does not fit is an error."""
+        level_of = levels_of_tensors(backbone)
+        gap = [name for name in missing if name in level_of]
+        if gap:
+            first = min(level_of[name] for name in gap)
+            raise UserError(self._gap(backbone, [backbone.published_name(name) for name in gap], first))
+        other_shape = [name for name in reshaped if name in level_of]
+        if other_shape:
+            name = other_shape[0]
+            found = self.shapes[backbone.published_name(name)]
+            raise UserError(
+                f"{self.source} does not fit {backbone.name}: {_some(other_shape)} of another shape "
+                f"({times(found)} in the file, {times(backbone.state_dict()[name].shape)} here)."
+            )
+        classifier = [name for name in backbone.state_dict() if name not in level_of]
+        if missing and len(missing) < len(classifier):
+            raise UserError(f"{self.source} lacks {_some(missing)} of {backbone.name}'s classifier.")
+        return missing + reshaped
+
+    def _gap(self, backbone: Backbone, gap: list[str], level: int) -> str:
+        if level == 0:
+            return (
+                f"{self.source} does not hold the first level of {backbone.name}: {_some(gap)} missing. "
+                "Is it of another network?"
+            )
+        covered = backbone.levels[level - 1].name
+        return (
+            f"{self.source} covers {backbone.name} only to its level {covered}: {_some(gap)} missing. "
+            f"Build it with levels={level}."
+        )
+
+    def _check_extra(self, backbone: Backbone, extra: list[str]) -> None:
+        if not extra:
+            return
+        whole = whole_network(backbone)
+        if whole is None and backbone.classes == 0:
+            return  # an outsider's trunk cannot be asked what it would have had
+        known = published_state(whole or backbone)
+        strange = [name for name in extra if name not in known]
+        if strange:
+            raise UserError(f"{self.source} holds what {backbone.name} does not have: {_some(strange)} unexpected.")
+
+    def _say_what_was_assumed(self, backbone: Backbone, fresh: list[str], adapted: bool) -> None:
+        said = []
+        if "network" not in self.metadata:
+            options = [f"{key}='{backbone.options[key]}'" for key in SETTLED_BY_WEIGHTS if key in backbone.options]
+            built = ", ".join([backbone.name, *options])
+            said.append(f"it has no metadata, so it is taken for {built} with {_described(self._preprocessing())}")
+        elif "preprocessing" not in self.metadata:
+            said.append(f"it states no preprocessing, so {_described(self._preprocessing())} is taken")
+        if fresh:
+            stated = self.metadata.get("classes", "other")
+            said.append(
+                f"it has {stated} classes and {backbone.classes} were asked for, so {_some(fresh)} freshly initialised"
+            )
+        if adapted:
+            said.append(f"its first convolution was adapted to {backbone.in_channels} channels")
+        if said:
+            warnings.warn(f"{self.source}: {'; '.join(said)}.", WeightsWarning, stacklevel=4)
+
+
+def open_file(path: Path) -> OpenedWeights:
+    """A `.safetensors` file, or one of torch's, without reading more than is needed.
+
+    Raises:
+        UserError: there is no such file, or it cannot be opened safely.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no weights file {path}.")
+    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+
+
+def _open_safetensors(path: Path) -> OpenedWeights:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
+    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    return OpenedWeights(path.name, file.metadata() or {}, shapes, file.get_tensor)
+
+
+def _open_pickle(path: Path) -> OpenedWeights:
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not a weights file that can be opened safely: {reason}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+    if not isinstance(held, dict) or not held or not all(isinstance(value, Tensor) for value in held.values()):
+        raise UserError(f"{path} holds no table of tensors by name; save a module's state_dict().")
+    return open_tensors(path.name, {}, held)
+
+
+def open_tensors(source: str, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> OpenedWeights:
+    """Tensors that are already in memory, by their published names."""
+    # DistributedDataParallel saves every name behind "module.".
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return OpenedWeights(source, metadata, shapes, lambda name: tensors[name])
+
+
+def published_state(backbone: Backbone) -> dict[str, Tensor]:
+    """A trunk's `state_dict()` under the names that files use; torchvision's networks load it."""
+    return {backbone.published_name(name): tensor for name, tensor in backbone.state_dict().items()}
+
+
+def adapt_first_convolution(kernels: Tensor, channels: int, bgr: bool = False) -> Tensor:
+    """Kernels trained on colour pictures, for pictures of another number of channels.
+
+    One channel: the colours' kernels are added, which answers to a grey picture as to a colour picture of three
+    equal channels. Other numbers: the colours' kernels in turn (R, G, B, R, ...), times 3 / channels, which keeps
+    the expected magnitude.
+
+    Args:
+        kernels: (out, 3, k, k).
+        channels: what the pictures have.
+        bgr: the kernels expect blue first; the result expects red first.
+
+    Returns:
+        (out, channels, k, k).
+    """
+    if bgr:
+        kernels = kernels.flip(1)
+    if channels == 1:
+        return kernels.sum(1, keepdim=True)
+    turn = torch.arange(channels) % kernels.shape[1]
+    return kernels[:, turn] * (kernels.shape[1] / channels)
+
+
+def first_convolution(backbone: Backbone) -> str:
+    """Name of the weight that reads the picture: the first convolution in the order of definition."""
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return f"{name}.weight"
+    raise ValueError(f"{backbone.name} has no convolution")
+
+
+def levels_of_tensors(backbone: Backbone) -> dict[str, int]:
+    """For every parameter and buffer that `features` uses, the position of the first level that depends on it.
+
+    Whatever is absent belongs to the classifier. Found by the graph of one backward pass over an empty picture on
+    the meta device, so that no trunk has to keep a second list of its own parts.
+    """
+    maps, state = features_on_meta(backbone, empty_pictures(backbone), learned=True)
+    parameters = dict(backbone.named_parameters())
+    found: dict[str, int] = {}
+    for position, level in enumerate(maps):
+        names = [name for name in parameters if name not in found]
+        if not names:
+            break
+        reached = torch.autograd.grad(
+            level, [state[name] for name in names], torch.empty_like(level), retain_graph=True, allow_unused=True
+        )
+        found.update({name: position for name, gradient in zip(names, reached, strict=True) if gradient is not None})
+    # A buffer belongs where its module's parameters do.
+    owners = {name.rpartition(".")[0]: position for name, position in found.items()}
+    for name, _ in backbone.named_buffers():
+        owner = name.rpartition(".")[0]
+        if owner in owners:
+            found[name] = owners[owner]
+    return found
+
+
+def whole_network(backbone: Backbone) -> Backbone | None:
+    """The complete network of this name on the meta device, or None where the name is not in the catalogue."""
+    from . import create_backbone
+
+    try:
+        with torch.device("meta"):
+            return create_backbone(backbone.name, classes=1, in_channels=backbone.in_channels, **backbone.options)
+    except UserError:
+        return None
+
+
+def differs_in_channels_only(found: Iterable[int], wanted: Iterable[int]) -> bool:
+    """Whether a convolution (out, in, k, k) for colour pictures differs from another in `in` alone."""
+    found, wanted = tuple(found), tuple(wanted)
+    return len(found) == len(wanted) == 4 and found[1] == 3 and (found[0], *found[2:]) == (wanted[0], *wanted[2:])
+
+
+def _some(names: list[str]) -> str:
+    """The first name, how many more, and the verb that follows: "'fc.weight' and 1 more are"."""
+    return f"'{names[0]}' is" if len(names) == 1 else f"'{names[0]}' and {len(names) - 1} more are"
+
+
+def times(shape: Iterable[int]) -> str:
+    """A shape for a sentence: "64x3x7x7"."""
+    return "x".join(str(side) for side in shape) or "a single number"
+
+
+def _described(preprocessing: Preprocessing) -> str:
+    low, high = preprocessing.range
+    mean = " ".join(f"{value:g}" for value in preprocessing.mean)
+    std = " ".join(f"{value:g}" for value in preprocessing.std)
+    return f"preprocessing {preprocessing.order}, range {low:g} to {high:g}, mean {mean}, std {std}"

@@ -1,0 +1,97 @@
+"""VGG against Simonyan and Zisserman 2014 and torchvision. Counts: facts 1.3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from densevision.backbones import create_backbone
+from densevision.backbones.opened_weights import published_state
+from densevision.backbones.vgg import VGG, dense_classifier
+from densevision.backbones.weights import load_weights
+
+# facts 1.3: whole, convolutions only.
+COUNTS = {
+    "vgg11": (132_863_336, 9_220_480),
+    "vgg13": (133_047_848, 9_404_992),
+    "vgg16": (138_357_544, 14_714_688),
+    "vgg19": (143_667_240, 20_024_384),
+    "vgg11_bn": (132_868_840, 9_225_984),
+    "vgg13_bn": (133_053_736, 9_410_880),
+    "vgg16_bn": (138_365_992, 14_723_136),
+    "vgg19_bn": (143_678_248, 20_035_392),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_parameters_are_those_of_the_paper(name: str) -> None:
+    with torch.device("meta"):
+        whole, bare = create_backbone(name), create_backbone(name, classes=0)
+    counts = tuple(sum(parameter.numel() for parameter in trunk.parameters()) for trunk in (whole, bare))
+    assert counts == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_names_and_shapes_are_torchvisions(name: str) -> None:
+    with torch.device("meta"):
+        ours, peer = create_backbone(name), getattr(torchvision.models, name)(init_weights=False)
+    theirs = {key: tensor.shape for key, tensor in peer.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in published_state(ours).items()} == theirs
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "vgg16"])
+def test_convolutions_compute_and_learn_what_torchvisions_do(name: str) -> None:
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        peer = getattr(torchvision.models, name)(init_weights=False)
+    ours = create_backbone(name, classes=0)
+    layers = peer.features.to_empty(device="cpu")
+    layers.load_state_dict({key.removeprefix("features."): value for key, value in published_state(ours).items()})
+    picture = torch.randn(2, 3, 64, 64)
+    for mode in (True, False):
+        made, expected = ours.train(mode).features(picture)[-1], layers.train(mode)(picture)
+        assert (made - expected).abs().max() <= 1e-4 * expected.abs().max()
+    for network in (lambda x: ours.train().features(x)[-1], layers.train()):
+        network(picture).square().mean().backward()
+    gradients = {f"features.{key}": parameter.grad for key, parameter in layers.named_parameters()}
+    for key, parameter in ours.named_parameters():
+        gradient, expected = parameter.grad, gradients[ours.published_name(key)]
+        assert gradient is not None
+        # A bias before batch normalisation has no gradient but rounding.
+        assert (gradient - expected).norm() <= 1e-3 * expected.norm() + 1e-6, key
+
+
+def test_whole_vgg_is_torchvisions_and_its_dense_form_agrees() -> None:
+    torch.manual_seed(0)
+    peer = torchvision.models.vgg11(num_classes=10).eval()
+    with torch.device("meta"):
+        ours = create_backbone("vgg11", classes=10)
+    ours = ours.to_empty(device="cpu").eval()
+    with pytest.warns(UserWarning, match="no metadata"):
+        load_weights(ours, peer.state_dict())
+    picture = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        expected = peer(picture)
+        assert (ours(picture) - expected).abs().max() <= 1e-4
+        del peer
+        assert isinstance(ours, VGG)
+        dense = dense_classifier(ours)  # trap 7
+        at_224 = dense(ours.features(picture)[-1])
+        assert at_224.shape == (1, 10, 1, 1)
+        assert (at_224[:, :, 0, 0] - expected).abs().max() <= 1e-4
+        # facts 1.3: floor(Q / 32) - 6 places per side.
+        assert dense(torch.randn(1, 512, 384 // 32, 288 // 32)).shape == (1, 10, 6, 3)
+
+
+def test_no_relu_overwrites_what_a_hook_took_from_its_convolution() -> None:
+    trunk = create_backbone("vgg11", levels=1)  # trap 13
+    assert isinstance(trunk, VGG)
+    taken: list[Any] = []
+    trunk.convolutions[0].register_forward_hook(lambda _module, _inputs, output: taken.append(output))
+    trunk.features(torch.randn(1, 3, 32, 32))
+    assert taken[0].min() < 0
+    assert not any(module.inplace for module in trunk.modules() if isinstance(module, nn.ReLU))
