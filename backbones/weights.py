@@ -34,8 +34,8 @@ from .opened_weights import (
     whole_network,
 )
 
-# "network/name" to where the weights are. The first is what `weights="imagenet"` gives; the newer recipe of
-# torchvision (2021) scores higher as a classifier and is rarely the better start for dense heads.
+# "network/name" to where the weights are; `weights="imagenet"` gives torchvision's first recipe, whose scores are the
+# ones that papers compare with, and "imagenet_v2" its recipe of 2021.
 WEIGHTS: dict[str, str] = {
     "resnet101/imagenet": "torchvision:ResNet101_Weights.IMAGENET1K_V1",
     "resnet101/imagenet_v2": "torchvision:ResNet101_Weights.IMAGENET1K_V2",
@@ -54,7 +54,7 @@ WEIGHTS: dict[str, str] = {
     "vgg19/imagenet": "torchvision:VGG19_Weights.IMAGENET1K_V1",
     "vgg19_bn/imagenet": "torchvision:VGG19_BN_Weights.IMAGENET1K_V1",
 }
-# torchvision's own choices of the above, for networks that have the option.
+# What torchvision's weights settle (`SETTLED_BY_WEIGHTS`): its bottlenecks halve in their 3x3.
 TORCHVISION_SETTLES = {"stride_in": "3x3"}
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ILSVRC2012"
 
