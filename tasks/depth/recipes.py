@@ -5,9 +5,11 @@ from __future__ import annotations
 from ..training.options import Options
 
 ROOMS = Options(
-    size=(96, 128), batch=16, steps=1100, lr=2e-3, warmup=40, loss="log", ema=0.99, flip=0.5, colour=0.0, clip=5.0,
+    levels=4, size=(96, 128), batch=16, steps=1800, lr=2e-3, warmup=50, loss="log", ema=0.99, clip=5.0,
+    evaluate_every=600,
 )  # fmt: skip
-"""The embedded world, from scratch, within 6 minutes on two CPU cores with bf16."""
+"""The embedded world, from scratch, within 6 minutes on two CPU cores with bf16. Four levels of a ResNet-18 already see
+211 pixels, more than the picture has; the fifth would cost a third of the time."""
 
 INDOOR = Options(
     size=(192, 256), batch=8, steps=600, lr=1e-3, warmup=30, loss="berhu", ema=0.98, flip=0.5, rotate=5.0, zoom=1.5,

@@ -101,11 +101,13 @@ def settled(task: Task, given: Options) -> Options:
     if name not in task.recipes:
         raise unknown_name(f"recipe of the task {task.name}", name, task.recipes)
     options = given.over(dataclasses.replace(task.recipes[name], recipe=name)).over(BASE)
-    # A network named by the caller replaces the recipe's trunk and head, and the other way round.
+    # What the caller names replaces the recipe's: a whole network its trunk and head, a trunk its own number of levels.
     if given.network and not (given.backbone or given.head):
-        options = dataclasses.replace(options, backbone=None, head=None)
+        options = dataclasses.replace(options, backbone=None, head=None, levels=given.levels)
     elif (given.backbone or given.head) and not given.network:
         options = dataclasses.replace(options, network=None)
+    if given.backbone:
+        options = dataclasses.replace(options, levels=given.levels)
     if options.network is None:
         options = options.over(Options(backbone=task.default.backbone, head=task.default.head))
     if options.loss is not None and options.loss not in task.losses:
