@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 
-from cyclopts import App
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from ..version import VERSION
 
 app = App(
@@ -14,6 +16,11 @@ app = App(
     help="Classification trunks with heads that answer for every pixel. Add --debug to any command for the stack.",
     version=VERSION,
     version_flags=["--version"],
+    # The help lines say their defaults themselves, in the words of a user.
+    default_parameter=Parameter(show_default=False),
+    # Commands return, and `main` alone decides what a mistake or an interruption prints and exits with.
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 HERE = f"{__package__}"
 app.command(f"{HERE}.train:app", name="train", help="Train a task on its world or on your data.")
@@ -24,22 +31,46 @@ app.command(f"{HERE}.weights:app", name="weights", help="List, show, verify and 
 app.command(f"{HERE}.list:names", name="list", help="List tasks, backbones, heads, networks, recipes or data.")
 app.command(f"{HERE}.bench:bench", name="bench", help="Measure ratios against peers on this machine.")
 
+WITH_FILES = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.ENOSPC, errno.EDQUOT,
+}  # fmt: skip
+"""What the file system refuses and its owner can mend; a missing file has a sentence of its own wherever one is read."""
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command. A user's mistake is one line and exit code 2; an interruption exits with 130."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    if debug:
-        arguments.remove("--debug")
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
     try:
-        app(arguments)
-    except UserError as mistake:
-        if debug:
+        app([word for word in given if word != "--debug"], exit_on_error=False, print_error=False)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) had enough. Nothing may be flushed into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + 13)
+    except (UserError, CycloptsError, OSError) as mistake:
+        if debug or (isinstance(mistake, OSError) and mistake.errno not in WITH_FILES):
             raise
-        print(f"densevision: {mistake}", file=sys.stderr)
+        print(f"densevision: {sentence(mistake)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         if debug:
             raise
         print("densevision: interrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def sentence(mistake: Exception) -> str:
+    """A mistake in one line, with the way out."""
+    if isinstance(mistake, OSError):
+        return f"{mistake.strerror}: {mistake.filename}." if mistake.filename else f"{mistake.strerror}."
+    if isinstance(mistake, UnknownCommandError) and mistake.app is not None and mistake.unused_tokens:
+        # The message of cyclopts imports every command to describe it.
+        known = [name for name in mistake.app if not name.startswith("-")]
+        what = "task" if "train" in mistake.app.name else "command"
+        return str(unknown_name(what, mistake.unused_tokens[0], known))
+    said = " ".join(str(mistake).split())
+    if isinstance(mistake, CycloptsError) and "Did you mean" not in said:
+        command = " ".join(("densevision", *(mistake.command_chain or ())))
+        said += f" See {command} --help."
+    return said

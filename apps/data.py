@@ -15,8 +15,8 @@ def check(name: str, root: Path | None = None, /) -> None:
     """Read a whole data folder and list every problem; exit code 1 if there is any.
 
     Args:
-        name: data set by name (`densevision list data`).
-        root: its folder; worlds need none.
+        name: Data set by name (`densevision list data`).
+        root: Its folder; worlds need none.
     """
     from ..datasets import dataset_class
     from ..datasets.dataset import World
@@ -41,8 +41,8 @@ def write_miniature(name: str, root: Path, /) -> None:
     """Write a tiny set in the official layout, to try a command on or to compare a folder with.
 
     Args:
-        name: data set by name.
-        root: folder to write; must not hold anything yet.
+        name: Data set by name (`densevision list data`).
+        root: Folder to write; must not hold anything yet.
     """
     from ..datasets import dataset_class
     from ..errors import UserError

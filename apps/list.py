@@ -9,7 +9,7 @@ def names(what: Literal["tasks", "backbones", "heads", "networks", "recipes", "d
     """List tasks, backbones, heads, networks, recipes or data.
 
     Args:
-        what: which catalogue.
+        what: Which catalogue.
     """
     from ..backbones import BACKBONES
     from ..datasets import DATASETS, dataset_class

@@ -29,33 +29,33 @@ def show(weights: str, /) -> None:
     """What weights say of themselves: network, preprocessing, origin, licence; a checkpoint's whole header.
 
     Args:
-        weights: a published name (`densevision weights list`), a weights file, or a checkpoint.
+        weights: A published name (`densevision weights list`), a task's name for the checkpoint that ships, a weights
+            file, or a checkpoint.
     """
     from ..backbones.weights import show_weights
-    from ..errors import UserError
     from ..tasks.training.checkpoint import read_header
 
-    path = Path(weights)
-    if path.suffix == ".safetensors":
-        try:
-            print(json.dumps(read_header(path), indent=2))
-            return
-        except UserError:
-            pass  # not a checkpoint of ours; as a trunk's weights it may still be sound, or name its own damage
-    print(json.dumps(show_weights(weights), indent=2, default=str))
+    path = shipped_or(weights)
+    shown = read_header(path) if is_checkpoint(path) else show_weights(path if path.is_file() else weights)
+    print(json.dumps(shown, indent=2, default=str))
 
 
 @app.command
-def verify(path: Path, /, *, sha256: str | None = None) -> None:
-    """Read every tensor of a file, and compare its digest where one is given.
+def verify(weights: str, /, *, sha256: str | None = None) -> None:
+    """Read every tensor of a file, see that it fits its network, and compare its digest where one is given.
 
     Args:
-        path: the file.
-        sha256: what its digest should be, in hexadecimal.
+        weights: A weights file, a checkpoint, or a task's name for the checkpoint that ships.
+        sha256: What its digest should be, or the start of it, in hexadecimal; default: not compared.
     """
     from ..backbones.weights import verify_weights
+    from ..tasks.training.checkpoint import load_checkpoint
 
-    print(json.dumps(verify_weights(path, sha256), indent=2, default=str))
+    path = shipped_or(weights)
+    shown = verify_weights(path, sha256)
+    if is_checkpoint(path):
+        load_checkpoint(path)
+    print(json.dumps(shown, indent=2, default=str))
 
 
 @app.command
@@ -63,8 +63,8 @@ def shrink(checkpoint: Path, out: Path, /) -> None:
     """Store a checkpoint in fp16, half the size, for shipping.
 
     Args:
-        checkpoint: the file to read.
-        out: the file to write.
+        checkpoint: The file to read.
+        out: The file to write; must not exist yet.
     """
     from ..errors import UserError
     from ..tasks.training.checkpoint import shrink_checkpoint
@@ -73,3 +73,23 @@ def shrink(checkpoint: Path, out: Path, /) -> None:
         raise UserError(f"'{out}' exists already; give another name.")
     shrink_checkpoint(checkpoint, out)
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
+
+
+def shipped_or(weights: str) -> Path:
+    """The path of what was named: the shipped checkpoint for a task's name, else the name itself as a path."""
+    from ..tasks import TASKS
+    from ..tasks.inference import shipped_checkpoint
+
+    return shipped_checkpoint(weights) if weights in TASKS else Path(weights)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of a task, which a trunk's weights and damaged files are not."""
+    from ..errors import UserError
+    from ..tasks.training.checkpoint import read_header
+
+    try:
+        read_header(path)
+    except UserError:
+        return False
+    return True

@@ -21,7 +21,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, step: int, main: bool) -> None:
-        self.folder, self.main, self.events = folder, main, None
+        self.folder, self.main, self.events, self.bar = folder, main, None, None
         self.path = folder / "log.jsonl"
         self.lines: list[dict[str, Any]] = []
         if not main:
@@ -48,9 +48,26 @@ class RunLog:
                 self.events.add_scalar(f"{kind}/{name}", value, step)
 
     def say(self, text: str) -> None:
-        """A line for the person who watches."""
-        if self.main:
+        """A line for the person who watches, above the progress bar where there is one."""
+        if not self.main:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text, markup=False, highlight=False)
+        else:
             print(text, file=sys.stderr, flush=True)
+
+    def progress(self, step: int, steps: int) -> None:
+        """Move the bar on a terminal; where output is piped the lines of `say` are enough."""
+        if not self.main or not sys.stderr.isatty():
+            return
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+            self.bar = Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+            self.bar.add_task("steps", total=steps)
+            self.bar.start()
+        self.bar.update(self.bar.task_ids[0], completed=step)
 
     def draw_curves(self, watch: str, baseline: float | None) -> None:
         """curves.png: the loss terms, and the watched score with the trivial baseline."""
@@ -81,7 +98,9 @@ class RunLog:
             figure.savefig(aside, dpi=110)
 
     def close(self) -> None:
-        """Flush the events."""
+        """Flush the events and leave the terminal as it was."""
+        if self.bar is not None:
+            self.bar.stop()
         if self.events is not None:
             self.events.close()
 

@@ -59,41 +59,24 @@ def train(
 
 def follow(run: Run, stop: Callable[[], bool], on_step: Callable[[int], None] | None) -> dict[str, Any]:
     """From the step a run stands at to its end."""
-    options, started, seen = run.options, time.perf_counter(), 0
-    batches = iter(run.batches())
-    sums: dict[str, Tensor] = {}
-    pending = 0
+    options, batches = run.options, iter(run.batches())
     run.log.say(run.describe())
     for step in range(run.step, run.steps):
-        terms = optimizer_step(run, step, batches)
-        run.step = step + 1
-        for name, value in terms.items():
-            sums[name] = sums.get(name, torch.zeros_like(value)) + value
-        pending, seen = pending + 1, seen + run.pictures_per_step
-        if run.ema is not None:
-            run.ema.update(run.model)
-        last = run.step == run.steps
+        run.advance(optimizer_step(run, step, batches))
         if on_step is not None:
             on_step(run.step)
-        stopping = run.agreed(stop()) and not last
-        if run.step % options.log_every == 0 or last or stopping:
-            means = {name: float(value) / pending for name, value in sums.items()}
-            run.train_seconds += time.perf_counter() - started
-            rate = seen / max(1e-9, time.perf_counter() - started)
-            run.report_step(means, rate)
-            sums, pending, seen, started = {}, 0, 0, time.perf_counter()
-        finished = last
-        if last or (run.evaluate_every and run.step % run.evaluate_every == 0 and not stopping):
-            run.train_seconds += time.perf_counter() - started
-            finished = run.evaluate() or last
-            started, seen = time.perf_counter(), 0
-        if stopping or finished or run.step % options.save_every == 0:
+        stopping, finished = run.agreed(stop()), run.step == run.steps
+        if run.step % options.log_every == 0 or finished:
+            run.report()
+        if run.evaluates_now():
+            finished = run.evaluate() or finished
+        if run.step % options.save_every == 0 or finished or stopping:
             run.save()
+        if finished:
+            break
         if stopping:
             run.log.say(f"Stopped after step {run.step}. Go on with: {run.resume_command()}")
             raise KeyboardInterrupt
-        if finished:
-            break
     return run.finish()
 
 

@@ -22,9 +22,10 @@ from ..blueprint import Blueprint
 from ..evaluation import Evaluation, evaluate, predictor_answer
 from ..inference import Predictor
 from ..sheet import draw_sheet, write_sheet
-from ..task import Batch, Phase
+from ..task import Batch, Phase, Terms
 from .checkpoint import save_checkpoint, save_state
 from .log import RunLog
+from .meter import Meter
 from .optimizers import MovingAverage, create_optimizer
 from .options import Options
 from .stepper import Stepper
@@ -76,7 +77,7 @@ class Run:
         self.evaluate_every = max(1, self.steps // 10) if options.evaluate_every is None else options.evaluate_every
         self.best: dict[str, float] | None = None
         self.waiting = 0
-        self.train_seconds = 0.0
+        self.meter = Meter()
         self.evaluation: Evaluation | None = None
         self.baseline: Evaluation | None = None
 
@@ -155,18 +156,35 @@ class Run:
             return stop
         return bool(self.accelerator.reduce(torch.tensor(float(stop), device=self.device)) > 0)
 
-    def report_step(self, means: dict[str, float], rate: float) -> None:
+    def advance(self, terms: Terms) -> None:
+        """Count a whole step that was taken."""
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model)
+        self.meter.add({name: float(value) for name, value in terms.items()}, self.pictures_per_step)
+        self.log.progress(self.step, self.steps)
+
+    def report(self) -> None:
         """One line of the log: loss terms, learning rate, pictures per second."""
+        means, rate = self.meter.flush()
         learning = self.optimizers[0].param_groups[-1]["lr"]
         self.log.write(self.step, "train", {**means, "lr": learning, "images_per_second": round(rate, 2)})
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.log.say(f"step {self.step:>6}/{self.steps}  {terms}  lr {learning:.2e}  {rate:.1f} pictures/s")
+
+    def evaluates_now(self) -> bool:
+        """Whether this step ends with an evaluation: the last one always does."""
+        return self.step == self.steps or bool(self.evaluate_every and self.step % self.evaluate_every == 0)
 
     def _averaged(self):
         return nullcontext() if self.ema is None else self.ema.applied(self.model)
 
     def evaluate(self) -> bool:
         """Score the present weights, draw pictures and curves, keep the best; True when patience has run out."""
+        with self.meter.paused():
+            return self._evaluate()
+
+    def _evaluate(self) -> bool:
         options, watch = self.options, self.task.watch
         protocol = self.task.default_protocol(str(options.data if options.eval_data is None else options.eval_data))
         if self.baseline is None:
@@ -225,8 +243,11 @@ class Run:
 
     def save(self) -> None:
         """The training state and a checkpoint of the present weights."""
-        if not self.main:
-            return
+        if self.main:
+            with self.meter.paused():
+                self._save()
+
+    def _save(self) -> None:
         state = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -234,7 +255,7 @@ class Run:
             "step": self.step,
             "best": self.best,
             "waiting": self.waiting,
-            "train_seconds": self.train_seconds,
+            "meter": self.meter.state(),
             "pictures_per_step": self.pictures_per_step,
             "baseline": None if self.baseline is None else dataclasses.asdict(self.baseline),
         }
@@ -262,7 +283,7 @@ class Run:
         if self.ema is not None:
             self.ema.restore(state["ema"])
         self.step, self.best, self.waiting = state["step"], state["best"], state["waiting"]
-        self.train_seconds = state["train_seconds"]
+        self.meter.restore(state["meter"])
         if state["baseline"] is not None:
             self.baseline = Evaluation(**state["baseline"])
 
@@ -287,8 +308,8 @@ class Run:
             "metrics": self.evaluation.metrics,
             "baseline": self.baseline.metrics,
             "steps": self.step,
-            "seconds": round(self.train_seconds, 1),
-            "images_per_second": round(pictures / max(1e-9, self.train_seconds), 2),
+            "seconds": round(self.meter.total, 1),
+            "images_per_second": round(pictures / max(1e-9, self.meter.total), 2),
             "device": device_name(self.device) + (", bf16" if self.bf16 else ", fp32"),
             "best": self.best,
             "watch": {
@@ -301,7 +322,7 @@ class Run:
         if self.main:
             write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
         self.log.say(
-            f"Done in {self.train_seconds:.0f} s of training: {watch.name} {result['watch']['value']:.4f}, trivial "
+            f"Done in {self.meter.total:.0f} s of training: {watch.name} {result['watch']['value']:.4f}, trivial "
             f"baseline {result['watch']['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"
         )
         return result
