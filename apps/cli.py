@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from ..errors import UserError, unknown_name
 from ..version import VERSION
@@ -70,7 +70,9 @@ def sentence(mistake: Exception) -> str:
         what = "task" if "train" in mistake.app.name else "command"
         return str(unknown_name(what, mistake.unused_tokens[0], known))
     said = " ".join(str(mistake).split())
-    if isinstance(mistake, CycloptsError) and "Did you mean" not in said:
-        command = " ".join(("densevision", *(mistake.command_chain or ())))
-        said += f" See {command} --help."
-    return said
+    if not isinstance(mistake, CycloptsError) or "Did you mean" in said:
+        return said
+    command = " ".join(("densevision", *(mistake.command_chain or ())))
+    if isinstance(mistake, UnusedCliTokensError):
+        said = f"Too much was given: {' '.join(mistake.unused_tokens or ())}."
+    return f"{said} See {command} --help."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 
 def predict(
@@ -12,29 +14,27 @@ def predict(
     /,
     *inputs: Path,
     out: Path = Path("predictions"),
-    resolution: str | None = None,
+    resolution: Literal["fit", "native"] | None = None,
     flip: bool = False,
     device: str = "auto",
-    amp: str = "auto",
+    amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
-    """Answer for pictures and folders of pictures.
+    """Answer for pictures and folders of pictures; one that cannot be read is skipped, and the exit code is then 1.
 
     Args:
-        checkpoint: a task's name for the checkpoint that ships, or a checkpoint's file.
-        inputs: pictures, or folders of pictures.
-        out: folder for the answers.
+        checkpoint: A task's name for the checkpoint that ships, or a checkpoint's file.
+        inputs: Pictures, or folders of pictures.
+        out: Folder for the answers; default: predictions.
         resolution: fit (at the training size, the answer resized) or native (at the picture's own size, tiled when
             large); default: the task's.
-        flip: average each answer with that of the mirrored picture; default: no.
+        flip: Average each answer with that of the mirrored picture; default: no.
         device: cpu, cuda, mps or auto; default: auto.
-        amp: auto (bf16 where the device does it in hardware), bf16 or off; default: auto.
+        amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
     """
     from ..errors import UserError
-    from ..tasks.inference import RESOLUTIONS, load
+    from ..tasks.inference import load
 
-    pictures = pictures_among(inputs)
-    if resolution not in (None, *RESOLUTIONS):
-        raise UserError(f"--resolution is '{resolution}'; it must be one of {', '.join(RESOLUTIONS)}.")
+    pictures = pictures_among(inputs, out)
     predictor = load(checkpoint, device, amp)
     for line in terms_of(predictor.header):
         print(line, file=sys.stderr)
@@ -44,21 +44,23 @@ def predict(
         try:
             prediction = predictor.predict(path, resolution=resolution, flip=flip)
         except UserError as mistake:
-            skipped.append(str(mistake))
+            skipped.append(" ".join(str(mistake).split()))
             continue
         files = prediction.save(out / stem.parent, stem.name)
         rate = number / (time.perf_counter() - started)
         print(f"{path}: {', '.join(file.name for file in files)} in {prediction.unit} ({rate:.1f} pictures/s)")
     for sentence in skipped:
         print(f"skipped: {sentence}", file=sys.stderr)
+    print(f"{len(pictures) - len(skipped)} of {len(pictures)} picture(s) answered, in {out}.", file=sys.stderr)
     if skipped:
         sys.exit(1)
 
 
-def pictures_among(inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+def pictures_among(inputs: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:
     """Every picture named or held by a folder, with the stem its answer takes under the output folder.
 
-    Two pictures of one name keep apart: the ending joins the stem where it is needed.
+    Two pictures of one name keep apart: the ending joins the stem where it is needed. Earlier answers, where the output
+    folder lies inside an input folder, are no inputs.
 
     Raises:
         UserError: nothing was named, something is missing, or a folder holds no picture.
@@ -71,7 +73,16 @@ def pictures_among(inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for path in inputs:
         if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in PICTURE_ENDINGS]
+            here, answers = path.resolve(), out.resolve()
+            if here == answers:
+                raise UserError(f"--out is '{out}', the folder of the pictures; give another, so that both keep apart.")
+            inside = [
+                file
+                for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in PICTURE_ENDINGS
+                and file.is_file()
+                and answers not in (here / file.relative_to(path)).parents
+            ]
             if not inside:
                 raise UserError(f"The folder '{path}' holds no picture ({', '.join(PICTURE_ENDINGS)}).")
             found += [(picture, picture.relative_to(path).with_suffix("")) for picture in inside]
@@ -79,9 +90,9 @@ def pictures_among(inputs: tuple[Path, ...]) -> list[tuple[Path, Path]]:
             found.append((path, Path(path.stem)))
         else:
             raise UserError(f"There is no picture or folder '{path}'.")
-    stems = [stem for _, stem in found]
+    count = Counter(stem for _, stem in found)
     named = [
-        (picture, stem if stems.count(stem) == 1 else stem.with_name(picture.name.replace(".", "_")))
+        (picture, stem if count[stem] == 1 else stem.with_name(picture.name.replace(".", "_")))
         for picture, stem in found
     ]
     taken: dict[Path, Path] = {}

@@ -11,7 +11,10 @@ from cyclopts import App, Parameter
 from ..tasks import list_tasks, task_class
 from ..tasks.training.options import Options
 
-app = App(name="train", help="Train a task on its world or on your data.")
+app = App(
+    name="train",
+    help="Train a task: on its world, or on your data with --data depth-folders --root DIR (densevision list data).",
+)
 FLAT = Parameter(name="*", negative_iterable=())
 
 

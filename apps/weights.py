@@ -33,9 +33,12 @@ def show(weights: str, /) -> None:
             file, or a checkpoint.
     """
     from ..backbones.weights import show_weights
+    from ..errors import UserError
     from ..tasks.training.checkpoint import read_header
 
     path = shipped_or(weights)
+    if path.suffix and not path.is_file():
+        raise UserError(f"There is no weights file '{path}'.")
     shown = read_header(path) if is_checkpoint(path) else show_weights(path if path.is_file() else weights)
     print(json.dumps(shown, indent=2, default=str))
 
@@ -49,12 +52,13 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
         sha256: What its digest should be, or the start of it, in hexadecimal; default: not compared.
     """
     from ..backbones.weights import verify_weights
-    from ..tasks.training.checkpoint import load_checkpoint
+    from ..tasks.training.checkpoint import HEADER, load_checkpoint
 
     path = shipped_or(weights)
     shown = verify_weights(path, sha256)
     if is_checkpoint(path):
         load_checkpoint(path)
+        del shown[HEADER]  # long; `densevision weights show` prints it
     print(json.dumps(shown, indent=2, default=str))
 
 

@@ -151,16 +151,14 @@ class Depth(Kind):
         return _masked(name, values, axis=None)
 
     def draw(self, value, like=None):
-        """Near is bright: the inverse depth through the inferno map, unknown pixels black."""
+        """Near is bright: the logarithm of depth through the inferno map, unknown pixels black."""
         reference = value if like is None else like
         known = reference[np.isfinite(reference) & (reference > 0)]
-        near, far = np.percentile(known, (1, 99)) if known.size else (1.0, 2.0)
-        near, far = max(near, 1e-6), max(far, near * 1.001)
+        near, far = np.log(np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = (1 / value - 1 / far) / (1 / near - 1 / far)
-        picture = cv2.applyColorMap(
-            np.round(np.clip(np.nan_to_num(share), 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO
-        )
+            share = (far - np.log(value)) / max(far - near, 1e-3)
+        share = np.clip(np.nan_to_num(share, posinf=1.0, neginf=0.0), 0, 1)
+        picture = cv2.applyColorMap(np.round(share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
         picture[~np.isfinite(value)] = 0
         return picture[..., ::-1].copy()
 

@@ -100,7 +100,12 @@ def settled(task: Task, given: Options) -> Options:
     name = given.recipe or task.default.recipe
     if name not in task.recipes:
         raise unknown_name(f"recipe of the task {task.name}", name, task.recipes)
-    options = given.over(dataclasses.replace(task.recipes[name], recipe=name)).over(BASE)
+    recipe = dataclasses.replace(task.recipes[name], recipe=name)
+    if given.steps and given.epochs:
+        raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
+    if given.steps or given.epochs:
+        recipe = dataclasses.replace(recipe, steps=None, epochs=None)
+    options = given.over(recipe).over(BASE)
     # What the caller names replaces the recipe's: a whole network its trunk and head, a trunk its own number of levels.
     if given.network and not (given.backbone or given.head):
         options = dataclasses.replace(options, backbone=None, head=None, levels=given.levels)

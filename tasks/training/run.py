@@ -213,7 +213,7 @@ class Run:
         )
         if self.main and self.evaluation.shown:
             picture = draw_sheet(self.task, self.view.dataset.fields, self.evaluation.shown)
-            write_sheet(self.folder / "pictures" / f"step-{self.step}.png", picture, smallest=768)
+            write_sheet(self.folder / "pictures" / f"step-{self.step}.png", picture, smallest=1000)
         self.log.draw_curves(watch.name, trivial_value)
         return bool(options.patience) and self.waiting >= options.patience
 
