@@ -18,7 +18,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
         name: what the caller wrote.
         known: every name that would have worked.
     """
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}."
+    plain = {one.casefold(): one for one in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.4)
+    hint = f"did you mean '{plain[close[0]]}'?" if close else f"known: {', '.join(plain.values()) or 'none'}."
     return UserError(f"There is no {what} named '{name}'; {hint}")

@@ -5,16 +5,16 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-ROOT = Path(__file__).parent
-OUTSIDE = {"tests", "docs", "benchmarks_results", "build", "dist"}
+ROOT = Path(__file__).resolve().parent
+OUTSIDE = {"tests"}
 
 
-def packages() -> list[str]:
-    found = ["densevision"]
-    for file in sorted(ROOT.rglob("__init__.py")):
-        parts = file.parent.relative_to(ROOT).parts
-        if parts and parts[0] not in OUTSIDE and not any(p.startswith(".") or p.endswith(".egg-info") for p in parts):
-            found.append(".".join(("densevision", *parts)))
+def packages(folder: Path = ROOT, name: str = "densevision") -> list[str]:
+    """A folder without `__init__.py` ends the walk, so that build folders and virtual environments stay outside."""
+    found = [name]
+    for inner in sorted(folder.iterdir()):
+        if inner.name not in OUTSIDE and (inner / "__init__.py").is_file():
+            found += packages(inner, f"{name}.{inner.name}")
     return found
 
 
@@ -23,7 +23,8 @@ class WithoutSetup(build_py):
 
     def find_package_modules(self, package, package_dir):
         modules = super().find_package_modules(package, package_dir)
-        return [entry for entry in modules if entry[1] not in ("setup", "conftest")]
+        return [entry for entry in modules if entry[:2] != ("densevision", "setup")]
 
 
-setup(packages=packages(), cmdclass={"build_py": WithoutSetup})
+if __name__ == "__main__":
+    setup(packages=packages(), cmdclass={"build_py": WithoutSetup})

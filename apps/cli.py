@@ -31,11 +31,11 @@ app.command(f"{HERE}.weights:app", name="weights", help="List, show, verify and 
 app.command(f"{HERE}.list:names", name="list", help="List tasks, backbones, heads, networks, recipes or data.")
 app.command(f"{HERE}.bench:bench", name="bench", help="Measure ratios against peers on this machine.")
 
-WITH_FILES = {
+REFUSED_BY_FILES = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
     errno.ENOSPC, errno.EDQUOT,
 }  # fmt: skip
-"""What the file system refuses and its owner can mend; a missing file has a sentence of its own wherever one is read."""
+"""What a user can mend about files. A missing one is not among them: whoever reads a file has a sentence for that."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,13 +43,16 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        app([word for word in given if word != "--debug"], exit_on_error=False, print_error=False)
+        try:
+            app([word for word in given if word != "--debug"], exit_on_error=False, print_error=False)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader of a pipe (`| head`) had enough. Nothing may be flushed into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + 13)
     except (UserError, CycloptsError, OSError) as mistake:
-        if debug or (isinstance(mistake, OSError) and mistake.errno not in WITH_FILES):
+        if debug or (isinstance(mistake, OSError) and mistake.errno not in REFUSED_BY_FILES):
             raise
         print(f"densevision: {sentence(mistake)}", file=sys.stderr)
         sys.exit(2)

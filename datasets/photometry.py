@@ -12,7 +12,7 @@ import numpy as np
 
 @lru_cache(maxsize=8)
 def colour_jitter(strength: float) -> Any:
-    """Exposure, contrast, gamma and a gain per channel in 1 +- 0.2 (Eigen et al. 2014), scaled by strength in (0, 1]."""
+    """Exposure, contrast, gamma, a gain per channel in 1 +- 0.2 (Eigen et al. 2014), scaled by strength in (0, 1]."""
     # albumentations asks the network for its newest version at import unless told not to.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations as A

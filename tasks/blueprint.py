@@ -65,7 +65,8 @@ class Blueprint:
     def settled(self, model: nn.Module) -> Blueprint:
         """With what the trunk's weights file decided."""
         options = getattr(getattr(model, "backbone", None), "options", {})
-        return self if self.network else dataclasses.replace(self, backbone_options={**self.backbone_options, **options})
+        options = {**self.backbone_options, **options}
+        return self if self.network else dataclasses.replace(self, backbone_options=options)
 
     def _load_trunk(self, model: nn.Module, weights: str | Path) -> None:
         trunk = getattr(model, "backbone", None)
@@ -102,9 +103,8 @@ class Blueprint:
             header["network"],
         )
 
-    def rebuild(self, header: dict[str, Any]) -> nn.Module:
-        """The network of a header, without its weights."""
-        model = self.build()
-        if header["preprocessing"] is not None:
-            model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])  # type: ignore[union-attr]
-        return model
+
+def take_preprocessing(model: nn.Module, header: dict[str, Any]) -> None:
+    """Feed a network's trunk as the weights of a header want to be fed."""
+    if header["preprocessing"] is not None:
+        model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])  # type: ignore[union-attr]

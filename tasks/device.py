@@ -19,17 +19,19 @@ def choose_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"There is no device '{name}'; use cpu, cuda, mps or auto.") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"There is no device '{name}'; use cpu, cuda, mps or auto.")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError("--device cuda: no CUDA GPU is usable here; use --device cpu, or auto to take what is there.")
+            raise UserError("--device cuda: no CUDA GPU is usable here; use --device cpu, or auto for what is there.")
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"--device {name}: only {torch.cuda.device_count()} GPU(s) are here, counted from 0.")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps: this is no Apple GPU; use --device cpu, or auto to take what is there.")
+        raise UserError("--device mps: this is no Apple GPU; use --device cpu, or auto for what is there.")
     return device
 
 

@@ -37,7 +37,7 @@ class Share:
             states: list[Any] = [None] * self.processes
             distributed.all_gather_object(states, metrics.state())
             metrics.merge(states)
-        return metrics.compute()
+        return {name: float(value) for name, value in metrics.compute().items()}
 
 
 @dataclass
@@ -57,6 +57,10 @@ class Evaluation:
     metrics: dict[str, float]
     shown: list[tuple[Sample, Prediction]] = field(default_factory=list)
     errors: list[tuple[int, float]] = field(default_factory=list)
+
+    def scores(self) -> dict[str, Any]:
+        """What a training state keeps: without the samples that were shown."""
+        return {"protocol": self.protocol, "samples": self.samples, "metrics": self.metrics}
 
 
 def evaluate(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from ..datasets.dataset import Sample
 from ..datasets.fields import Kind, collate
 from ..datasets.geometry import Size, covering_size, plain_resize
 from ..errors import UserError
-from .blueprint import Blueprint
 from .device import choose_device, use_bf16
 from .pictures import any_picture
 from .task import Prediction, Query, Task
@@ -30,6 +29,12 @@ SHIPPED = Path(__file__).parent
 
 TILE = 1024
 """Sides of the part of a tile that is kept, pixels; what lies beside it is only context."""
+
+LARGEST_FIT = 8
+"""A side is worked at no more than this multiple of the training size: a strip of 1 x 2000 pixels would otherwise be
+enlarged until its short side is covered."""
+
+_REACHES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 class Predictor:
@@ -83,7 +88,7 @@ class Predictor:
         first = next(iter(inputs.values()))
         source: Size = (first.shape[0], first.shape[1])
         resolution = resolution or self.task.resolution
-        working = covering_size(source, self.size) if resolution == "fit" else source
+        working = fitting_size(source, self.size) if resolution == "fit" else source
         geometry = plain_resize(source, working)
         moved = {name: kind.move(inputs[name], geometry) for name, kind in kinds.items()}
         output = self.run(self.task.prepare(moved, None, 0.0), flip)
@@ -130,7 +135,7 @@ def run_padded(model: nn.Module, inputs: list[Tensor], tile: int = TILE) -> Tens
     stride = model.stride
     padded = [pad_by_reflection(tensor, stride) for tensor in inputs]
     if model.takes == "tiled" and max(padded[0].shape[-2:]) > 2 * tile:
-        output = run_tiled(model, padded, tile, reach(model, padded[0].shape[1]))
+        output = run_tiled(model, padded, tile, reach(model, *(tensor.shape[1] for tensor in padded)))
     else:
         output = _same_size(model(*padded), padded[0].shape[-2:])
     return output[..., :height, :width]
@@ -185,38 +190,55 @@ def _same_size(output: Tensor, size: Any) -> Tensor:
     return F.interpolate(output.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def reach(model: nn.Module, channels: int = 3) -> int:
+def reach(model: nn.Module, *channels: int) -> int:
     """How far, in pixels, an input pixel can change the output of a fully convolutional network: half its field.
 
     Measured, hence exact for any graph: one column of nan spreads through every convolution, pool, addition and
     resize as far as the network reaches, whatever the weights are (0 * nan is nan). A strip as high as one unit of
     the coarsest level suffices, since columns and rows are alike.
 
+    Args:
+        model: with `stride`.
+        channels: of each of its inputs; one picture of three where none are given.
+
     Raises:
         UserError: the whole strip is reached: the network holds a global operation and cannot be tiled.
     """
-    return _reach(model, channels)
+    if model not in _REACHES:
+        _REACHES[model] = _measured_reach(model, channels or (3,))
+    return _REACHES[model]
 
 
-@lru_cache(maxsize=8)
-def _reach(model: nn.Module, channels: int) -> int:
+def _measured_reach(model: nn.Module, channels: tuple[int, ...]) -> int:
     device = next(model.parameters()).device
     stride = model.stride
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        for units in (32, 128, 256):
-            width, farthest, whole = units * stride, 0, False
-            # Where inside a unit's stride the pixel lies shifts what it touches: both ends are tried.
-            for column in (width // 2, width // 2 + stride - 1):
-                strip = torch.rand(1, channels, stride, width, device=device)
-                strip[..., column] = math.nan
-                touched = _same_size(model(strip), (stride, width)).isnan()[0].any(0).any(0).nonzero().flatten()
+        for units in (32, 128, 512):
+            width, farthest, edge = units * stride, 0, False
+            # What a pixel touches depends on its place within the stride; which place reaches farthest on the network.
+            for column in range(width // 2, width // 2 + stride):
+                strips = [torch.zeros(1, count, stride, width, device=device) for count in channels]
+                for strip in strips:
+                    strip[..., column] = math.nan
+                touched = _same_size(model(*strips), (stride, width)).isnan()[0].any(0).any(0).nonzero().flatten()
                 if len(touched) == 0:
                     raise UserError("The network swallows nan, so that its reach cannot be measured; run it whole.")
-                farthest = max(farthest, column - int(touched.min()), int(touched.max()) - column)
-                whole = whole or len(touched) >= width - stride
-            if not whole:
+                first, last = int(touched.min()), int(touched.max())
+                farthest, edge = max(farthest, column - first, last - column), first == 0 or last == width - 1
+                if edge:
+                    break
+            if not edge:
                 return farthest
     raise UserError("The network sees the whole picture at every pixel: it cannot be tiled.")
+
+
+def fitting_size(source: Size, trained: Size) -> Size:
+    """The size that covers the training size, within `LARGEST_FIT` times that or the picture's own."""
+    covering = covering_size(source, trained)
+    height, width = (
+        min(side, max(LARGEST_FIT * usual, own)) for side, usual, own in zip(covering, trained, source, strict=True)
+    )
+    return height, width
 
 
 def original_size(output: Tensor, query: Query) -> np.ndarray:
@@ -255,5 +277,5 @@ def shipped_checkpoint(task: str) -> Path:
     folder = SHIPPED / task / "weights"
     found = sorted(folder.glob("*.safetensors"))
     if not found:
-        raise UserError(f"No checkpoint ships for '{task}' yet: train one (densevision train {task}) and give its path.")
+        raise UserError(f"No checkpoint ships for '{task}': train one (densevision train {task}) and give its path.")
     return found[0]

@@ -30,7 +30,8 @@ def any_picture(source: Any) -> np.ndarray:
     if hasattr(source, "getbands"):
         return _from_pil(source)
     if hasattr(source, "detach"):
-        array = source.detach().cpu().numpy()
+        tensor = source.detach().cpu()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         array = array[0] if array.ndim == 4 and len(array) == 1 else array
         if array.ndim != 3 or array.shape[0] not in (1, 3, 4):
             raise UserError(f"A tensor of shape {tuple(source.shape)} is no picture: give (C, H, W) with C 1, 3 or 4.")
@@ -51,7 +52,7 @@ def _from_array(array: np.ndarray) -> np.ndarray:
         array = array.astype(np.uint8) * 255
     elif array.dtype.kind == "f":
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError("A picture of floats must lie in [0, 1] and hold no nan; divide by 255 if it is in [0, 255].")
+            raise UserError("A picture of floats must lie in [0, 1], without nan; divide by 255 if it is in [0, 255].")
         array = np.round(array * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
         raise UserError(f"A picture of {array.dtype} is ambiguous: give uint8, uint16 or floats in [0, 1].")
@@ -69,19 +70,22 @@ def _from_file(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return _from_pil(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as a picture: {error}.") from error
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a picture: {str(error).rstrip('.')}.") from error
 
 
 def _from_pil(image: Any) -> np.ndarray:
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode == "F":
+        return _from_array(np.asarray(image))
+    if image.mode.startswith("I"):
         # 16-bit grey opens as I;16 or I, whose conversion to RGB would clip instead of scale.
-        array = np.asarray(image).astype(np.float64)
-        top = 65535 if array.max() > 255 else 255
-        return _from_array((array.clip(0, top) / top).astype(np.float32))
+        return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return _from_array(np.asarray(image.convert("RGBA")))
-    return _from_array(np.asarray(image.convert("RGB")))
+    try:
+        return _from_array(np.asarray(image.convert("RGB")))
+    except ValueError as error:
+        raise UserError(f"A picture of PIL's mode {image.mode} cannot be read as RGB; convert it first.") from error

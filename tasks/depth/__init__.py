@@ -95,9 +95,12 @@ class Depth(Task):
 
     def default_protocol(self, dataset: str) -> str:
         """What people report on a set; every known pixel pooled where there is no custom."""
-        return {"nyu-depth": "nyu-laina", "nyu-raw": "nyu-eigen-bts", "kitti-depth": "kitti-garg-80", "make3d": "make3d-c1"}.get(
-            dataset, "all-pixels"
-        )
+        return {
+            "nyu-depth": "nyu-laina",
+            "nyu-raw": "nyu-eigen-bts",
+            "kitti-depth": "kitti-garg-80",
+            "make3d": "make3d-c1",
+        }.get(dataset, "all-pixels")
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The mean depth of every pixel over training samples, resized to the picture at hand."""

@@ -48,5 +48,3 @@ class DepthMap(Prediction):
         write_png16(millimetres, np.round(known * MILLIMETRES).astype(np.uint16))
         write_picture(colours, self.picture())
         return [array, millimetres, colours]
-
-

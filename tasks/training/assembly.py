@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...datasets import open_dataset
+from ...datasets import DATASETS, open_dataset
 from ...datasets.dataset import Dataset
 from ...datasets.geometry import Augmentation
 from ...errors import UserError, unknown_name
+from .. import create_task
 from ..blueprint import Blueprint
 from ..device import choose_device, use_bf16
 from ..task import Task
-from .. import create_task
 from .checkpoint import load_state, start_from
 from .options import BASE, Options
 from .run import Run
@@ -40,16 +41,17 @@ def assemble(
     """
     task = create_task(task) if isinstance(task, str) else task
     given = Options.from_plain(stated, "train()").over(options)
-    if isinstance(data, str):
-        given = dataclasses.replace(given, data=data)
-    if isinstance(eval_data, str):
-        given = dataclasses.replace(given, eval_data=eval_data)
+    if data is not None:
+        given = dataclasses.replace(given, data=name_of(data))
+    if eval_data is not None:
+        given = dataclasses.replace(given, eval_data=name_of(eval_data))
     folder = run_folder(task, given)
-    given = continued(given, folder) if given.resume else given
+    if given.resume:
+        given, task = continued(given, folder), same_task(task, folder)
     options = settled(task, given).checked()
 
     train_set = data if isinstance(data, Dataset) else open_training_set(options)
-    if isinstance(data, Dataset) and eval_data is None and options.eval_data is None:
+    if isinstance(data, Dataset) and options.eval_data is None:
         raise UserError("train(data=...) got an opened set: pass the set to evaluate on as eval_data=...")
     eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
     assert options.size is not None
@@ -70,7 +72,7 @@ def assemble(
     model = blueprint.build(options.weights)
     blueprint = blueprint.settled(model)
     if options.init is not None:
-        start_from(model, options.init)
+        start_from(model, blueprint, options.init)
     run = Run(
         options=options,
         folder=folder,
@@ -93,6 +95,14 @@ def assemble(
         run.restore(load_state(folder / "last" / "state.pt"))
     run.open()
     return run
+
+
+def name_of(data: Dataset | str) -> str:
+    """What the catalogue calls a set, or its class's name where the catalogue does not hold it."""
+    if isinstance(data, str):
+        return data
+    place = f"{type(data).__module__}:{type(data).__name__}"
+    return next((name for name, line in DATASETS.items() if place.endswith(f".{line}")), type(data).__name__)
 
 
 def settled(task: Task, given: Options) -> Options:
@@ -181,11 +191,13 @@ def run_folder(task: Task, given: Options) -> Path:
         if folder is None:
             raise UserError(f"There is no run of '{task.name}' under runs/ to resume; say which with --out DIR.")
         if not (folder / "last" / "state.pt").exists():
-            raise UserError(f"There is nothing to resume in {folder}: last/state.pt is missing.")
+            raise UserError(f"There is nothing to resume in {folder}: it holds no last/state.pt. Start anew elsewhere.")
         return folder
     if given.out is not None:
-        if (given.out / "config.yaml").exists():
+        if (given.out / "last" / "state.pt").exists():
             raise UserError(f"{given.out} holds a run already: add --resume to continue it, or give another --out.")
+        if (given.out / "config.yaml").exists():
+            raise UserError(f"{given.out} holds a run that was never saved: delete it, or give another --out.")
         return given.out
     return runs / f"{task.name}-{numbered[-1][0] + 1 if numbered else 1}"
 
@@ -199,10 +211,24 @@ def continued(given: Options, folder: Path) -> Options:
     stored = Options.read(folder / "config.yaml")
     for name, value in given.stated().items():
         before = getattr(stored, name)
-        if name not in MAY_CHANGE_ON_RESUME and before is not None and value != before:
-            raise UserError(
-                f"--resume continues {folder} with --{name.replace('_', '-')} {before}, not {value}; "
-                "leave the option out, or start a new run with --init."
-            )
+        if name not in MAY_CHANGE_ON_RESUME and value != before:
+            option = f"--{name.replace('_', '-')}"
+            was = f"without {option}" if before is None else f"with {option} {before}, not {value}"
+            raise UserError(f"--resume continues {folder} {was}; leave the option out, or start a new run with --init.")
     kept = {name: getattr(given, name) for name in MAY_CHANGE_ON_RESUME if getattr(given, name) is not None}
-    return dataclasses.replace(stored, **kept, resume=True)
+    return dataclasses.replace(stored, **{**kept, "resume": True})
+
+
+def same_task(task: Task, folder: Path) -> Task:
+    """The task of an earlier try with the options it had; the caller may leave them out, but not change them.
+
+    Raises:
+        UserError: another task, or another choice of its options.
+    """
+    stored = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    if stored["task"] != task.name:
+        raise UserError(f"{folder} is a run of '{stored['task']}', not of '{task.name}'.")
+    before = type(task)(**stored["options"])
+    if task not in (before, type(task)()):
+        raise UserError(f"--resume continues {folder} with {before}, not {task}; leave the task's options out.")
+    return before

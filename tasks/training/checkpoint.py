@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...version import VERSION
 from ...writing import written_aside
-from ..blueprint import Blueprint
+from ..blueprint import Blueprint, take_preprocessing
 
 HEADER = "densevision"
 """The key of the header in the file's metadata; its value is JSON."""
@@ -69,11 +69,13 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, Blueprint, dict[str, A
     """
     header = read_header(path)
     blueprint = Blueprint.from_json(header)
-    model = blueprint.rebuild(header)
+    model = blueprint.build()
+    take_preprocessing(model, header)
     try:
         model.load_state_dict(read_tensors(path))
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit the network its header describes: {str(error).splitlines()[-1].strip()}")
+        what = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path} does not fit the network its header describes: {what}") from error
     return model.eval(), blueprint, header
 
 
@@ -85,22 +87,29 @@ def shrink_checkpoint(path: str | Path, out: str | Path) -> None:
         save_file(halved, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
 
 
-def start_from(model: nn.Module, path: str | Path) -> None:
-    """Fill a network from another run's checkpoint (`--init`). Every tensor must be there in its shape.
+def start_from(model: nn.Module, blueprint: Blueprint, path: str | Path) -> None:
+    """Fill a network from another run's checkpoint (`--init`), its trunk's preprocessing included.
 
     Raises:
-        UserError: naming the first tensor that is missing or of another shape.
+        UserError: naming what differs between the two networks: their names, an option of the trunk, or the first
+            tensor that is missing or of another shape.
     """
-    read_header(path)
+    header = read_header(path)
+    before = {**header, **header["backbone_options"]}
+    now = {**vars(blueprint), **blueprint.backbone_options}
+    for name in ("network", "backbone", "head", *blueprint.backbone_options):
+        if name in before and before[name] != now[name]:
+            raise UserError(f"--init {path} has the {name} {before[name]}, this network {now[name]}: give the same.")
     stored, wanted = read_tensors(path), model.state_dict()
     for name, value in wanted.items():
         if name not in stored:
-            raise UserError(f"--init {path} lacks '{name}': it is another network; give the same trunk and head.")
+            raise UserError(f"--init {path} lacks '{name}': it is another network.")
         if stored[name].shape != value.shape:
             raise UserError(
                 f"--init {path} has '{name}' of shape {tuple(stored[name].shape)}, this network {tuple(value.shape)}."
             )
     model.load_state_dict({name: stored[name] for name in wanted})
+    take_preprocessing(model, header)
 
 
 def save_state(path: str | Path, state: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -61,6 +60,8 @@ def follow(run: Run, stop: Callable[[], bool], on_step: Callable[[int], None] | 
     """From the step a run stands at to its end."""
     options, batches = run.options, iter(run.batches())
     run.log.say(run.describe())
+    if run.out_of_patience:
+        return run.finish()
     for step in range(run.step, run.steps):
         run.advance(optimizer_step(run, step, batches))
         if on_step is not None:
@@ -87,23 +88,28 @@ def optimizer_step(run: Run, step: int, batches: Any) -> Terms:
         UserError: a loss term that is not finite, with the step and its name; not enough memory.
     """
     options, accelerator = run.options, run.accelerator
-    # Dropout and whatever else draws on the device depends on (seed, step, rank) alone, so that resuming repeats it.
-    rng = generator(options.seed, step, accelerator.process_index, Purpose.DROPOUT)
-    torch.manual_seed(int(rng.integers(2**62)))
     rate = options.lr * learning_rate(options.schedule, step, run.steps, options.warmup)
     micro = [run.arrive(next(batches)) for _ in range(options.accumulate)]
     shared: list[dict[str, Any]] = [{} for _ in micro]
+    # Dropout and whatever else draws on the device depends on (seed, step, rank) alone, so that resuming repeats it.
+    # Only now: a loader draws from the same generator when it starts.
+    rng = generator(options.seed, step, accelerator.process_index, Purpose.DROPOUT)
+    torch.manual_seed(int(rng.integers(2**62)))
     logged: Terms = {}
     for index, (phase, optimizer) in enumerate(zip(run.phases, run.optimizers, strict=True)):
-        run.open_only(phase)
+        run.open_from(index)
+        # What an earlier phase's loss sent into these parameters is no gradient of this one.
+        optimizer.zero_grad(set_to_none=True)
         for number, (batch, made) in enumerate(zip(micro, shared, strict=True)):
             waiting = number + 1 < len(micro)
             with accelerator.no_sync(run.stepper) if waiting else nullcontext():
                 try:
                     terms = run.stepper(index, batch, made)
                     accelerator.backward(sum(terms.values()) / len(micro))
-                except (torch.OutOfMemoryError, RuntimeError) as error:
-                    raise run.out_of_memory(error, batch) from error
+                except RuntimeError as error:
+                    if (sentence := run.out_of_memory(error, batch)) is not None:
+                        raise sentence from error
+                    raise
             for name, value in terms.items():
                 refuse_nan(value, name, step)
                 logged[name] = logged.get(name, torch.zeros_like(value)) + value.detach() / len(micro)
@@ -119,5 +125,5 @@ def refuse_nan(value: Tensor, name: str, step: int) -> None:
     """Raises: UserError: the term is nan or infinite."""
     if not torch.isfinite(value):
         raise UserError(
-            f"The loss term '{name}' became {float(value)} at step {step + 1}; lower --lr, set --clip 1, or try --amp off."
+            f"The loss term '{name}' became {float(value)} at step {step + 1}: lower --lr, set --clip 1 or --amp off."
         )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
-from ...errors import UserError
+from ...errors import UserError, unknown_name
 from ...writing import write_text
 
 
@@ -147,6 +147,8 @@ class Options:
             stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{path} cannot be read as a run's options: {error}") from error
+        if not isinstance(stored, dict):
+            raise UserError(f"{path} cannot be read as a run's options: it holds no 'name: value' lines.")
         return cls.from_plain(stored, str(path))
 
     @classmethod
@@ -158,13 +160,14 @@ class Options:
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(stored) - known):
-            raise UserError(f"{where} names '{unknown[0]}', which is no option of a training run.")
+            raise unknown_name(f"option of a training run ({where})", unknown[0], known)
+        values = dict(stored)
         for name in ("root", "eval_root", "init", "out"):
-            if stored.get(name) is not None:
-                stored[name] = Path(stored[name])
-        if isinstance(stored.get("size"), list):
-            stored["size"] = tuple(stored["size"])
-        return cls(**stored)
+            if values.get(name) is not None:
+                values[name] = Path(values[name])
+        if values.get("size") is not None:
+            values["size"] = tuple(values["size"])
+        return cls(**values)
 
     def checked(self) -> Self:
         """Itself, if every number makes sense.
@@ -174,8 +177,8 @@ class Options:
         """
         at_least = {
             "batch": 1, "steps": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "zoom": 1, "train_samples": 1,
-            "eval_samples": 1, "levels": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0, "clip": 0,
-            "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
+            "eval_samples": 1, "levels": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0,
+            "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -185,6 +188,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"--{name} is {value}; it must lie in 0 to 1.")
+        for name, hint in get_type_hints(type(self)).items():
+            offered = [word for part in get_args(hint) if get_origin(part) is Literal for word in get_args(part)]
+            value = getattr(self, name)
+            if offered and value is not None and value not in offered:
+                raise unknown_name(f"--{name.replace('_', '-')}", str(value), offered)
         if self.size is not None and min(self.size) < 8:
             raise UserError(f"--size is {self.size[0]}x{self.size[1]}; both sides must be at least 8 pixels.")
         if self.network and (self.backbone or self.head or self.levels or self.stride_in):

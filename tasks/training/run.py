@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
+import traceback
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,14 +22,16 @@ from ..blueprint import Blueprint
 from ..evaluation import Evaluation, evaluate, predictor_answer
 from ..inference import Predictor
 from ..sheet import draw_sheet, write_sheet
-from ..task import Batch, Phase, Terms
+from ..task import Batch, Terms
 from .checkpoint import save_checkpoint, save_state
+from .freezing import freeze_trunk, settle_frozen
 from .log import RunLog
 from .meter import Meter
 from .optimizers import MovingAverage, create_optimizer
 from .options import Options
+from .processes import create_accelerator, share_buffers
 from .stepper import Stepper
-from .stream import Order, TrainingView, loader
+from .stream import Order, TrainingView, batches
 
 SHOWN = 4
 """Samples in a run's pictures."""
@@ -71,7 +73,10 @@ class Run:
             self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
         if options.compile:
             self.model.compile()
-        self.stepper = self.accelerator.prepare_model(Stepper(self.phases, bf16, device.type))
+        self.stepper = self.accelerator.prepare_model(Stepper(self.phases, bf16, device.type), device_placement=False)
+        self.trainable = [
+            [parameter for parameter in phase.module.parameters() if parameter.requires_grad] for phase in self.phases
+        ]
         self.ema = MovingAverage(self.model, options.ema) if options.ema else None
         self.step, self.steps = 0, self._steps()
         self.evaluate_every = max(1, self.steps // 10) if options.evaluate_every is None else options.evaluate_every
@@ -104,7 +109,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             stored = dataclasses.replace(self.options, resume=None, out=self.folder)
             stored.write(self.folder / "config.yaml")
-            write_text(self.folder / "task.json", json.dumps(dataclasses.asdict(self.task)))  # type: ignore[call-overload]
+            task = {"task": self.task.name, "options": dataclasses.asdict(self.task)}  # type: ignore[call-overload]
+            write_text(self.folder / "task.json", json.dumps(task) + "\n")
         self.log = RunLog(self.folder, self.step, self.main)
 
     def describe(self) -> str:
@@ -130,10 +136,10 @@ class Run:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
+        pinned = self.device.type == "cuda"
         if self.options.overfit:
-            first = next(iter(Order(self.train_samples, order.batch, range(1), order.seed, order.rank, order.processes)))
-            return iter(loader(self.view, [first] * len(order), 0, False))  # type: ignore[arg-type]
-        return iter(loader(self.view, order, self.options.workers or 0, self.device.type == "cuda"))
+            return batches(self.view, [order.keys(0)] * len(order), 0, pinned)
+        return batches(self.view, order, self.options.workers or 0, pinned)
 
     def arrive(self, batch: Batch) -> Batch:
         """A batch on the device, its pictures as floats, and the modes of the network as training wants them."""
@@ -143,12 +149,15 @@ class Run:
         moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         return {name: kinds[name].arrive(tensor) if name in kinds else tensor for name, tensor in moved.items()}
 
-    def open_only(self, phase: Phase) -> None:
-        """Let gradients reach this phase's parameters and no other's."""
+    def open_from(self, index: int) -> None:
+        """Let gradients reach this phase's parameters, and none of an earlier phase's.
+
+        Later phases stay open: what this one leaves in `made` for them must remember where it came from.
+        """
         if len(self.phases) > 1:
-            for other in self.phases:
-                other.module.requires_grad_(other is phase)
-            freeze_trunk(self.model, self.options)
+            for number, parameters in enumerate(self.trainable):
+                for parameter in parameters:
+                    parameter.requires_grad_(number >= index)
 
     def agreed(self, stop: bool) -> bool:
         """Whether any process was asked to stop, so that all of them stop after the same step."""
@@ -161,7 +170,9 @@ class Run:
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model)
-        self.meter.add({name: float(value) for name, value in terms.items()}, self.pictures_per_step)
+        # The mean over all processes, on each of them: the state that one of them saves is everyone's.
+        means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist()
+        self.meter.add(dict(zip(terms, means, strict=True)), self.pictures_per_step)
         self.log.progress(self.step, self.steps)
 
     def report(self) -> None:
@@ -179,12 +190,20 @@ class Run:
     def _averaged(self):
         return nullcontext() if self.ema is None else self.ema.applied(self.model)
 
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether the last evaluations were too many without a better score."""
+        return bool(self.options.patience) and self.waiting >= (self.options.patience or 0)
+
     def evaluate(self) -> bool:
         """Score the present weights, draw pictures and curves, keep the best; True when patience has run out."""
         with self.meter.paused():
-            return self._evaluate()
+            if self.accelerator.num_processes > 1:
+                share_buffers(self.model, {} if self.ema is None else self.ema.average)
+            self._evaluate()
+        return self.out_of_patience
 
-    def _evaluate(self) -> bool:
+    def _evaluate(self) -> None:
         options, watch = self.options, self.task.watch
         protocol = self.task.default_protocol(str(options.data if options.eval_data is None else options.eval_data))
         if self.baseline is None:
@@ -215,7 +234,6 @@ class Run:
             picture = draw_sheet(self.task, self.view.dataset.fields, self.evaluation.shown)
             write_sheet(self.folder / "pictures" / f"step-{self.step}.png", picture, smallest=1000)
         self.log.draw_curves(watch.name, trivial_value)
-        return bool(options.patience) and self.waiting >= options.patience
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint's header says beside how to build the network."""
@@ -257,7 +275,8 @@ class Run:
             "waiting": self.waiting,
             "meter": self.meter.state(),
             "pictures_per_step": self.pictures_per_step,
-            "baseline": None if self.baseline is None else dataclasses.asdict(self.baseline),
+            "baseline": None if self.baseline is None else self.baseline.scores(),
+            "evaluation": None if self.evaluation is None else self.evaluation.scores(),
         }
         save_state(self.folder / "last" / "state.pt", state)
         with self._averaged():
@@ -286,6 +305,8 @@ class Run:
         self.meter.restore(state["meter"])
         if state["baseline"] is not None:
             self.baseline = Evaluation(**state["baseline"])
+        if state["evaluation"] is not None:
+            self.evaluation = Evaluation(**state["evaluation"])
 
     def finish(self) -> dict[str, Any]:
         """Write result.json and return it."""
@@ -331,10 +352,12 @@ class Run:
         """What to type to go on."""
         return f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
 
-    def out_of_memory(self, error: BaseException, batch: Batch) -> BaseException:
-        """The error itself, or the sentence with the batch that fits where memory ran out."""
+    def out_of_memory(self, error: RuntimeError, batch: Batch) -> UserError | None:
+        """The sentence with the batch that fits, where memory ran out; None for any other error."""
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
-            return error
+            return None
+        # The frames of the failed step hold its activations for as long as the error lives.
+        traceback.clear_frames(error.__traceback__)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
@@ -344,65 +367,24 @@ class Run:
         return UserError(f"Memory ran out with --batch {self.options.batch}: {way_out}; a smaller --size helps too.")
 
     def _batch_that_fits(self, batch: Batch) -> int:
+        # Without DDP, whose other processes do not take part in this.
+        stepper = self.accelerator.unwrap_model(self.stepper)
         count = len(next(iter(batch.values()))) // 2
         while count:
             try:
                 part = {name: tensor[:count] for name, tensor in batch.items()}
                 made: dict[str, Any] = {}
                 for index in range(len(self.phases)):
-                    terms: dict[str, Tensor] = self.stepper(index, part, made)
+                    self.open_from(index)
+                    terms: dict[str, Tensor] = stepper(index, part, made)
                     sum(terms.values()).backward()  # type: ignore[union-attr]
                 return count
-            except (torch.OutOfMemoryError, RuntimeError):
+            except RuntimeError as error:
+                traceback.clear_frames(error.__traceback__)
                 count //= 2
             finally:
                 self.model.zero_grad(set_to_none=True)
         return 0
-
-
-def create_accelerator(device: torch.device, phases: int) -> Any:
-    """Accelerate on this device, one process or torchrun's.
-
-    Raises:
-        UserError: torchrun started several processes and they did not find each other.
-    """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import AcceleratorState
-
-    # Accelerate keeps the first choice of device for the life of the process; a second training may want another.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    # Without `cpu=`, torchrun on a machine without a GPU starts trainings that know nothing of each other.
-    unused = DistributedDataParallelKwargs(find_unused_parameters=phases > 1)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[unused])
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != wanted:
-        raise UserError(
-            f"torchrun asked for {wanted} processes, but {accelerator.num_processes} found each other; "
-            "check --device and the MASTER_ADDR of the launch."
-        )
-    return accelerator
-
-
-def freeze_trunk(model: nn.Module, options: Options) -> None:
-    """--freeze: no gradient for the trunk's parameters."""
-    trunk = getattr(model, "backbone", None)
-    if options.freeze:
-        if trunk is None:
-            raise UserError("--freeze keeps the trunk as it is, but this network has none.")
-        trunk.requires_grad_(False)
-
-
-def settle_frozen(model: nn.Module, options: Options) -> None:
-    """--freeze and --freeze-bn: statistics of the trunk's normalisations stay; called after every `model.train()`."""
-    trunk = getattr(model, "backbone", None)
-    if trunk is None:
-        return
-    if options.freeze:
-        trunk.eval()
-    elif options.freeze_bn:
-        for module in trunk.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
 
 
 def trunk_facts(weights: str | None) -> dict[str, Any] | None:

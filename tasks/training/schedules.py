@@ -8,8 +8,8 @@ import math
 def learning_rate(schedule: str, step: int, steps: int, warmup: int = 0) -> float:
     """The factor in (0, 1] for one step.
 
-    Convention: steps count from 0. The warm-up rises linearly over `warmup` steps and its last one has the full rate
-    (Goyal et al. 2017); the schedule then runs over what is left.
+    Convention: steps count from 0. The warm-up rises linearly over `warmup` steps, whose first is above 0 and whose
+    last is below 1 (Goyal et al. 2017); the schedule begins at 1 and runs over what is left.
 
     Args:
         schedule: constant; step (a tenth after one half, a hundredth after three quarters); poly (power 0.9, Chen et

@@ -1,8 +1,8 @@
-"""The samples of a run in their order, as a function of the step alone: workers, processes and resuming change nothing."""
+"""The samples of a run in their order, a function of the step alone: workers, processes, resuming change nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import collate, move_sample
+from ...datasets.fields import Kind, collate, move_sample
 from ...datasets.geometry import Augmentation, Size, sample_geometry
 from ...datasets.randomness import Purpose, generator
-from ..task import Task
+from ...errors import UserError
+from ..task import Batch, Task
 
 Key = tuple[int, int]
 """(epoch, index). A world's stream is one epoch without end."""
@@ -30,7 +31,19 @@ class TrainingView(TorchDataset):
         self.augmentation, self.colour, self.seed = augmentation, colour, seed
         self.fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: Key) -> Sample | UserError:
+        try:
+            return self.sample(key)
+        except UserError as error:
+            # A worker's exception would arrive wrapped in a stack trace; as a value it arrives as it is.
+            return error
+
+    def sample(self, key: Key) -> Sample:
+        """The sample of a key as the network trains on it.
+
+        Raises:
+            UserError: what was read is damaged.
+        """
         epoch, index = key
         sample = self.dataset.read(index)
         first = next(iter(self.fields))
@@ -64,37 +77,57 @@ class Order(Sampler[list[Key]]):
         """
         self.samples, self.batch, self.steps, self.seed = samples, batch, steps, seed
         self.rank, self.processes = rank, processes
+        self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch, order = -1, np.empty(0, np.int64)
-        for step in self.steps:
-            start = (step * self.processes + self.rank) * self.batch
-            keys: list[Key] = []
-            for number in range(start, start + self.batch):
-                if self.samples is None:
-                    keys.append((0, number))
-                    continue
-                if number // self.samples != epoch:
-                    epoch = number // self.samples
-                    order = generator(self.seed, epoch, 0, Purpose.SHUFFLE).permutation(self.samples)
-                keys.append((epoch, int(order[number % self.samples])))
-            yield keys
+        return map(self.keys, self.steps)
+
+    def keys(self, step: int) -> list[Key]:
+        """The samples of one micro-step."""
+        start = (step * self.processes + self.rank) * self.batch
+        return [self._key(number) for number in range(start, start + self.batch)]
+
+    def _key(self, number: int) -> Key:
+        if self.samples is None:
+            return 0, number
+        epoch, place = divmod(number, self.samples)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = generator(self.seed, epoch, 0, Purpose.SHUFFLE).permutation(self.samples)
+        return epoch, int(self._order[place])
 
 
-def loader(view: TrainingView, order: Order, workers: int, pinned: bool) -> DataLoader:
-    """Batches of a run, made by `workers` processes."""
-    return DataLoader(
+def batches(view: TrainingView, order: Iterable[list[Key]], workers: int, pinned: bool) -> Iterator[Batch]:
+    """The batches of a run, made by `workers` processes.
+
+    Raises:
+        UserError: a sample is damaged.
+    """
+    loader = DataLoader(
         view,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=partial(collate, fields=view.task.prepared(view.dataset.fields)),
+        collate_fn=partial(_collate, fields=view.task.prepared(view.dataset.fields)),
         pin_memory=pinned,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_one_thread,
     )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def _collate(samples: list[Sample | UserError], fields: dict[str, Kind]) -> Batch | UserError:
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        whole.append(sample)
+    return collate(whole, fields)
 
 
 def _one_thread(worker: int) -> None:

@@ -6,9 +6,10 @@ from functools import cache
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from densevision.backbones import Backbone, create_backbone, list_backbones
 from densevision.tasks.heads import create_head, list_heads
-from torch import Tensor, nn
 
 # One that divides by 32, then odd ones; all are large enough for every trunk.
 SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))

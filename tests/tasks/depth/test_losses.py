@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+
 from densevision.errors import UserError
 from densevision.tasks.depth.losses import (
     LOSSES,
@@ -18,7 +20,6 @@ from densevision.tasks.depth.losses import (
     scale_invariant_log,
     silog,
 )
-from torch import Tensor
 
 FUNCTIONS = (l1, l2, berhu, scale_invariant_log, silog, log_l1, gradient_matching)
 

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+
 from densevision.errors import UserError
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.depth.metrics import (

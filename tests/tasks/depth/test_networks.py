@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+
 from densevision.backbones import create_backbone
 from densevision.errors import UserError
 from densevision.tasks.depth.networks import FCRN, INITIAL_DEPTH, LOG_RANGE, DepthNetwork, to_fast
 from densevision.tasks.heads import create_head
-from torch import nn
 
 
 def count(module: nn.Module) -> int:

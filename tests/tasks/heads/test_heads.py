@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from densevision.backbones import Level, create_backbone
 from densevision.errors import UserError
 from densevision.tasks.heads import HEADS, create_head, list_heads
@@ -13,7 +15,6 @@ from densevision.tasks.heads.up_projection import (
     UpProjectionHead,
     to_fast,
 )
-from torch import nn
 
 LIGHT = (Level("a", 2, 4), Level("b", 4, 6), Level("c", 8, 8), Level("d", 16, 8), Level("e", 32, 10))
 

@@ -1,0 +1,149 @@
+"""Random resized crops of pictures on disk, the augmentation of classification: decoded, cut, made small, mirrored.
+
+Szegedy et al.: Going Deeper with Convolutions. CVPR 2015, arXiv:1409.4842, section 6: a patch of 8 to 100 % of the
+picture's area, of an aspect between 3/4 and 4/3. Drawn as torchvision draws it, and made small with Pillow's
+antialiased bilinear filter, to one grey level; pixels stay uint8 to the last moment, for a batch to become floats on
+its device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .formats.jpeg import jpeg_size
+from .formats.picture import decode_picture
+from .formats.reading import read_bytes
+from .geometry import Size
+
+AREA = (0.08, 1.0)
+ASPECT = (3 / 4, 4 / 3)
+TRIES = 10
+"""Draws before the largest central crop is taken instead."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A rectangle of whole pixels that becomes the picture, mirrored or not."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool = False
+
+    def whole(self, source: Size, size: Size) -> Size:
+        """How large the whole picture must be for this crop of it to be at least `size`.
+
+        Args:
+            source: (height, width) of the picture that the crop was drawn on.
+            size: (height, width) that the crop will be made.
+        """
+        return -(-source[0] * size[0] // self.height), -(-source[1] * size[1] // self.width)
+
+    def on(self, source: Size, decoded: Size) -> Crop:
+        """The same crop on the same picture, decoded at another size."""
+        if source == decoded:
+            return self
+        vertical, horizontal = decoded[0] / source[0], decoded[1] / source[1]
+        top, left = round(self.top * vertical), round(self.left * horizontal)
+        bottom = max(top + 1, round((self.top + self.height) * vertical))
+        right = max(left + 1, round((self.left + self.width) * horizontal))
+        return Crop(top, left, bottom - top, right - left, self.mirrored)
+
+    def take(self, picture: np.ndarray, size: Size) -> np.ndarray:
+        """This crop of a picture at another size.
+
+        Args:
+            picture: (H, W, C) uint8.
+            size: (height, width) of the result.
+
+        Returns:
+            (*size, C) uint8.
+        """
+        cut = picture[self.top : self.top + self.height, self.left : self.left + self.width]
+        moved = resize_antialiased(cut, size)
+        return cv2.flip(moved, 1).reshape(moved.shape) if self.mirrored else moved
+
+
+def random_crop(
+    rng: np.random.Generator,
+    source: Size,
+    area: tuple[float, float] = AREA,
+    aspect: tuple[float, float] = ASPECT,
+    flip: float = 0.5,
+) -> Crop:
+    """Draw a crop: its share of the area evenly, its aspect log-evenly, its place evenly.
+
+    Args:
+        rng: where the draws come from.
+        source: (height, width) of the picture.
+        area: least and largest share of the picture's area.
+        aspect: least and largest width / height.
+        flip: probability of a left-right flip.
+    """
+    height, width = source
+    mirrored = bool(rng.random() < flip)
+    for _ in range(TRIES):
+        share, shape = rng.uniform(*area), math.exp(rng.uniform(math.log(aspect[0]), math.log(aspect[1])))
+        h, w = round(math.sqrt(share * height * width / shape)), round(math.sqrt(share * height * width * shape))
+        if 0 < h <= height and 0 < w <= width:
+            return Crop(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w, mirrored)
+    h, w = min(height, max(1, round(width / aspect[0]))), min(width, max(1, round(height * aspect[1])))
+    return Crop((height - h) // 2, (width - w) // 2, h, w, mirrored)
+
+
+def read_random_crop(
+    path: str | Path,
+    rng: np.random.Generator,
+    size: Size,
+    area: tuple[float, float] = AREA,
+    aspect: tuple[float, float] = ASPECT,
+    flip: float = 0.5,
+) -> np.ndarray:
+    """A random crop of a picture on disk. A JPEG is decoded no larger than the crop needs.
+
+    Args:
+        path: the file.
+        rng, area, aspect, flip: as in `random_crop`.
+        size: (height, width) of the result.
+
+    Returns:
+        (*size, 3) uint8 RGB.
+
+    Raises:
+        DamagedData: as `read_picture`.
+    """
+    data = read_bytes(path, "a picture")
+    source = jpeg_size(data)
+    if source is None:
+        picture = decode_picture(data, path)
+        return random_crop(rng, _size(picture), area, aspect, flip).take(picture, size)
+    crop = random_crop(rng, source, area, aspect, flip)
+    picture = decode_picture(data, path, crop.whole(source, size))
+    return crop.on(source, _size(picture)).take(picture, size)
+
+
+def resize_antialiased(picture: np.ndarray, size: Size) -> np.ndarray:
+    """A picture at another size through a triangle filter as wide as the reduction: Pillow's `BILINEAR`.
+
+    OpenCV's linear resize skips pixels when it reduces and its area resize takes three times as long.
+
+    Args:
+        picture: (H, W, C) uint8.
+        size: (height, width) of the result.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    # (1, C, H, W) over the same memory, which is what torch calls channels_last: its vectorised form.
+    tensor = torch.from_numpy(np.require(picture, requirements="W")).permute(2, 0, 1)[None]
+    return interpolate(tensor, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+
+
+def _size(picture: np.ndarray) -> Size:
+    return picture.shape[0], picture.shape[1]

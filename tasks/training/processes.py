@@ -1,0 +1,51 @@
+"""Several processes that train one network."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import UserError
+
+
+def create_accelerator(device: torch.device, phases: int) -> Any:
+    """Accelerate on this device, one process or torchrun's.
+
+    Raises:
+        UserError: torchrun started several processes and they did not find each other.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    # Accelerate keeps the first choice of device for the life of the process; a second training may want another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # Without `cpu=`, torchrun on a machine without a GPU starts trainings that know nothing of each other.
+    # Sharing buffers before every forward pass would write over statistics that a phase's graph still needs.
+    wrapping = DistributedDataParallelKwargs(find_unused_parameters=phases > 1, broadcast_buffers=False)
+    wanted, found = int(os.environ.get("WORLD_SIZE", "1")), 0
+    try:
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[wrapping])
+        found = accelerator.num_processes
+    except ValueError:
+        if wanted == 1:
+            raise
+    if found != wanted:
+        raise UserError(
+            f"The launch asked for {wanted} processes (WORLD_SIZE), but {found or 'none'} found each other; "
+            "check --device and MASTER_ADDR, or launch with torchrun."
+        )
+    return accelerator
+
+
+def share_buffers(model: nn.Module, average: dict[str, Tensor]) -> None:
+    """Give every process the statistics of the first, which are those that are saved; for evaluating together.
+
+    Args:
+        model: whose buffers followed each process's own pictures.
+        average: its moving average, empty without one.
+    """
+    for tensor in [*model.buffers(), *average.values()]:
+        torch.distributed.broadcast(tensor, 0)

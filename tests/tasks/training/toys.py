@@ -1,0 +1,250 @@
+"""The smallest tasks and data that a training can be tried on; importable by processes that tests start."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from densevision.datasets.dataset import Dataset, Sample
+from densevision.datasets.fields import Depth as DepthKind
+from densevision.datasets.fields import Image
+from densevision.datasets.problems import DamagedData
+from densevision.datasets.randomness import Purpose, generator
+from densevision.tasks.depth import Depth
+from densevision.tasks.depth.losses import find_loss
+from densevision.tasks.task import Phase, Task
+from densevision.tasks.training.assembly import assemble
+from densevision.tasks.training.checkpoint import load_state
+from densevision.tasks.training.loop import train
+from densevision.tasks.training.options import Options
+from densevision.tasks.training.run import Run
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TINY: dict[str, Any] = {
+    "size": (16, 16), "batch": 2, "steps": 6, "lr": 0.01, "warmup": 0, "schedule": "cosine", "loss": "l1", "ema": 0.0,
+    "clip": 0.0, "workers": 0, "evaluate_every": 100, "log_every": 100, "save_every": 100, "eval_samples": 3,
+    "device": "cpu", "amp": "off", "zoom": 1.5, "rotate": 5.0,
+}  # fmt: skip
+TRUNK = {"backbone": "resnet20_cifar", "head": "unet"}
+LINEAR = {"accumulate": 2, "clip": 0.5, "ema": 0.9, "optimizer": "sgd", "lr": 0.05}
+UNREPEATABLE = ("images_per_second", "seconds", "total")
+
+
+class Reliefs(Dataset):
+    """Random pictures; the brighter, the farther. A tenth of the depths is unknown."""
+
+    title: ClassVar[str] = "Reliefs"
+    terms: ClassVar[str] = "no terms"
+
+    def __init__(self, samples: int = 7, split: str = "train", size: tuple[int, int] = (20, 24)) -> None:
+        super().__init__("", split)
+        self.samples, self.size = samples, size
+        self.fields = {"image": Image(), "depth": DepthKind()}
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def read(self, index: int) -> Sample:
+        rng = generator(0, len(self.split), index, Purpose.MINIATURE)
+        image = rng.integers(0, 256, (*self.size, 3), dtype=np.uint8)
+        depth = (1 + image.mean(-1) / 64).astype(np.float32)
+        depth[rng.random(self.size) < 0.1] = np.nan
+        return {"image": image, "depth": depth}
+
+    @classmethod
+    def check(cls, root):
+        return []
+
+    @classmethod
+    def write_miniature(cls, root):
+        raise NotImplementedError
+
+
+class DamagedReliefs(Reliefs):
+    """Reliefs whose sample 3 cannot be read."""
+
+    def read(self, index: int) -> Sample:
+        if index == 3:
+            raise DamagedData("relief-3.png", "a whole picture", "a PNG cut off after 7 bytes")
+        return super().read(index)
+
+
+class Plain(nn.Module):
+    """Two convolutions: (B, 3, H, W) to (B, 1, H, W)."""
+
+    takes = "tiled"
+    stride = 2
+
+    def __init__(self, width: int, norm: bool, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.second = nn.Conv2d(width, 1, 3, padding=1)
+        self.pixels = nn.Conv2d(3, 1, 1)
+        self.calls = 0
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        coarse = self.second(self.dropout(self.norm(self.first(image)).relu()))
+        return F.softplus(self.pixels(image) + F.interpolate(coarse, size=image.shape[-2:], mode="bilinear")).float()
+
+
+@dataclass(frozen=True)
+class Relief(Depth):
+    """Depth by two convolutions: no normalisation and no dropout where none is asked for."""
+
+    name: ClassVar[str] = "relief"
+    networks: ClassVar[dict[str, str]] = {"plain": "", "dropout": "", "normalised": ""}
+    width: int = 6
+
+    def build(self, fields, backbone, head, network) -> nn.Module:
+        if network is None:
+            return super().build(fields, backbone, head, None)
+        return Plain(self.width, norm=network != "plain", dropout=0.3 if network == "dropout" else 0.0)
+
+
+class Exploding(Relief):
+    """The term `fuse` is nan from the third step on."""
+
+    def phases(self, model, fields, loss):
+        (phase,) = super().phases(model, fields, loss)
+        steps = iter((0.0, 0.0))
+
+        def explode(batch, made):
+            return {**phase.loss(batch, made), "fuse": torch.tensor(next(steps, float("nan")))}
+
+        return (Phase(phase.name, model, explode),)
+
+
+class Pair(nn.Module):
+    """A generator and its critic; called as the generator."""
+
+    takes = "tiled"
+    stride = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = Plain(6, norm=True, dropout=0.0)
+        self.critic = nn.Sequential(nn.Conv2d(4, 5, 3, 2, 1), nn.BatchNorm2d(5), nn.LeakyReLU(0.2), nn.Conv2d(5, 1, 3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.generator(image)
+
+    def score(self, image: Tensor, metres: Tensor) -> Tensor:
+        return self.critic(torch.cat((image, metres), 1))
+
+
+@dataclass(frozen=True)
+class Rivals(Depth):
+    """Two phases: a critic learns to tell truths from answers, a generator learns to answer."""
+
+    name: ClassVar[str] = "rivals"
+    networks: ClassVar[dict[str, str]] = {"pair": ""}
+    generator_first: bool = False
+
+    def build(self, fields, backbone, head, network) -> nn.Module:
+        return Pair()
+
+    def phases(self, model, fields, loss):
+        distance = find_loss(loss)
+
+        def answers(batch, made):
+            if "answer" not in made:
+                made["answer"] = model(batch["image"])
+            return made["answer"]
+
+        def criticise(batch, made):
+            answer = answers(batch, made).detach()
+            true = model.score(batch["image"], batch["depth"][:, None])
+            false = model.score(batch["image"], answer)
+            return {"true": F.softplus(-true).mean(), "false": F.softplus(false).mean()}
+
+        def generate(batch, made):
+            answer = answers(batch, made)
+            fooled = F.softplus(-model.score(batch["image"], answer)).mean()
+            return {"fooled": fooled, **distance(answer[:, 0], batch["depth"], batch["depth_mask"])}
+
+        phases = (Phase("critic", model.critic, criticise), Phase("generator", model.generator, generate))
+        return phases[::-1] if self.generator_first else phases
+
+
+def start(task: Task | str, out: Path, train_set: Dataset | None = None, **stated: Any) -> Run:
+    """A tiny run at its beginning."""
+    stated = {**TINY, **stated, "out": out}
+    return assemble(task, Options(), Reliefs() if train_set is None else train_set, Reliefs(5, "test"), stated)
+
+
+def follow(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **stated: Any) -> dict:
+    """A tiny run from its beginning to its end."""
+    stated = {**TINY, **stated, "out": out}
+    train_set = Reliefs() if train_set is None else train_set
+    return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, **stated)
+
+
+def go_on(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **stated: Any) -> dict:
+    """A tiny run from where it was stopped to its end."""
+    train_set = Reliefs() if train_set is None else train_set
+    return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, resume=True, out=out, **stated)
+
+
+def weights_after(out: Path) -> dict[str, Tensor]:
+    """The last weights of a run."""
+    return load_state(out / "last" / "state.pt")["model"]
+
+
+def log_lines(out: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log without what a clock measured."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in UNREPEATABLE} for line in lines]
+
+
+def difference(one: Any, other: Any, where: str = "") -> str | None:
+    """The first place at which two states differ in one bit, None where they are the same."""
+    if type(one) is not type(other):
+        return f"{where}: {type(one).__name__} and {type(other).__name__}"
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return f"{where}: keys {one.keys() ^ other.keys()}"
+        pairs = [(f"{where}/{key}", one[key], other[key]) for key in one if key not in UNREPEATABLE]
+    elif isinstance(one, (list, tuple)):
+        if len(one) != len(other):
+            return f"{where}: {len(one)} and {len(other)} entries"
+        pairs = [(f"{where}/{number}", *both) for number, both in enumerate(zip(one, other, strict=True))]
+    elif isinstance(one, Tensor):
+        return None if torch.equal(one, other) and one.dtype == other.dtype else where
+    else:
+        return None if one == other or (one != one and other != other) else f"{where}: {one} and {other}"
+    return next((found for place, a, b in pairs if (found := difference(a, b, place)) is not None), None)
+
+
+def largest_gap(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The largest absolute difference between two sets of weights."""
+    assert one.keys() == other.keys()
+    return max(float((one[name].detach().double() - other[name].detach().double()).abs().max()) for name in one)
+
+
+def stop_after(step: int, with_signal: signal.Signals = signal.SIGINT) -> Callable[[int], None]:
+    """An `on_step` that asks a run to stop after a step, as Ctrl-C does."""
+
+    def on_step(done: int) -> None:
+        if done == step:
+            signal.raise_signal(with_signal)
+
+    return on_step
+
+
+def require_same_runs(one: Path, other: Path) -> None:
+    """Weights, optimizers, averages, best score and log of two finished runs, to the last bit."""
+    states = [load_state(folder / "last" / "state.pt") for folder in (one, other)]
+    assert difference(*states) is None
+    assert log_lines(one) == log_lines(other)
+    for name in ("best.safetensors", "last/checkpoint.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
