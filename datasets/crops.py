@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .formats.jpeg import jpeg_size
+from .formats.jpeg import jpeg_size, scale_down
 from .formats.picture import decode_picture
 from .formats.reading import read_bytes
 from .geometry import Size
@@ -45,14 +45,13 @@ class Crop:
         """
         return -(-source[0] * size[0] // self.height), -(-source[1] * size[1] // self.width)
 
-    def on(self, source: Size, decoded: Size) -> Crop:
-        """The same crop on the same picture, decoded at another size."""
-        if source == decoded:
+    def reduced(self, factor: int) -> Crop:
+        """The same crop, to whole pixels, on the same picture decoded smaller by a factor."""
+        if factor == 1:
             return self
-        vertical, horizontal = decoded[0] / source[0], decoded[1] / source[1]
-        top, left = round(self.top * vertical), round(self.left * horizontal)
-        bottom = max(top + 1, round((self.top + self.height) * vertical))
-        right = max(left + 1, round((self.left + self.width) * horizontal))
+        top, left = round(self.top / factor), round(self.left / factor)
+        bottom = max(top + 1, round((self.top + self.height) / factor))
+        right = max(left + 1, round((self.left + self.width) / factor))
         return Crop(top, left, bottom - top, right - left, self.mirrored)
 
     def take(self, picture: np.ndarray, size: Size) -> np.ndarray:
@@ -122,10 +121,10 @@ def read_random_crop(
     source = jpeg_size(data)
     if source is None:
         picture = decode_picture(data, path)
-        return random_crop(rng, _size(picture), area, aspect, flip).take(picture, size)
+        return random_crop(rng, (picture.shape[0], picture.shape[1]), area, aspect, flip).take(picture, size)
     crop = random_crop(rng, source, area, aspect, flip)
-    picture = decode_picture(data, path, crop.whole(source, size))
-    return crop.on(source, _size(picture)).take(picture, size)
+    enough = crop.whole(source, size)
+    return crop.reduced(scale_down(source, enough)).take(decode_picture(data, path, enough), size)
 
 
 def resize_antialiased(picture: np.ndarray, size: Size) -> np.ndarray:
@@ -143,7 +142,3 @@ def resize_antialiased(picture: np.ndarray, size: Size) -> np.ndarray:
     # (1, C, H, W) over the same memory, which is what torch calls channels_last: its vectorised form.
     tensor = torch.from_numpy(np.require(picture, requirements="W")).permute(2, 0, 1)[None]
     return interpolate(tensor, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
-
-
-def _size(picture: np.ndarray) -> Size:
-    return picture.shape[0], picture.shape[1]

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ..backbones import create_backbone
 from ..backbones.backbone import Preprocessing
 from ..datasets.fields import Kind, fields_from_json, fields_to_json
 from ..errors import UserError, unknown_name
 from . import create_task
-from .task import Task
+from .task import Network, Task
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Blueprint:
     head: str | None = None
     network: str | None = None
 
-    def build(self, weights: str | Path | None = None) -> nn.Module:
+    def build(self, weights: str | Path | None = None) -> Network:
         """The network, its trunk from published or local weights where they are given.
 
         Raises:
@@ -62,13 +60,13 @@ class Blueprint:
         first = next(iter(self.task.inputs(self.fields).values()))
         return getattr(first, "channels", 3)
 
-    def settled(self, model: nn.Module) -> Blueprint:
+    def settled(self, model: Network) -> Blueprint:
         """With what the trunk's weights file decided."""
         options = getattr(getattr(model, "backbone", None), "options", {})
         options = {**self.backbone_options, **options}
         return self if self.network else dataclasses.replace(self, backbone_options=options)
 
-    def _load_trunk(self, model: nn.Module, weights: str | Path) -> None:
+    def _load_trunk(self, model: Network, weights: str | Path) -> None:
         trunk = getattr(model, "backbone", None)
         if trunk is None:
             raise UserError(f"The network '{self.network}' has no trunk that --weights could fill; use --init.")
@@ -77,7 +75,7 @@ class Blueprint:
         trunk.load_state_dict(filled.state_dict())
         trunk.preprocessing = filled.preprocessing
 
-    def to_json(self, model: nn.Module) -> dict[str, Any]:
+    def to_json(self, model: Network) -> dict[str, Any]:
         """Plain data for a header, the trunk's preprocessing included."""
         trunk = getattr(model, "backbone", None)
         return {
@@ -104,7 +102,7 @@ class Blueprint:
         )
 
 
-def take_preprocessing(model: nn.Module, header: dict[str, Any]) -> None:
+def take_preprocessing(model: Network, header: dict[str, Any]) -> None:
     """Feed a network's trunk as the weights of a header want to be fed."""
     if header["preprocessing"] is not None:
         model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])  # type: ignore[union-attr]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from ..datasets.dataset import Sample
 from ..datasets.fields import Kind, collate
 from ..datasets.geometry import Size, covering_size, plain_resize
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from .device import choose_device, use_bf16
 from .pictures import any_picture
-from .task import Prediction, Query, Task
+from .task import Network, Prediction, Query, Task
 from .training.checkpoint import load_checkpoint
 
 RESOLUTIONS = ("fit", "native")
@@ -48,7 +48,7 @@ class Predictor:
     def __init__(
         self,
         task: Task,
-        model: nn.Module,
+        model: Network,
         fields: dict[str, Kind],
         size: Size,
         device: str | torch.device = "cpu",
@@ -88,6 +88,8 @@ class Predictor:
         first = next(iter(inputs.values()))
         source: Size = (first.shape[0], first.shape[1])
         resolution = resolution or self.task.resolution
+        if resolution not in RESOLUTIONS:
+            raise unknown_name("resolution", resolution, RESOLUTIONS)
         working = fitting_size(source, self.size) if resolution == "fit" else source
         geometry = plain_resize(source, working)
         moved = {name: kind.move(inputs[name], geometry) for name, kind in kinds.items()}
@@ -120,7 +122,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def run_padded(model: nn.Module, inputs: list[Tensor], tile: int = TILE) -> Tensor:
+def run_padded(model: Network, inputs: list[Tensor], tile: int = TILE) -> Tensor:
     """A network on inputs of any size: padded to multiples of its coarsest stride, tiled when large, cropped back.
 
     Args:
@@ -155,7 +157,7 @@ def pad_by_reflection(tensor: Tensor, multiple: int) -> Tensor:
     return tensor
 
 
-def run_tiled(model: nn.Module, inputs: list[Tensor], tile: int, overlap: int) -> Tensor:
+def run_tiled(model: Network, inputs: list[Tensor], tile: int, overlap: int) -> Tensor:
     """A fully convolutional network tile by tile, equal to the whole where the overlap covers its reach.
 
     Tiles start at multiples of the stride, so that every tile's grid of units is the whole's. The picture's true
@@ -190,7 +192,7 @@ def _same_size(output: Tensor, size: Any) -> Tensor:
     return F.interpolate(output.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def reach(model: nn.Module, *channels: int) -> int:
+def reach(model: Network, *channels: int) -> int:
     """How far, in pixels, an input pixel can change the output of a fully convolutional network: half its field.
 
     Measured, hence exact for any graph: one column of nan spreads through every convolution, pool, addition and
@@ -209,7 +211,7 @@ def reach(model: nn.Module, *channels: int) -> int:
     return _REACHES[model]
 
 
-def _measured_reach(model: nn.Module, channels: tuple[int, ...]) -> int:
+def _measured_reach(model: Network, channels: tuple[int, ...]) -> int:
     device = next(model.parameters()).device
     stride = model.stride
     with evaluating(model), torch.inference_mode(), torch.autocast(device.type, enabled=False):
@@ -249,7 +251,7 @@ def original_size(output: Tensor, query: Query) -> np.ndarray:
 
 
 def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:
-    """A trained network by its task's name (the checkpoint that ships) or by its file.
+    """A trained network by its task's name (the checkpoint that ships), its file, or its run folder.
 
     >>> predictor = load("depth")  # doctest: +SKIP
     >>> predictor.predict("photo.jpg").metres  # doctest: +SKIP
@@ -257,10 +259,14 @@ def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> P
     Raises:
         UserError: no such task or file, no shipped checkpoint, a damaged file.
     """
-    path = shipped_checkpoint(str(name_or_path)) if not Path(name_or_path).suffix else Path(name_or_path)
+    path = Path(name_or_path)
+    if (path / "best.safetensors").is_file():
+        path = path / "best.safetensors"
+    elif not path.suffix:
+        path = shipped_checkpoint(str(name_or_path))
     model, blueprint, header = load_checkpoint(path)
     place = choose_device(device)
-    model = model.to(place, memory_format=torch.channels_last)
+    model = model.to(place, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
     height, width = header["size"]
     return Predictor(blueprint.task, model, blueprint.fields, (height, width), place, amp, header)
 

@@ -85,7 +85,4 @@ def _from_pil(image: Any) -> np.ndarray:
         return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return _from_array(np.asarray(image.convert("RGBA")))
-    try:
-        return _from_array(np.asarray(image.convert("RGB")))
-    except ValueError as error:
-        raise UserError(f"A picture of PIL's mode {image.mode} cannot be read as RGB; convert it first.") from error
+    return _from_array(np.asarray(image.convert("RGB")))

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor, nn
@@ -35,6 +35,18 @@ class Default:
     backbone: str
     head: str
     recipe: str
+
+
+class Network(nn.Module):
+    """What inference needs to know of a network that a task builds.
+
+    Attributes:
+        takes: "tiled" where tiles of a picture give what the whole gives (fully convolutional), "whole" otherwise.
+        stride: of its coarsest level; inputs are padded to multiples of it.
+    """
+
+    takes: Literal["tiled", "whole"]
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -177,11 +189,11 @@ class Task(ABC):
     @abstractmethod
     def build(
         self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
-    ) -> nn.Module:
+    ) -> Network:
         """Trunk and head, or a whole network by name. Called with the inputs in order, pictures in [0, 1]."""
 
     @abstractmethod
-    def phases(self, model: nn.Module, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
         """The optimizers' shares of a step, in order."""
 
     @abstractmethod

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
 
 from ...backbones.backbone import Backbone
 from ...catalogue import look_up
@@ -23,7 +22,7 @@ from ...datasets.photometry import colour_jitter, photometric
 from ...errors import UserError
 from ..heads import HEADS, create_head
 from ..inference import original_size
-from ..task import Batch, Default, Metrics, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .depth_map import DepthMap
 from .losses import LOSSES, at_size, find_loss
@@ -69,7 +68,7 @@ class Depth(Task):
 
     def build(
         self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
-    ) -> nn.Module:
+    ) -> Network:
         """(B, 3, H, W) in [0, 1] to (B, 1, h, w) metres."""
         from .networks import DepthNetwork
 
@@ -78,7 +77,7 @@ class Depth(Task):
         assert backbone is not None and head is not None
         return DepthNetwork(backbone, create_head(head, backbone.levels, 1))
 
-    def phases(self, model: nn.Module, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss between the answer and the truth at the answer's resolution."""
         terms = find_loss(loss)
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
 from ..heads.head import Head
 from ..heads.up_projection import Form, Pad, UpProjectionHead, to_fast
+from ..task import Network
 
 __all__ = ["FCRN", "DepthNetwork", "fcrn", "fcrn_plain", "to_fast"]
 
@@ -29,7 +28,7 @@ LOG_RANGE = (-5.0, 5.3)
 PREDICTION_STD = 0.01
 
 
-class DepthNetwork(nn.Module):
+class DepthNetwork(Network):
     """A trunk and a head that predict the logarithm of depth.
 
     Args:
@@ -46,7 +45,7 @@ class DepthNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.takes: Literal["tiled", "whole"] = head.takes
+        self.takes = head.takes
         self.stride = backbone.levels[-1].stride
         _start_at(head.predict, math.log(INITIAL_DEPTH))
 
@@ -64,7 +63,7 @@ class DepthNetwork(nn.Module):
         return raw.float().clamp(*LOG_RANGE).exp()
 
 
-class FCRN(nn.Module):
+class FCRN(Network):
     """The fully convolutional residual network of Laina, Rupprecht, Belagiannis, Tombari, Navab 2016.
 
     3DV 2016, arXiv:1606.00373, figure 1 and table 1: ResNet-50 whose stride is in the 1x1, then four up-projections
@@ -91,7 +90,7 @@ class FCRN(nn.Module):
         takes, stride: see `DepthNetwork`. Only sizes that are multiples of the stride come back at exactly half.
     """
 
-    takes: Literal["tiled", "whole"] = "tiled"
+    takes = "tiled"
     stride = 32
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Depth: what to type, what to expect. A recipe states only what differs from `training.options.BASE`."""
+"""Depth: what to type, what to expect. A recipe states only what differs from `training.options.Settled`."""
 
 from __future__ import annotations
 

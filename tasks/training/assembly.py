@@ -19,7 +19,7 @@ from ..blueprint import Blueprint
 from ..device import choose_device, use_bf16
 from ..task import Task
 from .checkpoint import load_state, start_from
-from .options import BASE, Options
+from .options import Options, Settled
 from .run import Run
 from .stream import TrainingView
 
@@ -58,7 +58,7 @@ def assemble(
     train_set, eval_set = train_set.at(options.size), eval_set.at(options.size)
     train_samples = training_samples(train_set, options)
 
-    device = choose_device(options.device or "auto")
+    device = choose_device(options.device)
     blueprint = Blueprint(
         task,
         train_set.fields,
@@ -68,7 +68,7 @@ def assemble(
         network=options.network,
     )
     # The initial weights depend on the seed alone, not on what was drawn before in this process.
-    torch.manual_seed(options.seed or 0)
+    torch.manual_seed(options.seed)
     model = blueprint.build(options.weights)
     blueprint = blueprint.settled(model)
     if options.init is not None:
@@ -82,14 +82,14 @@ def assemble(
             train_set,
             task,
             options.size,
-            Augmentation(options.flip or 0.0, options.rotate or 0.0, options.zoom or 1.0),
-            options.colour or 0.0,
-            options.seed or 0,
+            Augmentation(options.flip, options.rotate, options.zoom),
+            options.colour,
+            options.seed,
         ),
         eval_set=eval_set,
         train_samples=train_samples,
         device=device,
-        bf16=use_bf16(options.amp or "auto", device),
+        bf16=use_bf16(options.amp, device),
     )
     if options.resume:
         run.restore(load_state(folder / "last" / "state.pt"))
@@ -105,7 +105,7 @@ def name_of(data: Dataset | str) -> str:
     return next((name for name, line in DATASETS.items() if place.endswith(f".{line}")), type(data).__name__)
 
 
-def settled(task: Task, given: Options) -> Options:
+def settled(task: Task, given: Options) -> Settled:
     """The caller's choices over the recipe's over the base's, with the task's default network and data."""
     name = given.recipe or task.default.recipe
     if name not in task.recipes:
@@ -115,7 +115,7 @@ def settled(task: Task, given: Options) -> Options:
         raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
     if given.steps or given.epochs:
         recipe = dataclasses.replace(recipe, steps=None, epochs=None)
-    options = given.over(recipe).over(BASE)
+    options = given.over(recipe)
     # What the caller names replaces the recipe's: a whole network its trunk and head, a trunk its own number of levels.
     if given.network and not (given.backbone or given.head):
         options = dataclasses.replace(options, backbone=None, head=None, levels=given.levels)
@@ -127,29 +127,30 @@ def settled(task: Task, given: Options) -> Options:
         options = options.over(Options(backbone=task.default.backbone, head=task.default.head))
     if options.loss is not None and options.loss not in task.losses:
         raise unknown_name(f"loss of the task {task.name}", options.loss, task.losses)
-    workers = min(8, os.cpu_count() or 1)
-    return options.over(
-        Options(
-            data=task.default.data,
-            loss=task.losses[0],
-            trunk_lr=0.1 if options.weights else 1.0,
-            workers=workers,
-            steps=None if options.epochs else 1000,
+    return Settled.of(
+        options.over(
+            Options(
+                data=task.default.data,
+                loss=task.losses[0],
+                trunk_lr=0.1 if options.weights else 1.0,
+                workers=min(8, os.cpu_count() or 1),
+                steps=None if options.epochs else 1000,
+            )
         )
     )
 
 
-def trunk_options(options: Options) -> dict[str, Any]:
+def trunk_options(options: Settled) -> dict[str, Any]:
     """What the caller says of the trunk, for `create_backbone`."""
     return {name: value for name in ("levels", "stride_in") if (value := getattr(options, name)) is not None}
 
 
-def open_training_set(options: Options) -> Dataset:
+def open_training_set(options: Settled) -> Dataset:
     """The set that is trained on, by name."""
-    return open_dataset(str(options.data), options.root, "train", seed=options.seed or 0)
+    return open_dataset(str(options.data), options.root, "train", seed=options.seed)
 
 
-def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
+def open_evaluation_set(options: Settled, train_set: Dataset) -> Dataset:
     """The split that is evaluated on; by default the last split of the training set."""
     if options.eval_data is not None:
         from ...datasets import dataset_class
@@ -160,7 +161,7 @@ def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
     return open_dataset(str(options.data), root, options.eval_split or train_set.splits[-1])
 
 
-def training_samples(train_set: Dataset, options: Options) -> int | None:
+def training_samples(train_set: Dataset, options: Settled) -> int | None:
     """How many samples the training goes through again and again; None for a stream.
 
     Raises:

@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...backbones.weights import show_weights
 from ...errors import UserError
 from ...version import VERSION
 from ...writing import written_aside
 from ..blueprint import Blueprint, take_preprocessing
+from ..task import Network
 
 HEADER = "densevision"
 """The key of the header in the file's metadata; its value is JSON."""
 
 
-def save_checkpoint(path: str | Path, model: nn.Module, blueprint: Blueprint, facts: dict[str, Any]) -> None:
+def save_checkpoint(path: str | Path, model: Network, blueprint: Blueprint, facts: dict[str, Any]) -> None:
     """Write a network and all that is needed to build, feed and judge it.
 
     Args:
@@ -61,7 +63,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
-def load_checkpoint(path: str | Path) -> tuple[nn.Module, Blueprint, dict[str, Any]]:
+def load_checkpoint(path: str | Path) -> tuple[Network, Blueprint, dict[str, Any]]:
     """The network in evaluation mode on the CPU, its blueprint, and the whole header.
 
     Raises:
@@ -87,7 +89,7 @@ def shrink_checkpoint(path: str | Path, out: str | Path) -> None:
         save_file(halved, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
 
 
-def start_from(model: nn.Module, blueprint: Blueprint, path: str | Path) -> None:
+def start_from(model: Network, blueprint: Blueprint, path: str | Path) -> None:
     """Fill a network from another run's checkpoint (`--init`), its trunk's preprocessing included.
 
     Raises:
@@ -110,6 +112,26 @@ def start_from(model: nn.Module, blueprint: Blueprint, path: str | Path) -> None
             )
     model.load_state_dict({name: stored[name] for name in wanted})
     take_preprocessing(model, header)
+
+
+def ancestry(weights: str | None, init: Path | None) -> dict[str, Any]:
+    """What a network began from, for its header: terms follow the weights from run to run.
+
+    Args:
+        weights: of the trunk, a name or a file; None from scratch.
+        init: the checkpoint the whole network was filled from, whose own trunk and data count then.
+
+    Returns:
+        trunk: weights, origin and licence, or None. init: file, data and init of that checkpoint, or None.
+    """
+    if init is not None:
+        header = read_header(init)
+        return {"trunk": header["trunk"], "init": {"file": init.name, "data": header["data"], "init": header["init"]}}
+    if weights is None:
+        return {"trunk": None, "init": None}
+    stated = show_weights(weights) if Path(weights).suffix else {}
+    trunk = {"weights": Path(weights).name, "origin": stated.get("origin"), "licence": stated.get("licence")}
+    return {"trunk": trunk, "init": None}
 
 
 def save_state(path: str | Path, state: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def train(
 
     Args:
         task: a name, or a task with its own options.
-        options: every choice; what it leaves out comes from the recipe, then from `options.BASE`.
+        options: every choice; what it leaves out comes from the recipe, then from `options.Settled`.
         data: the training set by name, or an opened split of any `Dataset`.
         eval_data: likewise the set to evaluate on; needed beside an opened `data`.
         on_step: called after every whole optimizer step with the number of steps done.

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .options import Options
+from .options import Settled
 
 
-def parameter_groups(module: nn.Module, options: Options, trunk_rate: float) -> list[dict]:
+def parameter_groups(module: nn.Module, options: Settled, trunk_rate: float) -> list[dict]:
     """Every trainable parameter in exactly one group: trunk or not, decayed or not.
 
     Weight decay spares what has one axis (biases, scales of norms): there it would only fight the normalisation.
@@ -32,12 +32,12 @@ def parameter_groups(module: nn.Module, options: Options, trunk_rate: float) -> 
     ]
 
 
-def create_optimizer(module: nn.Module, options: Options, trunk_rate: float) -> torch.optim.Optimizer:
+def create_optimizer(module: nn.Module, options: Settled, trunk_rate: float) -> torch.optim.Optimizer:
     """The optimizer of one phase, fused where the device has it."""
     groups = parameter_groups(module, options, trunk_rate)
     device = groups[0]["params"][0].device.type
     fused = device in ("cpu", "cuda")
-    rate, momentum = options.lr or 0.0, options.momentum or 0.0
+    rate, momentum = options.lr, options.momentum
     match options.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)

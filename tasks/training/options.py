@@ -1,7 +1,7 @@
 """Every choice of a training run: one frozen dataclass for the command line, the run folder and Python.
 
 A recipe is a value of the same dataclass that states only the differences; what neither the caller nor the recipe
-says is taken from `BASE`. So the order is: caller, recipe, base. Nothing is inherited in any other way.
+says is taken from `Settled`. So the order is: caller, recipe, base. Nothing is inherited in any other way.
 """
 
 from __future__ import annotations
@@ -204,9 +204,41 @@ class Options:
         return self
 
 
-BASE = Options(
-    batch=16, lr=1e-3, optimizer="adamw", momentum=0.9, weight_decay=1e-4, schedule="cosine", warmup=0, ema=0.0,
-    accumulate=1, clip=0.0, freeze=False, freeze_bn=False, flip=0.5, rotate=0.0, zoom=1.0, colour=0.0, overfit=False,
-    patience=0, save_every=200, log_every=20, seed=0, device="auto", amp="auto", compile=False, resume=False,
-)  # fmt: skip
-"""What holds where neither the caller nor the recipe says anything."""
+@dataclass(frozen=True)
+class Settled(Options):
+    """The options that a run reads: the base, where neither the caller nor the recipe said anything."""
+
+    size: tuple[int, int] = (224, 224)
+    loss: str = ""
+    batch: int = 16
+    lr: float = 1e-3
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["constant", "step", "poly", "cosine", "linear"] = "cosine"
+    warmup: int = 0
+    trunk_lr: float = 1.0
+    ema: float = 0.0
+    accumulate: int = 1
+    clip: float = 0.0
+    freeze: bool = False
+    freeze_bn: bool = False
+    flip: float = 0.5
+    rotate: float = 0.0
+    zoom: float = 1.0
+    colour: float = 0.0
+    overfit: bool = False
+    patience: int = 0
+    save_every: int = 200
+    log_every: int = 20
+    seed: int = 0
+    workers: int = 0
+    device: str = "auto"
+    amp: Literal["auto", "bf16", "off"] = "auto"
+    compile: bool = False
+    resume: bool = False
+
+    @classmethod
+    def of(cls, options: Options) -> Settled:
+        """The base under what the options say."""
+        return cls(**options.stated())

@@ -25,16 +25,16 @@ def create_accelerator(device: torch.device, phases: int) -> Any:
     # Without `cpu=`, torchrun on a machine without a GPU starts trainings that know nothing of each other.
     # Sharing buffers before every forward pass would write over statistics that a phase's graph still needs.
     wrapping = DistributedDataParallelKwargs(find_unused_parameters=phases > 1, broadcast_buffers=False)
-    wanted, found = int(os.environ.get("WORLD_SIZE", "1")), 0
+    wanted, accelerator = int(os.environ.get("WORLD_SIZE", "1")), None
     try:
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[wrapping])
-        found = accelerator.num_processes
     except ValueError:
         if wanted == 1:
             raise
-    if found != wanted:
+    if accelerator is None or accelerator.num_processes != wanted:
+        found = "none" if accelerator is None else accelerator.num_processes
         raise UserError(
-            f"The launch asked for {wanted} processes (WORLD_SIZE), but {found or 'none'} found each other; "
+            f"The launch asked for {wanted} processes (WORLD_SIZE), but {found} found each other; "
             "check --device and MASTER_ADDR, or launch with torchrun."
         )
     return accelerator

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...backbones.weights import show_weights
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ...writing import write_text
@@ -22,13 +21,13 @@ from ..blueprint import Blueprint
 from ..evaluation import Evaluation, evaluate, predictor_answer
 from ..inference import Predictor
 from ..sheet import draw_sheet, write_sheet
-from ..task import Batch, Terms
-from .checkpoint import save_checkpoint, save_state
+from ..task import Batch, Network, Terms
+from .checkpoint import ancestry, save_checkpoint, save_state
 from .freezing import freeze_trunk, settle_frozen
 from .log import RunLog
 from .meter import Meter
 from .optimizers import MovingAverage, create_optimizer
-from .options import Options
+from .options import Settled
 from .processes import create_accelerator, share_buffers
 from .stepper import Stepper
 from .stream import Order, TrainingView, batches
@@ -50,10 +49,10 @@ class Run:
 
     def __init__(
         self,
-        options: Options,
+        options: Settled,
         folder: Path,
         blueprint: Blueprint,
-        model: nn.Module,
+        model: Network,
         view: TrainingView,
         eval_set: Dataset,
         train_samples: int | None,
@@ -63,13 +62,13 @@ class Run:
         self.options, self.folder, self.blueprint, self.task = options, folder, blueprint, blueprint.task
         self.view, self.eval_set, self.train_samples = view, eval_set, train_samples
         self.device, self.bf16 = device, bf16
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model = model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
         freeze_trunk(self.model, options)
-        self.phases = self.task.phases(self.model, view.dataset.fields, str(options.loss))
+        self.phases = self.task.phases(self.model, view.dataset.fields, options.loss)
         self.accelerator = create_accelerator(device, len(self.phases))
         self.optimizers: list[Any] = []
         for phase in self.phases:
-            optimizer = create_optimizer(phase.module, options, options.trunk_lr or 0.0)
+            optimizer = create_optimizer(phase.module, options, options.trunk_lr)
             self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
         if options.compile:
             self.model.compile()
@@ -78,6 +77,7 @@ class Run:
             [parameter for parameter in phase.module.parameters() if parameter.requires_grad] for phase in self.phases
         ]
         self.ema = MovingAverage(self.model, options.ema) if options.ema else None
+        self.ancestry = ancestry(options.weights, options.init)
         self.step, self.steps = 0, self._steps()
         self.evaluate_every = max(1, self.steps // 10) if options.evaluate_every is None else options.evaluate_every
         self.best: dict[str, float] | None = None
@@ -94,7 +94,7 @@ class Run:
     @property
     def pictures_per_step(self) -> int:
         """Over all processes and micro-steps."""
-        return (self.options.batch or 1) * (self.options.accumulate or 1) * self.accelerator.num_processes
+        return self.options.batch * self.options.accumulate * self.accelerator.num_processes
 
     def _steps(self) -> int:
         if self.options.epochs is None:
@@ -127,19 +127,19 @@ class Run:
 
     def batches(self) -> Iterator[Batch]:
         """The micro-batches of this process from the present step to the end."""
-        accumulate = self.options.accumulate or 1
+        accumulate = self.options.accumulate
         order = Order(
             self.train_samples,
-            self.options.batch or 1,
+            self.options.batch,
             range(self.step * accumulate, self.steps * accumulate),
-            self.options.seed or 0,
+            self.options.seed,
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
         pinned = self.device.type == "cuda"
         if self.options.overfit:
             return batches(self.view, [order.keys(0)] * len(order), 0, pinned)
-        return batches(self.view, order, self.options.workers or 0, pinned)
+        return batches(self.view, order, self.options.workers, pinned)
 
     def arrive(self, batch: Batch) -> Batch:
         """A batch on the device, its pictures as floats, and the modes of the network as training wants them."""
@@ -193,7 +193,7 @@ class Run:
     @property
     def out_of_patience(self) -> bool:
         """Whether the last evaluations were too many without a better score."""
-        return bool(self.options.patience) and self.waiting >= (self.options.patience or 0)
+        return bool(self.options.patience) and self.waiting >= self.options.patience
 
     def evaluate(self) -> bool:
         """Score the present weights, draw pictures and curves, keep the best; True when patience has run out."""
@@ -246,7 +246,7 @@ class Run:
                 "title": dataset.title,
                 "terms": dataset.terms,
             },
-            "trunk": trunk_facts(self.options.weights),
+            **self.ancestry,
             "loss": self.options.loss,
             "recipe": self.options.recipe,
             "metrics": None
@@ -385,14 +385,6 @@ class Run:
             finally:
                 self.model.zero_grad(set_to_none=True)
         return 0
-
-
-def trunk_facts(weights: str | None) -> dict[str, Any] | None:
-    """Where a trunk's weights came from and on what terms, None from scratch."""
-    if weights is None:
-        return None
-    stated = show_weights(weights) if Path(weights).suffix else {}
-    return {"weights": Path(weights).name, "origin": stated.get("origin"), "licence": stated.get("licence")}
 
 
 def device_name(device: torch.device) -> str:

@@ -24,7 +24,8 @@ def eye(pitch: float = 0.0, yaw: float = 0.0, roll: float = 0.0, height: int = 6
 
 
 def empty_room() -> Scene:
-    grey = Material(TEXTURES["plain"], (0.5,) * 3, (0.5,) * 3, (0.5,) * 3, 1.0)
+    half = (0.5, 0.5, 0.5)
+    grey = Material(TEXTURES["plain"], half, half, half, 1.0)
     nothing = Solids(np.zeros(0, int), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
     return Scene(
         size=np.array([6.0, 5.0, 2.5]),
@@ -178,10 +179,10 @@ def test_depth_is_more_than_the_mean_map_of_all_rooms():
 
 
 def test_far_textures_fade_to_their_mean():
-    places = np.random.default_rng(0).random((2, 4000)).astype(np.float32)
+    along, across = np.random.default_rng(0).random((2, 4000)).astype(np.float32)
     for number in TEXTURES.values():
         texture = np.full(4000, number)
-        near, _ = lookup(texture, *places, np.full(4000, 1e-4, np.float32))
-        far, _ = lookup(texture, *places, np.full(4000, 4.0, np.float32))
+        near, _ = lookup(texture, along, across, np.full(4000, 1e-4, np.float32))
+        far, _ = lookup(texture, along, across, np.full(4000, 4.0, np.float32))
         assert np.ptp(far) == 0
         assert near.mean() == pytest.approx(far[0], abs=0.03)

@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.assembly import settled
-from densevision.tasks.training.options import BASE, Options
+from densevision.tasks.training.options import Options, Settled
 
 from .toys import follow
 
@@ -54,7 +55,7 @@ def test_the_caller_goes_before_the_recipe_and_the_recipe_before_the_base():
     recipe = Depth.recipes["rooms"]
     options = settled(Depth(), Options(batch=5))
     assert options.batch == 5
-    assert options.lr == recipe.lr != BASE.lr
+    assert options.lr == recipe.lr != Settled().lr
     assert recipe.optimizer is None and options.optimizer == BASE.optimizer
     assert options.recipe == "rooms" and options.data == "rooms"
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from densevision.tasks.training import loop
 from torch import nn
 from torch.nn import functional as F
+
+from densevision.tasks.training import loop
 
 from .toys import Rivals, difference, follow, go_on, largest_gap, require_same_runs, start, stop_after
 

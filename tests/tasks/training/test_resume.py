@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.checkpoint import load_state

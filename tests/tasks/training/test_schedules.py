@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-import math
+from typing import get_args, get_type_hints
 
 import pytest
+
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.schedules import learning_rate
 
@@ -14,7 +15,7 @@ EIGHT_STEPS = {
     # cos 22.5° = 0.92388, cos 45° = 0.70711, cos 67.5° = 0.38268
     "cosine": [1, 0.96194, 0.85355, 0.69134, 0.5, 0.30866, 0.14645, 0.03806],
     # (1 - n / 8) ** 0.9, Chen et al. 2016 (arXiv:1606.00915), section 4.1.2
-    "poly": [1, 0.88677, 0.77189, 0.65507, 0.53589, 0.41362, 0.28717, 0.15389],
+    "poly": [1, 0.88677, 0.77189, 0.65507, 0.53589, 0.41365, 0.28717, 0.15389],
 }
 
 
@@ -43,8 +44,7 @@ def test_every_step_of_a_run_has_a_rate_above_0_and_at_most_1(schedule, steps):
 
 
 def test_the_options_offer_the_schedules_there_are():
-    offered = Options.__annotations__["schedule"]
-    assert all(f'"{name}"' in offered for name in EIGHT_STEPS)
-    assert math.isclose(offered.count('"') / 2, len(EIGHT_STEPS))
+    (offered,) = [part for part in get_args(get_type_hints(Options)["schedule"]) if part is not type(None)]
+    assert set(get_args(offered)) == set(EIGHT_STEPS)
     with pytest.raises(ValueError, match="no schedule is named 'square'"):
         learning_rate("square", 0, 1)

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from densevision.backbones import create_backbone
 from densevision.datasets.rooms import Rooms
 from densevision.errors import UserError
@@ -12,7 +14,6 @@ from densevision.tasks.training.freezing import settle_frozen
 from densevision.tasks.training.loop import follow as follow_run
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.stepper import Stepper
-from torch import Tensor, nn
 
 from .toys import (
     TINY,

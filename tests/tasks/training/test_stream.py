@@ -2,14 +2,16 @@ from __future__ import annotations
 
 from itertools import chain
 
+import numpy as np
 import pytest
+
 from densevision.datasets.geometry import Augmentation
 from densevision.datasets.rooms import Rooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.stream import Order, TrainingView, batches
 
-from .toys import DamagedReliefs, Reliefs, difference, follow
+from .toys import DamagedReliefs, Relief, Reliefs, difference, follow
 
 
 def keys(order: Order) -> list[tuple[int, int]]:
@@ -22,7 +24,7 @@ def view_of(dataset, seed: int = 0, colour: float = 0.0) -> TrainingView:
 
 @pytest.mark.parametrize(("samples", "batch"), [(7, 2), (7, 3), (5, 8), (12, 4), (1, 3)])
 def test_every_epoch_is_a_permutation_and_no_batch_drops_or_repeats_a_sample_of_it(samples, batch):
-    # 14 steps of whole batches; the row they are cut from is three whole epochs and the beginning of a fourth.
+    # Batches are cut from one row of epochs without looking where an epoch ends.
     row = keys(Order(samples, batch, range(-(-3 * samples // batch)), seed=3))
     assert all(len(part) == batch for part in Order(samples, batch, range(5), seed=3))
     for epoch in range(3):
@@ -67,18 +69,19 @@ def test_a_worlds_stream_never_repeats():
 
 def test_a_key_is_one_sample_whoever_reads_it_and_whenever():
     view, again = view_of(Reliefs()), view_of(Reliefs())
-    expected = {key: view[key] for key in [(0, 2), (1, 2), (0, 3)]}
+    expected = {key: view.sample(key) for key in [(0, 2), (1, 2), (0, 3)]}
     for key in reversed(list(expected)):
-        assert all((again[key][name] == value).all() or name == "depth" for name, value in expected[key].items())
+        for name, value in again.sample(key).items():
+            np.testing.assert_array_equal(value, expected[key][name])
     assert (expected[0, 2]["image"] != expected[1, 2]["image"]).any(), "another epoch moves a sample otherwise"
-    assert (expected[0, 2]["image"] != view_of(Reliefs(), seed=1)[0, 2]["image"]).any()
+    assert (expected[0, 2]["image"] != view_of(Reliefs(), seed=1).sample((0, 2))["image"]).any()
 
 
 @pytest.mark.parametrize("colour", [0.0, 1.0])
 def test_workers_change_no_batch(colour):
     made = [
         list(batches(view_of(Reliefs(), colour=colour), Order(7, 2, range(6), seed=1), workers, False))
-        for workers in (0, 1, 3)
+        for workers in (0, 1, 2)
     ]
     assert len(made[0]) == 6
     assert difference(made[0], made[1]) is None and difference(made[0], made[2]) is None
@@ -93,8 +96,6 @@ def test_the_samples_of_a_world_are_drawn_at_the_training_size_and_are_all_diffe
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_sample_stops_the_training_with_its_own_sentence(tmp_path, workers):
-    from .toys import Relief
-
     with pytest.raises(UserError) as caught:
         follow(Relief(), tmp_path / "run", DamagedReliefs(), network="plain", workers=workers)
     assert str(caught.value) == "relief-3.png: expected a whole picture, found a PNG cut off after 7 bytes."

@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.fields import Depth as DepthKind
 from densevision.datasets.fields import Image
@@ -24,8 +27,6 @@ from densevision.tasks.training.checkpoint import load_state
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.run import Run
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 TINY: dict[str, Any] = {
     "size": (16, 16), "batch": 2, "steps": 6, "lr": 0.01, "warmup": 0, "schedule": "cosine", "loss": "l1", "ema": 0.0,

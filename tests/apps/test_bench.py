@@ -1,0 +1,240 @@
+"""How figures are made and shown. Nothing is timed: clocks are fakes, and the numbers of tiny runs are ignored."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import re
+
+import pytest
+import torch
+
+from densevision import benchmarks
+from densevision.apps import bench as command
+from densevision.apps.cli import main
+from densevision.benchmarks import BENCHMARKS, loader, measure, picture_pipeline, rooms, training_step
+from densevision.benchmarks.measure import Figure, Pairs, Report, Setting, Stopwatch, alternate, fixed_threads, repeat
+
+CPU = torch.device("cpu")
+QUICK = Setting(CPU, threads=1, rounds=1)
+TINY = {
+    "loader": lambda setting: loader.measure(setting, size=(32, 32), batch=2, workers=1, steps=2),
+    "picture-pipeline": lambda setting: picture_pipeline.measure(setting, source=(45, 60), side=16, files=2, batch=2),
+    "rooms": lambda setting: rooms.measure(setting, sizes=(((12, 16), 60.0), ((16, 12), None)), pictures=2),
+    "training-step": lambda setting: training_step.measure(setting, batch=2, side=32, matmul_side=32),
+}
+FIGURE = Figure.of_pairs(
+    "fp32", "16x3x8x8", "ours", "theirs", Pairs((1.0, 2.0, 4.0), (2.0, 2.0, 6.0)), 16, least=1.1, aim=1.2
+)
+REPORT = Report("training-step", "A step", "cpu (Abacus)", 3, (FIGURE,), {"load": 1.5}, ("It went well.",))
+
+
+def seconds(*given: float) -> measure.Round:
+    """A contestant whose rounds take these seconds."""
+    rounds = iter(given)
+    return lambda: next(rounds)
+
+
+def test_contestants_take_turns_and_warm_up_rounds_do_not_count():
+    played = []
+
+    def contestant(name: str) -> measure.Round:
+        number = itertools.count(1)
+        return lambda: played.append(name) or float(next(number))
+
+    pairs = alternate(contestant("A"), contestant("B"), rounds=3, warm_up=2)
+    assert "".join(played) == "ABABABABAB"
+    assert pairs == Pairs((3.0, 4.0, 5.0), (3.0, 4.0, 5.0))
+    assert repeat(seconds(9.0, 1.0, 2.0), rounds=2) == (1.0, 2.0)
+
+
+def test_the_ratio_is_the_median_of_the_pairs_and_not_the_ratio_of_the_medians():
+    # Medians are 4 and 20 seconds, whose ratio is 5; the pairs' ratios are 10, 5, 1, 2 and 7.
+    pairs = alternate(seconds(1, 4, 30, 10, 3), seconds(10, 20, 30, 20, 21), rounds=5, warm_up=0)
+    figure = Figure.of_pairs("step", "8x3", "ours", "theirs", pairs, amount=8)
+    assert pairs.ratios == (10, 5, 1, 2, 7)
+    assert (figure.value, figure.lowest, figure.highest, figure.unit, figure.rounds) == (5, 1, 10, "x", 5)
+    pairs = alternate(seconds(1, 1, 100), seconds(2, 3, 100), rounds=3, warm_up=0)
+    assert Figure.of_pairs("step", "8x3", "ours", "theirs", pairs, amount=8).value == 2
+    assert (figure.ours_rate, figure.theirs_rate) == (8 / 4, 8 / 20)
+
+
+def test_a_rate_is_the_median_of_its_rounds():
+    figure = Figure.of_rate("rooms", "8x8", "one thread", (1.0, 2.0, 4.0), amount=100, least=60)
+    assert (figure.value, figure.lowest, figure.highest, figure.unit) == (50, 25, 100, "pictures/s")
+    assert figure.theirs_rate is None
+    assert figure.verdict == "below 60"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1.09, "below 1.1"), (1.1, "1.1 reached"), (1.19, "1.1 reached"), (1.2, "aim 1.2 reached")]
+)
+def test_the_verdict_compares_the_median_with_what_was_asked_for(value, words):
+    assert dataclasses.replace(FIGURE, value=value).verdict == words
+    assert dataclasses.replace(FIGURE, value=value, least=None).verdict == ""
+
+
+def test_the_stopwatch_gives_the_seconds_of_one_call():
+    ticks, calls = iter([10.0, 16.0]), []
+    assert Stopwatch(CPU, lambda: next(ticks))(lambda: calls.append(1), times=3) == 2.0
+    assert len(calls) == 3
+
+
+def test_a_gpu_is_timed_by_events_between_two_synchronisations(monkeypatch):
+    order = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            order.append("record")
+
+        def elapsed_time(self, stop: object) -> float:
+            assert isinstance(stop, Event)
+            return 500.0  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("synchronize"))
+    watch = Stopwatch(torch.device("cuda"))
+    assert watch.rounds_of(lambda: order.append("work"), 2)() == 0.25
+    assert order == ["synchronize", "record", "work", "work", "record", "synchronize"]
+
+
+def test_threads_are_what_they_were_afterwards():
+    import cv2
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    with pytest.raises(KeyError), fixed_threads(2):
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
+        raise KeyError
+    assert (torch.get_num_threads(), cv2.getNumThreads()) == before
+
+
+def test_the_loader_counts_only_what_comes_after_every_workers_first_batch(monkeypatch):
+    now = [0.0]
+
+    def slow_stream(run, batch, workers, count):
+        for _ in range(count):
+            now[0] += 3  # a batch takes 3 s to come, a step 5 s
+            yield {}
+
+    def slow_step(run, source):
+        next(source)
+        now[0] += 5
+
+    monkeypatch.setattr(loader, "stream", slow_stream)
+    monkeypatch.setattr(loader, "take_step", slow_step)
+    assert loader.time_loader(None, 1, workers=2, count=4, clock=lambda: now[0]) == 12  # type: ignore[arg-type]
+    assert loader.time_training(None, 1, workers=2, count=4, clock=lambda: now[0]) == (32, 12)  # type: ignore[arg-type]
+
+
+def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_picture():
+    # He et al. 2015, table 1: 1.8e9 multiply-adds forward; conv1 alone has 112² · 64 · 7² · 3 of them.
+    forward, first = 2 * 1.814e9, 2 * 112**2 * 64 * 49 * 3
+    assert training_step.step_operations(224) == pytest.approx(3 * forward - first, rel=0.01)
+
+
+@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+def test_a_tiny_run_fills_every_figure_with_its_shapes_and_threads(name, monkeypatch):
+    monkeypatch.setattr(training_step, "SHORTEST", 0.0)
+    monkeypatch.setattr(picture_pipeline, "COMPARED", 4)
+    report = TINY[name](QUICK)
+    assert report.name == name
+    assert report.threads == 1
+    assert report.figures
+    for figure in report.figures:
+        assert re.search(r"\d+x\d+", figure.shapes)
+        assert figure.rounds == 1
+        assert 0 < figure.lowest <= figure.value <= figure.highest < math.inf
+        assert (figure.theirs_rate is None) == (figure.theirs == "")
+    json.dumps(dataclasses.asdict(report))
+    assert all(remark.endswith(".") for remark in report.remarks)
+
+
+def test_our_pictures_are_those_of_pillow_to_one_grey_level(tmp_path):
+    paths = picture_pipeline.write_files(tmp_path, (90, 120), 2)
+    found = picture_pipeline.difference(paths, 48)
+    assert found["largest_difference"] <= 1
+    assert found["mean_difference"] < 0.1
+
+
+def test_every_benchmark_has_a_tiny_run_and_stands_in_the_help():
+    assert sorted(TINY) == sorted(BENCHMARKS)
+    assert all(name in str(command.bench.__doc__) for name in BENCHMARKS)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """The settings that were measured with; every benchmark answers with the same report."""
+    settings = []
+
+    def find(name: str):
+        return lambda setting: settings.append(setting) or dataclasses.replace(REPORT, name=name)
+
+    monkeypatch.setattr(benchmarks, "find_benchmark", find)
+    return settings
+
+
+def call(*words: str) -> int:
+    try:
+        main(["bench", *words])
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def test_plain_lines_and_json_state_shapes_threads_and_spread(measured, tmp_path, capsys):
+    out = tmp_path / "new" / "figures.json"
+    assert call("training-step", "--device", "cpu", "--threads", "3", "--rounds", "7", "--out", str(out)) == 0
+    assert measured == [Setting(CPU, 3, False, 7)]
+    printed = capsys.readouterr().out
+    assert "training-step: A step. cpu (Abacus), 3 thread(s)." in printed
+    assert "fp32 [16x3x8x8]: 1.50 x (1.00 - 2.00) of 3, aim 1.2 reached" in printed
+    assert "It went well." in printed
+    assert "\x1b" not in printed
+    stored = json.loads(out.read_text())
+    assert {"processor", "cores", "load", "torch", "torchvision"} <= stored["machine"].keys()
+    (report,) = stored["reports"]
+    assert (report["threads"], report["device"], report["facts"]) == (3, "cpu (Abacus)", {"load": 1.5})
+    (figure,) = report["figures"]
+    assert (figure["shapes"], figure["value"], figure["lowest"], figure["highest"]) == ("16x3x8x8", 1.5, 1.0, 2.0)
+
+
+def test_a_terminal_gets_a_table(measured, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert call("rooms", "--device", "cpu") == 0
+    printed = capsys.readouterr().out
+    assert "3 thread(s)" in printed
+    assert "━" in printed
+    assert re.search(r"16x3x8x8.*1\.50 x \(1\.00 - 2\.00\) of 3.*aim 1\.2 reached", printed)
+
+
+def test_without_a_name_all_are_measured(measured, capsys):
+    assert call("--device", "cpu", "--compile") == 0
+    assert [setting.compile for setting in measured] == [True] * len(BENCHMARKS)
+    printed = capsys.readouterr().out
+    assert all(f"{name}: A step" in printed for name in BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("nope",), "There is no benchmark named 'nope'"),
+        (("room",), "did you mean 'rooms'?"),
+        (("rooms", "--threads", "0"), "--threads is 0; it must be at least 1."),
+        (("rooms", "--rounds", "0"), "--rounds is 0; it must be at least 1."),
+        (("rooms", "--device", "abacus"), "There is no device 'abacus'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(words, sentence, capsys):
+    assert call(*words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("densevision: ") and sentence in line
