@@ -18,7 +18,12 @@ def written_aside(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.stem}.part-{os.getpid()}{path.suffix}")
     try:
+        # safetensors lets nobody but its writer read a file; it gets the permissions that any new file gets here.
+        aside.touch()
+        permissions = aside.stat().st_mode
+        aside.unlink()
         yield aside
+        aside.chmod(permissions)
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from ..datasets.geometry import Size
 from ..tasks.task import Batch
 from ..tasks.training.assembly import Run, assemble
@@ -40,15 +42,15 @@ def measure(
         setting: device, threads, compile.
         size: (height, width) of the pictures.
         batch: pictures per step; default: 16, on a GPU 64.
-        workers: processes of the loader; default: one per core up to 8, as in training.
+        workers: processes of the loader; default: as many as a training starts, which shares out the setting's threads.
         steps: per round.
         rounds: pairs, where the setting says nothing.
     """
     batch = batch or (CUDA_BATCH if setting.device.type == "cuda" else BATCH)
-    workers = min(8, cores()) if workers is None else workers
     rounds = setting.rounds or rounds
     with fixed_threads(setting.threads), tempfile.TemporaryDirectory() as folder:
-        run = open_run(setting, size, batch, Path(folder) / "run")
+        run = open_run(setting, size, batch, workers, Path(folder) / "run")
+        workers, threads = run.options.workers or 0, torch.get_num_threads()
         again = itertools.repeat(next(stream(run, batch, 0, 1)))
 
         def step() -> None:
@@ -73,15 +75,17 @@ def measure(
     wall = "The loader is the wall" if waiting > WAITING else "The step is the wall"
     remark = f"{wall}: with both at once, the step waits for batches {waiting:.0%} of the time."
     if setting.device.type == "cpu":
-        remark += f" Workers and step share {cores()} core(s), so that together each is slower than alone."
+        remark += f" Workers and step share {cores()} core(s)."
     title = f"The loader of `densevision train {TASK}` against the step that it feeds"
     device = device_name(setting.device)
-    return Report("loader", title, device, setting.threads, figures, facts, (remark,))
+    return Report("loader", title, device, threads, figures, facts, (remark,))
 
 
-def open_run(setting: Setting, size: Size, batch: int, folder: Path) -> Run:
-    """A training by the task's default recipe, at its first step."""
-    options = Options(size=size, batch=batch, device=str(setting.device), compile=setting.compile, out=folder)
+def open_run(setting: Setting, size: Size, batch: int, workers: int | None, folder: Path) -> Run:
+    """A training by the task's default recipe, at its first step; it settles threads and workers."""
+    options = Options(
+        size=size, batch=batch, workers=workers, device=str(setting.device), compile=setting.compile, out=folder
+    )
     return assemble(TASK, options, None, None, {})
 
 

@@ -12,13 +12,13 @@ from torch.nn.functional import cross_entropy
 from ..backbones import create_backbone
 from ..tasks.device import use_bf16
 from ..tasks.training.optimizers import create_optimizer
-from ..tasks.training.options import Options
+from ..tasks.training.options import Settled
 from .ceiling import conv_ceiling, matmul_ceiling
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 NETWORK = "resnet18"
 CLASSES = 1000
-SGD = Options(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
+SGD = Settled(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
 BATCH, CUDA_BATCH = 16, 256
 """Pictures per step; a GPU would spend 16 on waiting for Python."""
 MATMUL_SIDE, CUDA_MATMUL_SIDE = 2048, 8192
@@ -111,7 +111,6 @@ def their_step(setting: Setting, picture: Tensor, label: Tensor, bf16: bool) -> 
     from torchvision.models import resnet18
 
     model = resnet18(num_classes=CLASSES).to(setting.device)
-    assert SGD.lr is not None and SGD.momentum is not None and SGD.weight_decay is not None
     optimizer = torch.optim.SGD(model.parameters(), SGD.lr, SGD.momentum, weight_decay=SGD.weight_decay)
     return _step(model, optimizer, picture, label, bf16)
 

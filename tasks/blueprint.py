@@ -11,7 +11,7 @@ from ..backbones import create_backbone
 from ..backbones.backbone import Preprocessing
 from ..datasets.fields import Kind, fields_from_json, fields_to_json
 from ..errors import UserError, unknown_name
-from . import create_task
+from . import task_class
 from .task import Network, Task
 
 
@@ -90,10 +90,18 @@ class Blueprint:
         }
 
     @classmethod
-    def from_json(cls, header: dict[str, Any]) -> Blueprint:
-        """What `to_json` wrote."""
+    def from_json(cls, header: dict[str, Any], kind: type[Task] | None = None) -> Blueprint:
+        """What `to_json` wrote.
+
+        Args:
+            header: a checkpoint's.
+            kind: the task's class, where the catalogue does not hold it.
+
+        Raises:
+            UserError: no task has the header's name.
+        """
         return cls(
-            create_task(header["task"], **header["task_options"]),
+            (kind or task_class(header["task"]))(**header["task_options"]),
             fields_from_json(header["fields"]),
             header["backbone"],
             header["backbone_options"],

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...datasets import DATASETS, open_dataset
-from ...datasets.dataset import Dataset
+from ...datasets.dataset import Dataset, World
 from ...datasets.geometry import Augmentation
 from ...errors import UserError, unknown_name
 from .. import create_task
 from ..blueprint import Blueprint
-from ..device import choose_device, use_bf16
+from ..device import choose_device, share_cores, use_bf16
 from ..task import Task
 from .checkpoint import load_state, start_from
 from .options import Options, Settled
 from .run import Run
 from .stream import TrainingView
 
-MAY_CHANGE_ON_RESUME = ("workers", "log_every", "save_every", "out", "resume", "root", "eval_root")
+MAY_CHANGE_ON_RESUME = ("workers", "threads", "log_every", "save_every", "out", "resume", "root", "eval_root")
 """What a continued run may be told anew; everything else would make it another run."""
 
 
@@ -59,6 +58,9 @@ def assemble(
     train_samples = training_samples(train_set, options)
 
     device = choose_device(options.device)
+    threads, workers = share_cores(device, isinstance(train_set, World))
+    options = Settled.of(options.over(Options(threads=threads, workers=workers)))
+    torch.set_num_threads(options.threads or threads)
     blueprint = Blueprint(
         task,
         train_set.fields,
@@ -133,7 +135,6 @@ def settled(task: Task, given: Options) -> Settled:
                 data=task.default.data,
                 loss=task.losses[0],
                 trunk_lr=0.1 if options.weights else 1.0,
-                workers=min(8, os.cpu_count() or 1),
                 steps=None if options.epochs else 1000,
             )
         )

@@ -82,9 +82,15 @@ def load_checkpoint(path: str | Path) -> tuple[Network, Blueprint, dict[str, Any
 
 
 def shrink_checkpoint(path: str | Path, out: str | Path) -> None:
-    """Store a checkpoint in fp16 under the same header."""
+    """Store a checkpoint's kernels in fp16 under the same header.
+
+    Vectors (biases, statistics) stay in fp32: they weigh little, and fp16 holds no variance above 65504.
+    """
     header = read_header(path)
-    halved = {name: value.half() if value.is_floating_point() else value for name, value in read_tensors(path).items()}
+    halved = {
+        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in read_tensors(path).items()
+    }
     with written_aside(out) as aside:
         save_file(halved, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
 

@@ -48,12 +48,14 @@ def train(
         UserError: a choice that cannot be.
         KeyboardInterrupt: the run was stopped; its state is saved.
     """
+    threads = torch.get_num_threads()
     run = assemble(task, options or Options(), data, eval_data, stated)
     with stop_politely() as stop:
         try:
             return follow(run, stop, on_step)
         finally:
             run.log.close()
+            torch.set_num_threads(threads)
 
 
 def follow(run: Run, stop: Callable[[], bool], on_step: Callable[[int], None] | None) -> dict[str, Any]:

@@ -106,7 +106,9 @@ class Options:
     seed: int | None = None
     """Seed of every random stream; default: 0."""
     workers: int | None = None
-    """Processes that prepare samples, 0 for none; default: one per core up to 8."""
+    """Processes that prepare samples, 0 for none; default: one per core, up to 8, that the network leaves free."""
+    threads: int | None = None
+    """CPU threads of the network; default: all, three fifths where a world is drawn beside it."""
     device: str | None = None
     """cpu, cuda, mps or auto; default: auto."""
     amp: Literal["auto", "bf16", "off"] | None = None
@@ -177,7 +179,7 @@ class Options:
         """
         at_least = {
             "batch": 1, "steps": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "zoom": 1, "train_samples": 1,
-            "eval_samples": 1, "levels": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0,
+            "eval_samples": 1, "levels": 1, "threads": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0,
             "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
         }  # fmt: skip
         for name, least in at_least.items():
@@ -189,7 +191,8 @@ class Options:
             if value is not None and not 0 <= value <= 1:
                 raise UserError(f"--{name} is {value}; it must lie in 0 to 1.")
         for name, hint in get_type_hints(type(self)).items():
-            offered = [word for part in get_args(hint) if get_origin(part) is Literal for word in get_args(part)]
+            literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+            offered = [word for literal in literals for word in get_args(literal)]
             value = getattr(self, name)
             if offered and value is not None and value not in offered:
                 raise unknown_name(f"--{name.replace('_', '-')}", str(value), offered)
@@ -232,7 +235,6 @@ class Settled(Options):
     save_every: int = 200
     log_every: int = 20
     seed: int = 0
-    workers: int = 0
     device: str = "auto"
     amp: Literal["auto", "bf16", "off"] = "auto"
     compile: bool = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...datasets.dataset import Dataset
 from ...errors import UserError
@@ -139,7 +139,7 @@ class Run:
         pinned = self.device.type == "cuda"
         if self.options.overfit:
             return batches(self.view, [order.keys(0)] * len(order), 0, pinned)
-        return batches(self.view, order, self.options.workers, pinned)
+        return batches(self.view, order, self.options.workers or 0, pinned)
 
     def arrive(self, batch: Batch) -> Batch:
         """A batch on the device, its pictures as floats, and the modes of the network as training wants them."""

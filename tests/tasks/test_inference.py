@@ -19,6 +19,7 @@ from densevision.datasets.fields import Depth as DepthKind
 from densevision.datasets.fields import Image, Kind
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
+from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import (
     Predictor,
     evaluating,
@@ -29,7 +30,7 @@ from densevision.tasks.inference import (
     run_padded,
     run_tiled,
 )
-from densevision.tasks.task import Query
+from densevision.tasks.task import Network, Query
 
 FIELDS: dict[str, Kind] = {"image": Image(), "depth": DepthKind()}
 WHOLE = 10**6
@@ -50,11 +51,18 @@ def network(backbone: str = "resnet20_cifar", levels: int | None = None, head: s
     return model
 
 
+def ask(predictor: Predictor, *inputs: Any, **options: Any) -> np.ndarray:
+    """The metres that a predictor answers."""
+    answer = predictor.predict(*inputs, **options)
+    assert isinstance(answer, DepthMap)
+    return answer.metres
+
+
 def picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-class Net(nn.Module):
+class Net(Network):
     """Layers in a row that answer at the input's size or below it."""
 
     takes = "tiled"
@@ -75,18 +83,18 @@ def predictor() -> Predictor:
 @pytest.mark.parametrize("size", [(37, 53), (1, 50), (50, 1), (7, 5), (1, 1), (64, 96), (33, 200)])
 @pytest.mark.parametrize("resolution", ["fit", "native"])
 def test_an_answer_has_the_pictures_size_and_no_hole(predictor, size, resolution):
-    answer = predictor.predict(picture(*size), resolution=resolution)
-    assert answer.metres.shape == size and answer.metres.dtype == np.float32
-    assert np.isfinite(answer.metres).all() and (answer.metres > 0).all()
+    metres = ask(predictor, picture(*size), resolution=resolution)
+    assert metres.shape == size and metres.dtype == np.float32
+    assert np.isfinite(metres).all() and (metres > 0).all()
 
 
 def test_every_source_of_a_picture_gets_the_same_answer(predictor, tmp_path):
     array = picture(30, 41)
     PILImage.fromarray(array).save(tmp_path / "a.png")
     tensor = torch.from_numpy(array).movedim(-1, 0)
-    expected = predictor.predict(array).metres
+    expected = ask(predictor, array)
     for source in (tmp_path / "a.png", str(tmp_path / "a.png"), PILImage.fromarray(array), tensor, tensor / 255):
-        np.testing.assert_array_equal(predictor.predict(source).metres, expected)
+        np.testing.assert_array_equal(ask(predictor, source), expected)
 
 
 def test_a_wrong_number_of_inputs_is_refused(predictor):
@@ -254,20 +262,20 @@ def test_a_network_with_a_global_operation_is_never_cut():
 
 def test_flipping_averages_the_answer_with_that_of_the_mirrored_picture(predictor):
     array = picture(32, 48)
-    plain = predictor.predict(array).metres
-    mirrored = predictor.predict(np.ascontiguousarray(array[:, ::-1])).metres[:, ::-1]
+    plain = ask(predictor, array)
+    mirrored = ask(predictor, np.ascontiguousarray(array[:, ::-1]))[:, ::-1]
     assert np.abs(plain - mirrored).max() > 1e-3
-    np.testing.assert_allclose(predictor.predict(array, flip=True).metres, (plain + mirrored) / 2, rtol=1e-5)
+    np.testing.assert_allclose(ask(predictor, array, flip=True), (plain + mirrored) / 2, rtol=1e-5)
 
 
 def test_a_network_in_training_is_asked_in_evaluation_mode_and_left_as_it_was():
     model = network()
-    expected = Predictor(Depth(), model, FIELDS, (32, 48)).predict(picture(32, 48)).metres
+    expected = ask(Predictor(Depth(), model, FIELDS, (32, 48)), picture(32, 48))
     model.train()
     model.backbone.eval()
     modes = [module.training for module in model.modules()]
     statistics = {name: value.clone() for name, value in model.named_buffers()}
-    found = Predictor(Depth(), model, FIELDS, (32, 48)).predict(picture(32, 48)).metres
+    found = ask(Predictor(Depth(), model, FIELDS, (32, 48)), picture(32, 48))
     np.testing.assert_array_equal(found, expected)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, statistics[name]) for name, value in model.named_buffers())
@@ -291,10 +299,10 @@ def test_in_bf16_the_network_is_asked_in_bf16_and_answers_nearly_the_same_in_fp3
     model = network()
     seen = []
     model.head.predict.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    answers = [Predictor(Depth(), model, FIELDS, (32, 48), amp=amp).predict(picture(32, 48)) for amp in ("off", "bf16")]
+    full, half = (ask(Predictor(Depth(), model, FIELDS, (32, 48), amp=amp), picture(32, 48)) for amp in ("off", "bf16"))
     assert seen == [torch.float32, torch.bfloat16]
-    np.testing.assert_allclose(answers[1].metres, answers[0].metres, rtol=0.05)
-    assert answers[1].metres.dtype == np.float32
+    np.testing.assert_allclose(half, full, rtol=0.05)
+    assert half.dtype == np.float32
 
 
 def test_a_picture_of_another_size_than_the_answer_is_met_bilinearly():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,8 @@ def test_a_file_of_16_bits_is_what_the_array_of_16_bits_is(tmp_path, name):
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif", ".ppm", ".webp"])
 def test_every_lossless_format_gives_the_pixels_that_were_written(tmp_path, ending):
-    Image.fromarray(RGB).save(tmp_path / f"a{ending}", **({"lossless": True} if ending == ".webp" else {}))
+    options: dict[str, Any] = {"lossless": True} if ending == ".webp" else {}
+    Image.fromarray(RGB).save(tmp_path / f"a{ending}", **options)
     require_same(any_picture(tmp_path / f"a{ending}"), RGB)
     require_same(any_picture(str(tmp_path / f"a{ending}")), RGB)
 
@@ -158,7 +160,8 @@ def test_every_orientation_of_a_camera_comes_upright(tmp_path, orientation, endi
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = np.ascontiguousarray(TURNS[orientation](upright))
-    Image.fromarray(stored).save(tmp_path / f"a{ending}", exif=exif, **({"quality": 100} if ending == ".jpg" else {}))
+    options: dict[str, Any] = {"quality": 100} if ending == ".jpg" else {}
+    Image.fromarray(stored).save(tmp_path / f"a{ending}", exif=exif, **options)
     picture = any_picture(tmp_path / f"a{ending}")
     assert picture.shape == upright.shape
     for row, column in ((8, 12), (8, 36), (24, 12), (24, 36)):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,9 @@ from densevision.tasks.training import loop
 
 from .toys import Rivals, difference, follow, go_on, largest_gap, require_same_runs, start, stop_after
 
-STEP = {"network": "pair", "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "steps": 1}
+STEP: dict[str, Any] = {
+    "network": "pair", "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "steps": 1,
+}  # fmt: skip
 
 
 def batch_of(run) -> dict[str, torch.Tensor]:
@@ -27,7 +31,7 @@ def test_each_phase_steps_along_the_gradient_of_its_own_loss_alone(tmp_path):
     trained = copy_of(run.model)
 
     # The same step by hand: first the critic, on an answer that it sees detached, then the generator against it.
-    model: nn.Module = Rivals().build({}, None, None, "pair")
+    model: Any = Rivals().build({}, None, None, "pair")
     model.load_state_dict(before)
     image, depth = batch["image"], batch["depth"][:, None]
     answer = model(image)
@@ -66,7 +70,7 @@ def test_a_later_phase_gets_nothing_of_what_an_earlier_ones_loss_sent_into_it(tm
     run = start(Rivals(generator_first=True), tmp_path / "run", lr=0.1, **STEP)
     before, batch = copy_of(run.model), batch_of(run)
     loop.follow(run, lambda: False, None)
-    model: nn.Module = Rivals().build({}, None, None, "pair")
+    model: Any = Rivals().build({}, None, None, "pair")
     model.load_state_dict(before)
     image, depth = batch["image"], batch["depth"][:, None]
     critic = list(model.critic.parameters())

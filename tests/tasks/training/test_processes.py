@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from unittest.mock import patch
 
@@ -40,10 +42,7 @@ HERE = Path(__file__).parent
 def folder(tmp_path_factory) -> Path:
     """Where two processes did what two_processes.py says."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = []
+    started, port = [], free_port()
     for rank in ("0", "1"):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         environment = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -130,3 +129,40 @@ def test_processes_that_did_not_find_each_other_are_an_error_and_not_lone_traini
         pytest.raises(UserError, match=f"asked for 2 processes .*, but {found} found each other"),
     ):
         create_accelerator(torch.device(device), 1)
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_torchrun_saves_and_resuming_goes_on(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    train = ["-m", "densevision", "train", "depth", "--out", str(tmp_path / "run")]
+    options = "--backbone resnet20_cifar --levels 2 --size 32 32 --batch 2 --steps 9999 --workers 1 --eval-samples 2"
+    options += " --evaluate-every 0 --log-every 5 --save-every 9999 --device cpu"
+    reached = []
+    for more in (options.split(), ["--resume"]):
+        process = subprocess.Popen([*launch, *train, *more], stderr=subprocess.PIPE, text=True)
+        try:
+            wait_for_lines(tmp_path / "run" / "log.jsonl", since=reached[-1] if reached else 0)
+            process.send_signal(signal.SIGINT)
+            errors = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+        assert "Go on with: " in errors
+        reached.append(load_state(tmp_path / "run" / "last" / "state.pt")["step"])
+    assert reached[1] > reached[0] > 0
+    steps = [line["step"] for line in log_lines(tmp_path / "run") if line["kind"] == "train"]
+    assert steps == list(range(5, steps[-1] + 1, 5))
+
+
+def wait_for_lines(log: Path, since: int) -> None:
+    """Until a log has lines beyond a step."""
+    for _ in range(600):
+        if log.exists() and any(line["step"] > since for line in log_lines(log.parent)):
+            return
+        time.sleep(0.2)
+    raise TimeoutError(f"{log} has no line beyond step {since}")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

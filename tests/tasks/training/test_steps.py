@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from .toys import (
     weights_after,
 )
 
-SGD = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
 
 
 def finish(run) -> dict:
@@ -73,6 +74,7 @@ def test_freezing_the_trunk_leaves_its_weights_and_statistics_bit_equal(tmp_path
     finish(run)
     assert difference(trunk, copy_of(run.model.backbone)) is None
     assert largest_gap(head, copy_of(run.model.head)) > 1e-4
+    assert run.ema is not None
     averaged = {f"backbone.{name}": value for name, value in trunk.items()}
     assert difference(averaged, {name: run.ema.average[name] for name in averaged}) is None
 
@@ -89,7 +91,7 @@ def test_freezing_bn_leaves_the_trunks_statistics_bit_equal_and_lets_its_weights
 
 
 def test_frozen_normalisations_stay_so_after_the_network_was_switched_to_training():
-    model = Depth().build({}, create_backbone("resnet20_cifar", classes=0), "unet", None).train()
+    model: Any = Depth().build({}, create_backbone("resnet20_cifar", classes=0), "unet", None).train()
     settle_frozen(model, Options(freeze_bn=True))
     modes = {type(module).__name__: module.training for module in model.backbone.modules()}
     assert modes["BatchNorm2d"] is False and modes["Conv2d"] is True

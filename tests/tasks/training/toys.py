@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from densevision.datasets.problems import DamagedData
 from densevision.datasets.randomness import Purpose, generator
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import find_loss
-from densevision.tasks.task import Phase, Task
+from densevision.tasks.task import Network, Phase, Task
 from densevision.tasks.training.assembly import assemble
 from densevision.tasks.training.checkpoint import load_state
 from densevision.tasks.training.loop import train
@@ -33,8 +33,8 @@ TINY: dict[str, Any] = {
     "clip": 0.0, "workers": 0, "evaluate_every": 100, "log_every": 100, "save_every": 100, "eval_samples": 3,
     "device": "cpu", "amp": "off", "zoom": 1.5, "rotate": 5.0,
 }  # fmt: skip
-TRUNK = {"backbone": "resnet20_cifar", "head": "unet"}
-LINEAR = {"accumulate": 2, "clip": 0.5, "ema": 0.9, "optimizer": "sgd", "lr": 0.05}
+TRUNK: dict[str, Any] = {"backbone": "resnet20_cifar", "head": "unet"}
+LINEAR: dict[str, Any] = {"accumulate": 2, "clip": 0.5, "ema": 0.9, "optimizer": "sgd", "lr": 0.05}
 UNREPEATABLE = ("images_per_second", "seconds", "total")
 
 
@@ -77,7 +77,7 @@ class DamagedReliefs(Reliefs):
         return super().read(index)
 
 
-class Plain(nn.Module):
+class Plain(Network):
     """Two convolutions: (B, 3, H, W) to (B, 1, H, W)."""
 
     takes = "tiled"
@@ -106,7 +106,7 @@ class Relief(Depth):
     networks: ClassVar[dict[str, str]] = {"plain": "", "dropout": "", "normalised": ""}
     width: int = 6
 
-    def build(self, fields, backbone, head, network) -> nn.Module:
+    def build(self, fields, backbone, head, network) -> Network:
         if network is None:
             return super().build(fields, backbone, head, None)
         return Plain(self.width, norm=network != "plain", dropout=0.3 if network == "dropout" else 0.0)
@@ -125,7 +125,7 @@ class Exploding(Relief):
         return (Phase(phase.name, model, explode),)
 
 
-class Pair(nn.Module):
+class Pair(Network):
     """A generator and its critic; called as the generator."""
 
     takes = "tiled"
@@ -151,10 +151,10 @@ class Rivals(Depth):
     networks: ClassVar[dict[str, str]] = {"pair": ""}
     generator_first: bool = False
 
-    def build(self, fields, backbone, head, network) -> nn.Module:
+    def build(self, fields, backbone, head, network) -> Network:
         return Pair()
 
-    def phases(self, model, fields, loss):
+    def phases(self, model: Any, fields, loss):
         distance = find_loss(loss)
 
         def answers(batch, made):
@@ -226,7 +226,7 @@ def difference(one: Any, other: Any, where: str = "") -> str | None:
     return next((found for place, a, b in pairs if (found := difference(a, b, place)) is not None), None)
 
 
-def largest_gap(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+def largest_gap(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     """The largest absolute difference between two sets of weights."""
     assert one.keys() == other.keys()
     return max(float((one[name].detach().double() - other[name].detach().double()).abs().max()) for name in one)
@@ -244,8 +244,8 @@ def stop_after(step: int, with_signal: signal.Signals = signal.SIGINT) -> Callab
 
 def require_same_runs(one: Path, other: Path) -> None:
     """Weights, optimizers, averages, best score and log of two finished runs, to the last bit."""
-    states = [load_state(folder / "last" / "state.pt") for folder in (one, other)]
-    assert difference(*states) is None
+    first, second = (load_state(folder / "last" / "state.pt") for folder in (one, other))
+    assert difference(first, second) is None
     assert log_lines(one) == log_lines(other)
     for name in ("best.safetensors", "last/checkpoint.safetensors"):
         assert (one / name).read_bytes() == (other / name).read_bytes()
