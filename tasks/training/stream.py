@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -113,7 +114,7 @@ def batches(view: TrainingView, order: Iterable[list[Key]], workers: int, pinned
         collate_fn=partial(_collate, fields=view.task.prepared(view.dataset.fields)),
         pin_memory=pinned,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
     )
     for batch in loader:
         if isinstance(batch, UserError):
@@ -130,8 +131,11 @@ def _collate(samples: list[Sample | UserError], fields: dict[str, Kind]) -> Batc
     return collate(whole, fields)
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # A terminal's Ctrl-C and a scheduler's SIGTERM go to the whole group; it is the run that stops, after a whole step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -18,8 +18,8 @@ EVERY = Options(
     stride_in="1x1", init=Path("c.safetensors"), recipe="rooms", loss="l1", steps=7, epochs=1.5, batch=3,
     size=(96, 128), lr=1e-3, optimizer="sgd", momentum=0.8, weight_decay=1e-5, schedule="poly", warmup=9, trunk_lr=0.1,
     ema=0.99, accumulate=2, clip=5.0, freeze=False, freeze_bn=True, flip=0.5, rotate=5.0, zoom=1.5, colour=0.25,
-    overfit=False, patience=4, evaluate_every=0, save_every=11, log_every=12, seed=13, workers=0, threads=1, device="cpu",
-    amp="off", compile=False, resume=True, out=Path("runs/x"),
+    overfit=False, patience=4, evaluate_every=0, save_every=11, log_every=12, seed=13, workers=0, threads=1,
+    device="cpu", amp="off", compile=False, resume=True, out=Path("runs/x"),
 )  # fmt: skip
 
 
