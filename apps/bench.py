@@ -42,7 +42,7 @@ def bench(
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; it must be at least 1.")
 
-    from ..benchmarks.measure import Setting, cores, machine
+    from ..benchmarks.measure import Setting, cores, machine, measured
     from ..tasks.device import choose_device
 
     setting = Setting(choose_device(device), threads or cores(), compile, rounds)
@@ -56,7 +56,7 @@ def bench(
     for one, measure in chosen.items():
         if sys.stderr.isatty():
             print(f"Measuring {one} ...", file=sys.stderr, flush=True)
-        reports.append(measure(setting))
+        reports.append(measured(measure, setting))
         show(reports[-1])
     if out is not None:
         stored = {

@@ -17,7 +17,7 @@ from ..tasks.training.assembly import Run, assemble
 from ..tasks.training.loop import optimizer_step
 from ..tasks.training.options import Options
 from ..tasks.training.stream import Order, batches
-from .measure import Clock, Figure, Report, Setting, Stopwatch, alternate, cores, device_name, fixed_threads
+from .measure import Clock, Figure, Report, Setting, Stopwatch, alternate, cores, device_name, fixed_threads, settle
 
 TASK = "depth"
 SIZE: Size = (96, 128)
@@ -129,10 +129,12 @@ def time_training(
     source, waited = stream(run, batch, workers, ahead + count), 0.0
     for _ in range(ahead):
         take_step(run, source)
+    settle(run.device)
     start = clock()
     for _ in range(count):
         before = clock()
         got = next(source)
         waited += clock() - before
         take_step(run, iter([got]))
+    settle(run.device)
     return clock() - start, waited

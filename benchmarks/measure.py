@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -22,6 +22,9 @@ Round = Callable[[], float]
 """Plays one round of a contestant and returns the seconds it took."""
 
 RATE = "pictures/s"
+
+DISTURBING = 0.2
+"""Cores that others may keep busy before a report warns of it."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,16 @@ class Stopwatch:
         """Seconds per call of work, called so many times in a row."""
         if self.device.type == "cuda":
             return self._by_events(work, times)
-        self._settle()
+        settle(self.device)
         start = self.clock()
         for _ in range(times):
             work()
-        self._settle()
+        settle(self.device)
         return (self.clock() - start) / times
 
     def rounds_of(self, work: Callable[[], object], times: int = 1) -> Round:
         """Work as a contestant of `alternate`."""
         return lambda: self(work, times)
-
-    def _settle(self) -> None:
-        if self.device.type == "mps":
-            torch.mps.synchronize()
 
     def _by_events(self, work: Callable[[], object], times: int) -> float:
         with torch.cuda.device(self.device):
@@ -111,6 +110,14 @@ class Stopwatch:
             stop.record()
             torch.cuda.synchronize()
             return start.elapsed_time(stop) / 1000 / times
+
+
+def settle(device: torch.device) -> None:
+    """Wait until a device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 @dataclass(frozen=True)
@@ -202,6 +209,37 @@ class Report:
     remarks: tuple[str, ...] = ()
 
 
+class Neighbours:
+    """How many cores other processes kept busy between entering and leaving: beside them, figures are worth less.
+
+    Attributes:
+        cores: their share, known after leaving; None where the system does not tell (it does on Linux).
+    """
+
+    cores: float | None = None
+
+    def __enter__(self) -> Self:
+        self._start = self._now()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._start is not None and (now := self._now()) is not None:
+            wall, machine, own = (after - before for before, after in zip(self._start, now, strict=True))
+            self.cores = max(0.0, machine - own) / max(wall, 1e-9)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float] | None:
+        """Seconds: by the wall clock, of all cores being busy, of this process and its finished children."""
+        try:
+            with open("/proc/stat", encoding="utf-8") as file:
+                user, nice, system, _, _, *rest = map(int, file.readline().split()[1:9])
+        except (OSError, ValueError):
+            return None
+        own = os.times()
+        busy = (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
+        return time.perf_counter(), busy, own.user + own.system + own.children_user + own.children_system
+
+
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:
     """So many threads for PyTorch and OpenCV, and the former numbers again afterwards."""
@@ -234,6 +272,19 @@ def processor() -> str:
 def device_name(device: torch.device) -> str:
     """A device as its maker calls it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({processor()})"
+
+
+def measured(benchmark: Callable[[Setting], Report], setting: Setting) -> Report:
+    """A benchmark's report, with what others did meanwhile among its facts and, where it was much, its remarks."""
+    with Neighbours() as others:
+        report = benchmark(setting)
+    if others.cores is None:
+        return report
+    remarks = report.remarks
+    if others.cores > DISTURBING:
+        remarks += (f"Other processes kept {others.cores:.1f} of the {cores()} cores busy meanwhile: measure again.",)
+    facts = {**report.facts, "cores_busy_with_others": round(others.cores, 2)}
+    return replace(report, facts=facts, remarks=remarks)
 
 
 def machine() -> dict[str, Any]:

@@ -39,7 +39,7 @@ class DepthNetwork(Network):
 
     Attributes:
         takes: as the head says.
-        stride: of the trunk's coarsest level; sizes that are multiples of it are answered without resampling.
+        stride: as the head says; sizes that are multiples of it are answered without resampling by odd factors.
     """
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
@@ -47,7 +47,7 @@ class DepthNetwork(Network):
         self.backbone = backbone
         self.head = head
         self.takes = head.takes
-        self.stride = backbone.levels[-1].stride
+        self.stride = head.stride
         _start_at(head.predict, math.log(INITIAL_DEPTH))
 
     def forward(self, image: Tensor) -> Tensor:

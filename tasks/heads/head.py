@@ -24,6 +24,8 @@ class Head(nn.Module):
         takes: "tiled" where tiles of a picture give what the whole gives; "whole" where an operation depends on the
             picture's extent (pooling over all of it, resampling between its corners).
         channels: channels of the answer.
+        stride: pictures whose sides are multiples of it are decoded without resampling by odd factors; the coarsest
+            level's, or more.
         predict: the last layer, linear and biased. Tasks start it at what they expect of an average pixel.
     """
 
@@ -34,6 +36,7 @@ class Head(nn.Module):
         super().__init__()
         self.levels = levels
         self.channels = channels
+        self.stride = levels[-1].stride
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """The answer at the picture's size.

@@ -48,6 +48,7 @@ class SmpHead(Head):
                 f"{self.title} needs levels of at least {FEWEST_STRIDES} strides and this trunk has "
                 f"{', '.join(map(str, found))}; build more of its levels or take the head 'unet'."
             )
+        self.stride = max(self.stride, *self.strides)
         self.chosen = [_nearest(levels, stride) for stride in self.strides[:-1]] + [len(levels) - 1]
         # The decoders expect the picture itself in front and never look at it.
         widths = [3] + [levels[position].channels for position in self.chosen]

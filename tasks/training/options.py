@@ -179,8 +179,8 @@ class Options:
         """
         at_least = {
             "batch": 1, "steps": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "zoom": 1, "train_samples": 1,
-            "eval_samples": 1, "levels": 1, "threads": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0, "lr": 0,
-            "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
+            "eval_samples": 1, "levels": 1, "threads": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0,
+            "lr": 0, "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)

@@ -23,7 +23,7 @@ def create_accelerator(device: torch.device, phases: int) -> Any:
     # Accelerate keeps the first choice of device for the life of the process; a second training may want another.
     AcceleratorState._reset_state(reset_partial_state=True)
     # Without `cpu=`, torchrun on a machine without a GPU starts trainings that know nothing of each other.
-    # Sharing buffers before every forward pass would write over statistics that a phase's graph still needs.
+    # Statistics follow each process's own pictures; `share_buffers` evens them out when they are used.
     wrapping = DistributedDataParallelKwargs(find_unused_parameters=phases > 1, broadcast_buffers=False)
     wanted, accelerator = int(os.environ.get("WORLD_SIZE", "1")), None
     try:

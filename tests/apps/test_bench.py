@@ -8,6 +8,8 @@ import itertools
 import json
 import math
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,18 @@ from densevision import benchmarks
 from densevision.apps import bench as command
 from densevision.apps.cli import main
 from densevision.benchmarks import BENCHMARKS, loader, measure, picture_pipeline, rooms, training_step
-from densevision.benchmarks.measure import Figure, Pairs, Report, Setting, Stopwatch, alternate, fixed_threads, repeat
+from densevision.benchmarks.measure import (
+    Figure,
+    Neighbours,
+    Pairs,
+    Report,
+    Setting,
+    Stopwatch,
+    alternate,
+    fixed_threads,
+    repeat,
+)
+from densevision.benchmarks.measure import measured as measured_by
 
 CPU = torch.device("cpu")
 QUICK = Setting(CPU, threads=1, rounds=1)
@@ -115,6 +128,18 @@ def test_threads_are_what_they_were_afterwards():
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
 
 
+def test_a_report_warns_of_what_others_took_of_the_machine(monkeypatch):
+    # Ten seconds on two cores: 12 busy core seconds, of which 9 were ours; then 9.5 of which 9 were ours.
+    for machine, others, warned in ((12.0, 0.3, True), (9.5, 0.05, False)):
+        times = iter([(100.0, 50.0, 7.0), (110.0, 50.0 + machine, 16.0)])
+        monkeypatch.setattr(Neighbours, "_now", staticmethod(lambda times=times: next(times)))
+        report = measured_by(lambda setting: REPORT, QUICK)
+        assert report.facts == {"load": 1.5, "cores_busy_with_others": others}
+        assert ("measure again" in report.remarks[-1]) == warned
+    monkeypatch.setattr(Neighbours, "_now", staticmethod(lambda: None))
+    assert measured_by(lambda setting: REPORT, QUICK) == REPORT
+
+
 def test_the_loader_counts_only_what_comes_after_every_workers_first_batch(monkeypatch):
     now = [0.0]
 
@@ -129,8 +154,9 @@ def test_the_loader_counts_only_what_comes_after_every_workers_first_batch(monke
 
     monkeypatch.setattr(loader, "stream", slow_stream)
     monkeypatch.setattr(loader, "take_step", slow_step)
-    assert loader.time_loader(None, 1, workers=2, count=4, clock=lambda: now[0]) == 12  # type: ignore[arg-type]
-    assert loader.time_training(None, 1, workers=2, count=4, clock=lambda: now[0]) == (32, 12)  # type: ignore[arg-type]
+    run: Any = SimpleNamespace(device=CPU)
+    assert loader.time_loader(run, 1, workers=2, count=4, clock=lambda: now[0]) == 12
+    assert loader.time_training(run, 1, workers=2, count=4, clock=lambda: now[0]) == (32, 12)
 
 
 def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_picture():
@@ -200,7 +226,7 @@ def test_plain_lines_and_json_state_shapes_threads_and_spread(measured, tmp_path
     stored = json.loads(out.read_text())
     assert {"processor", "cores", "load", "torch", "torchvision"} <= stored["machine"].keys()
     (report,) = stored["reports"]
-    assert (report["threads"], report["device"], report["facts"]) == (3, "cpu (Abacus)", {"load": 1.5})
+    assert (report["threads"], report["device"], report["facts"]["load"]) == (3, "cpu (Abacus)", 1.5)
     (figure,) = report["figures"]
     assert (figure["shapes"], figure["value"], figure["lowest"], figure["highest"]) == ("16x3x8x8", 1.5, 1.0, 2.0)
 

@@ -232,13 +232,23 @@ def test_tiles_that_see_less_than_the_reach_differ_from_the_whole(resnet):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "levels", "head"), [("vgg11", 3, "unet"), ("resnet20_cifar", None, "up-projection")]
+    ("backbone", "levels", "head"),
+    [
+        ("vgg11", 3, "unet"),
+        ("resnet20_cifar", None, "up-projection"),
+        pytest.param("resnet18", 3, "unetplusplus", marks=pytest.mark.slow),
+    ],
 )
 def test_tiles_of_other_trunks_and_heads_equal_the_whole(backbone, levels, head):
     model, image = network(backbone, levels, head), torch.rand(1, 3, 151, 118)
     with torch.inference_mode():
         whole, tiled = run_padded(model, [image], WHOLE), run_padded(model, [image], tile=32)
     assert (whole - tiled).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("head", "stride"), [("unet", 8), ("up-projection", 8), ("unetplusplus", 32)])
+def test_a_network_is_fed_multiples_of_the_strides_its_decoder_knows_beyond_the_trunks_own(head, stride):
+    assert network("resnet18", 3, head).stride == stride
 
 
 def test_tiles_of_an_answer_at_half_the_size_equal_the_whole():
@@ -257,7 +267,8 @@ def test_a_network_with_a_global_operation_is_never_cut():
     model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     with torch.inference_mode():
         run_padded(model, [torch.rand(1, 3, 100, 130)], tile=32)
-    assert seen == [(112, 144)]
+    # Padded to multiples of 32, which the pyramid has though the trunk ends at 16.
+    assert seen == [(128, 160)]
 
 
 def test_flipping_averages_the_answer_with_that_of_the_mirrored_picture(predictor):

@@ -83,6 +83,22 @@ def test_a_later_phase_gets_nothing_of_what_an_earlier_ones_loss_sent_into_it(tm
     assert largest_gap({name: copy_of(run.model.critic)[name] for name in expected}, expected) < 1e-6
 
 
+def test_no_gradient_is_computed_for_an_earlier_phase(tmp_path):
+    run = start(Rivals(), tmp_path / "run", **STEP)
+    model: Any = run.model
+    seen = []
+
+    def look(*arguments: Any) -> None:
+        parts = (model.critic, model.generator)
+        seen.append([{parameter.grad is None for parameter in part.parameters()} for part in parts])
+
+    for optimizer in run.optimizers:
+        optimizer.optimizer.register_step_pre_hook(look)
+    loop.follow(run, lambda: False, None)
+    # At the critic's step it alone has gradients, for it saw the answer detached; at the generator's, that alone.
+    assert seen == [[{False}, {True}], [{True}, {False}]]
+
+
 def test_every_phase_has_its_optimizer_and_its_terms_stand_in_one_line_of_the_log(tmp_path):
     run = start(Rivals(), tmp_path / "run", **STEP)
     assert len(run.optimizers) == 2

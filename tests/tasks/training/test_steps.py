@@ -203,7 +203,8 @@ def test_where_memory_runs_out_the_sentence_names_a_batch_that_fits(tmp_path, mo
     forward = Stepper.forward
 
     def forward_within(self, phase, batch, made):
-        if len(batch["image"]) > fits:
+        # In the last phase, when earlier ones are closed already.
+        if len(batch["image"]) > fits and phase + 1 == len(self.phases):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return forward(self, phase, batch, made)
 
