@@ -104,11 +104,13 @@ def pictures_among(inputs: tuple[Path, ...], out: Path) -> list[tuple[Path, Path
 
 
 def terms_of(header: dict) -> list[str]:
-    """What a checkpoint's training data and trunk weights ask of its users, one line each."""
-    lines = []
-    data, trunk = header.get("data") or {}, header.get("trunk") or {}
-    if "research" in data.get("terms", "") or "commercial" in data.get("terms", ""):
-        lines.append(f"These weights were trained on {data['title']}: {data['terms']}.")
+    """What the data of a checkpoint and of the runs it started from, and the trunk's weights, ask of its users."""
+    lines, run, trunk = [], header, header.get("trunk") or {}
+    while run:
+        data = run.get("data") or {}
+        if "research" in data.get("terms", "") or "commercial" in data.get("terms", ""):
+            lines.append(f"These weights were trained on {data['title']}: {data['terms']}.")
+        run = run.get("init")
     if trunk.get("licence"):
         lines.append(f"Their trunk started from {trunk['weights']} ({trunk['licence']}).")
-    return lines
+    return list(dict.fromkeys(lines))

@@ -25,7 +25,7 @@ def measure(
     pictures: int = PICTURES,
     rounds: int = ROUNDS,
 ) -> Report:
-    """Pictures per second of one thread, every round of rooms never drawn before.
+    """Pictures per second of processor time, which others do not share; every round of rooms never drawn before.
 
     Args:
         setting: its threads are not used: this is about one core.
@@ -34,7 +34,7 @@ def measure(
         rounds: repetitions, where the setting says nothing.
     """
     cpu = torch.device("cpu")
-    watch, figures, facts = Stopwatch(cpu), [], {}
+    watch, figures, facts = Stopwatch(cpu, time.process_time), [], {}
     with fixed_threads(1):
         for (height, width), least in sizes:
             numbers = itertools.count()
@@ -48,8 +48,8 @@ def measure(
             used = (time.process_time() - busy) / (time.perf_counter() - wall)
             facts[f"cores_used_{height}x{width}"] = used
             shapes = f"{height}x{width} (height x width), {pictures} rooms a round"
-            figures.append(Figure.of_rate("render_room", shapes, "one thread", seconds, pictures, least))
+            figures.append(Figure.of_rate("render_room", shapes, "one core", seconds, pictures, least))
     most = max(facts.values())
-    remarks = (f"It kept {most:.2f} cores busy; below 1, others were using this one.",)
+    remarks = (f"Seconds are processor time; at most {most:.2f} cores were busy with it, and 1 is all it may use.",)
     title = "Rooms drawn on one core"
     return Report("rooms", title, device_name(cpu), 1, tuple(figures), facts, remarks)

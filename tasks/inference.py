@@ -106,7 +106,7 @@ class Predictor:
             output = run_padded(self.model, inputs)
             if flip:
                 mirrored = run_padded(self.model, [tensor.flip(-1) for tensor in inputs])
-                output = (output + mirrored.flip(-1)) / 2
+                output = (output + self.task.mirrored(mirrored)) / 2
         return output.float()
 
 

@@ -208,6 +208,13 @@ class Task(ABC):
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
 
+    def mirrored(self, output: Tensor) -> Tensor:
+        """The raw output for left-right mirrored inputs, (1, C, H, W), mirrored back.
+
+        Tasks whose answer has a direction or sides say more: flow changes the sign of u, pose exchanges left and right.
+        """
+        return output.flip(-1)
+
     @abstractmethod
     def decode(self, output: Any, query: Query) -> Prediction:
         """A network's output for one input, (1, ...), as an answer about the original picture."""
