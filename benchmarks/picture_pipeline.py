@@ -112,7 +112,7 @@ def our_batches(
             rng = generator(0, 0, number, Purpose.GEOMETRY)
             pictures.append(read_random_crop(paths[number % len(paths)], rng, (side, side)))
         stacked = kind.collate("image", pictures)["image"]
-        return stacked if device is None else preprocessing(kind.arrive(stacked.to(device)))
+        return stacked if device is None else preprocessing(stacked.to(device))
 
     return make
 

@@ -117,7 +117,7 @@ class Image(Kind):
         return {name: torch.from_numpy(stacked).movedim(-1, -3)}
 
     def arrive(self, tensor):
-        return tensor.float() / 255 if not tensor.is_floating_point() else tensor
+        return tensor if tensor.is_floating_point() else tensor.float().div_(255)
 
     def draw(self, value, like=None):
         if value.dtype == np.uint16:
