@@ -78,7 +78,7 @@ def measure(
         for name, found in (("", paths), ("large_", large)):
             facts |= {f"{name}{key}": value for key, value in difference(found, side).items()}
     remarks = (
-        "Ours is normalised on the device, as a batch of uint8 handed to the trunk's preprocessing, and that time is in "
+        "Ours is normalised on the device, as a batch of uint8 given to the trunk's preprocessing, and that time is in "
         "the first and third figure; the second ends at ours in uint8 and theirs in normalised floats.",
         f"The same crops differ from Pillow's by {facts['mean_difference']:.3f} grey levels of 255 on average and "
         f"{facts['largest_difference']} at most; {facts['large_mean_difference']:.2f} and "

@@ -19,7 +19,7 @@ from ..datasets.fields import Kind, collate
 from ..datasets.geometry import Size, covering_size, plain_resize
 from ..errors import UserError, unknown_name
 from .device import choose_device, use_bf16
-from .pictures import any_picture
+from .pictures import picture_of
 from .task import Network, Prediction, Query, Task
 from .training.checkpoint import load_checkpoint
 
@@ -72,10 +72,13 @@ class Predictor:
         Raises:
             UserError: wrong number of inputs, or one that is no picture.
         """
-        names = list(self.task.inputs(self.fields))
-        if len(inputs) != len(names):
-            raise UserError(f"{self.task.name} takes {len(names)} input(s) ({', '.join(names)}), not {len(inputs)}.")
-        pictures = {name: any_picture(source) for name, source in zip(names, inputs, strict=True)}
+        kinds = self.task.inputs(self.fields)
+        if len(inputs) != len(kinds):
+            raise UserError(f"{self.task.name} takes {len(kinds)} input(s) ({', '.join(kinds)}), not {len(inputs)}.")
+        pictures = {
+            name: picture_of(source, getattr(kind, "channels", 3))
+            for (name, kind), source in zip(kinds.items(), inputs, strict=True)
+        }
         sizes = {picture.shape[:2] for picture in pictures.values()}
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")

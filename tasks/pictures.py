@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import UserError
 
+LUMINANCE = (0.299, 0.587, 0.114)
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
@@ -39,6 +40,20 @@ def any_picture(source: Any) -> np.ndarray:
     if not isinstance(source, np.ndarray):
         raise UserError(f"A {type(source).__name__} is no picture: give a path, an array, a PIL image or a tensor.")
     return _from_array(source)
+
+
+def picture_of(source: Any, channels: int) -> np.ndarray:
+    """Any picture in the channels a network was trained on: (H, W, 3) RGB or (H, W, 1) luminance (Rec. 601), uint8.
+
+    Raises:
+        UserError: no picture, or a network of other channels, which no photograph can feed.
+    """
+    picture = any_picture(source)
+    if channels == 3:
+        return picture
+    if channels == 1:
+        return np.round(picture @ LUMINANCE).astype(np.uint8)[..., None]
+    raise UserError(f"The network takes pictures of {channels} channels: give it samples of its data set instead.")
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

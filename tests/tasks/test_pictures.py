@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 from densevision.errors import UserError
-from densevision.tasks.pictures import any_picture
+from densevision.tasks.pictures import any_picture, picture_of
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[..., 0]
@@ -237,3 +237,16 @@ def test_a_picture_too_large_to_be_one_is_refused(tmp_path, monkeypatch):
     Image.fromarray(RGB).save(tmp_path / "bomb.png")
     with pytest.raises(UserError, match=r"bomb\.png cannot be read as a picture"):
         any_picture(tmp_path / "bomb.png")
+
+
+def test_a_grey_network_gets_luminance_and_a_grey_picture_stays_what_it_was():
+    # Rec. 601: 0.299 red, 0.587 green, 0.114 blue of 255.
+    primaries = 255 * np.eye(3, dtype=np.uint8)[None]
+    assert picture_of(primaries, 1)[0, :, 0].tolist() == [76, 150, 29]
+    require_same(picture_of(GREY, 1), GREY[..., None])
+    require_same(picture_of(RGB, 3), RGB)
+
+
+def test_a_network_of_four_channels_says_that_no_photograph_can_feed_it():
+    with pytest.raises(UserError, match="4 channels"):
+        picture_of(RGB, 4)
