@@ -199,11 +199,6 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
-    def level_of_stride(self, stride: int) -> int | None:
-        """Position of the deepest level of exactly this stride, None where the trunk has none."""
-        found = [position for position, level in enumerate(self.levels) if level.stride == stride]
-        return found[-1] if found else None
-
 
 class FeaturesOnly(nn.Module):
     """A trunk whose call is its `features`, for tools that know only `forward`."""

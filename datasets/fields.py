@@ -7,6 +7,7 @@ is allowed everywhere and moved frame by frame with the same matrix.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,16 +33,16 @@ class Skeleton:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(ABC):
     """What every kind can do. `rank` is the number of axes of one sample's value, without a leading T or N."""
 
     rank: ClassVar[int]
     # By keyword, so that a kind's own parameters come first: Image(1) is a grey picture.
     frame: int = dataclasses.field(default=0, kw_only=True)
 
+    @abstractmethod
     def check(self, value: np.ndarray) -> Wrong | None:
         """What was expected and what was found, None where the value is sound."""
-        raise NotImplementedError
 
     def move(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
         """The value after the geometry. A leading axis is moved entry by entry."""
@@ -49,8 +50,9 @@ class Kind:
             return np.stack([self.move(entry, geometry) for entry in value])
         return self._move(value, geometry)
 
+    @abstractmethod
     def _move(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
-        raise NotImplementedError
+        """`move` of one entry, without a leading T or N."""
 
     def collate(self, name: str, values: list[np.ndarray]) -> dict[str, Tensor]:
         """A batch of values: `name`, and `name_mask` where values may be invalid (zero there, since 0 * nan is nan)."""
@@ -63,8 +65,12 @@ class Kind:
         return tensor
 
     def draw(self, value: np.ndarray, like: np.ndarray | None = None) -> np.ndarray:
-        """A picture for eyes, (H, W, 3) uint8 RGB. `like` is a value whose range is to be used (the truth's)."""
-        raise NotImplementedError
+        """A picture for eyes, (H, W, 3) uint8 RGB. `like` is a value whose range is to be used (the truth's).
+
+        Raises:
+            TypeError: a camera, a box or a number alone is nothing to look at.
+        """
+        raise TypeError(f"a {type(self).__name__} has no picture of its own")
 
 
 def _shape(value: np.ndarray) -> str:

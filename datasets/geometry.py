@@ -88,11 +88,6 @@ def covering_size(source: Size, target: Size) -> Size:
     return max(target[0], round(source[0] * factor)), max(target[1], round(source[1] * factor))
 
 
-def covering_crop(source: Size, target: Size) -> Geometry:
-    """The picture scaled to cover the target, its aspect kept, and cut at the centre."""
-    return sample_geometry(None, source, target, Augmentation())
-
-
 def sample_geometry(
     rng: np.random.Generator | None, source: Size, target: Size, augmentation: Augmentation
 ) -> Geometry:

@@ -10,7 +10,6 @@ from densevision.datasets.fields import Camera, Depth, Flow, Image, Keypoints, L
 from densevision.datasets.geometry import (
     Augmentation,
     Geometry,
-    covering_crop,
     covering_size,
     mirroring,
     move_points,
@@ -112,13 +111,13 @@ def test_flips_come_as_often_as_asked():
 
 def test_fcrns_input_is_the_centre_of_the_halved_picture():
     # facts 3.1: 480x640 to 228x304; their ratio is the same, so that nothing is cut off.
-    geometry = covering_crop((480, 640), (228, 304))
+    geometry = sample_geometry(None, (480, 640), (228, 304), Augmentation())
     np.testing.assert_allclose(geometry.matrix(), scaling(0.475, 0.475))
     assert geometry.zoom == 1
 
 
 def test_a_covering_crop_keeps_the_aspect_and_the_centre():
-    geometry = covering_crop((100, 200), (50, 50))
+    geometry = sample_geometry(None, (100, 200), (50, 50), Augmentation())
     assert covering_size((100, 200), (50, 50)) == (50, 100)
     np.testing.assert_allclose(move_points(geometry.matrix(), np.array([99.5]), np.array([49.5])), [[24.5], [24.5]])
 
@@ -163,7 +162,7 @@ def test_a_plain_resize_changes_no_metres():
 
 def test_a_crop_to_cover_changes_no_metres_either():
     depth = np.full((60, 80), 2.5, np.float32)
-    np.testing.assert_array_equal(Depth().move(depth, covering_crop((60, 80), (48, 48))), 2.5)
+    np.testing.assert_array_equal(Depth().move(depth, sample_geometry(None, (60, 80), (48, 48), Augmentation())), 2.5)
 
 
 def test_zoom_divides_depth():
