@@ -53,8 +53,8 @@ def list_backbones() -> list[str]:
 def create_backbone(
     name: str,
     weights: str | Path | None = None,
-    classes: int = 1000,
-    in_channels: int = 3,
+    classes: int | None = None,
+    in_channels: int | None = None,
     levels: int | None = None,
     **options: Any,
 ) -> Backbone:
@@ -64,9 +64,10 @@ def create_backbone(
         name: one of `list_backbones()`, or `timm:NAME` for a trunk of timm.
         weights: None for the initialisation of the paper, "imagenet" for published weights, or the path of a
             `.safetensors` or `.pth` file. A file's preprocessing comes with it.
-        classes: length of the logits; 0 leaves the classifier off. Where it differs from the weights', the last
-            layer starts anew and a warning says so.
-        in_channels: channels of the picture; the first convolution of the weights is adapted to it.
+        classes: length of the logits; 0 leaves the classifier off, None means the paper's (1000; 10 for digits and
+            CIFAR). Where it differs from the weights', the last layer starts anew and a warning says so.
+        in_channels: channels of the picture, None for the paper's (3; 1 for digits); the first convolution of the
+            weights is adapted to it.
         levels: build only this many levels, counted from the finest; None builds all. A trunk that is cut short has
             no classifier whatever `classes` says: `create_backbone("resnet18", levels=3).classes == 0`.
         options: what the network itself offers (`stride_in` of the ResNets). None means: as the weights file has it.
@@ -92,7 +93,9 @@ def create_backbone(
     opened = None if weights is None else open_weights(name, weights)
     if opened is not None:
         options = opened.settle_options(name, options, known)
-    backbone: Backbone = builder(name, classes=classes, in_channels=in_channels, levels=levels, **options)
+    numbers = {"classes": classes, "in_channels": in_channels, "levels": levels}
+    asked = {key: value for key, value in numbers.items() if value is not None}
+    backbone: Backbone = builder(name, **asked, **options)
     stated = {key: value for key, value in options.items() if value is not None}
     backbone.options = {**backbone.options, **stated}
     if opened is not None:

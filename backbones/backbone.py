@@ -119,6 +119,7 @@ class Backbone(nn.Module):
         published_names: where files call parts otherwise than this module does, the beginning of our tensors' names
             to the beginning of theirs (`{"convolutions.": "features."}`).
         fixed_size: (H, W) where the network takes no other size; None for all that are convolutional.
+        classifier_size: (H, W) where the levels take any size and the classifier this one only; None: it takes any.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Backbone(nn.Module):
     options: Mapping[str, Any] = MappingProxyType({})
     published_names: Mapping[str, str] = MappingProxyType({})
     fixed_size: tuple[int, int] | None = None
+    classifier_size: tuple[int, int] | None = None
 
     def describe(
         self, name: str, levels: Sequence[Level], *, classes: int, in_channels: int, built: int | None
@@ -167,7 +169,7 @@ class Backbone(nn.Module):
         if self.classes == 0:
             built = f"to its level {self.levels[-1].name}, " if self.levels else ""
             raise UserError(
-                f"{self.name} was built {built}without a classifier; build it whole with classes=1000 to classify."
+                f"{self.name} was built {built}without a classifier; build all levels, with classes=N, to classify."
             )
 
     def published_name(self, name: str) -> str:
@@ -196,8 +198,31 @@ class Backbone(nn.Module):
 
         Returns:
             (B, classes) logits.
+
+        Raises:
+            UserError: there is no classifier, or it does not fit a picture of this size.
         """
         raise NotImplementedError
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """The classifier at every place of the coarsest level: fully connected layers as convolutions, no dropout.
+
+        Where `forward` pools over the whole picture and then is linear, the mean of this map is `forward`'s answer.
+
+        Args:
+            image: (B, in_channels, H, W), already preprocessed, not smaller than the classifier takes.
+
+        Returns:
+            (B, classes, h, w) logits.
+
+        Raises:
+            UserError: there is no classifier, or it has no such form.
+        """
+        raise UserError(f"{self.name} has no map of scores: its classifier is no row of linear layers.")
+
+    def training_logits(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What a loss sees: `forward`'s logits first, then those of classifiers that exist for training alone."""
+        return (self(image),)
 
 
 class FeaturesOnly(nn.Module):
@@ -241,6 +266,21 @@ def features_on_meta(trunk: Backbone, image: Tensor, learned: bool = False) -> t
     with torch.set_grad_enabled(learned):
         stand_ins = {f"trunk.{name}": tensor for name, tensor in state.items()}
         return torch.func.functional_call(FeaturesOnly(trunk), stand_ins, image), state
+
+
+def levels_divide(trunk: Backbone) -> bool:
+    """Whether every level of a picture whose sides are multiples of the coarsest stride measures side / stride.
+
+    Then the units of a tile that starts at such a multiple are the whole picture's units, and answers can be made tile
+    by tile. Trunks that pad less than they reach (AlexNet 2012, Inception-v4) lose units at the border.
+    """
+    picture = empty_pictures(trunk)
+    height, width = picture.shape[-2:]
+    maps, _ = features_on_meta(trunk, picture)
+    return all(
+        tuple(made.shape[-2:]) == (height / level.stride, width / level.stride)
+        for level, made in zip(trunk.levels, maps, strict=True)
+    )
 
 
 def checked_levels(levels: Sequence[Level]) -> tuple[Level, ...]:

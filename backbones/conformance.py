@@ -163,7 +163,8 @@ def _check_copies(trunk: Backbone, size: tuple[int, int]) -> None:
 
 def _check_classifier(whole: Backbone, size: tuple[int, int]) -> None:
     """Logits of the stated length, and no classifier where none was asked for. `whole` is on the meta device."""
-    logits = whole.eval()(torch.empty(2, whole.in_channels, *size, device="meta"))
+    pictures = torch.empty(2, whole.in_channels, *(whole.classifier_size or size), device="meta")
+    logits = whole.eval()(pictures)
     _require(
         tuple(logits.shape) == (2, whole.classes),
         f"{whole.name}: logits of {tuple(logits.shape)} for 2 pictures and {whole.classes} classes.",

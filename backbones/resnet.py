@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .backbone import Backbone, Level
 from .initialization import initialize
+from .layers import linear_as_convolution
 
 # Table 1: units per stage, and whether they are bottlenecks.
 RESNET_TABLE: dict[str, tuple[tuple[int, int, int, int], bool]] = {
@@ -177,3 +178,8 @@ class ResNet(Backbone):
         """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
         self.require_classifier()
         return self.fc(self.features(image)[-1].mean((2, 3)))
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+        self.require_classifier()
+        return linear_as_convolution(self.fc, self.features(image)[-1])

@@ -7,7 +7,7 @@ shortcuts of option A: 269,722 / 464,154 / 658,586 / 853,018 / 1,727,962 / 19,42
 Where the shape changes the paper's shortcut here is option A, which has no parameters: every second pixel, and zeros
 for the new channels. `shortcut="B"` is the projection of the ImageNet networks. The zeros stand after the old
 channels, as in fb.resnet.torch; ports that put half of them before (akamaster's) have the same counts but are other
-functions. `create_backbone` makes 1000 classes unless told: pass `classes=10` or `classes=100`.
+functions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import functional
 from ..errors import UserError
 from .backbone import Backbone, Level
 from .initialization import initialize
+from .layers import linear_as_convolution
 from .resnet import BasicUnit, projection
 
 # Section 4.2: units per stage, n = (depth - 2) / 6.
@@ -112,3 +113,8 @@ class CifarResNet(Backbone):
         """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
         self.require_classifier()
         return self.fc(self.features(image)[-1].mean((2, 3)))
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+        self.require_classifier()
+        return linear_as_convolution(self.fc, self.features(image)[-1])

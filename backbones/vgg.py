@@ -6,7 +6,7 @@ arXiv:1409.1556, table 1, columns A, B, D and E. Input 224 x 224; 132,863,336 / 
 
 Deviations: batch normalisation (`vgg16_bn`) is torchvision's and not in the paper; like there, the convolutions keep
 their biases. Pictures of other sizes than 224 are brought to the classifier's 7 x 7 by adaptive average pooling as in
-torchvision (at 224 it does nothing); the paper's way to larger pictures is `dense_classifier`. The paper started its
+torchvision (at 224 it does nothing); the paper's way to larger pictures is `score_map`. The paper started its
 deeper nets from the trained shallow one and noted afterwards that Glorot's rule does without; that rule is the
 default. Files use torchvision's names, in which our `convolutions.N` are `features.N`.
 """
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, Level
 from .initialization import initialize
+from .layers import linear_as_convolution
 
 # Table 1: 3x3 convolutions per block. Every block ends in a 2x2 pool.
 VGG_TABLE: dict[str, tuple[int, int, int, int, int]] = {
@@ -111,35 +112,18 @@ class VGG(Backbone):
         self.require_classifier()
         return self.classifier(self.to_seven(self.features(image)[-1]).flatten(1))
 
+    def score_map(self, image: Tensor) -> Tensor:
+        """(B, classes, ⌊H / 32⌋ - 6, ⌊W / 32⌋ - 6) logits: the paper's dense evaluation (section 3.2).
 
-def dense_classifier(trunk: VGG) -> nn.Sequential:
-    """The classifier as convolutions over pool5: the paper's dense evaluation (section 3.2).
-
-    fc6 becomes 7x7 without padding, fc7 and fc8 become 1x1. At 224 the answer is the classifier's; on a larger
-    picture it is a map of scores, one for every 32 pixels, to be averaged over space. (It is not the mean over
-    crops: a crop's border sees zeros where the picture goes on here.)
-
-    Args:
-        trunk: a VGG with its classifier. Its weights are copied, not shared.
-
-    Returns:
-        A module from pool5, (B, 512, h, w), to (B, classes, h - 6, w - 6); in the trunk's training mode.
-
-    Raises:
-        UserError: the trunk has no classifier.
-    """
-    trunk.require_classifier()
-    dense = nn.Sequential()
-    for layer in trunk.classifier:
-        if isinstance(layer, nn.Linear):
-            # torch flattens channels first, so a row of fc6 is already (512, 7, 7).
-            side = 1 if dense else CLASSIFIER_SIDE
-            weight = layer.weight.detach().unflatten(1, (-1, side, side))
-            convolution = nn.Conv2d(weight.shape[1], weight.shape[0], side, device=weight.device, dtype=weight.dtype)
-            convolution.load_state_dict({"weight": weight, "bias": layer.bias.detach()})
-            dense.append(convolution)
-        elif isinstance(layer, nn.Dropout):
-            dense.append(nn.Dropout(layer.p))
-        else:
-            dense.append(nn.ReLU())
-    return dense.train(trunk.training)
+        fc6 becomes 7x7 without padding, fc7 and fc8 become 1x1. At 224 the one place is `forward`'s answer. On a larger
+        picture the mean over places is not the mean over crops: a crop's border sees zeros where the picture goes on.
+        """
+        self.require_classifier()
+        x = self.features(image)[-1]
+        side = CLASSIFIER_SIDE
+        for layer in self.classifier:
+            if isinstance(layer, nn.Linear):
+                x, side = linear_as_convolution(layer, x, side), 1
+            elif isinstance(layer, nn.ReLU):
+                x = layer(x)
+        return x

@@ -1,4 +1,4 @@
-"""The kinds of field: how each is checked, moved by a geometry, batched, and drawn. All of it lives here, once.
+"""The kinds of field: how each is checked, moved by a geometry, batched, and drawn (with the pens of `drawing`).
 
 A kind is a frozen value with parameters. Shapes below are those of one sample; a leading T (clips) or N (views)
 is allowed everywhere and moved frame by frame with the same matrix.
@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import cv2
 import numpy as np
 
+from .drawing import draw_depth, draw_flow, draw_labels, draw_skeleton
 from .geometry import Geometry, move_points, sources, warp_nearest, warp_picture
 
 if TYPE_CHECKING:
@@ -157,16 +157,7 @@ class Depth(Kind):
         return _masked(name, values, axis=None)
 
     def draw(self, value, like=None):
-        """Near is bright: the logarithm of depth through the inferno map, unknown pixels black."""
-        reference = value if like is None else like
-        known = reference[np.isfinite(reference) & (reference > 0)]
-        near, far = np.log(np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = (far - np.log(value)) / max(far - near, 1e-3)
-        share = np.clip(np.nan_to_num(share, posinf=1.0, neginf=0.0), 0, 1)
-        picture = cv2.applyColorMap(np.round(share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-        picture[~np.isfinite(value)] = 0
-        return picture[..., ::-1].copy()
+        return draw_depth(value, value if like is None else like)
 
 
 @dataclass(frozen=True)
@@ -197,36 +188,7 @@ class Flow(Kind):
         return batch
 
     def draw(self, value, like=None):
-        """The colour wheel of Baker et al. (IJCV 2011), scaled by the largest known motion, unknown black."""
-        reference = value if like is None else like
-        known = np.isfinite(value).all(axis=-1, keepdims=True)
-        radius = np.hypot(reference[..., 0], reference[..., 1])
-        largest = np.nanmax(np.where(np.isfinite(radius), radius, 0)) + 1e-6
-        u, v = np.moveaxis(np.where(known, value, 0) / largest, -1, 0)
-        length, wheel = np.hypot(u, v), _colour_wheel()
-        place = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1)
-        lower = np.floor(place).astype(int)
-        share = (place - lower)[..., None]
-        colour = (1 - share) * wheel[lower] + share * wheel[(lower + 1) % len(wheel)]
-        inside = length[..., None] <= 1
-        colour = np.where(inside, 1 - length[..., None] * (1 - colour), colour * 0.75)
-        return np.where(known, np.floor(255 * colour), 0).astype(np.uint8)
-
-
-def _colour_wheel() -> np.ndarray:
-    """(55, 3) in [0, 1]: the six ramps RY 15, YG 6, GC 4, CB 11, BM 13, MR 6."""
-    ramps = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
-    parts = []
-    for steps, full, changing, direction in ramps:
-        part = np.zeros((steps, 3))
-        part[:, full] = 1
-        ramp = np.floor(255 * np.arange(steps) / steps) / 255
-        if direction > 0:
-            part[:, changing] = ramp
-        else:
-            part[:, full], part[:, changing] = 1 - ramp, 1
-        parts.append(part)
-    return np.concatenate(parts)
+        return draw_flow(value, value if like is None else like)
 
 
 @dataclass(frozen=True)
@@ -252,12 +214,7 @@ class Labels(Kind):
         return {name: torch.from_numpy(np.stack(values).astype(np.int64))}
 
     def draw(self, value, like=None):
-        """Hues by the golden angle, so that neighbouring labels differ; ignored pixels black."""
-        labels = np.arange(max(len(self.names), int(value.max()) + 1, self.ignore + 1))
-        shade = np.stack([labels * 137.508 % 180, np.full_like(labels, 170), 130 + labels * 57 % 120], -1)
-        palette = cv2.cvtColor(shade[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
-        palette[self.ignore] = 0
-        return palette[value]
+        return draw_labels(value, len(self.names), self.ignore)
 
 
 @dataclass(frozen=True)
@@ -312,19 +269,8 @@ class Keypoints(Kind):
         return self.draw_on(np.zeros((max(extent[1], 3), max(extent[0], 3), 3), np.uint8), value)
 
     def draw_on(self, picture: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """The skeleton over a copy of a picture: left limbs warm, right limbs cold, the middle white."""
-        picture, left = picture.copy(), {a for a, _ in self.skeleton.pairs}
-        right = {b for _, b in self.skeleton.pairs}
-        width = max(1, round(min(picture.shape[:2]) / 100))
-        for a, b in self.skeleton.edges:
-            if value[a, 2] > 0 and value[b, 2] > 0:
-                colour = (255, 140, 0) if {a, b} & left else (0, 160, 255) if {a, b} & right else (255, 255, 255)
-                start, end = (tuple(round(float(c)) for c in value[j, :2]) for j in (a, b))
-                cv2.line(picture, start, end, colour, width, cv2.LINE_AA)
-        for x, y, flag in value:
-            if flag > 0:
-                cv2.circle(picture, (round(float(x)), round(float(y))), width, (255, 255, 0), -1, cv2.LINE_AA)
-        return picture
+        """The skeleton over a copy of a picture."""
+        return draw_skeleton(picture, value, self.skeleton.edges, self.skeleton.pairs)
 
 
 @dataclass(frozen=True)
@@ -363,8 +309,30 @@ class Camera(Kind):
 
 
 @dataclass(frozen=True)
+class Category(Kind):
+    """What a whole picture shows: one integer, a position in `names`."""
+
+    rank: ClassVar[int] = 0
+    names: tuple[str, ...] = ()
+
+    def check(self, value):
+        if value.dtype.kind not in "iu":
+            return "a class as an integer", str(value.dtype)
+        sound = (value >= 0).all() and (value < len(self.names)).all()
+        return None if sound else (f"a class from 0 to {len(self.names) - 1}", f"{value}")
+
+    def _move(self, value, geometry):
+        return value
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.asarray(values, np.int64))}
+
+
+@dataclass(frozen=True)
 class Number(Kind):
-    """One number that no geometry touches: a score, a class."""
+    """One number that no geometry touches: a score."""
 
     rank: ClassVar[int] = 0
 
@@ -381,7 +349,7 @@ class Number(Kind):
 
 
 KINDS: dict[str, type[Kind]] = {
-    kind.__name__: kind for kind in (Image, Depth, Flow, Labels, Mask, Keypoints, Box, Camera, Number)
+    kind.__name__: kind for kind in (Image, Depth, Flow, Labels, Mask, Keypoints, Box, Camera, Category, Number)
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.opened_weights import published_state
-from densevision.backbones.vgg import VGG, dense_classifier
+from densevision.backbones.vgg import VGG
 from densevision.backbones.weights import load_weights
 
 # facts 1.3: whole, convolutions only.
@@ -79,12 +79,11 @@ def test_whole_vgg_is_torchvisions_and_its_dense_form_agrees() -> None:
         assert (ours(picture) - expected).abs().max() <= 1e-4
         del peer
         assert isinstance(ours, VGG)
-        dense = dense_classifier(ours)  # trap 7
-        at_224 = dense(ours.features(picture)[-1])
+        at_224 = ours.score_map(picture)  # trap 7
         assert at_224.shape == (1, 10, 1, 1)
         assert (at_224[:, :, 0, 0] - expected).abs().max() <= 1e-4
         # facts 1.3: floor(Q / 32) - 6 places per side.
-        assert dense(torch.randn(1, 512, 384 // 32, 288 // 32)).shape == (1, 10, 6, 3)
+        assert ours.score_map(torch.randn(1, 3, 384, 288)).shape == (1, 10, 6, 3)
 
 
 def test_no_relu_overwrites_what_a_hook_took_from_its_convolution() -> None:

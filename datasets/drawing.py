@@ -1,0 +1,101 @@
+"""How values become pictures for eyes: (H, W, 3) uint8 RGB. The kinds of `fields` call these pens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import cv2
+import numpy as np
+
+Pairs = Collection[tuple[int, int]]
+
+
+def draw_depth(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Near is bright: the logarithm of depth through the inferno map, unknown pixels black.
+
+    Args:
+        depth: (H, W) metres, nan where unknown.
+        reference: depths whose range is used, the truth's where there is one.
+    """
+    known = reference[np.isfinite(reference) & (reference > 0)]
+    near, far = np.log(np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (far - np.log(depth)) / max(far - near, 1e-3)
+    share = np.clip(np.nan_to_num(share, posinf=1.0, neginf=0.0), 0, 1)
+    picture = cv2.applyColorMap(np.round(share * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    picture[~np.isfinite(depth)] = 0
+    return picture[..., ::-1].copy()
+
+
+def draw_flow(flow: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The colour wheel of Baker et al. (IJCV 2011), scaled by the reference's largest known motion, unknown black.
+
+    Args:
+        flow: (H, W, 2) pixels, nan where unknown.
+        reference: motions whose range is used, the truth's where there is one.
+    """
+    known = np.isfinite(flow).all(axis=-1, keepdims=True)
+    radius = np.hypot(reference[..., 0], reference[..., 1])
+    largest = np.nanmax(np.where(np.isfinite(radius), radius, 0)) + 1e-6
+    u, v = np.moveaxis(np.where(known, flow, 0) / largest, -1, 0)
+    length, wheel = np.hypot(u, v), _colour_wheel()
+    place = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1)
+    lower = np.floor(place).astype(int)
+    share = (place - lower)[..., None]
+    colour = (1 - share) * wheel[lower] + share * wheel[(lower + 1) % len(wheel)]
+    inside = length[..., None] <= 1
+    colour = np.where(inside, 1 - length[..., None] * (1 - colour), colour * 0.75)
+    return np.where(known, np.floor(255 * colour), 0).astype(np.uint8)
+
+
+def _colour_wheel() -> np.ndarray:
+    """(55, 3) in [0, 1]: the six ramps RY 15, YG 6, GC 4, CB 11, BM 13, MR 6."""
+    ramps = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
+    parts = []
+    for steps, full, changing, direction in ramps:
+        part = np.zeros((steps, 3))
+        part[:, full] = 1
+        ramp = np.floor(255 * np.arange(steps) / steps) / 255
+        if direction > 0:
+            part[:, changing] = ramp
+        else:
+            part[:, full], part[:, changing] = 1 - ramp, 1
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def draw_labels(labels: np.ndarray, classes: int, ignore: int) -> np.ndarray:
+    """Hues by the golden angle, so that neighbouring labels differ; ignored pixels black.
+
+    Args:
+        labels: (H, W) integers.
+        classes: how many there are.
+        ignore: the label of pixels of which nothing is said.
+    """
+    every = np.arange(max(classes, int(labels.max()) + 1, ignore + 1))
+    shade = np.stack([every * 137.508 % 180, np.full_like(every, 170), 130 + every * 57 % 120], -1)
+    palette = cv2.cvtColor(shade[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0]
+    palette[ignore] = 0
+    return palette[labels]
+
+
+def draw_skeleton(picture: np.ndarray, joints: np.ndarray, edges: Pairs, pairs: Pairs) -> np.ndarray:
+    """A skeleton over a copy of a picture: left limbs warm, right limbs cold, the middle white.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        joints: (J, 3): x, y in pixels, and 0 where unlabelled.
+        edges: the joints that a limb connects.
+        pairs: left joints with their right ones.
+    """
+    picture, left, right = picture.copy(), {a for a, _ in pairs}, {b for _, b in pairs}
+    width = max(1, round(min(picture.shape[:2]) / 100))
+    for a, b in edges:
+        if joints[a, 2] > 0 and joints[b, 2] > 0:
+            colour = (255, 140, 0) if {a, b} & left else (0, 160, 255) if {a, b} & right else (255, 255, 255)
+            start, end = (tuple(round(float(c)) for c in joints[j, :2]) for j in (a, b))
+            cv2.line(picture, start, end, colour, width, cv2.LINE_AA)
+    for x, y, flag in joints:
+        if flag > 0:
+            cv2.circle(picture, (round(float(x)), round(float(y))), width, (255, 255, 0), -1, cv2.LINE_AA)
+    return picture
