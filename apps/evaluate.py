@@ -61,9 +61,12 @@ def evaluate(
         raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
     test = open_dataset(name, root, split or dataset_class(name).splits[-1]).at(predictor.size)
     task.inputs(test.fields)
-    task.targets(test.fields)  # a set without what the task needs is refused before anything is computed
+    # A set without what the task needs, or with other classes or joints, is refused before anything is computed.
+    for field, kind in task.targets(test.fields).items():
+        if predictor.fields[field] != kind:
+            raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}, and '{name}' holds {kind}.")
     baseline = trivial_scores(predictor, name, root, test, protocol, samples)
-    answer = predictor_answer(predictor, flip)
+    answer = predictor_answer(predictor, protocol, flip)
     found = score(task, answer, test, protocol, samples, each=bool(worst), progress=_progress)
     result: dict[str, Any] = {
         "task": task.name,

@@ -14,7 +14,7 @@ def predict(
     /,
     *inputs: Path,
     out: Path = Path("predictions"),
-    resolution: Literal["fit", "native"] | None = None,
+    view: str | None = None,
     flip: bool = False,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
@@ -25,8 +25,8 @@ def predict(
         checkpoint: A task's name for the checkpoint that ships, or a checkpoint's file.
         inputs: Pictures, or folders of pictures.
         out: Folder for the answers; default: predictions.
-        resolution: fit (at the training size, the answer resized) or native (at the picture's own size, tiled when
-            large); default: the task's.
+        view: How the picture is shown: fit (at the training size, the answer resized), native (at the picture's own
+            size, tiled when large), or what the task offers instead; default: the task's first.
         flip: Average each answer with that of the mirrored picture; default: no.
         device: cpu, cuda, mps or auto; default: auto.
         amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
@@ -42,13 +42,13 @@ def predict(
     started = time.perf_counter()
     for number, (path, stem) in enumerate(pictures, 1):
         try:
-            prediction = predictor.predict(path, resolution=resolution, flip=flip)
+            prediction = predictor.predict(path, view=view, flip=flip)
         except UserError as mistake:
             skipped.append(" ".join(str(mistake).split()))
             continue
         files = prediction.save(out / stem.parent, stem.name)
         rate = number / (time.perf_counter() - started)
-        print(f"{path}: {', '.join(file.name for file in files)} in {prediction.unit} ({rate:.1f} pictures/s)")
+        print(f"{path}: {', '.join(file.name for file in files)} {prediction.brief()} ({rate:.1f} pictures/s)")
     for sentence in skipped:
         print(f"skipped: {sentence}", file=sys.stderr)
     print(f"{len(pictures) - len(skipped)} of {len(pictures)} picture(s) answered, in {out}.", file=sys.stderr)

@@ -272,11 +272,15 @@ def levels_divide(trunk: Backbone) -> bool:
     """Whether every level of a picture whose sides are multiples of the coarsest stride measures side / stride.
 
     Then the units of a tile that starts at such a multiple are the whole picture's units, and answers can be made tile
-    by tile. Trunks that pad less than they reach (AlexNet 2012, Inception-v4) lose units at the border.
+    by tile. Trunks that pad less than they reach (AlexNet 2012, Inception-v4) lose units at the border; of those that
+    do not run without numbers (timm's Swin) nothing is known, so that the answer is no.
     """
     picture = empty_pictures(trunk)
     height, width = picture.shape[-2:]
-    maps, _ = features_on_meta(trunk, picture)
+    try:
+        maps, _ = features_on_meta(trunk, picture)
+    except RuntimeError:
+        return False
     return all(
         tuple(made.shape[-2:]) == (height / level.stride, width / level.stride)
         for level, made in zip(trunk.levels, maps, strict=True)

@@ -8,6 +8,7 @@
 | caffe_xavier   | 1 / n_in, uniform    | Caffe's filler "xavier" at its default FAN_IN: not Glorot's rule   |
 | he_fan_in      | 2 / n_in             | He, Zhang, Ren, Sun 2015 (arXiv:1502.01852), eq. 10                |
 | he_fan_out     | 2 / n_out            | eq. 14; the choice of torchvision's ResNets                        |
+| lecun          | 1.92 / n_in², uniform | LeCun, Bottou, Bengio, Haffner 1998: bound 2.4 / n_in, no root    |
 
 n_in = k² c_in / groups and n_out = k² c_out / groups. torch's own `fan_out` forgets the groups: for the 2012
 AlexNet's second convolution it reports 6400 where each group has 3200.
@@ -75,6 +76,12 @@ def he_fan_out(weight: Tensor, n_in: int, n_out: int) -> None:
     nn.init.normal_(weight, 0.0, math.sqrt(2 / n_out))
 
 
+def lecun(weight: Tensor, n_in: int, n_out: int) -> None:
+    """Uniform in ±2.4 / n_in."""
+    bound = 2.4 / n_in
+    nn.init.uniform_(weight, -bound, bound)
+
+
 RULES: dict[str, Callable[[Tensor, int, int], None]] = {
     "caffe_xavier": caffe_xavier,
     "gaussian": gaussian,
@@ -82,6 +89,7 @@ RULES: dict[str, Callable[[Tensor, int, int], None]] = {
     "glorot_uniform": glorot_uniform,
     "he_fan_in": he_fan_in,
     "he_fan_out": he_fan_out,
+    "lecun": lecun,
 }
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

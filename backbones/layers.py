@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ..errors import UserError
+
+
+class LocalResponseNorm(nn.Module):
+    """Response normalisation of Krizhevsky, Sutskever, Hinton 2012 (AlexNet), section 3.3, over neighbouring channels:
+
+        b_i = a_i / (k + alpha * SUM_j a_j²)^beta,    j from i - size/2 to i + size/2, rounded down
+
+    The paper prints k = 2, n = 5 (our `size`), alpha = 1e-4 and beta = 0.75; channels beyond the first and the last do
+    not exist. torch and Caffe divide alpha by the size, at the borders too: their alpha is 5 times the paper's, and
+    Caffe's alpha of 1e-4 is 2e-5 here.
+
+    Args:
+        size: how many channels are added up; odd.
+        alpha: factor of their sum of squares, not divided by `size`.
+        beta: exponent.
+        k: what is added to the sum.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, channels, H, W) of the same, in its dtype. Half precision is too coarse for squares: float32 inside."""
+        precise = maps if maps.dtype == torch.float64 else maps.float()
+        made = functional.local_response_norm(precise, self.size, self.alpha * self.size, self.beta, self.k)
+        return made.to(maps.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}"
 
 
 def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Tensor:
@@ -17,5 +50,14 @@ def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Ten
 
     Returns:
         (B, linear.out_features, h - side + 1, w - side + 1).
+
+    Raises:
+        UserError: the map is smaller than the square.
     """
+    height, width = maps.shape[-2:]
+    if min(height, width) < side:
+        raise UserError(
+            f"The classifier sees {side} x {side} units at once, and this picture has {height} x {width}; "
+            "give a larger one."
+        )
     return functional.conv2d(maps, linear.weight.unflatten(1, (-1, side, side)), linear.bias)

@@ -14,8 +14,8 @@ import torch
 from ..datasets.geometry import Size
 from ..tasks.task import Batch
 from ..tasks.training.assembly import Run, assemble
-from ..tasks.training.loop import optimizer_step
 from ..tasks.training.options import Options
+from ..tasks.training.stepper import optimizer_step
 from ..tasks.training.stream import Order, batches
 from .measure import Clock, Figure, Report, Setting, Stopwatch, alternate, cores, device_name, fixed_threads, settle
 
@@ -104,7 +104,7 @@ def stream(run: Run, batch: int, workers: int, count: int) -> Iterator[Batch]:
 
 def take_step(run: Run, source: Iterator[Batch]) -> None:
     """One step as the training loop takes it."""
-    optimizer_step(run, 0, source)
+    optimizer_step(run, 0, source, run.options.lr)
     if run.ema is not None:
         run.ema.update(run.model)
 

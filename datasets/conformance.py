@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .augmentation import Augmentation, sample_geometry
 from .dataset import Dataset, Sample, World
 from .fields import Depth, Flow, Image, Kind, Labels, Mask, collate, move_sample
-from .geometry import Augmentation, Size, sample_geometry
+from .geometry import Size
 from .problems import DamagedData
 from .randomness import Purpose, generator
 

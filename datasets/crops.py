@@ -17,7 +17,7 @@ import numpy as np
 from .formats.jpeg import jpeg_size, scale_down
 from .formats.picture import decode_picture
 from .formats.reading import read_bytes
-from .geometry import Size
+from .geometry import Size, resize_antialiased
 
 AREA = (0.08, 1.0)
 ASPECT = (3 / 4, 4 / 3)
@@ -123,23 +123,3 @@ def read_random_crop(
     crop = random_crop(rng, source, area, aspect, flip)
     enough = crop.whole(source, size)
     return crop.reduced(scale_down(source, enough)).take(decode_picture(data, path, enough), size)
-
-
-def resize_antialiased(picture: np.ndarray, size: Size, mirrored: bool = False) -> np.ndarray:
-    """A picture at another size through a triangle filter as wide as the reduction: Pillow's `BILINEAR`.
-
-    OpenCV's linear resize skips pixels when it reduces, its area resize takes three times as long, and its flip of
-    three channels as long as the resize.
-
-    Args:
-        picture: (H, W, C) uint8.
-        size: (height, width) of the result.
-        mirrored: exchange left and right.
-    """
-    import torch
-    from torch.nn.functional import interpolate
-
-    # (1, C, H, W) over the same memory, which is what torch calls channels_last: its vectorised form.
-    tensor = torch.from_numpy(np.require(picture, requirements="W")).permute(2, 0, 1)[None]
-    moved = interpolate(tensor, size, mode="bilinear", antialias=True)
-    return (moved.flip(-1) if mirrored else moved)[0].permute(1, 2, 0).numpy()

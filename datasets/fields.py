@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .drawing import draw_depth, draw_flow, draw_labels, draw_skeleton
-from .geometry import Geometry, move_points, sources, warp_nearest, warp_picture
+from .geometry import Geometry, move_picture, move_points, sources, warp_nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,10 @@ class Kind(ABC):
     rank: ClassVar[int]
     # By keyword, so that a kind's own parameters come first: Image(1) is a grey picture.
     frame: int = dataclasses.field(default=0, kw_only=True)
+
+    def __str__(self) -> str:
+        """For sentences. Kinds with names say how many and which."""
+        return type(self).__name__
 
     @abstractmethod
     def check(self, value: np.ndarray) -> Wrong | None:
@@ -71,6 +75,10 @@ class Kind(ABC):
             TypeError: a camera, a box or a number alone is nothing to look at.
         """
         raise TypeError(f"a {type(self).__name__} has no picture of its own")
+
+
+def _named(names: tuple[str, ...], what: str) -> str:
+    return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _shape(value: np.ndarray) -> str:
@@ -110,7 +118,7 @@ class Image(Kind):
         return None
 
     def _move(self, value, geometry):
-        moved = warp_picture(value, geometry.matrix(self.frame), geometry.size)
+        moved = move_picture(value, geometry, self.frame)
         return moved.reshape(*geometry.size, value.shape[2])
 
     def collate(self, name, values):
@@ -199,6 +207,9 @@ class Labels(Kind):
     names: tuple[str, ...] = ()
     ignore: int = 255
 
+    def __str__(self) -> str:
+        return _named(self.names, "labels")
+
     def check(self, value):
         if value.ndim < 2 or value.dtype.kind not in "iu":
             return "labels of shape HxW, integers", _shape(value)
@@ -239,6 +250,9 @@ class Keypoints(Kind):
 
     rank: ClassVar[int] = 2
     skeleton: Skeleton = Skeleton((), (), ())
+
+    def __str__(self) -> str:
+        return _named(self.skeleton.names, "joints")
 
     def check(self, value):
         joints = len(self.skeleton.names)
@@ -314,6 +328,9 @@ class Category(Kind):
 
     rank: ClassVar[int] = 0
     names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _named(self.names, "classes")
 
     def check(self, value):
         if value.dtype.kind not in "iu":

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
+
+Filter = Literal["bilinear", "bicubic"]
+"""Pillow's filters that classification uses."""
+
+
+LARGEST_FIT = 8
+"""A side is worked at no more than this multiple of the training size: a strip of 1 x 2000 pixels would otherwise be
+enlarged until its short side is covered."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +33,15 @@ class Geometry:
         matrices: (3, 3) float64 from input to output pixels, one per frame; the last one serves all later frames.
         size: (height, width) of the output.
         zoom: magnification relative to the plain resize. Depth is divided by it, and by nothing else.
+        filter: pictures are resized with Pillow's antialiased filter of this name and then cut out, as published scores
+            are measured; the matrix resizes, shifts by whole pixels and mirrors, no more (`resize_and_crop`). None: one
+            bilinear interpolation.
     """
 
     matrices: tuple[np.ndarray, ...]
     size: Size
     zoom: float = 1.0
+    filter: Filter | None = None
 
     def matrix(self, frame: int = 0) -> np.ndarray:
         """The (3, 3) matrix of a frame."""
@@ -38,22 +51,7 @@ class Geometry:
         """First this geometry, then the other, still one interpolation."""
         frames = max(len(self.matrices), len(other.matrices))
         matrices = tuple(other.matrix(frame) @ self.matrix(frame) for frame in range(frames))
-        return Geometry(matrices, other.size, self.zoom * other.zoom)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What a training geometry may draw.
-
-    Attributes:
-        flip: probability of a left-right flip.
-        rotate: largest rotation to either side, in degrees.
-        zoom: largest magnification; drawn log-uniformly from [1, zoom].
-    """
-
-    flip: float = 0.0
-    rotate: float = 0.0
-    zoom: float = 1.0
+        return Geometry(matrices, other.size, self.zoom * other.zoom, other.filter or self.filter)
 
 
 def translation(x: float, y: float) -> np.ndarray:
@@ -82,42 +80,93 @@ def plain_resize(source: Size, target: Size) -> Geometry:
     return Geometry((scaling(target[1] / source[1], target[0] / source[0]),), target)
 
 
+def resize_and_crop(
+    source: Size,
+    resized: Size,
+    corner: tuple[int, int],
+    size: Size,
+    filter: Filter = "bilinear",
+    mirrored: bool = False,
+) -> Geometry:
+    """A resize of the whole picture, then a window of it, as torchvision's `Resize` and `CenterCrop` do it.
+
+    Args:
+        source: (height, width) of the picture.
+        resized: of the whole picture after the resize.
+        corner: (top, left) of the window in the resized picture; what lies outside continues as its mirror image.
+        size: (height, width) of the window.
+        filter: of the resize.
+        mirrored: exchange left and right of the window.
+    """
+    matrix = translation(-corner[1], -corner[0]) @ scaling(resized[1] / source[1], resized[0] / source[0])
+    return Geometry((mirroring(size[1]) @ matrix if mirrored else matrix,), size, 1.0, filter)
+
+
+def fitting_size(source: Size, trained: Size) -> Size:
+    """The size that covers the training size, within `LARGEST_FIT` times that or the picture's own."""
+    covering = covering_size(source, trained)
+    height, width = (
+        min(side, max(LARGEST_FIT * usual, own)) for side, usual, own in zip(covering, trained, source, strict=True)
+    )
+    return height, width
+
+
 def covering_size(source: Size, target: Size) -> Size:
     """The size at which the whole picture, its aspect kept, just covers the target."""
     factor = max(target[0] / source[0], target[1] / source[1])
     return max(target[0], round(source[0] * factor)), max(target[1], round(source[1] * factor))
 
 
-def sample_geometry(
-    rng: np.random.Generator | None, source: Size, target: Size, augmentation: Augmentation
-) -> Geometry:
-    """Draw how a sample is moved: scaled to cover the target, zoomed, rotated, shifted, flipped.
+def move_picture(picture: np.ndarray, geometry: Geometry, frame: int = 0) -> np.ndarray:
+    """A picture through a geometry, by the interpolation that it asks for.
 
     Args:
-        rng: where the draws come from; None draws nothing and keeps the centre.
-        source: (height, width) of the sample.
-        target: (height, width) of the output.
-        augmentation: what may be drawn.
+        picture: (H, W, C), uint8, uint16 or float32; with a `filter`, uint8.
+        geometry: see `Geometry`.
+        frame: whose matrix is used.
     """
-    zoom = angle = 0.0
-    where, flipped = (0.5, 0.5), False
-    if rng is not None:
-        # All draws happen in any case, so that one switched off leaves the others as they were.
-        zoom, angle = rng.uniform(0, 1), rng.uniform(-1, 1)
-        where, flipped = (rng.uniform(0, 1), rng.uniform(0, 1)), bool(rng.uniform(0, 1) < augmentation.flip)
-    zoom = augmentation.zoom**zoom
-    height, width = covering_size(source, target)
-    resized = scaling(zoom * width / source[1], zoom * height / source[0])
-    shift = translation(
-        -where[0] * (zoom * width - target[1]),
-        -where[1] * (zoom * height - target[0]),
+    matrix = geometry.matrix(frame)
+    if geometry.filter is None:
+        return warp_picture(picture, matrix, geometry.size)
+    mirrored = matrix[0, 0] < 0
+    plain = mirroring(geometry.size[1]) @ matrix if mirrored else matrix
+    height, width = (
+        round(side * scale) for side, scale in zip(picture.shape, (plain[1, 1], plain[0, 0]), strict=False)
     )
-    centre = translation((target[1] - 1) / 2, (target[0] - 1) / 2)
-    turned = centre @ rotation(angle * augmentation.rotate) @ np.linalg.inv(centre)
-    matrix = turned @ shift @ resized
-    if flipped:
-        matrix = mirroring(target[1]) @ matrix
-    return Geometry((matrix,), target, zoom)
+    if (height, width) != picture.shape[:2]:
+        picture = resize_antialiased(picture, (height, width), filter=geometry.filter)
+    top, left = (round((plain[axis, axis] - 1) / 2 - plain[axis, 2]) for axis in (1, 0))
+    bottom, right = top + geometry.size[0], left + geometry.size[1]
+    above, before = max(0, -top), max(0, -left)
+    below, behind = max(0, bottom - height), max(0, right - width)
+    if above or below or before or behind:
+        bordered = cv2.copyMakeBorder(picture, above, below, before, behind, cv2.BORDER_REFLECT_101)
+        picture = bordered.reshape(*bordered.shape[:2], -1)
+    cut = picture[top + above : bottom + above, left + before : right + before]
+    return cut[:, ::-1] if mirrored else cut
+
+
+def resize_antialiased(
+    picture: np.ndarray, size: Size, mirrored: bool = False, filter: Filter = "bilinear"
+) -> np.ndarray:
+    """A picture at another size through a filter as wide as the reduction: Pillow's `BILINEAR` or `BICUBIC`.
+
+    OpenCV's linear resize skips pixels when it reduces, its area resize takes three times as long, and its flip of
+    three channels as long as the resize.
+
+    Args:
+        picture: (H, W, C) uint8.
+        size: (height, width) of the result.
+        mirrored: exchange left and right.
+        filter: Pillow's name for it.
+    """
+    import torch
+    from torch.nn.functional import interpolate
+
+    # (1, C, H, W) over the same memory, which is what torch calls channels_last: its vectorised form.
+    tensor = torch.from_numpy(np.require(picture, requirements="W")).permute(2, 0, 1)[None]
+    moved = interpolate(tensor, size, mode=filter, antialias=True)
+    return (moved.flip(-1) if mirrored else moved)[0].permute(1, 2, 0).numpy()
 
 
 def warp_picture(picture: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray:

@@ -42,3 +42,24 @@ def photometric(pictures: list[np.ndarray], rng: np.random.Generator, transform:
         transform.set_random_state(np.random.default_rng(words), random.Random(int(words[0])))
         moved.append(transform(image=picture)["image"])
     return moved
+
+
+# Of the covariance of RGB in [0, 1] over ImageNet: the constants in common use, columns of the matrix are eigenvectors.
+PCA_VALUES = np.array([0.2175, 0.0188, 0.0045])
+PCA_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
+
+
+def pca_colour(picture: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
+    """One colour added to the whole picture, along the directions in which colours vary.
+
+    Krizhevsky et al. 2012, section 4.1: [p1 p2 p3][a1 l1, a2 l2, a3 l3], a ~ N(0, deviation²), their deviation 0.1. The
+    formula holds for colours in [0, 1] only, since eigenvalues are squares; the shift is scaled to the picture's range
+    afterwards.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        rng: the only source of the draw.
+        deviation: of a.
+    """
+    shift = 255 * PCA_VECTORS @ (rng.normal(0, deviation, 3) * PCA_VALUES)
+    return np.clip(np.round(picture + shift), 0, 255).astype(np.uint8)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .task import Task
 
 TASKS: dict[str, str] = {
+    "classification": "tasks.classification:Classification",
     "depth": "tasks.depth:Depth",
 }
 

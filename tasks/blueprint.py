@@ -48,10 +48,13 @@ class Blueprint:
             if weights is not None:
                 self._load_trunk(model, weights)
             return model
-        if self.head not in self.task.heads:
+        if self.head is not None and not self.task.heads:
+            raise UserError(f"The task {self.task.name} has no heads: the trunk's own classifier answers.")
+        if self.head not in (self.task.heads or (None,)):
             raise unknown_name(f"head of the task {self.task.name}", str(self.head), self.task.heads)
+        classes = self.task.classes(self.fields)
         trunk = create_backbone(
-            str(self.backbone), weights, classes=0, in_channels=self.channels(), **self.backbone_options
+            str(self.backbone), weights, classes=classes, in_channels=self.channels(), **self.backbone_options
         )
         return self.task.build(self.fields, trunk, self.head, None)
 

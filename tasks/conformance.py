@@ -17,9 +17,9 @@ from torch import Tensor
 from ..backbones import create_backbone
 from ..backbones.backbone import Backbone
 from ..datasets import list_datasets, open_dataset
+from ..datasets.augmentation import Augmentation
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.fields import Depth, Flow, Image, Labels, Mask
-from ..datasets.geometry import Augmentation
 from ..datasets.randomness import Purpose, generator
 from ..errors import UserError
 from .blueprint import Blueprint, take_preprocessing
@@ -76,13 +76,16 @@ def check_statements(task: Task) -> None:
     """Names and defaults lead somewhere, and the task's own options are plain."""
     assert task.name and task.title and task.paper, "A task states its name, its title and its paper."
     assert task.losses and task.protocols and task.recipes, "A task has a loss, a protocol and a recipe at least."
-    assert task.resolution in ("fit", "native"), f"The resolution is 'fit' or 'native', not '{task.resolution}'."
-    assert task.default.head in task.heads, f"The default head '{task.default.head}' is none of {task.heads}."
+    assert task.views, "A task has a view at least."
+    heads = task.heads or (None,)
+    assert task.default.head in heads, f"The default head '{task.default.head}' is none of {heads}."
     assert task.default.recipe in task.recipes, f"The default recipe '{task.default.recipe}' is none of the recipes."
     unknown = set(task.heads) - set(HEADS)
     assert not unknown, f"The heads {sorted(unknown)} are not in tasks.heads.HEADS."
     for name in (*list_datasets(), "a set of one's own"):
         protocol = task.default_protocol(name)
+        view = task.view_of(protocol)
+        assert view in task.views, f"The protocol '{protocol}' asks for the view '{view}', which is none of the views."
         assert protocol in task.protocols, f"'{name}' is scored under '{protocol}', which is none of the protocols."
     options: dict[str, Any] = dataclasses.asdict(task)  # type: ignore[call-overload]
     again = type(task)(**json.loads(json.dumps(options)))
@@ -100,7 +103,7 @@ def check_recipes(task: Task) -> None:
         if options.network is not None:
             assert options.network in task.networks, f"The recipe '{name}' asks for the network '{options.network}'."
             continue
-        assert options.head in task.heads, f"The recipe '{name}' asks for the head '{options.head}'."
+        assert options.head in (task.heads or (None,)), f"The recipe '{name}' asks for the head '{options.head}'."
         with torch.device("meta"):
             create_backbone(str(options.backbone), classes=0, levels=options.levels)
 
@@ -160,7 +163,7 @@ def check_network(blueprint: Blueprint, model: Network, dataset: Dataset) -> Non
 def check_contract(blueprint: Blueprint, model: Network) -> None:
     """What inference asks a network: how it wants to be fed, and an answer from its inputs in order."""
     what = blueprint.network or f"{blueprint.backbone} + {blueprint.head}"
-    assert model.takes in ("tiled", "whole"), f"{what} does not say what it takes."
+    assert model.takes in ("tiled", "whole", "exact"), f"{what} does not say what it takes."
     assert isinstance(model.stride, int) and model.stride >= 1, f"{what} does not state its coarsest stride."
     trunk = getattr(model, "backbone", None)
     assert trunk is None or isinstance(trunk, Backbone), f"{what} calls something its backbone that is none."
@@ -210,7 +213,7 @@ def check_metrics(task: Task, answer: Answer, eval_set: Dataset) -> None:
     trivial, perfect = task.metrics(usual_protocol), task.metrics(usual_protocol)
     for sample in samples:
         trivial.update(answer(sample), sample)
-        perfect.update(task.truth(sample), sample)
+        perfect.update(task.truth(sample, eval_set.fields), sample)
     best, usual = perfect.compute()[task.watch.name], trivial.compute()[task.watch.name]
     assert task.watch.better(best, usual), f"The truth scores {task.watch.name} {best}, the trivial answer {usual}."
 
@@ -221,18 +224,18 @@ def check_answers(blueprint: Blueprint, model: Network, answer: Answer, eval_set
     dense = any(isinstance(kind, PER_PIXEL) for kind in task.targets(eval_set.fields).values())
     predictor = Predictor(task, model, blueprint.fields, SIZE)
     sample = eval_set.read(0)
-    truth = task.truth(sample)
+    truth = task.truth(sample, eval_set.fields)
     odd = {name: sample[name][:-5, :-9].copy() for name in task.inputs(eval_set.fields)}
     odd_size = (SIZE[0] - 5, SIZE[1] - 9)
     for what, prediction, size in (
         ("The baseline's answer", answer(sample), SIZE),
         ("The truth", truth, SIZE),
         ("The network's answer", predictor.answer(sample), SIZE),
-        ("The network's answer in native resolution", predictor.answer(odd, "native"), odd_size),
+        ("The network's answer in its last view", predictor.answer(odd, task.views[-1]), odd_size),
     ):
         _check_prediction(what, prediction, truth, size if dense else None)
     protocol = task.default_protocol(task.default.data)
-    scores = evaluate(task, predictor_answer(predictor), eval_set, protocol, 1).metrics
+    scores = evaluate(task, predictor_answer(predictor, protocol), eval_set, protocol, 1).metrics
     assert task.watch.name in scores, f"An evaluation lacks '{task.watch.name}'."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.safetensors"

@@ -110,6 +110,7 @@ def worst(evaluation: Evaluation, watch_higher: bool, number: int) -> Sequence[i
     return [index for _, index in sorted(known, reverse=not watch_higher)[:number]]
 
 
-def predictor_answer(predictor: Predictor, flip: bool = False) -> Callable[[Sample], Prediction]:
-    """A predictor in the form that `evaluate` takes."""
-    return lambda sample: predictor.answer(sample, flip=flip)
+def predictor_answer(predictor: Predictor, protocol: str, flip: bool = False) -> Callable[[Sample], Prediction]:
+    """A predictor in the form that `evaluate` takes, asked as the protocol has it."""
+    view = predictor.task.view_of(protocol)
+    return lambda sample: predictor.answer(sample, view, flip)

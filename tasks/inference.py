@@ -14,25 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbones.weights import WEIGHTS
 from ..datasets.dataset import Sample
 from ..datasets.fields import Kind, collate
-from ..datasets.geometry import Size, covering_size, plain_resize
+from ..datasets.geometry import Size
 from ..errors import UserError, unknown_name
 from .device import choose_device, use_bf16
 from .pictures import picture_of
 from .task import Network, Prediction, Query, Task
-from .training.checkpoint import load_checkpoint
+from .training.checkpoint import holds_trunk, load_checkpoint, load_classifier
 
-RESOLUTIONS = ("fit", "native")
 SHIPPED = Path(__file__).parent
 """Where tasks keep the checkpoints that ship: SHIPPED / TASK / "weights"."""
 
 TILE = 1024
 """Sides of the part of a tile that is kept, pixels; what lies beside it is only context."""
-
-LARGEST_FIT = 8
-"""A side is worked at no more than this multiple of the training size: a strip of 1 x 2000 pixels would otherwise be
-enlarged until its short side is covered."""
 
 _REACHES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
@@ -60,13 +56,13 @@ class Predictor:
         self.bf16 = use_bf16(amp, self.device)
         self.header = header or {}
 
-    def predict(self, *inputs: Any, resolution: str | None = None, flip: bool = False) -> Prediction:
+    def predict(self, *inputs: Any, view: str | None = None, flip: bool = False) -> Prediction:
         """Answer for one picture (or as many as the task takes), at its size.
 
         Args:
             inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow.
-            resolution: "fit" (at the training size, answer resized) or "native" (at the picture's own); default: the
-                task's.
+            view: one of the task's `views`: "fit" (at the training size, answer resized), "native" (at the picture's
+                own), or what the task offers instead; default: the task's first.
             flip: average the answer with that of the mirrored picture.
 
         Raises:
@@ -82,33 +78,36 @@ class Predictor:
         sizes = {picture.shape[:2] for picture in pictures.values()}
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
-        return self.answer(pictures, resolution, flip)
+        return self.answer(pictures, view, flip)
 
-    def answer(self, sample: Sample, resolution: str | None = None, flip: bool = False) -> Prediction:
+    def answer(self, sample: Sample, view: str | None = None, flip: bool = False) -> Prediction:
         """Answer for the inputs of a sample, at their original size."""
         kinds = self.task.inputs(self.fields)
         inputs = {name: sample[name] for name in kinds}
         first = next(iter(inputs.values()))
         source: Size = (first.shape[0], first.shape[1])
-        resolution = resolution or self.task.resolution
-        if resolution not in RESOLUTIONS:
-            raise unknown_name("resolution", resolution, RESOLUTIONS)
-        working = fitting_size(source, self.size) if resolution == "fit" else source
-        geometry = plain_resize(source, working)
-        moved = {name: kind.move(inputs[name], geometry) for name, kind in kinds.items()}
-        output = self.run(self.task.prepare(moved, None, 0.0), flip)
-        return self.task.decode(output, Query(inputs, source, geometry.matrix()))
+        view = view or self.task.views[0]
+        if view not in self.task.views:
+            raise unknown_name(f"view of the task {self.task.name}", view, self.task.views)
+        geometries = self.task.shown(view, source, self.size, self.model)
+        shown = [
+            self.task.prepare({name: kind.move(inputs[name], geometry) for name, kind in kinds.items()}, None, 0.0)
+            for geometry in geometries
+        ]
+        output = self.task.joined([self.run(one, flip, view) for one in shown])
+        return self.task.decode(output, Query(inputs, self.fields, source, geometries[0].matrix()))
 
     @torch.inference_mode()
-    def run(self, sample: Sample, flip: bool = False) -> Tensor:
+    def run(self, sample: Sample, flip: bool = False, view: str | None = None) -> Tensor:
         """The network's raw output for the prepared inputs of one sample, at their size: (1, C, H, W)."""
         kinds = self.task.inputs(self.fields)
         batch = collate([sample], kinds)
         inputs = [kinds[name].arrive(batch[name].to(self.device)) for name in kinds]
+        model = self.task.asked(self.model, view or self.task.views[0])
         with evaluating(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            output = run_padded(self.model, inputs)
+            output = run_padded(model, inputs)
             if flip:
-                mirrored = run_padded(self.model, [tensor.flip(-1) for tensor in inputs])
+                mirrored = run_padded(model, [tensor.flip(-1) for tensor in inputs])
                 output = (output + self.task.mirrored(mirrored)) / 2
         return output.float()
 
@@ -129,13 +128,15 @@ def run_padded(model: Network, inputs: list[Tensor], tile: int = TILE) -> Tensor
     """A network on inputs of any size: padded to multiples of its coarsest stride, tiled when large, cropped back.
 
     Args:
-        model: with `stride` (of its coarsest level) and `takes` ("tiled" where it is fully convolutional, "whole").
+        model: with `stride` (of its coarsest level) and `takes`, see `Network`.
         inputs: (1, C, H, W) each, all of one size.
         tile: sides of the kept part of a tile, pixels.
 
     Returns:
-        (1, C', H, W).
+        (1, C', H, W), or whatever a network answers that takes its inputs exactly as they are.
     """
+    if model.takes == "exact":
+        return model(*inputs)
     height, width = inputs[0].shape[-2:]
     stride = model.stride
     padded = [pad_by_reflection(tensor, stride) for tensor in inputs]
@@ -237,15 +238,6 @@ def _measured_reach(model: Network, channels: tuple[int, ...]) -> int:
     raise UserError("The network sees the whole picture at every pixel: it cannot be tiled.")
 
 
-def fitting_size(source: Size, trained: Size) -> Size:
-    """The size that covers the training size, within `LARGEST_FIT` times that or the picture's own."""
-    covering = covering_size(source, trained)
-    height, width = (
-        min(side, max(LARGEST_FIT * usual, own)) for side, usual, own in zip(covering, trained, source, strict=True)
-    )
-    return height, width
-
-
 def original_size(output: Tensor, query: Query) -> np.ndarray:
     """A dense output back at the picture's size, bilinearly: (1, C, h, w) to (H, W, C) float32."""
     if tuple(output.shape[-2:]) != query.size:
@@ -256,6 +248,9 @@ def original_size(output: Tensor, query: Query) -> np.ndarray:
 def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:
     """A trained network by its task's name (the checkpoint that ships), its file, or its run folder.
 
+    The weights of a trunk with its classifier ("resnet50/imagenet", or a file of such weights) answer as the task
+    classification.
+
     >>> predictor = load("depth")  # doctest: +SKIP
     >>> predictor.predict("photo.jpg").metres  # doctest: +SKIP
 
@@ -265,9 +260,12 @@ def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> P
     path = Path(name_or_path)
     if (path / "best.safetensors").is_file():
         path = path / "best.safetensors"
-    elif not path.suffix:
+    elif not path.suffix and str(name_or_path) not in WEIGHTS:
         path = shipped_checkpoint(str(name_or_path))
-    model, blueprint, header = load_checkpoint(path)
+    if str(name_or_path) in WEIGHTS or holds_trunk(path):
+        model, blueprint, header = load_classifier(str(name_or_path))
+    else:
+        model, blueprint, header = load_checkpoint(path)
     place = choose_device(device)
     model = model.to(place, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
     height, width = header["size"]

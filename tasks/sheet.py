@@ -20,7 +20,7 @@ def draw_sheet(task: Task, fields: dict[str, Kind], shown: Sequence[tuple[Sample
     """(H, W, 3) uint8: per row the inputs, the truth, and the prediction in the truth's range."""
     rows = []
     for sample, prediction in shown:
-        truth = task.truth(sample)
+        truth = task.truth(sample, fields)
         inputs = [kind.draw(sample[name]) for name, kind in task.inputs(fields).items()]
         rows.append(tile([*inputs, truth.picture(), prediction.picture(like=truth)]))
     widest = max(row.shape[1] for row in rows)
@@ -29,13 +29,13 @@ def draw_sheet(task: Task, fields: dict[str, Kind], shown: Sequence[tuple[Sample
 
 
 def tile(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures in a row, brought to the first one's height."""
-    height = pictures[0].shape[0]
+    """Pictures in a row, brought to the tallest one's height: what is written on one stays readable."""
+    height = max(picture.shape[0] for picture in pictures)
     row = []
     for picture in pictures:
         if picture.shape[0] != height:
             width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+            picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_NEAREST)
         row.append(np.pad(picture, ((0, 0), (0, GAP), (0, 0)), constant_values=255))
     return np.concatenate(row, axis=1)[:, :-GAP]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..backbones.backbone import Backbone
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.fields import Kind
+from ..datasets.geometry import Geometry, Size, fitting_size, plain_resize
 
 if TYPE_CHECKING:
     from .training.options import Options
@@ -29,11 +30,11 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Default:
-    """What `densevision train TASK` does when nothing else is said."""
+    """What `densevision train TASK` does when nothing else is said; no head where the trunk's classifier answers."""
 
     data: str
     backbone: str
-    head: str
+    head: str | None
     recipe: str
 
 
@@ -41,11 +42,12 @@ class Network(nn.Module):
     """What inference needs to know of a network that a task builds.
 
     Attributes:
-        takes: "tiled" where tiles of a picture give what the whole gives (fully convolutional), "whole" otherwise.
-        stride: of its coarsest level; inputs are padded to multiples of it.
+        takes: "tiled" where tiles of a picture give what the whole gives (fully convolutional); "whole" where they do
+            not; "exact" where a picture must come as the task's `shown` made it, and the answer is no map.
+        stride: of its coarsest level; inputs are padded to multiples of it, unless `takes` is "exact".
     """
 
-    takes: Literal["tiled", "whole"]
+    takes: Literal["tiled", "whole", "exact"]
     stride: int
 
 
@@ -71,12 +73,14 @@ class Query:
 
     Attributes:
         inputs: the original inputs by field name, as the caller gave them (pictures (H, W, C)).
+        fields: the kinds of the data the network was made for: their names, skeletons and channels.
         size: original (height, width).
-        matrix: (3, 3) from original pixels to the network's output pixels.
+        matrix: (3, 3) from original pixels to the network's output pixels, of the first view.
     """
 
     inputs: Sample
-    size: tuple[int, int]
+    fields: dict[str, Kind]
+    size: Size
     matrix: np.ndarray
 
 
@@ -88,6 +92,10 @@ class Prediction(ABC):
     @abstractmethod
     def picture(self, like: Prediction | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB for eyes, in the range of `like` where one is given."""
+
+    def brief(self) -> str:
+        """The answer in a few words, for a line of output."""
+        return f"in {self.unit}"
 
     @abstractmethod
     def save(self, folder: str | Path, stem: str) -> list[Path]:
@@ -134,14 +142,16 @@ class Task(ABC):
     Attributes:
         title, paper: for lists and cards.
         default: data, backbone, head and recipe of `densevision train NAME`.
-        heads: names of `tasks.heads.HEADS` that this task offers on any trunk.
+        heads: names of `tasks.heads.HEADS` that this task offers on any trunk; none where the trunk's own classifier
+            answers.
         networks: whole networks by name, "module:attribute" as in every catalogue.
         recipes: what the papers' appendices say, by name.
         losses: names that `--loss` takes, the usual one first.
         protocols: names that `metrics` takes, the usual one first.
         watch: the score that decides which checkpoint is best.
-        resolution: "fit" answers at the training size and resizes the answer (tasks that need to see the whole),
-            "native" answers at the picture's own size, tiled when large (tasks that look closely).
+        views: names of the ways in which `shown` shows a picture to the network, the usual one first. "fit": at the
+            training size, the answer resized (for tasks that need to see the whole); "native": at the picture's own
+            size, tiled when large (for tasks that look closely).
     """
 
     name: ClassVar[str]
@@ -154,7 +164,7 @@ class Task(ABC):
     losses: ClassVar[tuple[str, ...]]
     protocols: ClassVar[tuple[str, ...]]
     watch: ClassVar[Watch]
-    resolution: ClassVar[str] = "fit"
+    views: ClassVar[tuple[str, ...]] = ("fit", "native")
 
     @abstractmethod
     def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
@@ -186,6 +196,10 @@ class Task(ABC):
         """The kinds of what `prepare` returns, for batching."""
         return {**self.inputs(fields), **self.targets(fields)}
 
+    def classes(self, fields: dict[str, Kind]) -> int:
+        """How many classes the trunk's own classifier has; 0 for every task that puts a head on the trunk instead."""
+        return 0
+
     @abstractmethod
     def build(
         self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
@@ -204,9 +218,32 @@ class Task(ABC):
         """The protocol that people report on a data set."""
         return self.protocols[0]
 
+    def view_of(self, protocol: str) -> str:
+        """The view under which a protocol has the network asked."""
+        return self.views[0]
+
     @abstractmethod
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
+
+    def shown(self, view: str, source: Size, trained: Size, model: Network) -> tuple[Geometry, ...]:
+        """How a picture is shown to the network: one geometry, or several whose answers are joined.
+
+        Args:
+            view: one of `views`.
+            source: (height, width) of the picture.
+            trained: (height, width) of the network's training.
+            model: the network, whose trunk's preprocessing says how classifiers crop.
+        """
+        return (plain_resize(source, fitting_size(source, trained) if view == "fit" else source),)
+
+    def asked(self, model: Network, view: str) -> Network:
+        """The network in the form in which a view asks it."""
+        return model
+
+    def joined(self, outputs: list[Tensor]) -> Tensor:
+        """The raw outputs for every geometry of a view as one."""
+        return outputs[0]
 
     def mirrored(self, output: Tensor) -> Tensor:
         """The raw output for left-right mirrored inputs, (1, C, H, W), mirrored back.
@@ -220,5 +257,5 @@ class Task(ABC):
         """A network's output for one input, (1, ...), as an answer about the original picture."""
 
     @abstractmethod
-    def truth(self, sample: Sample) -> Prediction:
+    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
         """A sample's targets in the form of a prediction, for drawing beside one."""

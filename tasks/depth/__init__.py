@@ -129,7 +129,7 @@ class Depth(Task):
         """Metres at the picture's size. A resize changes no metres."""
         return DepthMap(original_size(output, query)[..., 0])
 
-    def truth(self, sample: Sample) -> Prediction:
+    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
         """The stored depth."""
         return DepthMap(sample["depth"])
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
-from ..heads.head import Head
+from ..heads.head import Head, takes
 from ..heads.up_projection import Form, Pad, UpProjectionHead, to_fast
 from ..task import Network
 
@@ -38,7 +38,7 @@ class DepthNetwork(Network):
             is about `INITIAL_DEPTH` everywhere.
 
     Attributes:
-        takes: as the head says.
+        takes: as the head says and the trunk allows.
         stride: as the head says; sizes that are multiples of it are answered without resampling by odd factors.
     """
 
@@ -46,7 +46,7 @@ class DepthNetwork(Network):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.takes = head.takes
+        self.takes = takes(backbone, head)
         self.stride = head.stride
         _start_at(head.predict, math.log(INITIAL_DEPTH))
 

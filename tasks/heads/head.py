@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...backbones.backbone import Level
+from ...backbones.backbone import Backbone, Level, levels_divide
 
 
 class Head(nn.Module):
@@ -54,6 +54,11 @@ class Head(nn.Module):
 def distinct_strides(levels: tuple[Level, ...]) -> list[int]:
     """Position of the deepest level of every stride that a trunk has, fine to coarse."""
     return list({level.stride: position for position, level in enumerate(levels)}.values())
+
+
+def takes(backbone: Backbone, head: Head) -> Literal["tiled", "whole"]:
+    """What a trunk and a head take together: tiles only where the head does and the trunk's levels divide evenly."""
+    return "tiled" if head.takes == "tiled" and levels_divide(backbone) else "whole"
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from ...datasets import DATASETS, open_dataset
+from ...datasets.augmentation import Augmentation
 from ...datasets.dataset import Dataset, World
-from ...datasets.geometry import Augmentation
 from ...errors import UserError, unknown_name
 from .. import create_task
 from ..blueprint import Blueprint
 from ..device import choose_device, share_cores, use_bf16
-from ..task import Task
+from ..task import Network, Task
 from .checkpoint import load_state, start_from
 from .options import Options, Settled
 from .run import Run
@@ -73,6 +73,8 @@ def assemble(
     torch.manual_seed(options.seed)
     model = blueprint.build(options.weights)
     blueprint = blueprint.settled(model)
+    if options.scale is not None:
+        crop_as_trained(model, options.scale[0], min(options.size))
     if options.init is not None:
         start_from(model, blueprint, options.init)
     run = Run(
@@ -84,7 +86,7 @@ def assemble(
             train_set,
             task,
             options.size,
-            Augmentation(options.flip, options.rotate, options.zoom),
+            Augmentation(options.flip, options.rotate, options.zoom, options.scale, options.pad, options.area),
             options.colour,
             options.seed,
         ),
@@ -97,6 +99,13 @@ def assemble(
         run.restore(load_state(folder / "last" / "state.pt"))
     run.open()
     return run
+
+
+def crop_as_trained(model: Network, resize: int, crop: int) -> None:
+    """Weights that are trained on crops of a scale are asked on crops of it: that belongs to their preprocessing."""
+    trunk = getattr(model, "backbone", None)
+    if trunk is not None:
+        trunk.preprocessing = dataclasses.replace(trunk.preprocessing, resize=resize, crop=crop)
 
 
 def name_of(data: Dataset | str) -> str:
@@ -125,6 +134,11 @@ def settled(task: Task, given: Options) -> Settled:
         options = dataclasses.replace(options, network=None)
     if given.backbone:
         options = dataclasses.replace(options, levels=given.levels)
+    # Two ways to draw a crop: what the caller says replaces what the recipe says.
+    if given.area is not None:
+        options = dataclasses.replace(options, scale=given.scale, pad=given.pad)
+    elif given.scale is not None:
+        options = dataclasses.replace(options, area=None)
     if options.network is None:
         options = options.over(Options(backbone=task.default.backbone, head=task.default.head))
     if options.loss is not None and options.loss not in task.losses:

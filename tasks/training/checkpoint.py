@@ -11,10 +11,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...backbones.weights import show_weights
+from ...backbones.backbone import Preprocessing
+from ...backbones.weights import WEIGHTS, read_metadata, show_weights
+from ...datasets.fields import Category, Image, Kind
+from ...datasets.imagenet import ImageNet, imagenet_classes
 from ...errors import UserError
 from ...version import VERSION
 from ...writing import written_aside
+from .. import create_task
 from ..blueprint import Blueprint, take_preprocessing
 from ..task import Network
 
@@ -56,6 +60,15 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return json.loads(metadata[HEADER])
 
 
+def holds_trunk(path: str | Path) -> bool:
+    """Whether a file holds a trunk's own weights, which say of which network they are, and no task's checkpoint."""
+    try:
+        metadata = read_metadata(path)
+    except UserError:
+        return False
+    return "network" in metadata and HEADER not in metadata
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint, floating ones in fp32."""
     with safe_open(path, "pt") as file:
@@ -78,6 +91,37 @@ def load_checkpoint(path: str | Path) -> tuple[Network, Blueprint, dict[str, Any
     except RuntimeError as error:
         what = str(error).splitlines()[-1].strip()
         raise UserError(f"{path} does not fit the network its header describes: {what}") from error
+    return model.eval(), blueprint, header
+
+
+def load_classifier(weights: str | Path) -> tuple[Network, Blueprint, dict[str, Any]]:
+    """A trunk's own weights as what they are: a checkpoint of the task classification, with the names of ImageNet.
+
+    Args:
+        weights: a file whose metadata names its network, or published weights ("resnet50/imagenet").
+
+    Raises:
+        UserError: the weights hold no classifier.
+    """
+    shown = show_weights(weights)
+    classes = int(shown.get("classes", 0))
+    if classes == 0:
+        raise UserError(
+            f"{weights} holds a {shown['network']} to its level '{shown.get('levels')}' without a classifier: it names "
+            "nothing; give it to a training as --weights."
+        )
+    names = imagenet_classes()[1] if classes == len(imagenet_classes()[1]) else [f"class {n}" for n in range(classes)]
+    preprocessing = Preprocessing(**shown["preprocessing"])
+    fields: dict[str, Kind] = {"image": Image(len(preprocessing.mean)), "category": Category(tuple(names))}
+    blueprint = Blueprint(create_task("classification"), fields, shown["network"])
+    model = blueprint.build(str(weights).rpartition("/")[2] if weights in WEIGHTS else weights)
+    header = {
+        **blueprint.settled(model).to_json(model),
+        "size": [preprocessing.crop, preprocessing.crop],
+        "data": {"name": "imagenet", "title": ImageNet.title, "terms": shown.get("licence", ImageNet.terms)},
+        "trunk": None,
+        "init": None,
+    }
     return model.eval(), blueprint, header
 
 

@@ -14,14 +14,15 @@ from .options import Settled
 def parameter_groups(module: nn.Module, options: Settled, trunk_rate: float) -> list[dict]:
     """Every trainable parameter in exactly one group: trunk or not, decayed or not.
 
-    Weight decay spares what has one axis (biases, scales of norms): there it would only fight the normalisation.
-    Each group's `relative` is its learning rate relative to the run's.
+    Unless everything decays, weight decay spares what has one axis (biases, scales of norms): there it would only fight
+    the normalisation. Each group's `relative` is its learning rate relative to the run's.
     """
     trunk = {id(parameter) for parameter in getattr(module, "backbone", nn.Module()).parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
-            groups.setdefault((id(parameter) in trunk, parameter.ndim > 1), []).append(parameter)
+            decayed = options.decay == "all" or parameter.ndim > 1
+            groups.setdefault((id(parameter) in trunk, decayed), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -41,6 +42,10 @@ def create_optimizer(module: nn.Module, options: Settled, trunk_rate: float) -> 
     match options.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)
+        case "sgd-1986":
+            for group in groups:
+                group["rate_inside"] = True
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)
         case "adam":
             return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
         case _:
@@ -48,9 +53,21 @@ def create_optimizer(module: nn.Module, options: Settled, trunk_rate: float) -> 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The run's rate now, each group in its relation to it."""
+    """The run's rate now, each group in its relation to it.
+
+    Two forms of momentum differ where the rate changes. torch's keeps b <- m b + g and steps by lr b: a new rate acts
+    on old gradients at once. The papers' (Rumelhart et al. 1986; Krizhevsky et al. 2012, section 5) keeps
+    v <- m v + lr g and steps by v: old gradients coast on at the rate they came with. Since v = lr b, the second is the
+    first with b scaled by old rate / new rate at every change.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["relative"]
+        old, new = group["lr"], rate * group["relative"]
+        if group.get("rate_inside") and old != new and new > 0:
+            for parameter in group["params"]:
+                velocity = optimizer.state[parameter].get("momentum_buffer")
+                if velocity is not None:
+                    velocity.mul_(old / new)
+        group["lr"] = new
 
 
 class MovingAverage:

@@ -63,13 +63,17 @@ class Options:
     """Height and width of the network's input in training, pixels; default: the recipe's."""
     lr: float | None = None
     """Largest learning rate; default: the recipe's, else 1e-3."""
-    optimizer: Literal["sgd", "adam", "adamw"] | None = None
-    """Optimizer; default: the recipe's, else adamw."""
+    optimizer: Literal["sgd", "sgd-1986", "adam", "adamw"] | None = None
+    """Optimizer; sgd-1986 has the rate inside its velocity, as the papers up to 2014 print it; default: the recipe's,
+    else adamw."""
     momentum: float | None = None
     """SGD's momentum, Adam's beta 1; default: 0.9."""
     weight_decay: float | None = None
-    """Weight decay, on weights of two axes or more only; default: 1e-4."""
-    schedule: Literal["constant", "step", "poly", "cosine", "linear"] | None = None
+    """Weight decay; default: 1e-4."""
+    decay: Literal["kernels", "all"] | None = None
+    """What decays: kernels (weights of two axes or more) or all parameters, as in the papers up to 2016; default:
+    kernels."""
+    schedule: Literal["constant", "step", "three-steps", "exponential", "poly", "cosine", "linear"] | None = None
     """How the learning rate falls; default: the recipe's, else cosine."""
     warmup: int | None = None
     """Steps over which the learning rate rises linearly; default: 0."""
@@ -91,8 +95,16 @@ class Options:
     """Largest rotation, degrees; default: 0."""
     zoom: float | None = None
     """Largest magnification (metric depth is divided by it); default: 1."""
+    scale: tuple[int, int] | None = None
+    """Least and largest short side of the picture before its crop, pixels, drawn evenly; default: covers the size."""
+    pad: int | None = None
+    """With --scale, pixels by which a crop may reach beyond the picture; default: 0."""
+    area: tuple[float, float] | None = None
+    """Least and largest share of the picture's area in a crop, 0 to 1, instead of --scale; default: none."""
     colour: float | None = None
     """Strength of the photometric augmentation, 0 to 1; default: 0."""
+    find_lr: bool | None = None
+    """Test which learning rates train, draw the curve to find-lr.png in the run folder, and stop; default: no."""
     overfit: bool | None = None
     """Train on the first batch alone, to see that the loss can reach zero; default: no."""
     patience: int | None = None
@@ -167,8 +179,9 @@ class Options:
         for name in ("root", "eval_root", "init", "out"):
             if values.get(name) is not None:
                 values[name] = Path(values[name])
-        if values.get("size") is not None:
-            values["size"] = tuple(values["size"])
+        for name in ("size", "scale", "area"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         return cls(**values)
 
     def checked(self) -> Self:
@@ -180,7 +193,7 @@ class Options:
         at_least = {
             "batch": 1, "steps": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "zoom": 1, "train_samples": 1,
             "eval_samples": 1, "levels": 1, "threads": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0,
-            "lr": 0, "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0,
+            "lr": 0, "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0, "pad": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -198,6 +211,14 @@ class Options:
                 raise unknown_name(f"--{name.replace('_', '-')}", str(value), offered)
         if self.size is not None and min(self.size) < 8:
             raise UserError(f"--size is {self.size[0]}x{self.size[1]}; both sides must be at least 8 pixels.")
+        if self.scale is not None and not 1 <= self.scale[0] <= self.scale[1]:
+            raise UserError(f"--scale is {self.scale[0]} {self.scale[1]}; give the least first, from 1 pixel on.")
+        if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
+            raise UserError(f"--area is {self.area[0]} {self.area[1]}; give the least first, above 0 and up to 1.")
+        if self.scale is not None and self.area is not None:
+            raise UserError("--scale and --area are two ways to draw a crop: give one of them.")
+        if self.pad and self.scale is None:
+            raise UserError("--pad widens where a crop of --scale may lie: give --scale too.")
         if self.network and (self.backbone or self.head or self.levels or self.stride_in):
             raise UserError(
                 "--network is a whole network: give either it, or --backbone and --head (with --levels, --stride-in)."
@@ -215,10 +236,11 @@ class Settled(Options):
     loss: str = ""
     batch: int = 16
     lr: float = 1e-3
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "sgd-1986", "adam", "adamw"] = "adamw"
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    schedule: Literal["constant", "step", "poly", "cosine", "linear"] = "cosine"
+    decay: Literal["kernels", "all"] = "kernels"
+    schedule: Literal["constant", "step", "three-steps", "exponential", "poly", "cosine", "linear"] = "cosine"
     warmup: int = 0
     trunk_lr: float = 1.0
     ema: float = 0.0
@@ -229,7 +251,9 @@ class Settled(Options):
     flip: float = 0.5
     rotate: float = 0.0
     zoom: float = 1.0
+    pad: int = 0
     colour: float = 0.0
+    find_lr: bool = False
     overfit: bool = False
     patience: int = 0
     save_every: int = 200

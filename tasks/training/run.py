@@ -116,7 +116,8 @@ class Run:
     def describe(self) -> str:
         """What is about to happen, in one line."""
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        what = self.options.network or f"{self.options.backbone} + {self.options.head}"
+        parts = [part for part in (self.options.backbone, self.options.head) if part]
+        what = self.options.network or " + ".join(parts)
         height, width = self.options.size or (0, 0)
         where = f"{self.device}{', bf16' if self.bf16 else ''}, {self.accelerator.num_processes} process(es)"
         return (
@@ -125,13 +126,14 @@ class Run:
             f"Run folder: {self.folder}"
         )
 
-    def batches(self) -> Iterator[Batch]:
-        """The micro-batches of this process from the present step to the end."""
+    def batches(self, steps: int | None = None) -> Iterator[Batch]:
+        """The micro-batches of this process from the present step to the end, or for so many steps."""
+        end = self.steps if steps is None else self.step + steps
         accumulate = self.options.accumulate
         order = Order(
             self.train_samples,
             self.options.batch,
-            range(self.step * accumulate, self.steps * accumulate),
+            range(self.step * accumulate, end * accumulate),
             self.options.seed,
             self.accelerator.process_index,
             self.accelerator.num_processes,
@@ -214,9 +216,8 @@ class Run:
             self.task, self.model, self.view.dataset.fields, self.view.size, self.device, "bf16" if self.bf16 else "off"
         )
         with self._averaged():
-            self.evaluation = evaluate(
-                self.task, predictor_answer(predictor), self.eval_set, protocol, options.eval_samples, show=SHOWN
-            )
+            answer = predictor_answer(predictor, protocol)
+            self.evaluation = evaluate(self.task, answer, self.eval_set, protocol, options.eval_samples, show=SHOWN)
             value = self.evaluation.metrics[watch.name]
             improved = watch.better(value, None if self.best is None else self.best["value"])
             if improved and self.main:

@@ -11,9 +11,10 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from ...datasets.augmentation import Augmentation, sample_geometry
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.fields import Kind, collate, move_sample
-from ...datasets.geometry import Augmentation, Size, sample_geometry
+from ...datasets.geometry import Size
 from ...datasets.randomness import Purpose, generator
 from ...errors import UserError
 from ..task import Batch, Task

@@ -14,6 +14,7 @@ from densevision.errors import UserError
 
 # 3x3, 256 channels to 512: n_in 2304, n_out 4608.
 VARIANCES = {
+    "lecun": 1.92 / 2304**2,
     "caffe_xavier": 1 / 2304,
     "gaussian": 0.01**2,
     "glorot_normal": 2 / (2304 + 4608),

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from densevision.datasets.crops import AREA, ASPECT, Crop, random_crop, read_random_crop, resize_antialiased
+from densevision.datasets.crops import AREA, ASPECT, Crop, random_crop, read_random_crop
 from densevision.datasets.formats.jpeg import jpeg_size, scale_down
 from densevision.datasets.formats.picture import read_picture, write_picture
+from densevision.datasets.geometry import resize_antialiased
 from densevision.datasets.problems import DamagedData
 
 

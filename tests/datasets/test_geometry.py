@@ -6,16 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
+from densevision.datasets.augmentation import Augmentation, sample_geometry
 from densevision.datasets.fields import Camera, Depth, Flow, Image, Keypoints, Labels, Mask, Skeleton
 from densevision.datasets.geometry import (
-    Augmentation,
     Geometry,
     covering_size,
     mirroring,
     move_points,
     plain_resize,
     rotation,
-    sample_geometry,
     scaling,
     translation,
     warp_nearest,

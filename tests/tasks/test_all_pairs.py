@@ -14,10 +14,9 @@ from densevision.tasks.heads import create_head, list_heads
 # One that divides by 32, then odd ones; all are large enough for every trunk.
 SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
 
-# 1202 layers take as long as all the others together, and are those of resnet110_cifar.
-TRUNKS = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "resnet1202_cifar" else name for name in list_backbones()
-]
+# 1202 layers take as long as all the others together, and are those of resnet110_cifar; 1001 those of preact164_cifar.
+DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
+TRUNKS = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
 
 
 @cache

@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from densevision.backbones import create_backbone
 from densevision.datasets.fields import Depth as DepthKind
 from densevision.datasets.fields import Image, Kind
+from densevision.datasets.geometry import fitting_size
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import (
     Predictor,
     evaluating,
-    fitting_size,
     original_size,
     pad_by_reflection,
     reach,
@@ -81,9 +81,9 @@ def predictor() -> Predictor:
 
 
 @pytest.mark.parametrize("size", [(37, 53), (1, 50), (50, 1), (7, 5), (1, 1), (64, 96), (33, 200)])
-@pytest.mark.parametrize("resolution", ["fit", "native"])
-def test_an_answer_has_the_pictures_size_and_no_hole(predictor, size, resolution):
-    metres = ask(predictor, picture(*size), resolution=resolution)
+@pytest.mark.parametrize("view", ["fit", "native"])
+def test_an_answer_has_the_pictures_size_and_no_hole(predictor, size, view):
+    metres = ask(predictor, picture(*size), view=view)
     assert metres.shape == size and metres.dtype == np.float32
     assert np.isfinite(metres).all() and (metres > 0).all()
 
@@ -103,9 +103,9 @@ def test_a_wrong_number_of_inputs_is_refused(predictor):
             predictor.predict(*inputs)
 
 
-def test_an_unknown_resolution_is_refused(predictor):
-    with pytest.raises(UserError, match="no resolution named 'natve'; did you mean 'native'"):
-        predictor.predict(picture(8, 8), resolution="natve")
+def test_an_unknown_view_is_refused(predictor):
+    with pytest.raises(UserError, match="no view of the task depth named 'natve'; did you mean 'native'"):
+        predictor.predict(picture(8, 8), view="natve")
 
 
 def test_fit_shows_the_network_the_training_size_and_native_the_pictures_own():
@@ -113,11 +113,11 @@ def test_fit_shows_the_network_the_training_size_and_native_the_pictures_own():
     seen: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[-2:])))
     predictor = Predictor(Depth(), model, FIELDS, (32, 48))
-    for resolution in ("fit", "native", None):
+    for view in ("fit", "native", None):
         # 60 x 120 covers 32 x 48 with 32 x 64; native is padded to multiples of the stride of 4.
-        predictor.predict(picture(59, 118), resolution=resolution)
+        predictor.predict(picture(59, 118), view=view)
     assert seen == [(32, 64), (60, 120), (32, 64)]
-    assert Depth.resolution == "fit"
+    assert Depth.views[0] == "fit"
 
 
 @pytest.mark.parametrize(
@@ -318,10 +318,10 @@ def test_in_bf16_the_network_is_asked_in_bf16_and_answers_nearly_the_same_in_fp3
 
 def test_a_picture_of_another_size_than_the_answer_is_met_bilinearly():
     output = torch.arange(12.0).reshape(1, 1, 3, 4)
-    query = Query({}, (5, 9), np.eye(3))
+    query = Query({}, {}, (5, 9), np.eye(3))
     expected = F.interpolate(output, (5, 9), mode="bilinear", align_corners=False)[0].movedim(0, -1)
     np.testing.assert_array_equal(original_size(output, query), expected.numpy())
-    np.testing.assert_array_equal(original_size(output, Query({}, (3, 4), np.eye(3)))[..., 0], output[0, 0].numpy())
+    np.testing.assert_array_equal(original_size(output, Query({}, {}, (3, 4), np.eye(3)))[..., 0], output[0, 0].numpy())
 
 
 LARGE_PICTURE = """
@@ -337,7 +337,7 @@ model = Depth().build(fields, create_backbone("resnet18", classes=0, levels=4), 
 predictor = Predictor(Depth(), model, fields, (240, 320), "cpu", sys.argv[2])
 picture = np.random.default_rng(0).integers(0, 256, (4000, 6000, 3), dtype=np.uint8)
 before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-answer = predictor.predict(picture, resolution=sys.argv[1])
+answer = predictor.predict(picture, view=sys.argv[1])
 assert answer.metres.shape == (4000, 6000)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"before": before / 2**20, "peak": peak / 2**20, "seconds": time.perf_counter() - began}))
@@ -345,12 +345,12 @@ print(json.dumps({"before": before / 2**20, "peak": peak / 2**20, "seconds": tim
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resolution", ["native", "fit"])
+@pytest.mark.parametrize("view", ["native", "fit"])
 @pytest.mark.parametrize("amp", ["auto", "off"])
-def test_a_picture_of_24_megapixels_is_answered_within_4_gib(resolution, amp):
-    command = [sys.executable, "-c", LARGE_PICTURE, resolution, amp]
+def test_a_picture_of_24_megapixels_is_answered_within_4_gib(view, amp):
+    command = [sys.executable, "-c", LARGE_PICTURE, view, amp]
     found = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert found.returncode == 0, found.stderr
     measured = json.loads(found.stdout)
-    print(resolution, amp, measured)
+    print(view, amp, measured)
     assert measured["peak"] < 4

@@ -12,8 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Preprocessing
+from densevision.backbones.weights import save_weights
 from densevision.errors import UserError
+from densevision.tasks.classification.ranking import Ranking
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import Predictor, load, shipped_checkpoint
@@ -62,8 +65,8 @@ def test_a_checkpoint_answers_as_the_network_it_was_saved_from_wherever_its_file
     model: Any = loaded.model
     assert model.backbone.preprocessing == OTHER
     assert loaded.size == (16, 16)
-    for resolution in ("fit", "native"):
-        before, after = (metres(one.predict(PICTURE, resolution=resolution)) for one in (predictor, loaded))
+    for view in ("fit", "native"):
+        before, after = (metres(one.predict(PICTURE, view=view)) for one in (predictor, loaded))
         assert before.shape == PICTURE.shape[:2] and before.std() > 0
         np.testing.assert_array_equal(before, after)
 
@@ -160,8 +163,31 @@ def test_a_file_cut_short_is_named(saved, tmp_path, kept):
         load(path)
 
 
-def test_weights_of_a_trunk_are_no_checkpoint_of_a_task(tmp_path):
-    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "trunk.safetensors", {"network": "resnet18"})
+def test_a_trunk_without_its_classifier_names_nothing_and_says_what_it_is_good_for(tmp_path):
+    save_weights(create_backbone("resnet20_cifar", levels=2), tmp_path / "trunk.safetensors")
+    with pytest.raises(UserError, match="holds a resnet20_cifar to its level 'stage2' without a classifier: it names"):
+        load(tmp_path / "trunk.safetensors")
+
+
+def test_a_trunk_with_its_classifier_answers_as_a_checkpoint_of_classification(tmp_path):
+    torch.manual_seed(0)
+    trunk = create_backbone("resnet20_cifar", classes=4).eval()
+    save_weights(trunk, tmp_path / "trunk.safetensors")
+    predictor = load(tmp_path / "trunk.safetensors", device="cpu", amp="off")
+    # As the trunk's preprocessing says: the short side 256 for crops of 224, at the size of the crop.
+    assert predictor.size == (224, 224)
+    picture = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
+    window = torch.from_numpy(picture[16:240, 38:262]).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        expected = trunk(trunk.preprocessing(window)).softmax(1)[0].numpy()
+    answer = predictor.predict(picture)
+    assert isinstance(answer, Ranking)
+    np.testing.assert_allclose(answer.probabilities, expected, atol=1e-6)
+    assert answer.names == ("class 0", "class 1", "class 2", "class 3")
+
+
+def test_weights_that_say_nothing_are_no_checkpoint_of_a_task(tmp_path):
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "trunk.safetensors")
     with pytest.raises(UserError, match="holds weights, but no densevision header: it is no checkpoint of a task"):
         load(tmp_path / "trunk.safetensors")
 

@@ -17,8 +17,10 @@ EVERY = Options(
     train_samples=5, eval_samples=6, backbone="resnet18", levels=4, head="unet", network="fcrn", weights="imagenet",
     stride_in="1x1", init=Path("c.safetensors"), recipe="rooms", loss="l1", steps=7, epochs=1.5, batch=3,
     size=(96, 128), lr=1e-3, optimizer="sgd", momentum=0.8, weight_decay=1e-5, schedule="poly", warmup=9, trunk_lr=0.1,
-    ema=0.99, accumulate=2, clip=5.0, freeze=False, freeze_bn=True, flip=0.5, rotate=5.0, zoom=1.5, colour=0.25,
-    overfit=False, patience=4, evaluate_every=0, save_every=11, log_every=12, seed=13, workers=0, threads=1,
+    ema=0.99, accumulate=2, clip=5.0, freeze=False, freeze_bn=True, flip=0.5, rotate=5.0, zoom=1.5,
+    scale=(96, 120), pad=4, area=(0.5, 1.0), colour=0.25,
+    decay="all", find_lr=False, overfit=False, patience=4, evaluate_every=0, save_every=11, log_every=12, seed=13,
+    workers=0, threads=1,
     device="cpu", amp="off", compile=False, resume=True, out=Path("runs/x"),
 )  # fmt: skip
 

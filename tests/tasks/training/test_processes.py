@@ -94,7 +94,7 @@ def test_two_processes_score_the_very_weights_that_are_saved(folder):
     first, second = (json.loads((folder / f"trunk-{rank}.json").read_text()) for rank in "01")
     assert first == second
     predictor = load(folder / "trunk" / "0" / "last" / "checkpoint.safetensors", device="cpu", amp="off")
-    alone = evaluate(Depth(), predictor_answer(predictor), Reliefs(5, "test"), "all-pixels", 3)
+    alone = evaluate(Depth(), predictor_answer(predictor, "all-pixels"), Reliefs(5, "test"), "all-pixels", 3)
     assert alone.metrics == pytest.approx(first, abs=1e-6)
 
 

@@ -11,6 +11,10 @@ from densevision.tasks.training.schedules import learning_rate
 EIGHT_STEPS = {
     "constant": [1, 1, 1, 1, 1, 1, 1, 1],
     "step": [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01],
+    # A tenth at every quarter (Krizhevsky et al. 2012, section 5: three times before the end).
+    "three-steps": [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
+    # 0.96 ** floor(30 n / 8), Szegedy et al. 2014: x 0.96 in equal steps.
+    "exponential": [1, 0.88474, 0.75145, 0.63825, 0.54209, 0.47961, 0.40736, 0.34599],
     "linear": [1, 1, 1, 1, 1, 0.75, 0.5, 0.25],
     # cos 22.5° = 0.92388, cos 45° = 0.70711, cos 67.5° = 0.38268
     "cosine": [1, 0.96194, 0.85355, 0.69134, 0.5, 0.30866, 0.14645, 0.03806],

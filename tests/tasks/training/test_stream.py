@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from densevision.datasets.geometry import Augmentation
+from densevision.datasets.augmentation import Augmentation
 from densevision.datasets.rooms import Rooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth

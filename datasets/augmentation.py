@@ -1,0 +1,82 @@
+"""What a training geometry may draw, and the draw: one geometry per sample."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .crops import random_crop
+from .geometry import Geometry, Size, covering_size, mirroring, resize_and_crop, rotation, scaling, translation
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may be drawn. The window on the picture is found in one of three ways: `area`, else `scale`, else `zoom`.
+
+    Attributes:
+        flip: probability of a left-right flip.
+        rotate: largest rotation to either side, in degrees.
+        zoom: the picture just covers the window, magnified by a factor drawn log-uniformly from [1, zoom].
+        scale: the picture's short side in pixels, drawn evenly between the two; the window lies anywhere within.
+        pad: with `scale`, pixels by which the window may reach beyond the picture on every side.
+        area: least and largest share of the picture's area that becomes the window, its aspect between 3/4 and 4/3.
+    """
+
+    flip: float = 0.0
+    rotate: float = 0.0
+    zoom: float = 1.0
+    scale: tuple[int, int] | None = None
+    pad: int = 0
+    area: tuple[float, float] | None = None
+
+
+def sample_geometry(
+    rng: np.random.Generator | None, source: Size, target: Size, augmentation: Augmentation
+) -> Geometry:
+    """Draw how a sample is moved: scaled, shifted, rotated, flipped.
+
+    Args:
+        rng: where the draws come from; None draws nothing and keeps the centre.
+        source: (height, width) of the sample.
+        target: (height, width) of the output.
+        augmentation: what may be drawn.
+    """
+    zoom = angle = 0.0
+    where, flipped = (0.5, 0.5), False
+    if rng is not None:
+        # All draws happen in any case, so that one switched off leaves the others as they were.
+        zoom, angle = rng.uniform(0, 1), rng.uniform(-1, 1)
+        where, flipped = (rng.uniform(0, 1), rng.uniform(0, 1)), bool(rng.uniform(0, 1) < augmentation.flip)
+    if augmentation.area is not None and rng is not None:
+        crop = random_crop(rng, source, augmentation.area)
+        placed = scaling(target[1] / crop.width, target[0] / crop.height) @ translation(-crop.left, -crop.top)
+        zoom = _magnification(placed, source, target)
+    elif augmentation.scale is not None:
+        least, largest = augmentation.scale
+        # Evenly over the whole numbers from the least to the largest, both included.
+        short = min(least + int(zoom * (largest - least + 1)), largest)
+        height, width = (round(side * short / min(source)) for side in source)
+        top, left = (
+            math.floor(place * (side + 2 * augmentation.pad - window + 1)) - augmentation.pad
+            for place, side, window in zip(where, (height, width), target, strict=True)
+        )
+        placed = resize_and_crop(source, (height, width), (top, left), target).matrix()
+        zoom = _magnification(placed, source, target)
+    else:
+        zoom = augmentation.zoom**zoom
+        height, width = (zoom * side for side in covering_size(source, target))
+        shift = translation(-where[0] * (width - target[1]), -where[1] * (height - target[0]))
+        placed = shift @ scaling(width / source[1], height / source[0])
+    centre = translation((target[1] - 1) / 2, (target[0] - 1) / 2)
+    matrix = centre @ rotation(angle * augmentation.rotate) @ np.linalg.inv(centre) @ placed
+    if flipped:
+        matrix = mirroring(target[1]) @ matrix
+    return Geometry((matrix,), target, zoom)
+
+
+def _magnification(matrix: np.ndarray, source: Size, target: Size) -> float:
+    """Relative to the picture that just covers the target."""
+    height, width = covering_size(source, target)
+    return math.sqrt(np.linalg.det(matrix[:2, :2]) * source[0] * source[1] / (height * width))
