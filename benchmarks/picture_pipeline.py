@@ -1,7 +1,9 @@
 """From JPEG files to a normalised batch, ours against Pillow and torchvision's classic transforms, on one thread.
 
-Ours leaves the pictures uint8 and normalises the batch on the device; both sides are timed up to the same thing, a
-normalised float batch on the device. What a loader's worker spends is given too: on a GPU that is what counts.
+Ours is what a training does: `Dataset.read_for` draws the crop from the file's header and decodes no more than it
+needs, and the crop is made by one warp. The pictures stay uint8 and are normalised as a batch on the device; both sides
+are timed up to the same thing, a normalised float batch on the device. What a loader's worker spends is given too: on a
+GPU that is what counts.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import Preprocessing
-from ..datasets.crops import random_crop, read_random_crop
+from ..datasets.augmentation import Augmentation, sample_geometry
+from ..datasets.class_folders import ClassFolders
 from ..datasets.fields import Image
-from ..datasets.formats.picture import read_picture, write_picture
-from ..datasets.geometry import Size
+from ..datasets.formats.picture import write_picture
+from ..datasets.geometry import Size, move_picture
 from ..datasets.randomness import Purpose, generator
 from ..datasets.worlds.rooms import render_room
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
@@ -35,6 +38,7 @@ QUALITY = 90
 FILES, BATCH, ROUNDS = 16, 32, 15
 COMPARED = 64
 """Crops over which the difference to Pillow's pixels is taken."""
+CROPS = Augmentation(flip=0.5, area=(0.08, 1.0))
 
 
 def measure(
@@ -59,23 +63,25 @@ def measure(
     rounds, preprocessing, watch = setting.rounds or rounds, Preprocessing(), Stopwatch(setting.device)
     figures, facts = [], {}
     with fixed_threads(1), tempfile.TemporaryDirectory() as folder:
-        paths = write_files(Path(folder), source, files)
+        usual = write_files(Path(folder) / "usual", source, files)
         large = write_files(Path(folder) / "large", source, max(1, files // 4), LARGE)
 
-        def compare(what: str, found: list[Path], worker_only: bool, least: float | None, aim: float | None) -> Figure:
-            height, width = read_picture(found[0]).shape[:2]
-            mean = sum(path.stat().st_size for path in found) / len(found) / 1024
+        def compare(
+            what: str, found: ClassFolders, worker_only: bool, least: float | None, aim: float | None
+        ) -> Figure:
+            height, width = found.read(0)["image"].shape[:2]
+            mean = sum(path.stat().st_size for path in files_of(found)) / len(found) / 1024
             shapes = f"{batch} of {width}x{height} JPEG q{QUALITY} ({mean:.0f} KiB) to {side}x{side}"
             ours = our_batches(found, batch, side, None if worker_only else setting.device, preprocessing)
             theirs = their_batches(found, batch, side, None if worker_only else setting.device, preprocessing)
             pairs = alternate(watch.rounds_of(ours), watch.rounds_of(theirs), rounds)
-            names = ("OpenCV, uint8 crop", "Pillow, transforms, ToTensor, Normalize")
+            names = ("one warp, uint8", "Pillow, transforms, ToTensor, Normalize")
             return Figure.of_pairs(what, shapes, *names, pairs, batch, least=least, aim=aim)
 
-        figures.append(compare("normalised batch on the device", paths, False, 1.5, 2.0))
-        figures.append(compare("the worker's share of it", paths, True, None, None))
+        figures.append(compare("normalised batch on the device", usual, False, 1.5, 2.0))
+        figures.append(compare("the worker's share of it", usual, True, None, None))
         figures.append(compare("normalised batch, large files", large, False, None, None))
-        for name, found in (("", paths), ("large_", large)):
+        for name, found in (("", usual), ("large_", large)):
             facts |= {f"{name}{key}": value for key, value in difference(found, side).items()}
     remarks = (
         "Ours is normalised on the device, as a batch of uint8 given to the trunk's preprocessing, and that time is in "
@@ -88,43 +94,53 @@ def measure(
     return Report("picture-pipeline", title, device_name(setting.device), 1, tuple(figures), facts, remarks)
 
 
-def write_files(folder: Path, size: Size, count: int, times: int = 1) -> list[Path]:
-    """JPEGs of rooms, enlarged `times` times, so that no data is needed."""
-    paths = []
+def write_files(folder: Path, size: Size, count: int, times: int = 1) -> ClassFolders:
+    """A class of JPEGs of rooms, enlarged `times` times, so that no data is needed."""
+    (folder / "train" / "room").mkdir(parents=True)
     for number in range(count):
         picture = render_room(generator(0, 0, number, Purpose.TEST_WORLD), *size)["image"]
         if times > 1:
             picture = cv2.resize(picture, (size[1] * times, size[0] * times), interpolation=cv2.INTER_CUBIC)
-        paths.append(folder / f"{number}.jpg")
-        write_picture(paths[-1], picture, QUALITY)
-    return paths
+        write_picture(folder / "train" / "room" / f"{number:04}.jpg", picture, QUALITY)
+    return ClassFolders(folder)
+
+
+def files_of(pictures: ClassFolders) -> list[Path]:
+    """Where the pictures lie."""
+    return [pictures.root / pictures.label(index) for index in range(len(pictures))]
+
+
+def crop_of(pictures: ClassFolders, number: int, side: int) -> np.ndarray:
+    """One random crop as a loader's worker makes it."""
+    rng = generator(0, 0, number, Purpose.GEOMETRY)
+    sample, geometry = pictures.read_for(
+        number % len(pictures), lambda source: sample_geometry(rng, source, (side, side), CROPS)
+    )
+    return move_picture(sample["image"], geometry)
 
 
 def our_batches(
-    paths: list[Path], batch: int, side: int, device: torch.device | None, preprocessing: Preprocessing
+    pictures: ClassFolders, batch: int, side: int, device: torch.device | None, preprocessing: Preprocessing
 ) -> Callable[[], Tensor]:
     """One batch a call: normalised on the device, or uint8 as a worker hands it over where the device is None."""
     numbers, kind = itertools.count(), Image()
 
     def make() -> Tensor:
-        pictures = []
-        for number in itertools.islice(numbers, batch):
-            rng = generator(0, 0, number, Purpose.GEOMETRY)
-            pictures.append(read_random_crop(paths[number % len(paths)], rng, (side, side)))
-        stacked = kind.collate("image", pictures)["image"]
+        crops = [crop_of(pictures, number, side) for number in itertools.islice(numbers, batch)]
+        stacked = kind.collate("image", crops)["image"]
         return stacked if device is None else preprocessing(stacked.to(device))
 
     return make
 
 
 def their_batches(
-    paths: list[Path], batch: int, side: int, device: torch.device | None, preprocessing: Preprocessing
+    pictures: ClassFolders, batch: int, side: int, device: torch.device | None, preprocessing: Preprocessing
 ) -> Callable[[], Tensor]:
     """One batch a call: normalised, on the device where there is one."""
     from PIL import Image as Pillow
     from torchvision import transforms
 
-    numbers = itertools.count()
+    numbers, paths = itertools.count(), files_of(pictures)
     # Its stubs promise a tensor to every transform; a PIL image is what they are made for.
     transform: Any = transforms.Compose(
         [
@@ -136,29 +152,29 @@ def their_batches(
     )
 
     def make() -> Tensor:
-        pictures = []
+        crops = []
         for number in itertools.islice(numbers, batch):
             with Pillow.open(paths[number % len(paths)]) as opened:
-                pictures.append(transform(opened.convert("RGB")))
-        stacked = torch.stack(pictures)
+                crops.append(transform(opened.convert("RGB")))
+        stacked = torch.stack(crops)
         return stacked if device is None else stacked.to(device)
 
     return make
 
 
-def difference(paths: list[Path], side: int) -> dict[str, float]:
+def difference(pictures: ClassFolders, side: int) -> dict[str, float]:
     """How far our crops' grey levels are from those of Pillow's same crops."""
     from PIL import Image as Pillow
 
-    means, largest = [], 0
+    means, largest, paths = [], 0, files_of(pictures)
     for number in range(COMPARED):
-        path = paths[number % len(paths)]
-        ours = read_random_crop(path, generator(1, 0, number, Purpose.GEOMETRY), (side, side))
-        with Pillow.open(path) as opened:
-            crop = random_crop(generator(1, 0, number, Purpose.GEOMETRY), (opened.height, opened.width))
-            box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
-            theirs = np.asarray(opened.convert("RGB").crop(box).resize((side, side), Pillow.Resampling.BILINEAR))
-        apart = np.abs(ours.astype(int) - (theirs[:, ::-1] if crop.mirrored else theirs))
+        rng = generator(0, 0, number, Purpose.GEOMETRY)
+        with Pillow.open(paths[number % len(paths)]) as opened:
+            matrix = sample_geometry(rng, (opened.height, opened.width), (side, side), CROPS).matrix()
+            corners = np.linalg.inv(matrix) @ np.array([[-0.5, side - 0.5], [-0.5, side - 0.5], [1, 1]])
+            box = (*(corners[:2].min(1) + 0.5), *(corners[:2].max(1) + 0.5))
+            theirs = np.asarray(opened.convert("RGB").resize((side, side), Pillow.Resampling.BILINEAR, box=box))
+        apart = np.abs(crop_of(pictures, number, side).astype(int) - (theirs[:, ::-1] if matrix[0, 0] < 0 else theirs))
         means.append(apart.mean())
         largest = max(largest, int(apart.max()))
     return {"mean_difference": float(np.mean(means)), "largest_difference": largest}

@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 DATASETS: dict[str, str] = {
+    "cifar10": "datasets.cifar:CIFAR10",
+    "cifar100": "datasets.cifar:CIFAR100",
+    "class-folders": "datasets.class_folders:ClassFolders",
     "depth-folders": "datasets.folders:DepthFolders",
+    "imagenet": "datasets.imagenet:ImageNet",
+    "imagenet-shards": "datasets.imagenet_shards:ImageNetShards",
     "kitti-depth": "datasets.kitti:KITTIDepth",
     "make3d": "datasets.make3d:Make3D",
+    "mnist": "datasets.mnist:MNIST",
     "nyu-depth": "datasets.nyu_depth:NYUDepth",
     "nyu-raw": "datasets.nyu_depth:NYURaw",
     "rooms": "datasets.rooms:Rooms",
     "seven-scenes": "datasets.seven_scenes:SevenScenes",
+    "shapes": "datasets.shapes:Shapes",
 }
 
 

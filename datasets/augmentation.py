@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .crops import random_crop
 from .geometry import Geometry, Size, covering_size, mirroring, resize_and_crop, rotation, scaling, translation
+
+ASPECT = (3 / 4, 4 / 3)
+"""Least and largest width / height of a window of `area`: Szegedy et al. 2014 (arXiv:1409.4842), section 6."""
+TRIES = 10
+"""Draws before the largest central window is taken instead."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,8 @@ def sample_geometry(
         zoom, angle = rng.uniform(0, 1), rng.uniform(-1, 1)
         where, flipped = (rng.uniform(0, 1), rng.uniform(0, 1)), bool(rng.uniform(0, 1) < augmentation.flip)
     if augmentation.area is not None and rng is not None:
-        crop = random_crop(rng, source, augmentation.area)
-        placed = scaling(target[1] / crop.width, target[0] / crop.height) @ translation(-crop.left, -crop.top)
+        top, left, height, width = random_window(rng, source, augmentation.area)
+        placed = scaling(target[1] / width, target[0] / height) @ translation(-left, -top)
         zoom = _magnification(placed, source, target)
     elif augmentation.scale is not None:
         least, largest = augmentation.scale
@@ -74,6 +78,25 @@ def sample_geometry(
     if flipped:
         matrix = mirroring(target[1]) @ matrix
     return Geometry((matrix,), target, zoom)
+
+
+def random_window(rng: np.random.Generator, source: Size, area: tuple[float, float]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a window, drawn as torchvision does: its share of the area evenly, its aspect
+    log-evenly.
+
+    Args:
+        rng: where the draws come from.
+        source: (height, width) of the picture.
+        area: least and largest share of the picture's area.
+    """
+    height, width = source
+    for _ in range(TRIES):
+        share, shape = rng.uniform(*area), math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
+        h, w = round(math.sqrt(share * height * width / shape)), round(math.sqrt(share * height * width * shape))
+        if 0 < h <= height and 0 < w <= width:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    h, w = min(height, max(1, round(width / ASPECT[0]))), min(width, max(1, round(height * ASPECT[1])))
+    return (height - h) // 2, (width - w) // 2, h, w
 
 
 def _magnification(matrix: np.ndarray, source: Size, target: Size) -> float:

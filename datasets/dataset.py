@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
 from ..errors import UserError
-from .fields import Kind
-from .geometry import Size
+from .fields import Image, Kind
+from .geometry import Geometry, Size
 from .problems import DamagedData, Problem
 
 Sample = dict[str, np.ndarray]
@@ -48,6 +49,16 @@ class Dataset(ABC):
         Raises:
             DamagedData: a file is missing, cut short, or not what the layout says; the sentence names it.
         """
+
+    def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
+        """A sample, and the geometry that `draw` gives for the (height, width) of its first picture.
+
+        Sets of encoded pictures read them smaller where the geometry makes them small anyway; what is returned is the
+        geometry for what was read.
+        """
+        sample = self.read(index)
+        picture = next(name for name, kind in self.fields.items() if isinstance(kind, Image))
+        return sample, draw((sample[picture].shape[-3], sample[picture].shape[-2]))
 
     def label(self, index: int) -> str:
         """What to call a sample in messages and lists: its file relative to the root, or its number."""

@@ -96,7 +96,7 @@ class DepthFolders(Dataset):
         root, taken = Path(root), {split: 0 for split in cls.splits}
         for frame in range(200):
             name = f"room-{frame:03}"
-            split = "test" if _held_back(name) else "train"
+            split = "test" if held_back(name) else "train"
             if taken[split] == 2:
                 continue
             image, depth = slanted_floor(generator(0, 0, frame, Purpose.MINIATURE), (48, 64), 1, 6)
@@ -125,7 +125,7 @@ def _files(folder: Path, suffixes: frozenset[str], problems: list[Problem]) -> d
     return files
 
 
-def _held_back(name: str) -> bool:
+def held_back(name: str) -> bool:
     # Python's own hash() changes from process to process.
     return int(hashlib.sha1(name.encode()).hexdigest(), 16) % TEST_SHARE == 0
 
@@ -134,7 +134,7 @@ def _names_of_split(root: Path, split: str, names: list[str]) -> list[str]:
     listed = root / f"{split}.txt"
     if listed.is_file():
         return read_lines(listed, "a name per line")
-    return [name for name in names if _held_back(name) == (split == "test")]
+    return [name for name in names if held_back(name) == (split == "test")]
 
 
 def _metres_per_step(root: Path) -> float:

@@ -163,6 +163,8 @@ def resize_antialiased(
     import torch
     from torch.nn.functional import interpolate
 
+    if min(picture.strides) < 0:  # a mirrored view, or BGR turned to RGB: torch knows no such thing
+        picture = np.ascontiguousarray(picture)
     # (1, C, H, W) over the same memory, which is what torch calls channels_last: its vectorised form.
     tensor = torch.from_numpy(np.require(picture, requirements="W")).permute(2, 0, 1)[None]
     moved = interpolate(tensor, size, mode=filter, antialias=True)
