@@ -18,6 +18,8 @@ from .backbone import Backbone, Preprocessing, empty_pictures, features_on_meta
 # What a network's publications leave open and its weights settle. A file's word is taken where the caller says None.
 SETTLED_BY_WEIGHTS = ("stride_in", "lrn")
 NOT_LEARNED = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1, and read by nobody
+# Classifiers that exist for training alone: the option that builds them, and how their tensors' names begin.
+AUXILIARY_OPTION, AUXILIARY_PREFIX = "auxiliary", "aux"
 
 
 class WeightsWarning(UserWarning):
@@ -77,22 +79,27 @@ class OpenedWeights:
             reshaped.remove(first)
         fresh = self._left_fresh(backbone, missing, reshaped) if missing or reshaped else []
         self._check_extra(backbone, sorted(set(self.shapes) - set(theirs.values())))
+        preprocessing = self._preprocessing(backbone)
 
         with torch.no_grad():
             for name, called in there.items():
                 if name not in fresh:
                     stored = self.read(called)
                     if adapted and name == first:
-                        bgr = self._preprocessing().order == "BGR"
+                        bgr = preprocessing.order == "BGR"
                         stored = adapt_first_convolution(stored.float(), backbone.in_channels, bgr)
                     own[name].copy_(stored)
-        backbone.preprocessing = self._preprocessing().for_channels(backbone.in_channels)
-        self._say_what_was_assumed(backbone, fresh, adapted)
+        backbone.preprocessing = preprocessing.for_channels(backbone.in_channels)
+        self._say_what_was_assumed(backbone, preprocessing, fresh, adapted)
 
-    def _preprocessing(self) -> Preprocessing:
+    def _preprocessing(self, backbone: Backbone) -> Preprocessing:
+        """The file's word, else what is usual for this network."""
         text = self.metadata.get("preprocessing")
+        if not text:
+            whole = whole_network(backbone)
+            return whole.preprocessing if whole else Preprocessing()
         try:
-            return Preprocessing.from_json(text) if text else Preprocessing()
+            return Preprocessing.from_json(text)
         except (TypeError, ValueError) as error:
             raise UserError(f"The preprocessing that {self.source} states cannot be read: {error}.") from error
 
@@ -126,7 +133,10 @@ class OpenedWeights:
             )
         classifier = [name for name in backbone.state_dict() if name not in level_of]
         if missing and len(missing) < len(classifier):
-            raise UserError(f"{self.source} lacks {_some(missing)} of {backbone.name}'s classifier.")
+            auxiliary = all(name.startswith(AUXILIARY_PREFIX) for name in missing)
+            way_out = f" Build it with {AUXILIARY_OPTION}=False." if auxiliary else ""
+            lacking = f"does not hold the whole classifier of {backbone.name}: {_some(missing)} missing."
+            raise UserError(f"{self.source} {lacking}{way_out}")
         return missing + reshaped
 
     def _gap(self, backbone: Backbone, gap: list[str], level: int) -> str:
@@ -152,14 +162,16 @@ class OpenedWeights:
         if strange:
             raise UserError(f"{self.source} holds what {backbone.name} does not have: {_some(strange)} unexpected.")
 
-    def _say_what_was_assumed(self, backbone: Backbone, fresh: list[str], adapted: bool) -> None:
+    def _say_what_was_assumed(
+        self, backbone: Backbone, preprocessing: Preprocessing, fresh: list[str], adapted: bool
+    ) -> None:
         said = []
         if "network" not in self.metadata:
             options = [f"{key}='{backbone.options[key]}'" for key in SETTLED_BY_WEIGHTS if key in backbone.options]
             built = ", ".join([backbone.name, *options])
-            said.append(f"it has no metadata, so it is taken for {built} with {_described(self._preprocessing())}")
+            said.append(f"it has no metadata, so it is taken for {built} with {_described(preprocessing)}")
         elif "preprocessing" not in self.metadata:
-            said.append(f"it states no preprocessing, so {_described(self._preprocessing())} is taken")
+            said.append(f"it states no preprocessing, so {_described(preprocessing)} is taken")
         if fresh:
             stated = self.metadata.get("classes", "other")
             said.append(
@@ -279,12 +291,16 @@ def levels_of_tensors(backbone: Backbone) -> dict[str, int]:
 
 
 def whole_network(backbone: Backbone) -> Backbone | None:
-    """The complete network of this name on the meta device, or None where the name is not in the catalogue."""
+    """The complete network of this name, for pictures of its usual channels, on the meta device.
+
+    Nothing that an option left out is missing. None where the name is not in the catalogue.
+    """
     from . import create_backbone
 
+    options: dict[str, Any] = {key: key == AUXILIARY_OPTION or value for key, value in backbone.options.items()}
     try:
         with torch.device("meta"):
-            return create_backbone(backbone.name, classes=1, in_channels=backbone.in_channels, **backbone.options)
+            return create_backbone(backbone.name, classes=1, **options)
     except UserError:
         return None
 

@@ -1,13 +1,15 @@
-"""Residual networks for CIFAR: 20, 32, 44, 56, 110 and 1202 weight layers.
+"""Residual networks for CIFAR of 20, 32, 44, 56, 110 and 1202 weight layers, and plain ones of 20 and 56.
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385, section 4.2: depth
 6n + 2, a 3x3 convolution, then n units for each of 16, 32 and 64 channels. Input 32 x 32. With 10 classes and
-shortcuts of option A: 269,722 / 464,154 / 658,586 / 853,018 / 1,727,962 / 19,421,274 parameters.
+shortcuts of option A: 269,722 / 464,154 / 658,586 / 853,018 / 1,727,962 / 19,421,274 parameters. The plain networks
+are the same without the shortcuts, with as many parameters.
 
 Where the shape changes the paper's shortcut here is option A, which has no parameters: every second pixel, and zeros
 for the new channels. `shortcut="B"` is the projection of the ImageNet networks. The zeros stand after the old
 channels, as in fb.resnet.torch; ports that put half of them before (akamaster's) have the same counts but are other
-functions.
+functions. `norm=False`, which is not in the paper, builds all without batch normalisation and gives the convolutions
+biases: what depth does to a network that nothing holds up.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ from ..errors import UserError
 from .backbone import Backbone, Level
 from .initialization import initialize
 from .layers import linear_as_convolution
-from .resnet import BasicUnit, projection
+from .resnet import projection
 
 # Section 4.2: units per stage, n = (depth - 2) / 6.
 CIFAR_UNITS: dict[str, int] = {
+    "plain20_cifar": 3,
+    "plain56_cifar": 9,
     "resnet20_cifar": 3,
     "resnet32_cifar": 5,
     "resnet44_cifar": 7,
@@ -47,8 +51,28 @@ class ZeroPaddedShortcut(nn.Module):
         return functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
 
 
+class CifarUnit(nn.Module):
+    """Two 3x3 convolutions beside a shortcut; alone where that is None. The stride is in the first."""
+
+    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=not norm)
+        self.bn1 = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=not norm)
+        self.bn2 = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.downsample = shortcut
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        y = self.relu1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu2(y if self.downsample is None else y + self.downsample(x))
+
+
 class CifarResNet(Backbone):
-    """A residual network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), section 4.2.
+    """A residual or plain network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), section 4.2.
 
     Levels: stage1 (stride 1), stage2 (2), stage3 (4).
 
@@ -57,7 +81,8 @@ class CifarResNet(Backbone):
         classes: length of the logits; 0 leaves the classifier off.
         in_channels: channels of the picture.
         levels: how many levels to build, None for all.
-        shortcut: "A" (the paper's) or "B".
+        shortcut: "A" (the paper's, and what None means) or "B"; a plain network has none.
+        norm: normalise behind every convolution; without, the convolutions have biases.
         init: a rule of `initialization.RULES`.
 
     Raises:
@@ -71,29 +96,30 @@ class CifarResNet(Backbone):
         classes: int = 10,
         in_channels: int = 3,
         levels: int | None = None,
-        shortcut: str = "A",
+        shortcut: str | None = None,
+        norm: bool = True,
         init: str = "he_fan_in",
     ) -> None:
         super().__init__()
-        if shortcut not in ("A", "B"):
+        plain = name.startswith("plain")
+        if shortcut not in (None, "A", "B"):
             raise UserError(f"shortcut of {name} is 'A' or 'B', not '{shortcut}'.")
+        if plain and shortcut is not None:
+            raise UserError(f"{name} is plain and has no shortcut to choose; leave shortcut out.")
         whole = [Level(f"stage{stage}", 2 ** (stage - 1), width) for stage, width in enumerate(STAGE_WIDTHS, 1)]
         self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
-        self.options = {"shortcut": shortcut}
+        self.options = {"norm": norm} if plain else {"shortcut": shortcut or "A", "norm": norm}
 
         channels = STAGE_WIDTHS[0]
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=not norm)
+        self.bn1 = nn.BatchNorm2d(channels) if norm else nn.Identity()
         self.relu = nn.ReLU()
         for stage, level in enumerate(self.levels):
             units = nn.Sequential()
             for unit in range(CIFAR_UNITS[name]):
                 width, stride = level.channels, 2 if stage > 0 and unit == 0 else 1
-                if shortcut == "A" and channels != width:
-                    beside: nn.Module = ZeroPaddedShortcut(width - channels, stride)
-                else:
-                    beside = projection(channels, width, stride)
-                units.append(BasicUnit(channels, width, stride, beside))
+                beside = None if plain else _shortcut(channels, width, stride, shortcut or "A", norm)
+                units.append(CifarUnit(channels, width, stride, beside, norm))
                 channels = width
             self.add_module(level.name, units)
         if self.classes:
@@ -118,3 +144,11 @@ class CifarResNet(Backbone):
         """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
         self.require_classifier()
         return linear_as_convolution(self.fc, self.features(image)[-1])
+
+
+def _shortcut(channels: int, width: int, stride: int, option: str, norm: bool) -> nn.Module:
+    if channels != width and option == "A":
+        return ZeroPaddedShortcut(width - channels, stride)
+    if channels != width and not norm:
+        return nn.Conv2d(channels, width, 1, stride)
+    return projection(channels, width, stride)

@@ -3,6 +3,8 @@
 Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015,
 arXiv:1409.1556, table 1, columns A, B, D and E. Input 224 x 224; 132,863,336 / 133,047,848 / 138,357,544 /
 143,667,240 parameters. The number counts weight layers: 8, 10, 13 or 16 convolutions and three fully connected ones.
+Column A-LRN (`vgg11_lrn`) is A with one response normalisation, which has no parameters, behind the first ReLU;
+column C (`vgg16_c`, 133,638,952) is D with 1x1 in the place of the last three blocks' last 3x3.
 
 Deviations: batch normalisation (`vgg16_bn`) is torchvision's and not in the paper; like there, the convolutions keep
 their biases. Pictures of other sizes than 224 are brought to the classifier's 7 x 7 by adaptive average pooling as in
@@ -19,14 +21,15 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, Level
 from .initialization import initialize
-from .layers import linear_as_convolution
+from .layers import LocalResponseNorm, linear_as_convolution
 
-# Table 1: 3x3 convolutions per block. Every block ends in a 2x2 pool.
-VGG_TABLE: dict[str, tuple[int, int, int, int, int]] = {
-    "vgg11": (1, 1, 2, 2, 2),
-    "vgg13": (2, 2, 2, 2, 2),
-    "vgg16": (2, 2, 3, 3, 3),
-    "vgg19": (2, 2, 4, 4, 4),
+# Table 1: per block the kernels of its convolutions. Every block ends in a 2x2 pool.
+VGG_TABLE: dict[str, tuple[str, str, str, str, str]] = {
+    "vgg11": ("3", "3", "33", "33", "33"),
+    "vgg13": ("33", "33", "33", "33", "33"),
+    "vgg16_c": ("33", "33", "331", "331", "331"),
+    "vgg16": ("33", "33", "333", "333", "333"),
+    "vgg19": ("33", "33", "3333", "3333", "3333"),
 }
 BLOCK_CHANNELS = (64, 128, 256, 512, 512)
 CLASSIFIER_SIDE = 7
@@ -40,7 +43,7 @@ class VGG(Backbone):
     Levels: block1 (stride 1) to block5 (16), each after its last ReLU and before its pool, and pool5 (32).
 
     Args:
-        name: a key of `VGG_TABLE`, or one with "_bn" behind it.
+        name: a key of `VGG_TABLE`, one with "_bn" behind it, or "vgg11_lrn".
         classes: length of the logits; 0 leaves the classifier off.
         in_channels: channels of the picture.
         levels: how many levels to build, None for all.
@@ -70,14 +73,17 @@ class VGG(Backbone):
         self.convolutions = nn.Sequential()
         self.ends: list[int] = []  # per level, how many layers lead to it
         channels = in_channels
-        for level, repeats in zip(self.levels, VGG_TABLE[name.removesuffix("_bn")], strict=False):
+        column = VGG_TABLE[name.removesuffix("_bn").removesuffix("_lrn")]
+        for level, kernels in zip(self.levels, column, strict=False):
             if self.ends:
                 self.convolutions.append(nn.MaxPool2d(2))
-            for _ in range(repeats):
-                self.convolutions.append(nn.Conv2d(channels, level.channels, 3, padding=1))
+            for kernel in map(int, kernels):
+                self.convolutions.append(nn.Conv2d(channels, level.channels, kernel, padding=kernel // 2))
                 if name.endswith("_bn"):
                     self.convolutions.append(nn.BatchNorm2d(level.channels))
                 self.convolutions.append(nn.ReLU())
+                if name.endswith("_lrn") and level.name == "block1":
+                    self.convolutions.append(LocalResponseNorm())
                 channels = level.channels
             self.ends.append(len(self.convolutions))
         if self.levels[-1].name == "pool5":

@@ -37,6 +37,8 @@ from .opened_weights import (
 # "network/name" to where the weights are; `weights="imagenet"` gives torchvision's first recipe, whose scores are the
 # ones that papers compare with, and "imagenet_v2" its recipe of 2021.
 WEIGHTS: dict[str, str] = {
+    "alexnet_tv/imagenet": "torchvision:AlexNet_Weights.IMAGENET1K_V1",
+    "googlenet_tv/imagenet": "torchvision:GoogLeNet_Weights.IMAGENET1K_V1",
     "resnet101/imagenet": "torchvision:ResNet101_Weights.IMAGENET1K_V1",
     "resnet101/imagenet_v2": "torchvision:ResNet101_Weights.IMAGENET1K_V2",
     "resnet152/imagenet": "torchvision:ResNet152_Weights.IMAGENET1K_V1",
@@ -56,6 +58,8 @@ WEIGHTS: dict[str, str] = {
 }
 # What torchvision's weights settle (`SETTLED_BY_WEIGHTS`): its bottlenecks halve in their 3x3.
 TORCHVISION_SETTLES = {"stride_in": "3x3"}
+# torchvision's GoogLeNet turns its input into one of this mean and std itself (`transform_input`); ours does not.
+TRANSFORMED_INPUT = {"googlenet_tv": (0.5, 0.5, 0.5)}
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ILSVRC2012"
 
 
@@ -224,15 +228,15 @@ def _torchvision_entry(address: str) -> Any:
 
 def _torchvision_metadata(address: str) -> dict[str, str]:
     entry = _torchvision_entry(address)
+    network = next(key.split("/")[0] for key, value in WEIGHTS.items() if value == address)
     picture = entry.transforms()
     preprocessing = Preprocessing(
-        mean=tuple(picture.mean),
-        std=tuple(picture.std),
+        mean=TRANSFORMED_INPUT.get(network, tuple(picture.mean)),
+        std=TRANSFORMED_INPUT.get(network, tuple(picture.std)),
         resize=picture.resize_size[0],
         crop=picture.crop_size[0],
         interpolation=picture.interpolation.value,
     )
-    network = next(key.split("/")[0] for key, value in WEIGHTS.items() if value == address)
     return {
         "network": network,
         "classes": str(len(entry.meta["categories"])),

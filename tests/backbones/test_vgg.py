@@ -11,6 +11,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.opened_weights import published_state
+from densevision.backbones.receptive_field import receptive_fields
 from densevision.backbones.vgg import VGG
 from densevision.backbones.weights import load_weights
 
@@ -27,12 +28,19 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", COUNTS)
+# Columns of the paper that torchvision does not have.
+PAPER_ONLY = {
+    "vgg11_lrn": (132_863_336, 9_220_480),  # facts 1.3: A-LRN adds no parameters
+    "vgg16_c": (133_638_952, 9_996_096),
+}
+
+
+@pytest.mark.parametrize("name", COUNTS | PAPER_ONLY)
 def test_parameters_are_those_of_the_paper(name: str) -> None:
     with torch.device("meta"):
         whole, bare = create_backbone(name), create_backbone(name, classes=0)
     counts = tuple(sum(parameter.numel() for parameter in trunk.parameters()) for trunk in (whole, bare))
-    assert counts == COUNTS[name]
+    assert counts == (COUNTS | PAPER_ONLY)[name]
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -84,6 +92,28 @@ def test_whole_vgg_is_torchvisions_and_its_dense_form_agrees() -> None:
         assert (at_224[:, :, 0, 0] - expected).abs().max() <= 1e-4
         # facts 1.3: floor(Q / 32) - 6 places per side.
         assert ours.score_map(torch.randn(1, 3, 384, 288)).shape == (1, 10, 6, 3)
+
+
+def test_column_a_lrn_normalises_once_behind_its_first_relu() -> None:
+    torch.manual_seed(0)
+    plain, normalised = create_backbone("vgg11", levels=2), create_backbone("vgg11_lrn", levels=2)
+    kinds = [type(layer).__name__ for layer in normalised.get_submodule("convolutions").children()]
+    assert kinds == ["Conv2d", "ReLU", "LocalResponseNorm", "MaxPool2d", "Conv2d", "ReLU"]
+    normalised.get_submodule("convolutions.0").load_state_dict(plain.get_submodule("convolutions.0").state_dict())
+    picture = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        rectified, made = plain.features(picture)[0], normalised.features(picture)[0]
+    squares = rectified[:, 8:13].square().sum(1)  # trap 1: channel 10 and two on either side
+    assert torch.allclose(made[:, 10], rectified[:, 10] / (2 + 1e-4 * squares) ** 0.75, atol=1e-6)
+
+
+def test_column_c_ends_its_last_three_blocks_in_one_by_one() -> None:
+    with torch.device("meta"):
+        trunk = create_backbone("vgg16_c", classes=0)
+    kernels = [layer.kernel_size[0] for layer in trunk.modules() if isinstance(layer, nn.Conv2d)]
+    assert kernels == [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]
+    fields = [field.size for field in receptive_fields(trunk).values()]
+    assert fields == [5, 14, 32, 68, 140, 156]  # facts 1.5: B's
 
 
 def test_no_relu_overwrites_what_a_hook_took_from_its_convolution() -> None:

@@ -1,0 +1,239 @@
+"""GoogLeNet as published in 2014, and with batch normalisation as torchvision has it.
+
+Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: Going Deeper with Convolutions. CVPR 2015,
+arXiv:1409.4842, table 1. Input 224 x 224. `googlenet`: 6,998,552 parameters, 13,378,280 with both auxiliary
+classifiers. (The column printed in the paper adds up to 6.8 million; several of its entries do not match its sizes.)
+
+`googlenet_tv` is torchvision's network, another function of 6,624,904 parameters, 13,004,888 with both: batch
+normalisation in place of biases and of response normalisation, 3x3 convolutions where the paper has 5x5, a 2x2 pool
+before 5a, less dropout, auxiliary classifiers on an adaptive pool. Its published auxiliary classifiers are untrained.
+
+Deviations of `googlenet`: the paper is silent on initial weights, so those of its Caffe port are taken ("xavier" in
+Caffe's sense; biases of 0.2 before every ReLU). At other sizes than 224 the auxiliary classifiers' 5x5 pool is followed
+by an adaptive one to their 4 x 4 (at 224 it does nothing); a map smaller than that pool meets the adaptive one alone.
+`auxiliary=False` leaves both classifiers out. Files use torchvision's names for either form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import takewhile
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .backbone import Backbone, Level, Preprocessing
+from .initialization import initialize
+from .layers import LocalResponseNorm, linear_as_convolution
+
+# Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool projection.
+INCEPTION_TABLE: dict[str, tuple[int, int, int, int, int, int]] = {
+    "inception_3a": (64, 96, 128, 16, 32, 32),
+    "inception_3b": (128, 128, 192, 32, 96, 64),
+    "inception_4a": (192, 96, 208, 16, 48, 64),
+    "inception_4b": (160, 112, 224, 24, 64, 64),
+    "inception_4c": (128, 128, 256, 24, 64, 64),
+    "inception_4d": (112, 144, 288, 32, 64, 64),
+    "inception_4e": (256, 160, 320, 32, 128, 128),
+    "inception_5a": (256, 160, 320, 32, 128, 128),
+    "inception_5b": (384, 192, 384, 48, 128, 128),
+}
+LEVELS = (
+    Level("conv1", 2, 64),
+    Level("conv2", 4, 192),
+    Level("inception_3b", 8, 480),
+    Level("inception_4e", 16, 832),
+    Level("inception_5b", 32, 1024),
+)
+# Classifiers that exist for training alone, the outputs that they read, and those outputs' channels.
+AUXILIARY = {"aux1": ("inception_4a", 512), "aux2": ("inception_4d", 528)}
+AUXILIARY_DROPOUT = 0.7
+BIAS_BEFORE_RELU = 0.2  # Caffe's port
+INCEPTION_EPS = 1e-3  # of batch normalisation in every network of this family
+
+
+class ConvUnit(nn.Module):
+    """A convolution and its ReLU; with `norm` a batch normalisation between them in the place of the bias."""
+
+    def __init__(
+        self,
+        channels: int,
+        out_channels: int,
+        kernel: int | tuple[int, int],
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, kernel, stride, padding, bias=not norm)
+        self.bn = nn.BatchNorm2d(out_channels, eps=INCEPTION_EPS) if norm else nn.Identity()
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, out_channels, h', w')."""
+        return self.relu(self.bn(self.conv(x)))
+
+
+class InceptionModule(nn.Module):
+    """Four branches side by side (figure 2b): 1x1, 3x3, 5x5, and a pool with a projection."""
+
+    def __init__(self, channels: int, row: tuple[int, int, int, int, int, int], norm: bool) -> None:
+        super().__init__()
+        one, reduce3, three, reduce5, five, project = row
+        wide = 3 if norm else 5  # torchvision's 3x3 in the 5x5 branch is a known slip that its weights depend on
+        self.branch1 = ConvUnit(channels, one, 1, norm=norm)
+        self.branch2 = nn.Sequential(
+            ConvUnit(channels, reduce3, 1, norm=norm), ConvUnit(reduce3, three, 3, padding=1, norm=norm)
+        )
+        self.branch3 = nn.Sequential(
+            ConvUnit(channels, reduce5, 1, norm=norm), ConvUnit(reduce5, five, wide, padding=wide // 2, norm=norm)
+        )
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), ConvUnit(channels, project, 1, norm=norm))
+        self.out_channels = one + three + five + project
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, out_channels, h, w)."""
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], 1)
+
+
+class AuxiliaryClassifier(nn.Module):
+    """A small classifier on a module in the middle, which brings gradients there (section 5)."""
+
+    def __init__(self, channels: int, classes: int, norm: bool) -> None:
+        super().__init__()
+        self.pooled_first = not norm
+        self.conv = ConvUnit(channels, 128, 1, norm=norm)
+        self.fc1 = nn.Linear(128 * 4 * 4, 1024)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(AUXILIARY_DROPOUT)
+        self.fc2 = nn.Linear(1024, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, classes)."""
+        if self.pooled_first and min(x.shape[-2:]) >= 5:
+            x = functional.avg_pool2d(x, 5, 3)
+        x = self.conv(functional.adaptive_avg_pool2d(x, 4))
+        return self.fc2(self.dropout(self.relu(self.fc1(x.flatten(1)))))
+
+
+class GoogLeNet(Backbone):
+    """The network of Szegedy et al. 2014 (arXiv:1409.4842), table 1.
+
+    Levels: conv1 (stride 2), conv2 (4), inception_3b (8), inception_4e (16), inception_5b (32), each the last ReLU's
+    output before the next downsampling; in `googlenet` conv2 is taken before its response normalisation.
+
+    Args:
+        name: "googlenet", or "googlenet_tv" for torchvision's form. The latter's pictures have mean and std 0.5.
+        classes: length of the logits; 0 leaves all classifiers off.
+        in_channels: channels of the picture.
+        levels: how many levels to build, None for all.
+        auxiliary: build the two auxiliary classifiers, where there is a classifier at all. `training_logits` gives
+            (main, aux1, aux2); the paper adds their losses with weight 0.3. `forward` never gives theirs.
+        init: a rule of `initialization.RULES`; None is "caffe_xavier" for `googlenet` and "gaussian", torchvision's,
+            for `googlenet_tv`.
+
+    Raises:
+        UserError: a number that this network cannot have.
+    """
+
+    published_names: Mapping[str, str] = {"conv2_reduce.": "conv2.", "conv2.": "conv3.", "inception_": "inception"}
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int = 1000,
+        in_channels: int = 3,
+        levels: int | None = None,
+        auxiliary: bool = True,
+        init: str | None = None,
+    ) -> None:
+        super().__init__()
+        norm = name == "googlenet_tv"
+        self.describe(name, LEVELS, classes=classes, in_channels=in_channels, built=levels)
+        self.options = {"auxiliary": auxiliary}
+        if norm:
+            # torchvision's weights expect this. Its network makes it inside from pictures normalised as ImageNet's
+            # (`transform_input`); done before, padding zeros still mean mid-grey, as they did when it was trained.
+            # Folded into conv1 they would not: zeros beyond the border are not moved by a bias.
+            self.preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3).for_channels(in_channels)
+
+        self.steps = self._add_steps(in_channels, norm)
+        self.auxiliary = AUXILIARY if auxiliary and self.classes else {}
+        for called, (_, channels) in self.auxiliary.items():
+            self.add_module(called, AuxiliaryClassifier(channels, classes, norm))
+        if self.classes:
+            self.dropout = nn.Dropout(0.2 if norm else 0.4)
+            self.fc = nn.Linear(LEVELS[-1].channels, classes)
+        self._initialize(init or ("gaussian" if norm else "caffe_xavier"))
+
+    def _add_steps(self, in_channels: int, norm: bool) -> tuple[str, ...]:
+        """Table 1 row by row, to the last level that is built; returns the rows' names."""
+
+        def pool(side: int = 3) -> nn.Module:
+            return nn.MaxPool2d(side, 2, ceil_mode=True)  # without ceil 56, 28, 14 and 7 would be 55, 27, 13 and 6
+
+        rows: dict[str, nn.Module] = {
+            "conv1": ConvUnit(in_channels, 64, 7, 2, 3, norm),
+            "pool1": pool(),
+            "norm1": LocalResponseNorm(),
+            "conv2_reduce": ConvUnit(64, 64, 1, norm=norm),
+            "conv2": ConvUnit(64, 192, 3, padding=1, norm=norm),
+            "norm2": LocalResponseNorm(),
+            "pool2": pool(),
+        }
+        channels = 192
+        for name, row in INCEPTION_TABLE.items():
+            if name == "inception_4a":
+                rows["pool3"] = pool()
+            elif name == "inception_5a":
+                rows["pool4"] = pool(2 if norm else 3)
+            module = InceptionModule(channels, row, norm)
+            rows[name], channels = module, module.out_channels
+        if norm:
+            del rows["norm1"], rows["norm2"]
+        last = self.levels[-1].name
+        names = (*takewhile(lambda name: name != last, rows), last)
+        for name in names:
+            self.add_module(name, rows[name])
+        return names
+
+    def _initialize(self, init: str) -> None:
+        initialize(self, init)
+        for module in self.modules():
+            if isinstance(module, ConvUnit) and module.conv.bias is not None:
+                nn.init.constant_(module.conv.bias, BIAS_BEFORE_RELU)
+            elif isinstance(module, AuxiliaryClassifier) and module.conv.conv.bias is not None:
+                nn.init.constant_(module.fc1.bias, BIAS_BEFORE_RELU)
+
+    def _run(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
+        x = image
+        for name in self.steps:
+            x = self.get_submodule(name)(x)
+            yield name, x
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
+        names = {level.name for level in self.levels}
+        return [made for name, made in self._run(image) if name in names]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W): the main classifier's, in training as in evaluation."""
+        self.require_classifier()
+        return self._classified(self.features(image)[-1])
+
+    def training_logits(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The main logits, then those of aux1 (on 4a) and aux2 (on 4d) where they were built; one pass for all."""
+        self.require_classifier()
+        made = dict(self._run(image))
+        beside = [self.get_submodule(called)(made[source]) for called, (source, _) in self.auxiliary.items()]
+        return (self._classified(made[self.levels[-1].name]), *beside)
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+        self.require_classifier()
+        return linear_as_convolution(self.fc, self.features(image)[-1])
+
+    def _classified(self, coarsest: Tensor) -> Tensor:
+        return self.fc(self.dropout(coarsest.mean((2, 3))))

@@ -1,0 +1,188 @@
+"""Residual networks with pre-activation: 110, 164 and 1001 layers for CIFAR, 152 and 200 for ImageNet.
+
+He, Zhang, Ren, Sun: Identity Mappings in Deep Residual Networks. ECCV 2016, arXiv:1603.05027. With 10 classes on CIFAR
+1,727,962 / 1,703,258 / 10,327,706 parameters, on ImageNet 60,185,128 / 64,666,152.
+
+Normalisation and ReLU stand before a unit's convolutions, and nothing touches the sum. Where the shape changes they
+stand before the fork, so that the shortcut sees what they made, and once more after the last unit. Every stage begins
+behind the stem or with a change of shape: so each of those BN-ReLU pairs here closes the stem or a stage, and the first
+unit of a stage has none of its own.
+
+Shortcuts where the shape changes are the paper's: without parameters (option A) in the network of basic units, 1x1
+without normalisation (option B) in those of bottlenecks; `shortcut` chooses for the former (B: 1,730,522). Bottlenecks
+halve in their first 1x1 as in the authors' code; `stride_in="3x3"` is the place of torchvision and timm. On ImageNet
+the stem's pair stands before its pool and serves the first unit; code that normalises again after the pool has 128
+parameters more (`first_unit_norm=True`).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .backbone import Backbone, Level
+from .initialization import initialize
+from .layers import linear_as_convolution
+from .resnet import BOTTLENECK_EXPANSION, STRIDE_PLACES
+from .resnet_cifar import ZeroPaddedShortcut
+
+# Units per stage, and whether they are bottlenecks. CIFAR: n = (depth - 2) / 6 units, or / 9 for bottlenecks.
+PREACT_TABLE: dict[str, tuple[tuple[int, ...], bool]] = {
+    "preact110_cifar": ((18, 18, 18), False),
+    "preact164_cifar": ((18, 18, 18), True),
+    "preact1001_cifar": ((111, 111, 111), True),
+    "preact152": ((3, 8, 36, 3), True),
+    "preact200": ((3, 24, 36, 3), True),
+}
+CIFAR_WIDTHS = (16, 32, 64)
+IMAGENET_WIDTHS = (64, 128, 256, 512)
+
+
+class PreActUnit(nn.Module):
+    """Convolutions, each behind a normalisation and a ReLU, beside a shortcut (figure 4e).
+
+    Args:
+        channels: of what comes in.
+        convolutions: out channels, kernel and stride of each.
+        shortcut: the other way to the sum.
+        activated: what comes in has been normalised and rectified already, so the first convolution reads it bare.
+    """
+
+    def __init__(
+        self, channels: int, convolutions: list[tuple[int, int, int]], shortcut: nn.Module, activated: bool
+    ) -> None:
+        super().__init__()
+        self.residual = nn.Sequential()
+        for out_channels, kernel, stride in convolutions:
+            if len(self.residual) or not activated:
+                self.residual.extend([nn.BatchNorm2d(channels), nn.ReLU()])
+            self.residual.append(nn.Conv2d(channels, out_channels, kernel, stride, padding=kernel // 2, bias=False))
+            channels = out_channels
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) to (B, out channels, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        return self.shortcut(x) + self.residual(x)
+
+
+class PreActResNet(Backbone):
+    """A network of He, Zhang, Ren, Sun 2016 (arXiv:1603.05027).
+
+    Levels: stage1 (stride 1), stage2 (2), stage3 (4) on CIFAR; stem (2, before the pool), layer1 (4) to layer4 (32) on
+    ImageNet. A level is the stage's sum after the BN-ReLU that closes it: this one tensor is all that the network
+    itself reads on from there, while the bare sum has a variance that grows with the depth.
+
+    Args:
+        name: a key of `PREACT_TABLE`.
+        classes: length of the logits, None for 10 on CIFAR and 1000 on ImageNet; 0 leaves the classifier off.
+        in_channels: channels of the picture.
+        levels: how many levels to build, None for all.
+        shortcut: "A" or "B", for basic units only; None is "A".
+        stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "1x1" here (`create_backbone` asks the weights
+            file first).
+        first_unit_norm: normalise and rectify again between the stem's pool and the first unit; ImageNet only.
+        init: a rule of `initialization.RULES`.
+
+    Raises:
+        UserError: a number or an option that this network cannot have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        classes: int | None = None,
+        in_channels: int = 3,
+        levels: int | None = None,
+        shortcut: str | None = None,
+        stride_in: str | None = None,
+        first_unit_norm: bool = False,
+        init: str = "he_fan_in",
+    ) -> None:
+        super().__init__()
+        units, bottleneck = PREACT_TABLE[name]
+        cifar = name.endswith("_cifar")
+        _check_options(name, bottleneck, cifar, shortcut, stride_in, first_unit_norm)
+        widths = CIFAR_WIDTHS if cifar else IMAGENET_WIDTHS
+        expansion = BOTTLENECK_EXPANSION if bottleneck else 1
+        if cifar:
+            whole = [Level(f"stage{i}", 2 ** (i - 1), width * expansion) for i, width in enumerate(widths, 1)]
+        else:
+            whole = [Level(f"layer{i}", 2 ** (i + 1), width * expansion) for i, width in enumerate(widths, 1)]
+            whole.insert(0, Level("stem", 2, widths[0]))
+        classes = (10 if cifar else 1000) if classes is None else classes
+        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        self.options = (
+            {"stride_in": stride_in or "1x1", "first_unit_norm": first_unit_norm}
+            if bottleneck
+            else {"shortcut": shortcut or "A"}
+        )
+
+        channels = widths[0]
+        kernel, stride = (3, 1) if cifar else (7, 2)
+        first = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm2d(channels), nn.ReLU())
+        self.pool = nn.Sequential() if cifar or len(self.levels) == 1 else nn.Sequential(nn.MaxPool2d(3, 2, padding=1))
+        if first_unit_norm and len(self.pool):
+            self.pool.extend([nn.BatchNorm2d(channels), nn.ReLU()])
+        self.stages = [level for level in self.levels if level.name != "stem"]
+        for stage, level in enumerate(self.stages):
+            stack = nn.Sequential()
+            for unit in range(units[stage]):
+                stride = 2 if stage > 0 and unit == 0 else 1
+                if bottleneck:
+                    at_first, at_second = (stride, 1) if stride_in in (None, "1x1") else (1, stride)
+                    convolutions = [(widths[stage], 1, at_first), (widths[stage], 3, at_second), (level.channels, 1, 1)]
+                else:
+                    convolutions = [(level.channels, 3, stride), (level.channels, 3, 1)]
+                beside = _shortcut(channels, level.channels, stride, "B" if bottleneck else shortcut or "A")
+                stack.append(PreActUnit(channels, convolutions, beside, activated=unit == 0))
+                channels = level.channels
+            self.add_module(level.name, stack.extend([nn.BatchNorm2d(channels), nn.ReLU()]))
+        if self.classes:
+            self.fc = nn.Linear(channels, self.classes)
+        initialize(self, init)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
+        x = self.stem(image)
+        maps = [x] if self.levels[0].name == "stem" else []
+        x = self.pool(x)
+        for level in self.stages:
+            x = self.get_submodule(level.name)(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
+        self.require_classifier()
+        return self.fc(self.features(image)[-1].mean((2, 3)))
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+        self.require_classifier()
+        return linear_as_convolution(self.fc, self.features(image)[-1])
+
+
+def _check_options(
+    name: str, bottleneck: bool, cifar: bool, shortcut: str | None, stride_in: str | None, first_unit_norm: bool
+) -> None:
+    if shortcut not in (None, "A", "B"):
+        raise UserError(f"shortcut of {name} is 'A' or 'B', not '{shortcut}'.")
+    if bottleneck and shortcut == "A":
+        raise UserError(f"{name} is made of bottlenecks, whose shortcuts are option B; leave shortcut out.")
+    if stride_in not in (None, *STRIDE_PLACES):
+        raise UserError(f"stride_in of {name} is '1x1' or '3x3', not '{stride_in}'.")
+    if stride_in == "1x1" and not bottleneck:
+        raise UserError(f"{name} has no 1x1 convolution to put its stride in; leave stride_in out.")
+    if first_unit_norm and cifar:
+        raise UserError(f"{name} has no pool to normalise after; leave first_unit_norm out.")
+
+
+def _shortcut(channels: int, out_channels: int, stride: int, option: str) -> nn.Module:
+    """The identity where the shape stays; else option A, or option B without normalisation."""
+    if stride == 1 and channels == out_channels:
+        return nn.Identity()
+    if option == "A":
+        return ZeroPaddedShortcut(out_channels - channels, stride)
+    return nn.Conv2d(channels, out_channels, 1, stride, bias=False)
