@@ -59,7 +59,7 @@ def evaluate(
     protocol = protocol or task.default_protocol(name)
     if protocol not in task.protocols:
         raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
-    test = open_dataset(name, root, split or dataset_class(name).splits[-1]).at(predictor.size)
+    test = task.examined(open_dataset(name, root, split or dataset_class(name).splits[-1]).at(predictor.size))
     task.inputs(test.fields)
     # A set without what the task needs, or with other classes or joints, is refused before anything is computed.
     for field, kind in task.targets(test.fields).items():

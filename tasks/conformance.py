@@ -55,7 +55,7 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     """
     train_set = open_dataset(task.default.data, None, "train") if train_set is None else train_set
     eval_set = open_dataset(task.default.data, None, train_set.splits[-1]) if eval_set is None else eval_set
-    train_set, eval_set = train_set.at(SIZE), eval_set.at(SIZE)
+    train_set, eval_set = train_set.at(SIZE), task.examined(eval_set.at(SIZE))
     check_statements(task)
     check_recipes(task)
     check_fields(task, train_set)

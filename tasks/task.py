@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ from ..backbones.backbone import Backbone
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.fields import Kind
 from ..datasets.geometry import Geometry, Size, fitting_size, plain_resize
+from ..errors import UserError
 
 if TYPE_CHECKING:
     from .training.options import Options
 
+AKind = TypeVar("AKind", bound=Kind)
 Batch = dict[str, Tensor]
 Terms = dict[str, Tensor]
 """A loss's named terms, scalars; the loop sums them and logs each."""
@@ -166,6 +168,20 @@ class Task(ABC):
     watch: ClassVar[Watch]
     views: ClassVar[tuple[str, ...]] = ("fit", "native")
 
+    def field(self, fields: dict[str, Kind], name: str, kind: type[AKind]) -> AKind:
+        """The field of a name, which has to be of a kind.
+
+        Raises:
+            UserError: the set lacks it, with what it holds instead.
+        """
+        found = fields.get(name)
+        if not isinstance(found, kind):
+            held = ", ".join(f"{key} ({type(value).__name__})" for key, value in fields.items()) or "nothing"
+            raise UserError(
+                f"The task {self.name} needs a field '{name}' of kind {kind.__name__}; the data set: {held}."
+            )
+        return found
+
     @abstractmethod
     def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """Which of a data set's fields go into the network, in the order of its arguments.
@@ -213,6 +229,10 @@ class Task(ABC):
     @abstractmethod
     def metrics(self, protocol: str) -> Metrics:
         """An empty tally under a named protocol."""
+
+    def examined(self, dataset: Dataset) -> Dataset:
+        """A split as answers are scored on it. Restoration makes its clean photographs dirty here, always alike."""
+        return dataset
 
     def default_protocol(self, dataset: str) -> str:
         """The protocol that people report on a data set."""

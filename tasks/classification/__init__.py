@@ -48,11 +48,11 @@ class Classification(Task):
 
     def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """The picture."""
-        return {"image": _field(fields, "image", Image)}
+        return {"image": self.field(fields, "image", Image)}
 
     def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """What it shows."""
-        return {"category": _field(fields, "category", Category)}
+        return {"category": self.field(fields, "category", Category)}
 
     def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
         """The colour noise of Krizhevsky et al. 2012, section 4.1; at strength 1 with their deviation of 0.1."""
@@ -60,9 +60,13 @@ class Classification(Task):
             return sample
         return {**sample, "image": pca_colour(sample["image"], rng, 0.1 * colour)}
 
+    def names(self, fields: dict[str, Kind]) -> tuple[str, ...]:
+        """What the data set calls its classes."""
+        return self.field(fields, "category", Category).names
+
     def classes(self, fields: dict[str, Kind]) -> int:
         """As many as the data set has names."""
-        return len(_names(fields))
+        return len(self.names(fields))
 
     def build(
         self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
@@ -92,9 +96,10 @@ class Classification(Task):
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """How often every class occurs in training samples."""
         count = min(BASELINE_SAMPLES, len(dataset))
-        stride = 1 if dataset.unbounded else max(1, len(dataset) // count)
-        names = _names(dataset.fields)
-        seen = [int(dataset.read(number * stride)["category"]) for number in range(count)]
+        # From the first to the last: stored sets often lie sorted by class.
+        span = count if dataset.unbounded else len(dataset)
+        names = self.names(dataset.fields)
+        seen = [int(dataset.read(number * span // count)["category"]) for number in range(count)]
         share = np.bincount(seen, minlength=len(names)) / count
         return lambda sample: Ranking(names, share)
 
@@ -118,22 +123,9 @@ class Classification(Task):
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Every class with its probability."""
-        return Ranking(_names(query.fields), output[0].cpu().numpy())
+        return Ranking(self.names(query.fields), output[0].cpu().numpy())
 
     def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
         """All the probability on the true class."""
-        names = _names(fields)
+        names = self.names(fields)
         return Ranking(names, np.eye(len(names))[int(sample["category"])])
-
-
-def _names(fields: dict[str, Kind]) -> tuple[str, ...]:
-    kind = _field(fields, "category", Category)
-    assert isinstance(kind, Category)
-    return kind.names
-
-
-def _field(fields: dict[str, Kind], name: str, kind: type[Kind]) -> Kind:
-    if not isinstance(fields.get(name), kind):
-        held = ", ".join(f"{key} ({type(value).__name__})" for key, value in fields.items())
-        raise UserError(f"Classification needs a field '{name}' of kind {kind.__name__}; this data set holds {held}.")
-    return fields[name]

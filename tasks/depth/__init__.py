@@ -53,11 +53,11 @@ class Depth(Task):
 
     def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """The picture."""
-        return {"image": _field(fields, "image", Image)}
+        return {"image": self.field(fields, "image", Image)}
 
     def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """Its depth."""
-        return {"depth": _field(fields, "depth", DepthKind)}
+        return {"depth": self.field(fields, "depth", DepthKind)}
 
     def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
         """Photometry on the picture alone: no exposure changes a distance."""
@@ -132,10 +132,3 @@ class Depth(Task):
     def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
         """The stored depth."""
         return DepthMap(sample["depth"])
-
-
-def _field(fields: dict[str, Kind], name: str, kind: type[Kind]) -> Kind:
-    if not isinstance(fields.get(name), kind):
-        held = ", ".join(f"{key} ({type(value).__name__})" for key, value in fields.items())
-        raise UserError(f"Depth needs a field '{name}' of kind {kind.__name__}; this data set holds {held}.")
-    return fields[name]

@@ -1,7 +1,6 @@
 """Networks that estimate depth: any trunk with any head, and FCRN as published.
 
-Both take pictures in [0, 1] and apply their trunk's preprocessing themselves, outside the trunk: whoever holds one
-of these networks holds its weights' preprocessing too.
+Both take pictures in [0, 1] and apply their trunk's preprocessing themselves, outside the trunk.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
-from ..heads.head import Head, takes
+from ..dense import DenseNetwork
+from ..heads.head import Head
 from ..heads.up_projection import Form, Pad, UpProjectionHead, to_fast
 from ..task import Network
 
@@ -29,25 +29,17 @@ LOG_RANGE = (-5.0, 5.3)
 PREDICTION_STD = 0.01
 
 
-class DepthNetwork(Network):
+class DepthNetwork(DenseNetwork):
     """A trunk and a head that predict the logarithm of depth.
 
     Args:
-        backbone: any trunk; its classifier, if any, is not used.
+        backbone: any trunk.
         head: built on the trunk's levels with one channel. Its last layer is started anew, so that the first answer
             is about `INITIAL_DEPTH` everywhere.
-
-    Attributes:
-        takes: as the head says and the trunk allows.
-        stride: as the head says; sizes that are multiples of it are answered without resampling by odd factors.
     """
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-        self.takes = takes(backbone, head)
-        self.stride = head.stride
+        super().__init__(backbone, head)
         _start_at(head.predict, math.log(INITIAL_DEPTH))
 
     def forward(self, image: Tensor) -> Tensor:
@@ -59,9 +51,7 @@ class DepthNetwork(Network):
         Returns:
             (B, 1, H, W) float32 metres, 0.007 to 200.
         """
-        features = self.backbone.features(self.backbone.preprocessing(image))
-        raw = self.head(features, (image.shape[-2], image.shape[-1]))
-        return raw.float().clamp(*LOG_RANGE).exp()
+        return self.raw(image).clamp(*LOG_RANGE).exp()
 
 
 class FCRN(Network):

@@ -54,7 +54,7 @@ def assemble(
         raise UserError("train(data=...) got an opened set: pass the set to evaluate on as eval_data=...")
     eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
     assert options.size is not None
-    train_set, eval_set = train_set.at(options.size), eval_set.at(options.size)
+    train_set, eval_set = train_set.at(options.size), task.examined(eval_set.at(options.size))
     train_samples = training_samples(train_set, options)
 
     device = choose_device(options.device)

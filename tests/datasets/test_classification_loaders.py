@@ -21,7 +21,6 @@ from densevision.datasets.dataset import Dataset
 from densevision.datasets.fields import Category, Image
 from densevision.datasets.formats.idx import write_idx
 from densevision.datasets.formats.pickled_batch import write_pickled_batch
-from densevision.datasets.formats.picture import decode_picture
 from densevision.datasets.formats.tar import write_tar
 from densevision.datasets.imagenet import DEVKIT, TARS, ImageNet, imagenet_classes, write_devkit
 from densevision.datasets.imagenet_shards import ImageNetShards
