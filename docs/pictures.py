@@ -2,6 +2,8 @@
 
 python docs/pictures.py rooms runs/depth-1/best.safetensors      unseen rooms: picture, truth, prediction
 python docs/pictures.py photographs                              scikit-image's photographs and the shipped depth
+python docs/pictures.py receptive_fields                         what units see, over one of those photographs
+python docs/pictures.py field_table                              the fields of the lecture's networks, as Markdown
 python docs/pictures.py curves OUT.png NAME=RUN [NAME=RUN ...]   watched scores of several runs
 """
 
@@ -10,11 +12,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from densevision import load
+from densevision import create_backbone, load
+from densevision.apps.visualize.receptive_field import draw_fields
+from densevision.backbones.receptive_field import receptive_fields as fields_of
 from densevision.datasets import open_dataset
 from densevision.datasets.formats.picture import write_picture
 from densevision.tasks.sheet import GAP, draw_sheet, tile
@@ -23,6 +28,25 @@ DOCS = Path(__file__).parent
 ROOMS = (3, 7, 12, 21, 28, 33)
 PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")
 HEIGHT = 200
+WIDTH = 1400
+LECTURE: dict[str, dict[str, Any]] = {
+    "lenet5": {},
+    "alexnet": {},
+    "alexnet_tv": {},
+    "vgg11": {},
+    "vgg16": {},
+    "vgg19": {},
+    "googlenet": {},
+    "googlenet_tv": {},
+    "resnet18": {},
+    "resnet34": {},
+    "resnet50": {"stride_in": "3x3"},
+    "resnet50 --stride-in 1x1": {"stride_in": "1x1"},
+    "resnet101": {},
+    "resnet152": {},
+    "inception_v4": {},
+    "inception_resnet_v2": {},
+}
 
 
 def rooms(checkpoint: str) -> None:
@@ -50,6 +74,27 @@ def photographs() -> None:
     write_picture(DOCS / "photographs.png", tile(columns))
 
 
+def receptive_fields() -> None:
+    """docs/receptive-fields.png: the middle unit of every level of VGG-16 and of the paper's ResNet-50."""
+    from skimage import data
+
+    trunks = [create_backbone("vgg16", classes=0), create_backbone("resnet50", classes=0, stride_in="1x1")]
+    row = tile([draw_fields(trunk, data.astronaut()) for trunk in trunks])
+    size = (WIDTH, round(row.shape[0] * WIDTH / row.shape[1]))
+    write_picture(DOCS / "receptive-fields.png", cv2.resize(row, size, interpolation=cv2.INTER_AREA))
+
+
+def field_table() -> None:
+    """The fields of the lecture's networks, level by level, as the rows of docs/receptive-fields.md."""
+    print("| network | levels | field, pixels | stride | first centre | overlap |\n" + "| --- " * 6 + "|")
+    for called, options in LECTURE.items():
+        trunk = create_backbone(called.split()[0], classes=0, **options)
+        fields = fields_of(trunk)
+        columns = [(field.size, field.jump, field.centre, field.overlap) for field in fields.values()]
+        cells = (" ".join(f"{number:g}" for number in column) for column in zip(*columns, strict=True))
+        print(f"| `{called}` | {' '.join(fields)} | {' | '.join(cells)} |")
+
+
 def curves(out: str, *runs: str) -> None:
     """The watched score over the steps of several runs, with the trivial baseline."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -72,7 +117,7 @@ def curves(out: str, *runs: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = {command.__name__: command for command in (rooms, photographs, curves)}
+    commands = {command.__name__: command for command in (rooms, photographs, receptive_fields, field_table, curves)}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

@@ -18,7 +18,6 @@ from ...datasets.dataset import Dataset, Sample
 from ...datasets.fields import Category, Image, Kind
 from ...datasets.geometry import Geometry, Size
 from ...datasets.photometry import pca_colour
-from ...errors import UserError
 from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .losses import LOSSES

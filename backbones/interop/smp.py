@@ -1,0 +1,151 @@
+"""Our trunks as encoders of segmentation-models-pytorch (Iakubovskii, qubvel/segmentation_models.pytorch).
+
+>>> register_in_smp()
+>>> model = smp.Unet("densevision-resnet50", encoder_weights="imagenet", classes=5)
+
+The library knows encoders by name. Its table has no place for weights that do not lie on its hub, so the functions that
+read the table are replaced, wherever the library holds them, by ones that ask us first.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from segmentation_models_pytorch.encoders._base import EncoderMixin
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...errors import UserError
+from .. import create_backbone, list_backbones
+from ..weights import WEIGHTS, show_weights
+
+PREFIX = "densevision-"
+THEIRS = (smp.encoders.get_encoder, smp.encoders.get_encoder_names, smp.encoders.get_preprocessing_params)
+UNDILATED = 32
+"""The library's word for an encoder that is not dilated."""
+
+
+class TrunkEncoder(nn.Module, EncoderMixin):
+    """A trunk as the library's decoders want it: the picture, then one map for each of the strides 2, 4, ... 2^depth.
+
+    Every stride takes the trunk's deepest level of it. Where there is none (AlexNet has no stride 2), it takes the next
+    coarser one. Maps that are not side / stride units large, rounded up, are interpolated to that: those, and the maps
+    of trunks that pad less than they reach (AlexNet 2012, Inception-v4).
+
+    Args:
+        network: as `create_backbone`.
+        depth: how many times the picture is halved.
+        weights: as `create_backbone`.
+        in_channels: channels of the picture.
+        options: the network's own (`stride_in="1x1"`).
+
+    Raises:
+        UserError: as `create_backbone`, or a trunk that does not reach the depth.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        depth: int = 5,
+        weights: str | Path | None = None,
+        in_channels: int = 3,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            levels = create_backbone(network, classes=0, **options).levels
+        reached = int(math.log2(levels[-1].stride))
+        if not 1 <= depth <= reached:
+            raise UserError(
+                f"{network} halves a picture {reached} times; give encoder_depth=1 to {reached} "
+                f"(and as many decoder_channels), not {depth}."
+            )
+        self.chosen = [
+            max(position for position, level in enumerate(levels) if level.stride == stride)
+            for step in range(1, depth + 1)
+            for stride in [min(level.stride for level in levels if level.stride >= 2**step)]
+        ]
+        built = self.chosen[-1] + 1
+        self.trunk = create_backbone(network, weights, classes=0, in_channels=in_channels, levels=built, **options)
+        self._in_channels = in_channels
+        self._depth = depth
+        self._out_channels = [in_channels, *(levels[position].channels for position in self.chosen)]
+        self._output_stride = UNDILATED
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """(B, in_channels, H, W) and behind it `depth` maps (B, out_channels[i], ⌈H / 2^i⌉, ⌈W / 2^i⌉)."""
+        maps = self.trunk.features(image)
+        pyramid = [image]
+        for step, position in enumerate(self.chosen, 1):
+            size = [math.ceil(side / 2**step) for side in image.shape[-2:]]
+            made = maps[position]
+            if list(made.shape[-2:]) != size:
+                made = functional.interpolate(made, size, mode="bilinear", align_corners=False)
+            pyramid.append(made)
+        return pyramid
+
+
+def register_in_smp() -> None:
+    """Let segmentation-models-pytorch know every trunk of `list_backbones()` as "densevision-NAME".
+
+    Then `smp.Unet("densevision-resnet50")` and all its other networks take them, with `encoder_weights` ("imagenet",
+    another published name, a path, or None), `encoder_depth`, `in_channels`, and the trunk's options by their names
+    (`stride_in="1x1"`). Doing it twice is doing it once.
+    """
+    ours_for_theirs = zip((get_encoder, get_encoder_names, get_preprocessing_params), THEIRS, strict=True)
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == smp.__name__]
+    for ours, theirs in ours_for_theirs:
+        for module in modules:
+            if getattr(module, theirs.__name__, None) is theirs:
+                setattr(module, theirs.__name__, ours)
+
+
+def get_encoder(
+    name: str,
+    in_channels: int = 3,
+    depth: int = 5,
+    weights: str | Path | None = None,
+    output_stride: int = UNDILATED,
+    **options: Any,
+) -> nn.Module:
+    """The library's function of this name, which asks us for names of ours.
+
+    Raises:
+        UserError: as `TrunkEncoder`, or a dilated trunk.
+    """
+    if not name.startswith(PREFIX):
+        return THEIRS[0](name, in_channels, depth, weights, output_stride, **options)
+    if output_stride != UNDILATED:
+        raise UserError(
+            f"'{name}' cannot be dilated to an output stride of {output_stride}; "
+            f"give encoder_output_stride={UNDILATED} where the network offers it (PAN), or take FPN or UPerNet."
+        )
+    return TrunkEncoder(name.removeprefix(PREFIX), depth, weights, in_channels, **options)
+
+
+def get_encoder_names() -> list[str]:
+    """The library's function of this name, with our names behind its own."""
+    return [*THEIRS[1](), *(PREFIX + name for name in list_backbones())]
+
+
+def get_preprocessing_params(encoder_name: str, pretrained: str = "imagenet") -> dict[str, Any]:
+    """The library's function of this name: order, range, mean and std that some weights expect.
+
+    Raises:
+        UserError: no such weights.
+    """
+    if not encoder_name.startswith(PREFIX):
+        return THEIRS[2](encoder_name, pretrained)
+    published = f"{encoder_name.removeprefix(PREFIX)}/{pretrained}"
+    stated = show_weights(published if published in WEIGHTS else pretrained)["preprocessing"]
+    return {
+        "input_space": stated["order"],
+        "input_range": list(stated["range"]),
+        "mean": list(stated["mean"]),
+        "std": list(stated["std"]),
+    }
