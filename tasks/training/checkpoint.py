@@ -107,7 +107,7 @@ def load_classifier(weights: str | Path) -> tuple[Network, Blueprint, dict[str, 
     classes = int(shown.get("classes", 0))
     if classes == 0:
         raise UserError(
-            f"{weights} holds a {shown['network']} to its level '{shown.get('levels')}' without a classifier: it names "
+            f"{weights} holds {shown['network']} to its level '{shown.get('levels')}' without a classifier: it names "
             "nothing; give it to a training as --weights."
         )
     names = imagenet_classes()[1] if classes == len(imagenet_classes()[1]) else [f"class {n}" for n in range(classes)]

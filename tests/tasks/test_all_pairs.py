@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.backbones import Backbone, create_backbone, list_backbones
+from densevision.errors import UserError
 from densevision.tasks.heads import create_head, list_heads
 
 # One that divides by 32, then odd ones; all are large enough for every trunk.
@@ -17,6 +18,11 @@ SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
 # 1202 layers take as long as all the others together, and are those of resnet110_cifar; 1001 those of preact164_cifar.
 DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
 TRUNKS = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
+
+ONE_OF_EACH_FILE = (
+    "lenet5", "alexnet", "alexnet_tv", "vgg11", "googlenet", "resnet18", "resnet20_cifar", "preact110_cifar",
+    "preact152", "inception_v4", "inception_resnet_v2",
+)  # fmt: skip
 
 
 @cache
@@ -56,3 +62,27 @@ def test_the_coarsest_level_hands_gradients_to_every_parameter_of_its_trunk(trun
     backbone.zero_grad(set_to_none=True)
     backbone.features(picture)[-1].sum().backward()
     assert without_gradient(backbone) == []
+
+
+@pytest.mark.parametrize("trunk", ONE_OF_EACH_FILE)
+def test_heads_meet_trunks_that_are_cut_short_or_say_what_these_lack(trunk):
+    for count in range(1, len(on_meta(trunk)[0].levels)):
+        with torch.device("meta"):
+            cut = create_backbone(trunk, classes=0, levels=count)
+            picture = torch.empty(2, cut.in_channels, *SIZES[1])
+        with torch.no_grad():
+            features = cut.features(picture)
+        for head in list_heads():
+            try:
+                with torch.device("meta"):
+                    decoder = create_head(head, cut.levels, 3)
+            except UserError as refusal:
+                assert len({level.stride for level in cut.levels}) < 3, head
+                assert "build more of its levels or take the head 'unet'" in str(refusal)
+                continue
+            leaves = [level.detach().requires_grad_() for level in features]
+            made = decoder(leaves, SIZES[1])
+            assert made.shape == (2, 3, *SIZES[1])
+            made.sum().backward()
+            assert without_gradient(decoder) == []
+            assert leaves[-1].grad is not None

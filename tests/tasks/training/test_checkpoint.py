@@ -165,7 +165,7 @@ def test_a_file_cut_short_is_named(saved, tmp_path, kept):
 
 def test_a_trunk_without_its_classifier_names_nothing_and_says_what_it_is_good_for(tmp_path):
     save_weights(create_backbone("resnet20_cifar", levels=2), tmp_path / "trunk.safetensors")
-    with pytest.raises(UserError, match="holds a resnet20_cifar to its level 'stage2' without a classifier: it names"):
+    with pytest.raises(UserError, match="holds resnet20_cifar to its level 'stage2' without a classifier: it names"):
         load(tmp_path / "trunk.safetensors")
 
 
