@@ -64,7 +64,7 @@ def evaluate(
     # A set without what the task needs, or with other classes or joints, is refused before anything is computed.
     for field, kind in task.targets(test.fields).items():
         if predictor.fields[field] != kind:
-            raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}, and '{name}' holds {kind}.")
+            raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}; '{name}' holds other: {kind}.")
     baseline = trivial_scores(predictor, name, root, test, protocol, samples)
     answer = predictor_answer(predictor, protocol, flip)
     found = score(task, answer, test, protocol, samples, each=bool(worst), progress=_progress)

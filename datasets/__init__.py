@@ -16,6 +16,11 @@ DATASETS: dict[str, str] = {
     "cifar100": "datasets.cifar:CIFAR100",
     "class-folders": "datasets.class_folders:ClassFolders",
     "depth-folders": "datasets.folders:DepthFolders",
+    "div2k-x2": "datasets.div2k:DIV2KX2",
+    "div2k-x3": "datasets.div2k:DIV2KX3",
+    "div2k-x4": "datasets.div2k:DIV2KX4",
+    "gopro": "datasets.gopro:GoPro",
+    "gopro-gamma": "datasets.gopro:GoProGamma",
     "imagenet": "datasets.imagenet:ImageNet",
     "imagenet-shards": "datasets.imagenet_shards:ImageNetShards",
     "kitti-depth": "datasets.kitti:KITTIDepth",
@@ -23,9 +28,14 @@ DATASETS: dict[str, str] = {
     "mnist": "datasets.mnist:MNIST",
     "nyu-depth": "datasets.nyu_depth:NYUDepth",
     "nyu-raw": "datasets.nyu_depth:NYURaw",
+    "paired-folders": "datasets.paired:PairedFolders",
+    "photographs": "datasets.photographs:Photographs",
+    "rain100": "datasets.rain100:Rain100",
+    "raindrop": "datasets.raindrop:RainDrop",
     "rooms": "datasets.rooms:Rooms",
     "seven-scenes": "datasets.seven_scenes:SevenScenes",
     "shapes": "datasets.shapes:Shapes",
+    "weather": "datasets.weather:Weather",
 }
 
 

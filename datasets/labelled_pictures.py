@@ -1,4 +1,4 @@
-"""What the sets of classification share: pictures with one class each, kept as arrays, as files or inside tars."""
+"""What sets of pictures share, most of them with one class each: kept as arrays, as files or inside tars."""
 
 from __future__ import annotations
 
@@ -24,7 +24,26 @@ from .randomness import Purpose, generator
 from .worlds.shapes import draw_shape
 
 
-class LabelledPictures(Dataset):
+class Pictures(Dataset):
+    """Samples of one picture each, and what belongs to it."""
+
+    @abstractmethod
+    def picture(self, index: int) -> np.ndarray:
+        """The picture alone, (H, W, C) uint8."""
+
+    @abstractmethod
+    def with_picture(self, picture: np.ndarray, index: int) -> Sample:
+        """The sample of a picture that was read, at whatever size."""
+
+    def read(self, index: int) -> Sample:
+        return self.with_picture(self.picture(index), index)
+
+    @classmethod
+    def check(cls, root: str | Path) -> list[Problem]:
+        return problems_of(cls, root)
+
+
+class LabelledPictures(Pictures):
     """Pictures with one class each. A loader sets `fields` and `_categories`, and says where a picture is."""
 
     _categories: np.ndarray
@@ -33,19 +52,8 @@ class LabelledPictures(Dataset):
     def __len__(self) -> int:
         return len(self._categories)
 
-    @abstractmethod
-    def picture(self, index: int) -> np.ndarray:
-        """The picture alone, (H, W, C) uint8."""
-
-    def read(self, index: int) -> Sample:
-        return self._labelled(self.picture(index), index)
-
-    def _labelled(self, picture: np.ndarray, index: int) -> Sample:
+    def with_picture(self, picture: np.ndarray, index: int) -> Sample:
         return {"image": picture, "category": np.array(self._categories[index], np.int64)}
-
-    @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        return problems_of(cls, root)
 
 
 class Encoded(Protocol):
@@ -58,8 +66,8 @@ class Encoded(Protocol):
     def read(self, index: int) -> bytes: ...
 
 
-class EncodedPictures(LabelledPictures):
-    """Labelled pictures that are decoded when they are read. A loader also sets `_encoded`."""
+class StoredPictures(Pictures):
+    """Pictures that are decoded when they are read, no larger than needed. A loader sets `_encoded`."""
 
     _encoded: Encoded
 
@@ -80,7 +88,11 @@ class EncodedPictures(LabelledPictures):
         suffices = math.ceil(source[0] * scale), math.ceil(source[1] * scale)
         picture = decode_picture(data, self.root / self.label(index), suffices)
         enlarged = plain_resize((picture.shape[0], picture.shape[1]), source)
-        return self._labelled(picture, index), replace(enlarged.then(geometry), zoom=geometry.zoom)
+        return self.with_picture(picture, index), replace(enlarged.then(geometry), zoom=geometry.zoom)
+
+
+class EncodedPictures(StoredPictures, LabelledPictures):
+    """Labelled pictures that are decoded when they are read. A loader also sets `_encoded`."""
 
 
 class Files:

@@ -1,6 +1,7 @@
 """The pictures of the docs, made by the commands that stand beside them.
 
 python docs/pictures.py rooms runs/depth-1/best.safetensors      unseen rooms: picture, truth, prediction
+python docs/pictures.py shapes runs/classification-1/best.safetensors   unseen shapes and their names
 python docs/pictures.py photographs                              scikit-image's photographs and the shipped depth
 python docs/pictures.py receptive_fields                         what units see, over one of those photographs
 python docs/pictures.py field_table                              the fields of the lecture's networks, as Markdown
@@ -26,6 +27,7 @@ from densevision.tasks.sheet import GAP, draw_sheet, tile
 
 DOCS = Path(__file__).parent
 ROOMS = (3, 7, 12, 21, 28, 33)
+SHAPE_SIDE = 180
 PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")
 HEIGHT = 200
 WIDTH = 1400
@@ -57,6 +59,15 @@ def rooms(checkpoint: str) -> None:
     half = len(shown) // 2
     columns = [draw_sheet(predictor.task, world.fields, part) for part in (shown[:half], shown[half:])]
     write_picture(DOCS / "rooms.png", tile(columns))
+
+
+def shapes(checkpoint: str) -> None:
+    """docs/shapes.png: unseen shapes, each with its true name and the five most probable ones, in three columns."""
+    predictor = load(checkpoint)
+    world = open_dataset("shapes", split="test").at((SHAPE_SIDE, SHAPE_SIDE))
+    shown = [(sample, predictor.answer(sample)) for sample in map(world.read, range(9))]
+    columns = [draw_sheet(predictor.task, world.fields, shown[start : start + 3]) for start in (0, 3, 6)]
+    write_picture(DOCS / "shapes.png", tile(columns))
 
 
 def photographs() -> None:
@@ -117,7 +128,9 @@ def curves(out: str, *runs: str) -> None:
 
 
 if __name__ == "__main__":
-    commands = {command.__name__: command for command in (rooms, photographs, receptive_fields, field_table, curves)}
+    commands = {
+        command.__name__: command for command in (rooms, shapes, photographs, receptive_fields, field_table, curves)
+    }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

@@ -38,7 +38,7 @@ class Classification(Task):
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "A name for a picture"
     paper: ClassVar[str] = "Krizhevsky et al. 2012"
-    default: ClassVar[Default] = Default(data="shapes", backbone="resnet20_cifar", head=None, recipe="modern")
+    default: ClassVar[Default] = Default(data="shapes", backbone="resnet20_cifar", head=None, recipe="shapes")
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = PROTOCOLS
@@ -80,7 +80,7 @@ class Classification(Task):
         terms = LOSSES[loss]
 
         def compare(batch: Batch, made: dict[str, Any]) -> Terms:
-            return terms([logits.float() for logits in model.training_logits(batch["image"])], batch["category"])
+            return terms([logits.float() for logits in model(batch["image"], True)], batch["category"])
 
         return (Phase("classifier", model, compare),)
 

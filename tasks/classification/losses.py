@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...errors import UserError
 from ..task import Terms
 
 AUXILIARY_WEIGHT = 0.3
@@ -47,7 +48,12 @@ def map_criterion(logits: Sequence[Tensor], category: Tensor, j: float = RUBBISH
         logits: (B, classes), minus the distances; no auxiliary ones.
         category: (B,) integers.
         j: above 0.
+
+    Raises:
+        UserError: there are auxiliary classifiers, of which the paper knows nothing.
     """
+    if len(logits) > 1:
+        raise UserError("The loss 'map' is for one classifier, and this trunk trains with more: take 'cross-entropy'.")
     (scores,) = logits
     with_rubbish = torch.cat([scores, scores.new_full((len(scores), 1), -j)], dim=1)
     return {"map": functional.cross_entropy(with_rubbish, category)}

@@ -30,9 +30,10 @@ class RankingMetrics(Metrics):
         assert isinstance(prediction, Ranking)
         chance = prediction.probabilities[int(truth["category"])]
         before = int(np.count_nonzero(~(prediction.probabilities < chance))) - 1
+        named = not np.isnan(chance)
         self.count += 1
-        self.first += before < 1
-        self.five += before < 5
+        self.first += named and before < 1
+        self.five += named and before < 5
         self.surprise -= float(np.log(max(chance, np.finfo(np.float32).tiny)))
 
     def state(self) -> Any:

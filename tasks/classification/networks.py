@@ -23,13 +23,10 @@ class Classifier(Network):
         self.backbone = backbone
         self.stride = backbone.levels[-1].stride
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to (B, classes) logits."""
-        return self.backbone(self.backbone.preprocessing(image))
-
-    def training_logits(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`forward`'s logits, and those of auxiliary classifiers behind them."""
-        return self.backbone.training_logits(self.backbone.preprocessing(image))
+    def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """(B, C, H, W) in [0, 1] to (B, classes) logits; with `auxiliary` those of every classifier, the main first."""
+        picture = self.backbone.preprocessing(image)
+        return self.backbone.training_logits(picture) if auxiliary else self.backbone(picture)
 
     def score_map(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, classes, h, w) logits, one for every place the classifier fits."""

@@ -10,18 +10,26 @@ from __future__ import annotations
 
 from ..training.options import Options
 
-MODERN = Options(
-    size=(64, 64), batch=64, steps=1500, lr=0.5, optimizer="sgd", weight_decay=5e-4, warmup=150, loss="smoothed",
-    area=(0.35, 1.0), colour=1.0, ema=0.998, evaluate_every=500,
+SHAPES = Options(
+    size=(48, 48), batch=64, steps=1000, lr=0.4, optimizer="sgd", weight_decay=5e-4, warmup=100, loss="smoothed",
+    colour=1.0, ema=0.995, evaluate_every=500,
 )  # fmt: skip
-"""Small pictures within minutes: one cosine with a warm-up, smoothed truths, averaged weights."""
+"""The embedded world, within minutes on two CPU cores. No crops: its stream never shows a picture twice."""
+
+MODERN = Options(
+    backbone="resnet18", size=(176, 176), area=(0.25, 1.0), batch=64, epochs=18, lr=0.03, optimizer="sgd",
+    weight_decay=5e-5, warmup=500, loss="smoothed", colour=1.0, ema=0.9995,
+)  # fmt: skip
+"""Photographs in folders, with a budget: one cosine with a warm-up, crops smaller than those of the test, smoothed
+truths, averaged weights. After torchvision's recipe of 2021, a thirtieth of its length. With --weights it
+fine-tunes."""
 
 LENET_1998 = Options(
     backbone="lenet5", size=(32, 32), scale=(28, 28), pad=2, flip=0.0, batch=64, epochs=16, lr=2e-3,
     optimizer="sgd-1986", weight_decay=0.0, schedule="linear", loss="map", amp="off", evaluate_every=0,
 )  # fmt: skip
-"""LeCun et al. 1998: the literal network, input range, initialisation and loss (equation 9). Deviation: mini-batches with
-momentum 0.9, where the paper takes one picture at a time with stochastic diagonal Levenberg-Marquardt."""
+"""LeCun et al. 1998: the literal network, input range, initialisation and loss (equation 9). Deviation: mini-batches
+with momentum 0.9, where the paper takes one picture at a time with stochastic diagonal Levenberg-Marquardt."""
 
 ALEXNET_2012 = Options(
     backbone="alexnet", size=(227, 227), scale=(256, 256), batch=128, epochs=90, lr=0.01, optimizer="sgd-1986",
@@ -64,6 +72,7 @@ PREACT_2016 = Options(
 the rate; here it rises)."""
 
 RECIPES: dict[str, Options] = {
+    "shapes": SHAPES,
     "modern": MODERN,
     "lenet-1998": LENET_1998,
     "alexnet-2012": ALEXNET_2012,

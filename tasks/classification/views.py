@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...backbones.backbone import Preprocessing
-from ...datasets.geometry import Filter, Geometry, Size, resize_and_crop
+from ...datasets.geometry import LARGEST_FIT, Filter, Geometry, Size, resize_and_crop
 
 SCALES = (1.0, 1.5, 2.0)
 """Simonyan and Zisserman 2014, section 4.2: Q in {256, 384, 512}."""
@@ -68,9 +68,13 @@ def short_side(trained: Size, weights: Preprocessing) -> int:
 
 
 def with_short_side(source: Size, short: int) -> Size:
-    """A size of this short side and the picture's aspect; the long side is rounded down, as torchvision does."""
+    """A size of this short side and the picture's aspect; the long side is rounded down, as torchvision does.
+
+    A strip is squeezed where it would have to be enlarged beyond `LARGEST_FIT` times the short side.
+    """
     height, width = source
-    return (short, short * width // height) if height <= width else (short * height // width, short)
+    long = min(short * max(source) // min(source), max(LARGEST_FIT * short, *source))
+    return (short, long) if height <= width else (long, short)
 
 
 def filter_of(weights: Preprocessing) -> Filter:

@@ -73,10 +73,12 @@ def assemble(
     torch.manual_seed(options.seed)
     model = blueprint.build(options.weights)
     blueprint = blueprint.settled(model)
-    if options.scale is not None:
-        crop_as_trained(model, options.scale[0], min(options.size))
     if options.init is not None:
         start_from(model, blueprint, options.init)
+    if task.classes(train_set.fields) and options.area is None:
+        crop_as_trained(model, (options.scale or options.size)[0], options.size[0])
+    if not options.resume:
+        task.fit(model, train_set)
     run = Run(
         options=options,
         folder=folder,
@@ -102,7 +104,10 @@ def assemble(
 
 
 def crop_as_trained(model: Network, resize: int, crop: int) -> None:
-    """Weights that are trained on crops of a scale are asked on crops of it: that belongs to their preprocessing."""
+    """A classifier that is trained on crops of a scale is asked on crops of it: that belongs to its preprocessing.
+
+    Crops of random area have no one scale: their classifiers keep the usual proportion of the resize to the crop.
+    """
     trunk = getattr(model, "backbone", None)
     if trunk is not None:
         trunk.preprocessing = dataclasses.replace(trunk.preprocessing, resize=resize, crop=crop)

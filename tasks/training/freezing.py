@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from torch import nn
 
+from ...backbones.opened_weights import levels_of_tensors
 from ...errors import UserError
 from .options import Options
 
 
+def trunk_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that a trunk's levels use: what weights of another task bring, and no classifier of its own."""
+    trunk = getattr(module, "backbone", None)
+    if trunk is None:
+        return []
+    if not getattr(trunk, "classes", 0):
+        return list(trunk.parameters())
+    serving = levels_of_tensors(trunk)
+    return [parameter for name, parameter in trunk.named_parameters() if name in serving]
+
+
 def freeze_trunk(model: nn.Module, options: Options) -> None:
     """--freeze: no gradient for the trunk's parameters."""
-    trunk = getattr(model, "backbone", None)
     if options.freeze:
-        if trunk is None:
+        if getattr(model, "backbone", None) is None:
             raise UserError("--freeze keeps the trunk as it is, but this network has none.")
-        trunk.requires_grad_(False)
+        for parameter in trunk_parameters(model):
+            parameter.requires_grad_(False)
 
 
 def settle_frozen(model: nn.Module, options: Options) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .freezing import trunk_parameters
 from .options import Settled
 
 
@@ -17,7 +18,7 @@ def parameter_groups(module: nn.Module, options: Settled, trunk_rate: float) -> 
     Unless everything decays, weight decay spares what has one axis (biases, scales of norms): there it would only fight
     the normalisation. Each group's `relative` is its learning rate relative to the run's.
     """
-    trunk = {id(parameter) for parameter in getattr(module, "backbone", nn.Module()).parameters()}
+    trunk = {id(parameter) for parameter in trunk_parameters(module)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:

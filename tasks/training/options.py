@@ -217,6 +217,8 @@ class Options:
             raise UserError(f"--area is {self.area[0]} {self.area[1]}; give the least first, above 0 and up to 1.")
         if self.scale is not None and self.area is not None:
             raise UserError("--scale and --area are two ways to draw a crop: give one of them.")
+        if (self.zoom or 1) > 1 and (self.scale or self.area):
+            raise UserError("--zoom magnifies a picture that covers the size; with --scale or --area leave it out.")
         if self.pad and self.scale is None:
             raise UserError("--pad widens where a crop of --scale may lie: give --scale too.")
         if self.network and (self.backbone or self.head or self.levels or self.stride_in):

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...errors import UserError
 from ...writing import write_text, written_aside
+from ..task import Batch
 from .run import Run
 from .stepper import NotFinite, optimizer_step
 
@@ -20,6 +24,10 @@ STEPS = 120
 LEAST, LARGEST = 1e-6, 10.0
 SMOOTHING = 0.9
 """Decay of the running mean of the loss: single batches jump."""
+SETTLED = 10
+"""Steps after which the running mean no longer follows every batch; what fell before them is not believed."""
+FALL = 0.01
+"""A loss that falls by no more than this share of itself falls nowhere."""
 EXPLODED = 4.0
 """The test ends where the loss is this many times its least."""
 
@@ -43,9 +51,8 @@ def test_rates(run: Run) -> dict[str, Any]:
     run.log.say(f"Trying {STEPS} learning rates from {LEAST:g} to {LARGEST:g} ...")
     for step in range(STEPS):
         rate = LEAST * (LARGEST / LEAST) ** (step / (STEPS - 1))
-        try:
-            loss = float(sum(optimizer_step(run, step, batches, rate).values()))
-        except NotFinite:
+        loss = loss_of_all(run, step, batches, rate)
+        if not math.isfinite(loss):
             exploded = rate
             break
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -54,7 +61,8 @@ def test_rates(run: Run) -> dict[str, Any]:
         if losses[-1] > EXPLODED * min(losses) > 0:
             exploded = rate
             break
-    found = {"rates": rates, "losses": losses, "proposed": steepest(rates, losses), "exploded": exploded}
+    proposed = steepest(rates[SETTLED:], losses[SETTLED:])
+    found = {"rates": rates, "losses": losses, "proposed": proposed, "exploded": exploded}
     if run.main:
         write_text(run.folder / "find-lr.json", json.dumps(found) + "\n")
         draw(found, run.folder / "find-lr.png")
@@ -66,20 +74,33 @@ def test_rates(run: Run) -> dict[str, Any]:
     return found
 
 
+def loss_of_all(run: Run, step: int, batches: Iterator[Batch], rate: float) -> float:
+    """The loss of a step, its mean over all processes, so that all of them stop together; inf where it is none."""
+    try:
+        loss = sum(optimizer_step(run, step, batches, rate).values(), torch.zeros((), device=run.device))
+    except NotFinite:
+        loss = torch.tensor(math.inf, device=run.device)
+    return float(run.accelerator.reduce(loss, "mean"))
+
+
 def steepest(rates: list[float], losses: list[float]) -> float:
     """The rate at which the smoothed loss falls fastest over the logarithm of the rate.
+
+    Only up to its least: what falls later has risen before.
 
     Raises:
         UserError: it falls nowhere.
     """
-    slopes = [
-        (after - before) / math.log(larger / smaller)
-        for (smaller, larger), (before, after) in zip(pairwise(rates), pairwise(losses), strict=True)
-    ]
-    if not slopes or min(slopes) >= 0:
+    least = min(losses, default=math.inf)
+    if not losses or least > losses[0] - FALL * abs(losses[0]):
         raise UserError(
             "The loss fell at no learning rate: look at the data (--overfit), or at --weights and --freeze."
         )
+    end = losses.index(least) + 1
+    slopes = [
+        (after - before) / math.log(larger / smaller)
+        for (smaller, larger), (before, after) in zip(pairwise(rates[:end]), pairwise(losses[:end]), strict=True)
+    ]
     return rates[slopes.index(min(slopes)) + 1]
 
 

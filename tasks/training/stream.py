@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ...datasets.augmentation import Augmentation, sample_geometry
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.fields import Kind, collate, move_sample
-from ...datasets.geometry import Size
+from ...datasets.geometry import Geometry, Size
 from ...datasets.randomness import Purpose, generator
 from ...errors import UserError
 from ..task import Batch, Task
@@ -47,12 +47,13 @@ class TrainingView(TorchDataset):
             UserError: what was read is damaged.
         """
         epoch, index = key
-        sample = self.dataset.read(index)
-        first = next(iter(self.fields))
-        source = (sample[first].shape[-3], sample[first].shape[-2])
-        geometry = sample_geometry(
-            generator(self.seed, epoch, index, Purpose.GEOMETRY), source, self.size, self.augmentation
-        )
+        rng = generator(self.seed, epoch, index, Purpose.GEOMETRY)
+
+        def draw(source: Size) -> Geometry:
+            may = self.task.augmentation(self.augmentation, self.dataset.fields, source)
+            return sample_geometry(rng, source, self.size, may)
+
+        sample, geometry = self.dataset.read_for(index, draw)
         moved = move_sample(sample, self.fields, geometry)
         return self.task.prepare(moved, generator(self.seed, epoch, index, Purpose.PREPARE), self.colour)
 

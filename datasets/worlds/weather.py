@@ -1,0 +1,331 @@
+"""What comes between a scene and its picture: dirt and rain on a window, and what cameras and files do.
+
+Each degradation is a function from a clean picture in [0, 1] to a degraded one, drawn from a generator alone, its
+strength too. Sizes are in pixels and do not depend on the picture's: a crop looks like a part of a large picture. Masks
+and mattes are drawn anew for every picture, so that those of one stream never meet those of another.
+
+Values are encoded ones (sRGB), as in the dirt equation of Eigen, Krishnan, Fergus 2013; only `blur` adds up light.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from ..geometry import resize_antialiased
+from .materials import Dice
+
+Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""(H, W, 3) float32 in [0, 1] and a generator to (H, W, 3) float32, which may reach beyond [0, 1]."""
+
+TWO_AT_ONCE = 0.5
+"""Probability of two different degradations in one picture, where two or more are offered."""
+
+LOW_RESOLUTION_FACTORS = (2, 3, 4)
+SHAKE = (4.0, 14.0)
+"""Pixels that a point travels during the exposure."""
+
+DROPS = (2.0, 7.0)
+"""Drops per 100 x 100 pixels."""
+DROP_RADIUS = (3.5, 12.0)
+
+GAIN = (0.9, 1.1)
+"""Of each colour in the dirt equation: U(0.9, 1.1), and all of them times one U(0, 1)."""
+DIRT_COVER = (0.4, 1.0)
+"""Largest opacity of the dirt."""
+SPECKS = ((0.6, 1.5, 90.0), (1.6, 3.6, 30.0), (4.5, 10.0, 4.0))
+"""Radii in pixels, least and largest, and how many spots per 100 x 100 pixels there are at most."""
+
+STREAK_LENGTH = (9.0, 30.0)
+STREAK_ANGLE = (60.0, 120.0)
+"""Degrees against the horizontal: rain falls, and wind bends it."""
+STREAKS = (15.0, 90.0)
+"""Per 100 x 100 pixels."""
+STREAK_LIGHT = (0.35, 0.95)
+
+NOISE = (5 / 255, 50 / 255)
+"""Standard deviation."""
+
+QUALITY = (5, 40)
+"""Of JPEG, 1 to 100."""
+
+HOLES = (0.05, 0.25)
+"""Share of the picture that is lost."""
+
+
+def degrade(picture: np.ndarray, rng: np.random.Generator, names: Sequence[str]) -> np.ndarray:
+    """A picture as it comes through one or two of the named degradations, in the order of `DEGRADATIONS`.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        rng: all that is random.
+        names: keys of `DEGRADATIONS`.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    count = 2 if len(names) > 1 and rng.random() < TWO_AT_ONCE else 1
+    chosen = {names[place] for place in rng.permutation(len(names))[:count]}
+    values = picture.astype(np.float32) / 255
+    for name, apply in DEGRADATIONS.items():
+        if name in chosen:
+            values = np.clip(apply(values, rng), 0, 1)
+    return _eight_bits(values)
+
+
+def low_resolution(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Made smaller by 2, 3 or 4 with an antialiased bicubic filter, stored in 8 bits, and enlarged again."""
+    factor = LOW_RESOLUTION_FACTORS[rng.integers(len(LOW_RESOLUTION_FACTORS))]
+    height, width = picture.shape[:2]
+    smaller = max(1, round(height / factor)), max(1, round(width / factor))
+    small = resize_antialiased(_eight_bits(picture), smaller, filter="bicubic")
+    return resize_antialiased(small, (height, width), filter="bicubic").astype(np.float32) / 255
+
+
+def blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A camera that shakes: the mean, in linear light, of the picture along a wandering path."""
+    kernel = shake(rng)
+    return encoded(cv2.filter2D(linear_light(picture), -1, kernel, borderType=cv2.BORDER_REFLECT_101))
+
+
+def shake(rng: np.random.Generator, steps: int = 64) -> np.ndarray:
+    """(K, K) float32 that sums to 1: the light of a point along a smooth path, its centre of mass in the middle."""
+    turns = rng.uniform(0, 2 * math.pi) + np.cumsum(rng.normal(0, 0.12, steps))
+    path = np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), axis=0)
+    path = (path - path.mean(0)) * rng.uniform(*SHAKE) / steps
+    reach = math.ceil(np.abs(path).max()) + 1
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+    corner = np.floor(path).astype(int)
+    part = path - corner
+    for right in (0, 1):
+        for below in (0, 1):
+            weight = np.abs(1 - right - part[:, 0]) * np.abs(1 - below - part[:, 1])
+            np.add.at(kernel, (corner[:, 1] + below + reach, corner[:, 0] + right + reach), weight)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def drops(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Drops on the pane, each a small lens: the scene upside down and out of focus, a dark rim, a bright spot."""
+    height, width = picture.shape[:2]
+    dice = Dice(rng)
+    lens, to_x, to_y = _lenses(dice, height, width, _how_many(dice, DROPS, height, width))
+    behind = cv2.GaussianBlur(picture, (0, 0), 1.6)
+    refracted = cv2.remap(behind, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    # The rim bends light away from the eye; the sky above reflects near the upper edge.
+    body = np.sqrt(np.clip(lens, 0, 1))
+    slope_x, slope_y = cv2.Sobel(body, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(body, cv2.CV_32F, 0, 1, scale=1 / 8)
+    rim = np.clip(1.15 - 1.6 * np.hypot(slope_x, slope_y), 0.35, 1.05)
+    glint = np.clip((slope_x + 1.6 * slope_y) * 1.8 - 0.25, 0, 0.6) * (lens > 0.12)
+    water = refracted * rim[..., None] + glint[..., None]
+    cover = cv2.GaussianBlur((lens > 0).astype(np.float32), (0, 0), dice.uniform(0.6, 1.1))[..., None]
+    return cover * water + (1 - cover) * picture
+
+
+def _lenses(dice: Dice, height: int, width: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How thick the water stands (0 outside, 1 at most), and the x and y that are seen through it, (H, W) float32."""
+    lens = np.zeros((height, width), np.float32)
+    columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    to_x, to_y = np.broadcast_to(columns, lens.shape).copy(), np.broadcast_to(rows[:, None], lens.shape).copy()
+    for _ in range(count):
+        # Small drops are many.
+        radius = DROP_RADIUS[0] + (DROP_RADIUS[1] - DROP_RADIUS[0]) * dice.uniform() ** 2
+        x, y, tall = dice.uniform(0, width), dice.uniform(0, height), dice.uniform(0.85, 1.35)
+        shrink = dice.uniform(2.0, 3.5)
+        reach = math.ceil(1.7 * radius)
+        window = (
+            slice(max(0, int(y) - reach), min(height, int(y) + reach + 1)),
+            slice(max(0, int(x) - reach), min(width, int(x) + reach + 1)),
+        )
+        dx, dy = np.broadcast_arrays(columns[window[1]] - x, (rows[window[0]] - y)[:, None])
+        angle = np.arctan2(dy, dx)
+        outline = sum(
+            dice.uniform(0, 0.12 / waves) * np.cos(waves * angle + dice.uniform(0, 2 * math.pi)) for waves in (1, 2, 3)
+        )
+        thick = 1 - (dx**2 + (dy / tall) ** 2) / (radius * (1 + outline)) ** 2
+        thicker = thick > lens[window]
+        np.copyto(lens[window], thick, where=thicker)
+        # A ball of water turns the scene about the drop's middle.
+        np.copyto(to_x[window], x - shrink * dx, where=thicker)
+        np.copyto(to_y[window], y - shrink * dy, where=thicker)
+    return lens, to_x, to_y
+
+
+def dirt(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A dirty window: the equation of the paper with a matte that is drawn."""
+    height, width = picture.shape[:2]
+    alpha, layer = dirt_matte(rng, height, width)
+    gain = rng.uniform(*GAIN, 3) * rng.uniform(0, 1)
+    return compose_dirt(picture, alpha, layer, gain)
+
+
+def compose_dirt(clean: np.ndarray, alpha: np.ndarray, layer: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """I' = p α D + (1 - α) I. The gain p brightens the dirt and leaves the transparency alone.
+
+    Args:
+        clean: I, (H, W, 3).
+        alpha: α, (H, W) in [0, 1]: the share of light that the dirt holds back.
+        layer: D, (H, W, 3): what the dirt adds.
+        gain: p, (3,).
+
+    Source: Eigen, Krishnan, Fergus 2013, section 4.1.
+    """
+    alpha = alpha[..., None]
+    return (gain * alpha * layer + (1 - alpha) * clean).astype(np.float32)
+
+
+def dirt_matte(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Alpha (H, W) and colour (H, W, 3) of specks, splashes and smears, float32. Some pixel of alpha is above 0.03."""
+    dice = Dice(rng)
+    grain = _grain(rng, height, width)
+    thick = np.zeros((height, width), np.float32)
+    for least, largest, density in SPECKS:
+        spots = np.zeros((height, width), np.uint8)
+        for _ in range(max(1, _how_many(dice, (0.25 * density, density), height, width))):
+            _spot(spots, dice, dice.uniform(least, largest))
+        soft = cv2.GaussianBlur(spots.astype(np.float32) / 255, (0, 0), 0.45 + 0.12 * (least + largest) / 2)
+        thick = np.maximum(thick, soft)
+    # Dried water leaves uneven edges: the grain eats into what is thin.
+    eaten = np.clip(1.5 * thick - 0.55 * grain, 0, 1)
+    film = dice.uniform(0, 0.12) * grain
+    alpha = dice.uniform(*DIRT_COVER) * np.maximum(eaten / max(float(eaten.max()), 0.1), film)
+    tint = np.array([1.0, dice.uniform(0.86, 1.0), dice.uniform(0.66, 0.98)], np.float32) * dice.uniform(0.75, 1.0)
+    layer = tint * (0.75 + 0.5 * grain[..., None])
+    return alpha.astype(np.float32), np.clip(layer, 0, 1)
+
+
+def _spot(canvas: np.ndarray, dice: Dice, radius: float) -> None:
+    """Draw one spot of dirt, brighter where it is thicker; coordinates in sixteenths of a pixel."""
+    height, width = canvas.shape
+    middle = round(16 * dice.uniform(-2, width + 2)), round(16 * dice.uniform(-2, height + 2))
+    axes = np.array((radius, radius * dice.uniform(0.5, 1))) * 16
+    corners = cv2.ellipse2Poly((0, 0), (100, 100), 0, 0, 359, 40)[:-1] / 100
+    uneven = np.array([dice.uniform(0.65, 1.25) for _ in corners])[:, None]
+    angle = dice.uniform(0, math.pi)
+    turn = np.array(((math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))))
+    outline = np.round(middle + (corners * uneven * axes) @ turn).astype(np.int32)
+    cv2.fillPoly(canvas, [outline], dice.uniform(80, 255), cv2.LINE_AA, 4)
+
+
+def rain(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Falling rain: points of light drawn out by their motion, laid over the picture as two projectors would."""
+    height, width = picture.shape[:2]
+    dice = Dice(rng)
+    angle, light = dice.uniform(*STREAK_ANGLE), dice.uniform(*STREAK_LIGHT)
+    length = dice.uniform(*STREAK_LENGTH)
+    streaks = np.zeros((height, width), np.float32)
+    # What is near falls long, broad and sparse; what is far is short and fine.
+    for nearness, share in ((1.0, 0.25), (0.5, 1.0)):
+        canvas = np.zeros((height, width), np.uint8)
+        for _ in range(_how_many(dice, tuple(share * number for number in STREAKS), height, width)):
+            _streak(canvas, dice, length * nearness * dice.uniform(0.6, 1.2), angle + dice.uniform(-4, 4))
+        soft = canvas.astype(np.float32) / 255
+        if nearness == 1:
+            soft = cv2.GaussianBlur(soft, (0, 0), 0.7)
+        streaks = np.maximum(streaks, soft)
+    kernel = _line(max(3, round(length / 4) | 1), angle)
+    streaks = light * cv2.filter2D(streaks, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
+    return screen(picture, streaks[..., None])
+
+
+def screen(below: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Two lights on one screen: 1 - (1 - a)(1 - b)."""
+    return 1 - (1 - below) * (1 - above)
+
+
+def _streak(canvas: np.ndarray, dice: Dice, length: float, degrees: float) -> None:
+    height, width = canvas.shape
+    x, y = dice.uniform(-8, width + 8), dice.uniform(-16, height + 8)
+    along = length * math.cos(math.radians(degrees)), length * math.sin(math.radians(degrees))
+    start, end = (round(16 * x), round(16 * y)), (round(16 * (x + along[0])), round(16 * (y + along[1])))
+    cv2.line(canvas, start, end, dice.uniform(90, 255), 1, cv2.LINE_AA, 4)
+
+
+def _line(length: int, degrees: float) -> np.ndarray:
+    """(K, K) float32 that sums to 1: a line through the middle that fades towards its ends."""
+    kernel = np.zeros((length, length), np.float32)
+    middle = (length - 1) / 2
+    for step in np.linspace(-middle, middle, 4 * length):
+        x, y = middle + step * math.cos(math.radians(degrees)), middle + step * math.sin(math.radians(degrees))
+        kernel[round(y), round(x)] += 1 + math.cos(math.pi * step / (middle + 1))
+    return kernel / kernel.sum()
+
+
+def noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Grain that knows nothing of its neighbours: Gaussian, the same deviation in every colour."""
+    deviation = np.float32(rng.uniform(*NOISE))
+    return picture + deviation * rng.standard_normal(picture.shape, np.float32)
+
+
+def jpeg(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Written as JPEG and read again by the real coder."""
+    stored = cv2.cvtColor(_eight_bits(picture), cv2.COLOR_RGB2BGR)
+    written = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(QUALITY[0], QUALITY[1] + 1))])[1]
+    read = cv2.imdecode(written, cv2.IMREAD_COLOR)
+    return cv2.cvtColor(read, cv2.COLOR_BGR2RGB).astype(np.float32) / 255
+
+
+def holes(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Parts of the picture are gone: scratches and patches of one grey take their place."""
+    height, width = picture.shape[:2]
+    dice = Dice(rng)
+    lost = np.zeros((height, width), np.uint8)
+    share = dice.uniform(*HOLES)
+    # A patch is small against any picture, so that the wanted share is met within a patch or two.
+    while cv2.countNonZero(lost) < share * height * width:
+        points = np.cumsum([[dice.uniform(-18, 18), dice.uniform(-18, 18)] for _ in range(dice.integer(2, 4))], axis=0)
+        points += (dice.uniform(0, width), dice.uniform(0, height))
+        if dice.chance(0.7):
+            path = np.round(points).astype(np.int32)
+            cv2.polylines(lost, [path], False, 255, dice.integer(2, 6))
+        else:
+            left, top = map(int, points[0])
+            right, bottom = left + dice.integer(4, 14), top + dice.integer(4, 14)
+            cv2.rectangle(lost, (left, top), (right, bottom), 255, -1)
+    grey = dice.pick((0.0, 0.5, 1.0))
+    return np.where(lost[..., None] > 0, np.float32(grey), picture)
+
+
+# In the order in which light and data meet them: the lens, the pane in front of it, the sensor, the file.
+DEGRADATIONS: dict[str, Degradation] = {
+    "blur": blur,
+    "rain": rain,
+    "drops": drops,
+    "dirt": dirt,
+    "low-resolution": low_resolution,
+    "noise": noise,
+    "jpeg": jpeg,
+    "holes": holes,
+}
+
+
+def linear_light(encoded_values: np.ndarray) -> np.ndarray:
+    """sRGB in [0, 1] to linear light: c / 12.92 up to 0.04045, ((c + 0.055) / 1.055)^2.4 above."""
+    c = np.asarray(encoded_values, np.float32)
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def encoded(light: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] to sRGB; the inverse of `linear_light`."""
+    light = np.clip(light, 0, 1)
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+def _how_many(dice: Dice, density: Sequence[float], height: int, width: int) -> int:
+    """A number of things from a density per 100 x 100 pixels; one at least."""
+    return max(1, round(dice.uniform(density[0], density[1]) * height * width / 10_000))
+
+
+def _grain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """(H, W) float32 about 0.5 in [0, 1]: soft noise of three sizes."""
+    total = np.zeros((height, width), np.float32)
+    for cell, weight in ((24, 0.45), (9, 0.35), (3, 0.2)):
+        coarse = rng.random((height // cell + 2, width // cell + 2), np.float32)
+        total += weight * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(0.5 + 1.4 * (total - 0.5), 0, 1)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)

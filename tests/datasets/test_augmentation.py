@@ -1,0 +1,206 @@
+"""What a training geometry draws: windows of whole pixels, evenly over the places that are allowed."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from densevision.datasets.augmentation import ASPECT, Augmentation, random_window, sample_geometry
+from densevision.datasets.fields import Depth, Image, Keypoints, Skeleton
+from densevision.datasets.geometry import Geometry, Size, covering_size, move_points
+from densevision.datasets.randomness import Purpose, generator
+
+CIFAR = Augmentation(flip=0.5, scale=(32, 32), pad=4)
+"""He et al. 2015, section 4.2: padded by 4, a random window of 32, mirrored half of the time (facts 2.3)."""
+RESNET = Augmentation(flip=0.5, scale=(256, 480))
+INCEPTION = Augmentation(flip=0.5, area=(0.08, 1.0))
+
+
+def draw(index: int, source: Size, target: Size, augmentation: Augmentation) -> Geometry:
+    return sample_geometry(generator(3, 0, index, Purpose.GEOMETRY), source, target, augmentation)
+
+
+def noise(*size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, size, np.uint8)
+
+
+def scale_of(geometry: Geometry) -> tuple[float, float]:
+    """(y, x) magnification."""
+    return abs(geometry.matrix()[1, 1]), abs(geometry.matrix()[0, 0])
+
+
+def corner(geometry: Geometry) -> tuple[float, float]:
+    """(top, left) of the window in the resized picture, in its pixels; whole where it was so drawn."""
+    matrix, (y, x) = geometry.matrix(), scale_of(geometry)
+    left = matrix[0, 2] if matrix[0, 0] > 0 else geometry.size[1] - 1 - matrix[0, 2]
+    return (y - 1) / 2 - matrix[1, 2], (x - 1) / 2 - left
+
+
+# --- scale and pad ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", range(20))
+def test_without_a_resize_a_window_is_cut_out_to_the_bit(index):
+    source = noise(32, 32, 3)
+    geometry = draw(index, (32, 32), (32, 32), CIFAR)
+    padded = np.pad(source, ((4, 4), (4, 4), (0, 0)), "reflect")
+    top, left = (round(place) + 4 for place in corner(geometry))
+    expected = padded[top : top + 32, left : left + 32]
+    if np.linalg.det(geometry.matrix()) < 0:
+        expected = expected[:, ::-1]
+    np.testing.assert_array_equal(Image().move(source, geometry), expected)
+
+
+def test_windows_lie_evenly_over_all_allowed_places_and_nowhere_else():
+    # 2 x 4 + 1 places on each axis; 1800 draws are 200 for each, of standard deviation 13.
+    places = np.array([corner(draw(index, (32, 32), (32, 32), CIFAR)) for index in range(1800)])
+    np.testing.assert_allclose(places, np.round(places), atol=1e-9)
+    for axis in range(2):
+        values, counts = np.unique(np.round(places[:, axis]), return_counts=True)
+        assert values.tolist() == list(range(-4, 5))
+        assert counts.min() > 140 and counts.max() < 260
+    assert abs(np.corrcoef(places.T)[0, 1]) < 0.1
+
+
+def test_windows_of_a_larger_picture_reach_both_of_its_ends_and_stay_within():
+    # AlexNet: 227 of 256, hence 30 places (facts 2.3)
+    places = np.array([corner(draw(i, (256, 300), (227, 227), Augmentation(scale=(256, 256)))) for i in range(1500)])
+    assert (places.min(0).round().tolist(), places.max(0).round().tolist()) == ([0, 0], [29, 73])
+
+
+def test_a_digit_in_its_border_has_one_place():
+    # LeNet-5: 28 in 32 (facts 1.1)
+    lenet = Augmentation(scale=(28, 28), pad=2)
+    assert {tuple(np.round(corner(draw(index, (28, 28), (32, 32), lenet)), 9)) for index in range(30)} == {(-2, -2)}
+
+
+@pytest.mark.parametrize("source", [(300, 400), (400, 300), (256, 256)])
+def test_scales_are_whole_numbers_from_the_least_to_the_largest_both_included(source):
+    drawn = [draw(index, source, (28, 28), Augmentation(scale=(30, 33))) for index in range(400)]
+    shorts = [round(min(np.multiply(source, scale_of(geometry))), 6) for geometry in drawn]
+    values, counts = np.unique(shorts, return_counts=True)
+    assert values.tolist() == [30, 31, 32, 33]
+    assert counts.min() > 60  # of 100 expected, standard deviation 9
+
+
+@pytest.mark.parametrize("index", range(20))
+def test_a_scaled_window_never_leaves_the_picture_and_keeps_its_aspect(index):
+    geometry = draw(index, (300, 400), (224, 224), RESNET)
+    y, x = scale_of(geometry)
+    assert 256 <= round(y * 300) <= 480 and x == pytest.approx(y, abs=0.5 / 400)
+    columns, rows = move_points(np.linalg.inv(geometry.matrix()), np.array([-0.5, 223.5]), np.array([-0.5, 223.5]))
+    assert columns.min() >= -0.5 - 1e-6 and columns.max() <= 399.5 + 1e-6
+    assert rows.min() >= -0.5 - 1e-6 and rows.max() <= 299.5 + 1e-6
+
+
+@pytest.mark.parametrize(("source", "pad"), [((16, 16), 0), ((3, 50), 0), ((1, 1), 2), ((50, 3), 3)])
+def test_pictures_smaller_than_the_window_are_continued(source, pad):
+    for index in range(8):
+        geometry = draw(index, source, (32, 32), Augmentation(flip=0.5, scale=(20, 24), pad=pad))
+        moved = Image().move(noise(*source, 1), geometry)
+        assert moved.shape == (32, 32, 1)
+        for place, side in zip(corner(geometry), np.multiply(source, scale_of(geometry)), strict=True):
+            ends = sorted((-pad, side + pad - 32))
+            assert ends[0] - 1e-6 <= place <= ends[1] + 1e-6
+
+
+def test_without_a_generator_the_window_is_in_the_middle_at_the_least_scale():
+    geometry = sample_geometry(None, (256, 320), (224, 224), RESNET)
+    assert corner(geometry) == pytest.approx((16, 48))
+    assert geometry.zoom == pytest.approx(256 / 224)
+
+
+# --- area -------------------------------------------------------------------------------------------------------
+
+
+def test_areas_and_aspects_are_those_of_szegedy():
+    # facts 2.3: 8 to 100 % of the area, aspect between 3/4 and 4/3
+    drawn = [draw(index, (300, 400), (224, 224), INCEPTION) for index in range(400)]
+    heights, widths = np.array([np.divide(224, scale_of(geometry)) for geometry in drawn]).T
+    areas, aspects = heights * widths / (300 * 400), widths / heights
+    assert 0.08 * 0.98 < areas.min() < 0.15 and 0.85 < areas.max() <= 1
+    assert ASPECT[0] * 0.99 < aspects.min() < 0.8 and 1.25 < aspects.max() < ASPECT[1] * 1.01
+    places = np.array([corner(geometry) / np.array(scale_of(geometry)) for geometry in drawn])
+    np.testing.assert_allclose(places, np.round(places), atol=1e-6)  # of whole pixels
+    assert (places > -1e-6).all() and (places + np.stack([heights, widths], 1) < np.array([300, 400]) + 1e-6).all()
+
+
+def test_a_picture_too_long_for_any_draw_gives_its_middle():
+    # torchvision's fallback: the largest central window of the nearest allowed aspect (facts 2.3).
+    rng = generator(0, 0, 0, Purpose.GEOMETRY)
+    assert random_window(rng, (30, 300), (0.9, 1.0)) == (0, 130, 30, 40)
+    assert random_window(rng, (300, 30), (0.9, 1.0)) == (130, 0, 40, 30)
+    assert random_window(rng, (1, 1), (0.08, 1.0)) == (0, 0, 1, 1)
+
+
+def test_a_window_of_all_the_area_of_a_square_is_a_plain_resize():
+    drawn = [draw(i, (64, 64), (32, 32), Augmentation(area=(1.0, 1.0))) for i in range(5)]
+    widths = [32 / scale_of(geometry)[1] for geometry in drawn]
+    assert max(widths) <= 64 + 1e-9
+
+
+def test_without_a_generator_an_area_is_the_picture_that_covers():
+    plain = sample_geometry(None, (300, 400), (224, 224), Augmentation())
+    np.testing.assert_array_equal(sample_geometry(None, (300, 400), (224, 224), INCEPTION).matrix(), plain.matrix())
+
+
+# --- all of them ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("augmentation", [CIFAR, RESNET, INCEPTION, Augmentation(0.5, 10, 1.5)])
+def test_the_same_generator_draws_the_same_and_another_draws_anew(augmentation):
+    one, again, other = (draw(index, (300, 400), (224, 224), augmentation) for index in (4, 4, 5))
+    np.testing.assert_array_equal(one.matrix(), again.matrix())
+    assert one.zoom == again.zoom and not np.allclose(one.matrix(), other.matrix())
+
+
+@pytest.mark.parametrize("augmentation", [CIFAR, RESNET, INCEPTION, Augmentation(0.5, zoom=1.5)])
+def test_the_flip_is_the_fifth_draw_whatever_else_is_drawn(augmentation):
+    # So that runs of before keep their samples.
+    for index in range(30):
+        fifth = generator(3, 0, index, Purpose.GEOMETRY).uniform(0, 1, 5)[4]
+        geometry = draw(index, (300, 400), (224, 224), augmentation)
+        assert (np.linalg.det(geometry.matrix()) < 0) == (fifth < 0.5)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_zoom_and_place_are_drawn_as_they_were_before_there_were_other_ways(index):
+    # In this order since the first release: zoom, angle, place across, place down, flip.
+    zoom, angle, x, y, _ = generator(3, 0, index, Purpose.GEOMETRY).uniform((0, -1, 0, 0, 0), 1)
+    geometry = draw(index, (60, 80), (48, 56), Augmentation(zoom=1.5))
+    assert geometry.zoom == pytest.approx(1.5**zoom) and -1 <= angle <= 1
+    height, width = (geometry.zoom * side for side in covering_size((60, 80), (48, 56)))
+    assert corner(geometry) == pytest.approx((y * (height - 48), x * (width - 56)))
+
+
+@pytest.mark.parametrize("augmentation", [RESNET, INCEPTION, Augmentation(0.5, zoom=2.0)])
+def test_metres_are_divided_by_what_magnifies_beyond_the_picture_that_covers(augmentation):
+    # facts 3.1: a plain resize changes no metres, a crop that is enlarged does; sqrt(|det M|) measures both.
+    for index in range(6):
+        geometry = draw(index, (300, 400), (224, 224), augmentation)
+        height, width = covering_size((300, 400), (224, 224))
+        magnified = math.sqrt(abs(np.linalg.det(geometry.matrix())) * 300 * 400 / (height * width))
+        assert geometry.zoom == pytest.approx(magnified, rel=1e-6)
+        moved = Depth().move(np.full((300, 400), 3, np.float32), geometry)
+        np.testing.assert_allclose(moved, 3 / geometry.zoom, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "augmentation", [Augmentation(0.5, 8, scale=(50, 70), pad=3), Augmentation(0.5, 8, area=(0.3, 1))]
+)
+@pytest.mark.parametrize("index", range(6))
+def test_a_blob_moves_where_its_key_point_moves(augmentation, index):
+    source = np.zeros((60, 80, 3), np.float32)
+    x, y = np.meshgrid(np.arange(80), np.arange(60))
+    source += np.exp(-((x - 41) ** 2 + (y - 28) ** 2) / (2 * 3.0**2))[..., None].astype(np.float32)
+    geometry = draw(index, (60, 80), (48, 48), augmentation)
+    moved = cv2.GaussianBlur(Image().move(source, geometry)[..., 0], (0, 0), 1)
+    joint = Keypoints(skeleton=Skeleton(("it",), (), ())).move(np.array([[41, 28, 2]], np.float32), geometry)[0]
+    if 10 < joint[0] < 38 and 10 < joint[1] < 38:
+        columns, rows = np.meshgrid(np.arange(48), np.arange(48))
+        peak = moved > 0.5 * moved.max()
+        centre = [(axis * moved)[peak].sum() / moved[peak].sum() for axis in (columns, rows)]
+        np.testing.assert_allclose(joint[:2], centre, atol=0.3)
