@@ -6,6 +6,7 @@ from torch import nn
 
 from densevision.backbones import Level, create_backbone
 from densevision.errors import UserError
+from densevision.tasks.dense import DenseNetwork
 from densevision.tasks.heads import HEADS, create_head, list_heads
 from densevision.tasks.heads.head import distinct_strides, resize
 from densevision.tasks.heads.up_projection import (
@@ -206,3 +207,20 @@ def test_decoders_that_pool_the_whole_picture_say_why_they_cannot_train_on_one()
     with pytest.raises(UserError, match="batch of 2 or more"):
         head(features_of(LIGHT, (64, 64), batch=1), (64, 64))
     assert head.eval()(features_of(LIGHT, (64, 64), batch=1), (64, 64)).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "head", "takes"),
+    [
+        ("resnet18", "unet", "tiled"),
+        ("vgg11", "up-projection", "tiled"),
+        ("resnet18", "fpn", "whole"),  # the head resamples between the picture's corners
+        ("alexnet", "unet", "whole"),  # conv1 of 2012 has no padding, so that its units are no quarter of the pixels
+        ("inception_v4", "unet", "whole"),
+        ("lenet5", "unet", "whole"),
+    ],
+)
+def test_pictures_are_tiled_only_where_head_and_trunk_both_allow_it(trunk, head, takes):
+    with torch.device("meta"):
+        backbone = create_backbone(trunk, classes=0)
+        assert DenseNetwork(backbone, create_head(head, backbone.levels, 1)).takes == takes
