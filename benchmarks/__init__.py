@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .measure import Report, Setting
 
 BENCHMARKS: dict[str, str] = {
+    "colorization-encoding": "benchmarks.colorization_encoding:measure",
     "loader": "benchmarks.loader:measure",
     "picture-pipeline": "benchmarks.picture_pipeline:measure",
     "rooms": "benchmarks.rooms:measure",

@@ -41,7 +41,6 @@ class Side:
         """A key's file, relative to the root, with forward slashes."""
         return f"{self.folder}/{self.before}{key}{self.after}".removeprefix("./")
 
-
     def pairs(self, root: Path, clean: Side) -> list[Pair]:
         """This side as the degraded one, matched with a clean one by key, the keys in the order of counting.
 

@@ -1,4 +1,5 @@
-"""Rain100L and Rain100H: drawn rain over photographs (Yang et al.: Deep Joint Rain Detection and Removal, CVPR 2017)."""
+"""Rain100L and Rain100H: rain drawn over photographs (Yang et al.: Deep Joint Rain Detection and Removal from a Single
+Image, CVPR 2017, arXiv:1609.07769)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from .worlds.shapes import draw_shape
 
 
 class Weather(World):
-    """A shape or a room, one as often as the other. The weather itself (`worlds/weather.py`) is restoration's choice."""
+    """A shape or a room, each as often. The weather itself (`worlds/weather.py`) is restoration's choice."""
 
     title: ClassVar[str] = "Weather (embedded world)"
 

@@ -3,8 +3,14 @@
 python docs/pictures.py rooms runs/depth-1/best.safetensors      unseen rooms: picture, truth, prediction
 python docs/pictures.py shapes runs/classification-1/best.safetensors   unseen shapes and their names
 python docs/pictures.py photographs                              scikit-image's photographs and the shipped depth
+python docs/pictures.py coloured CHECKPOINT [OUT.png]            grey, true, answered colours, sureness of photographs
+python docs/pictures.py coloured_shapes CHECKPOINT [OUT.png]     the same of unseen shapes
 python docs/pictures.py receptive_fields                         what units see, over one of those photographs
 python docs/pictures.py field_table                              the fields of the lecture's networks, as Markdown
+python docs/pictures.py degradations                            photographs and worlds, made worse in every way
+python docs/pictures.py restored runs/restoration-1/best.safetensors    unseen dirty pictures, truth, answer
+python docs/pictures.py windows runs/restoration-1/best.safetensors     photographs behind dirt and rain, and restored
+python docs/pictures.py classical weather [ROOT]                 what filters score on a set, as Markdown
 python docs/pictures.py curves OUT.png NAME=RUN [NAME=RUN ...]   watched scores of several runs
 """
 
@@ -29,6 +35,7 @@ DOCS = Path(__file__).parent
 ROOMS = (3, 7, 12, 21, 28, 33)
 SHAPE_SIDE = 180
 PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")
+COLOURED = ("astronaut", "coffee", "chelsea", "rocket")
 HEIGHT = 200
 WIDTH = 1400
 LECTURE: dict[str, dict[str, Any]] = {
@@ -85,6 +92,41 @@ def photographs() -> None:
     write_picture(DOCS / "photographs.png", tile(columns))
 
 
+def coloured(checkpoint: str, out: str = str(DOCS / "coloured.png")) -> None:
+    """scikit-image's photographs: the grey input, the truth, the answer, and how sure it is."""
+    from skimage import data
+
+    predictor = load(checkpoint)
+    rows = [coloured_row(predictor, getattr(data, name)()) for name in COLOURED]
+    write_picture(Path(out), cv2.resize(stack(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+def coloured_shapes(checkpoint: str, out: str = str(DOCS / "coloured-shapes.png")) -> None:
+    """Two columns of unseen shapes: the grey input, the truth, the answer, and how sure it is."""
+    predictor = load(checkpoint)
+    world = open_dataset("shapes", split="test").at((128, 128))
+    rows = [coloured_row(predictor, world.read(number)["image"]) for number in range(10)]
+    write_picture(Path(out), tile([stack(rows[:5]), stack(rows[5:])]))
+
+
+def coloured_row(predictor: Any, picture: np.ndarray) -> np.ndarray:
+    """Grey input, truth, answer, sureness (black: any colour would do), as wide as each other."""
+    sample = {"image": picture}
+    grey = predictor.task.baseline(None)(sample)
+    answer = predictor.predict(picture)
+    parts = [grey.picture(), picture, answer.picture()]
+    if answer.sureness is not None:
+        parts.append(np.repeat(np.round(255 * answer.sureness.clip(0, 1)).astype(np.uint8)[..., None], 3, -1))
+    return tile(parts)
+
+
+def stack(rows: list[np.ndarray]) -> np.ndarray:
+    """Rows below each other, brought to the widest one's width."""
+    widest = max(row.shape[1] for row in rows)
+    sized = [cv2.resize(row, (widest, round(row.shape[0] * widest / row.shape[1]))) for row in rows]
+    return np.concatenate([np.pad(row, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for row in sized])[:-GAP]
+
+
 def receptive_fields() -> None:
     """docs/receptive-fields.png: the middle unit of every level of VGG-16 and of the paper's ResNet-50."""
     from skimage import data
@@ -127,9 +169,106 @@ def curves(out: str, *runs: str) -> None:
     figure.savefig(out, dpi=110)
 
 
+WINDOW = 220
+DIRTIED = (0, 3, 5, 8, 10, 16)
+
+
+def _photographs(side: int) -> list[np.ndarray]:
+    """The middles of photographs with open terms, at their own size."""
+    from skimage import data
+
+    middles = []
+    for name in PHOTOGRAPHS:
+        picture = getattr(data, name)()
+        top, left = ((length - side) // 2 for length in picture.shape[:2])
+        middles.append(np.ascontiguousarray(picture[top : top + side, left : left + side]))
+    return middles
+
+
+def degradations() -> None:
+    """docs/degradations.jpg: clean photographs and worlds, and below them one row per degradation."""
+    from densevision.datasets.worlds.weather import DEGRADATIONS, degrade
+
+    size = (160, 160)
+    worlds = [open_dataset(name, split="test").at(size).read(7)["image"] for name in ("shapes", "rooms")]
+    pictures = [*_photographs(size[0]), *worlds]
+    rows = [tile(pictures)]
+    for number, name in enumerate(DEGRADATIONS):
+        streams = (np.random.default_rng((number, place)) for place in range(len(pictures)))
+        rows.append(tile([degrade(one, rng, [name]) for one, rng in zip(pictures, streams, strict=True)]))
+    gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+    write_picture(DOCS / "degradations.jpg", np.concatenate([part for row in rows for part in (row, gap)][:-1]))
+
+
+def restored(checkpoint: str) -> None:
+    """docs/restored.png: two columns of unseen pictures of the embedded world: degraded, truth, answer."""
+    predictor = load(checkpoint)
+    world = predictor.task.examined(open_dataset("weather", split="test").at(predictor.size))
+    shown = [(sample, predictor.answer(sample)) for sample in map(world.read, DIRTIED)]
+    half = len(shown) // 2
+    columns = [draw_sheet(predictor.task, world.fields, part) for part in (shown[:half], shown[half:])]
+    write_picture(DOCS / "restored.png", tile(columns))
+
+
+def windows(checkpoint: str) -> None:
+    """docs/windows.jpg: photographs behind dirt (two) and rain (two), above what the network makes of them."""
+    from densevision.datasets.worlds.weather import degrade
+
+    predictor, columns = load(checkpoint), []
+    for number, clean in enumerate(_photographs(WINDOW)):
+        dirty = degrade(clean, np.random.default_rng(number), ["dirt" if number < 2 else "rain"])
+        answer = predictor.predict(dirty).picture()
+        columns.append(np.concatenate([dirty, np.full((GAP, WINDOW, 3), 255, np.uint8), answer]))
+    write_picture(DOCS / "windows.jpg", tile(columns))
+
+
+def classical(data: str, root: str | None = None) -> None:
+    """What OpenCV's filters score on the last split of a set, under the protocol that networks are scored under."""
+    from densevision import create_task
+    from densevision.datasets import dataset_class
+    from densevision.tasks.evaluation import evaluate
+    from densevision.tasks.restoration.restored import Restored
+
+    def non_local_means(picture: np.ndarray, strength: float) -> np.ndarray:
+        # It works in Lab, which it computes from BGR.
+        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+        return cv2.cvtColor(cv2.fastNlMeansDenoisingColored(bgr, None, strength, strength), cv2.COLOR_BGR2RGB)
+
+    task = create_task("restoration")
+    test = task.examined(open_dataset(data, root, dataset_class(data).splits[-1]))
+    filters = {
+        "the picture as it came": lambda picture: picture,
+        "median 3x3": lambda picture: cv2.medianBlur(picture, 3),
+        "median 5x5": lambda picture: cv2.medianBlur(picture, 5),
+        "bilateral, 5 px, 30 levels": lambda picture: cv2.bilateralFilter(picture, -1, 30, 5),
+        "non-local means, h = 5": lambda picture: non_local_means(picture, 5),
+        "non-local means, h = 10": lambda picture: non_local_means(picture, 10),
+    }
+    protocol = task.default_protocol(data)
+    print(f"{data}, {test.split}, {len(test)} pictures, protocol {protocol}")
+    print("| | psnr, dB | ssim |\n| --- | --- | --- |")
+    for name, apply in filters.items():
+        scores = evaluate(task, lambda sample, apply=apply: Restored(apply(sample["degraded"])), test, protocol).metrics
+        print(f"| {name} | {scores['psnr']:.2f} | {scores['ssim']:.3f} |")
+
+
 if __name__ == "__main__":
     commands = {
-        command.__name__: command for command in (rooms, shapes, photographs, receptive_fields, field_table, curves)
+        command.__name__: command
+        for command in (
+            rooms,
+            shapes,
+            photographs,
+            coloured,
+            coloured_shapes,
+            receptive_fields,
+            field_table,
+            degradations,
+            restored,
+            windows,
+            classical,
+            curves,
+        )
     }
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)

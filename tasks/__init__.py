@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 TASKS: dict[str, str] = {
     "classification": "tasks.classification:Classification",
+    "colorization": "tasks.colorization:Colorization",
     "depth": "tasks.depth:Depth",
+    "restoration": "tasks.restoration:Restoration",
 }
 
 

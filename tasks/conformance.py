@@ -35,7 +35,7 @@ from .training.stream import Order, TrainingView, batches
 SIZE = (64, 96)
 """Pixels of the pictures the checks are made on: multiples of every usual stride, and not square."""
 
-STEPS_DOWNHILL = (1e-1, 1e-2, 1e-3, 1e-4)
+STEPS_DOWNHILL = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Lengths of a step against the gradient, relative to the weights, one of which must lower the loss."""
 
 PER_PIXEL = (Image, Depth, Flow, Labels, Mask)
@@ -63,6 +63,7 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     default = Blueprint(task, train_set.fields, task.default.backbone, {}, task.default.head)
     model = default.build()
     check_network(default, model, train_set)
+    check_fit(default, model, train_set)
     for name in task.networks:
         whole = Blueprint(task, train_set.fields, network=name)
         with torch.device("meta"):
@@ -112,8 +113,12 @@ def check_fields(task: Task, dataset: Dataset) -> None:
     """The task finds its fields, and says so where there are none."""
     inputs, targets = task.inputs(dataset.fields), task.targets(dataset.fields)
     assert inputs and targets, "A task has at least one input and one target."
+    # What a training draws (restoration's dirt) no set holds; the set that is scored on holds it, as the same field.
+    scored = task.examined(dataset).fields
     for name, kind in {**inputs, **targets}.items():
-        assert dataset.fields.get(name) == kind, f"'{name}' is not the field of that name and kind in the data set."
+        assert scored.get(name) == kind, f"'{name}' is not the field of that name and kind in the data set."
+    again = {**task.inputs(scored), **task.targets(scored)}
+    assert again == {**inputs, **targets}, f"The task asks for {list(again)} of the set that it is scored on."
     for find in (task.inputs, task.targets):
         try:
             find({})
@@ -125,7 +130,7 @@ def check_fields(task: Task, dataset: Dataset) -> None:
 def check_preparation(task: Task, dataset: Dataset) -> None:
     """`prepare` depends on the sample and its stream alone, and leaves the sample as it was."""
     fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
-    given = {name: dataset.read(0)[name] for name in fields}
+    given = {name: value for name, value in dataset.read(0).items() if name in fields}
     kept = {name: value.copy() for name, value in given.items()}
     once, twice = (task.prepare(given, generator(0, 0, 0, Purpose.PREPARE), 1.0) for _ in range(2))
     _require_equal(once, twice, "prepare() from the same stream")
@@ -158,6 +163,18 @@ def check_network(blueprint: Blueprint, model: Network, dataset: Dataset) -> Non
     assert {*map(id, learned)} <= {*map(id, model.parameters())}, "A phase updates what is not part of the network."
     for index in range(len(phases)):
         _check_descent(phases, index, batch)
+
+
+def check_fit(blueprint: Blueprint, model: Network, dataset: Dataset) -> None:
+    """What `fit` measures lies in the buffers that a checkpoint keeps, is the same every time, and learns nothing."""
+    learned = {name: value.detach().clone() for name, value in model.named_parameters()}
+    blueprint.task.fit(model, dataset)
+    once = {name: value.clone() for name, value in model.state_dict().items()}
+    blueprint.task.fit(model, dataset)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, once[name]), f"fit() leaves another '{name}' when it is called again."
+    for name, value in model.named_parameters():
+        assert torch.equal(value, learned[name]), f"fit() moves the parameter '{name}', which training alone may."
 
 
 def check_contract(blueprint: Blueprint, model: Network) -> None:

@@ -10,19 +10,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
 from ..backbones.backbone import Backbone
+from ..datasets.augmentation import Augmentation
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.fields import Kind
 from ..datasets.geometry import Geometry, Size, fitting_size, plain_resize
 from ..errors import UserError
-
-if TYPE_CHECKING:
-    from .training.options import Options
+from .training.options import Options
 
 AKind = TypeVar("AKind", bound=Kind)
 Batch = dict[str, Tensor]
@@ -198,6 +197,18 @@ class Task(ABC):
             UserError: the set lacks one.
         """
 
+    def augmentation(self, usual: Augmentation, fields: dict[str, Kind], source: Size) -> Augmentation:
+        """What the training's geometry may draw for a picture of this (height, width).
+
+        Restoration does not resize what came degraded: rain, grain and blocks have a size in pixels.
+
+        Args:
+            usual: what the run's options say.
+            fields: of the data set.
+            source: (height, width) of the picture.
+        """
+        return usual
+
     def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
         """In the worker, after the geometry: photometry on what it may touch, and whatever the loss needs made.
 
@@ -221,6 +232,12 @@ class Task(ABC):
         self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
     ) -> Network:
         """Trunk and head, or a whole network by name. Called with the inputs in order, pictures in [0, 1]."""
+
+    def fit(self, model: Network, dataset: Dataset) -> None:  # noqa: B027 - most tasks have nothing to measure
+        """Before the first step, what a network must know of its training set (how often every colour occurs).
+
+        It is kept in the network's buffers, so that checkpoints hold it; the same set gives the same values.
+        """
 
     @abstractmethod
     def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:

@@ -1,10 +1,10 @@
-"""What comes between a scene and its picture: dirt and rain on a window, and what cameras and files do.
+"""What comes between a scene and its picture: dirt, drops and rain here, what cameras and files do in `camera.py`.
 
 Each degradation is a function from a clean picture in [0, 1] to a degraded one, drawn from a generator alone, its
 strength too. Sizes are in pixels and do not depend on the picture's: a crop looks like a part of a large picture. Masks
 and mattes are drawn anew for every picture, so that those of one stream never meet those of another.
 
-Values are encoded ones (sRGB), as in the dirt equation of Eigen, Krishnan, Fergus 2013; only `blur` adds up light.
+Values are encoded ones (sRGB), as in the dirt equation of Eigen, Krishnan, Fergus 2013; only the blur adds up light.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from ..geometry import resize_antialiased
+from .camera import blur, eight_bits, holes, jpeg, low_resolution, noise
 from .materials import Dice
 
 Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -23,10 +23,6 @@ Degradation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 TWO_AT_ONCE = 0.5
 """Probability of two different degradations in one picture, where two or more are offered."""
-
-LOW_RESOLUTION_FACTORS = (2, 3, 4)
-SHAKE = (4.0, 14.0)
-"""Pixels that a point travels during the exposure."""
 
 DROPS = (2.0, 7.0)
 """Drops per 100 x 100 pixels."""
@@ -39,21 +35,14 @@ DIRT_COVER = (0.4, 1.0)
 SPECKS = ((0.6, 1.5, 90.0), (1.6, 3.6, 30.0), (4.5, 10.0, 4.0))
 """Radii in pixels, least and largest, and how many spots per 100 x 100 pixels there are at most."""
 
+_CORNERS = np.arange(9) * 2 * math.pi / 9
+
 STREAK_LENGTH = (9.0, 30.0)
 STREAK_ANGLE = (60.0, 120.0)
 """Degrees against the horizontal: rain falls, and wind bends it."""
 STREAKS = (15.0, 90.0)
 """Per 100 x 100 pixels."""
 STREAK_LIGHT = (0.35, 0.95)
-
-NOISE = (5 / 255, 50 / 255)
-"""Standard deviation."""
-
-QUALITY = (5, 40)
-"""Of JPEG, 1 to 100."""
-
-HOLES = (0.05, 0.25)
-"""Share of the picture that is lost."""
 
 
 def degrade(picture: np.ndarray, rng: np.random.Generator, names: Sequence[str]) -> np.ndarray:
@@ -73,38 +62,7 @@ def degrade(picture: np.ndarray, rng: np.random.Generator, names: Sequence[str])
     for name, apply in DEGRADATIONS.items():
         if name in chosen:
             values = np.clip(apply(values, rng), 0, 1)
-    return _eight_bits(values)
-
-
-def low_resolution(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Made smaller by 2, 3 or 4 with an antialiased bicubic filter, stored in 8 bits, and enlarged again."""
-    factor = LOW_RESOLUTION_FACTORS[rng.integers(len(LOW_RESOLUTION_FACTORS))]
-    height, width = picture.shape[:2]
-    smaller = max(1, round(height / factor)), max(1, round(width / factor))
-    small = resize_antialiased(_eight_bits(picture), smaller, filter="bicubic")
-    return resize_antialiased(small, (height, width), filter="bicubic").astype(np.float32) / 255
-
-
-def blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A camera that shakes: the mean, in linear light, of the picture along a wandering path."""
-    kernel = shake(rng)
-    return encoded(cv2.filter2D(linear_light(picture), -1, kernel, borderType=cv2.BORDER_REFLECT_101))
-
-
-def shake(rng: np.random.Generator, steps: int = 64) -> np.ndarray:
-    """(K, K) float32 that sums to 1: the light of a point along a smooth path, its centre of mass in the middle."""
-    turns = rng.uniform(0, 2 * math.pi) + np.cumsum(rng.normal(0, 0.12, steps))
-    path = np.cumsum(np.stack([np.cos(turns), np.sin(turns)], 1), axis=0)
-    path = (path - path.mean(0)) * rng.uniform(*SHAKE) / steps
-    reach = math.ceil(np.abs(path).max()) + 1
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
-    corner = np.floor(path).astype(int)
-    part = path - corner
-    for right in (0, 1):
-        for below in (0, 1):
-            weight = np.abs(1 - right - part[:, 0]) * np.abs(1 - below - part[:, 1])
-            np.add.at(kernel, (corner[:, 1] + below + reach, corner[:, 0] + right + reach), weight)
-    return (kernel / kernel.sum()).astype(np.float32)
+    return eight_bits(values)
 
 
 def drops(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -201,7 +159,7 @@ def _spot(canvas: np.ndarray, dice: Dice, radius: float) -> None:
     height, width = canvas.shape
     middle = round(16 * dice.uniform(-2, width + 2)), round(16 * dice.uniform(-2, height + 2))
     axes = np.array((radius, radius * dice.uniform(0.5, 1))) * 16
-    corners = cv2.ellipse2Poly((0, 0), (100, 100), 0, 0, 359, 40)[:-1] / 100
+    corners = np.stack((np.cos(_CORNERS), np.sin(_CORNERS)), 1)
     uneven = np.array([dice.uniform(0.65, 1.25) for _ in corners])[:, None]
     angle = dice.uniform(0, math.pi)
     turn = np.array(((math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))))
@@ -253,41 +211,6 @@ def _line(length: int, degrees: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grain that knows nothing of its neighbours: Gaussian, the same deviation in every colour."""
-    deviation = np.float32(rng.uniform(*NOISE))
-    return picture + deviation * rng.standard_normal(picture.shape, np.float32)
-
-
-def jpeg(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Written as JPEG and read again by the real coder."""
-    stored = cv2.cvtColor(_eight_bits(picture), cv2.COLOR_RGB2BGR)
-    written = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(QUALITY[0], QUALITY[1] + 1))])[1]
-    read = cv2.imdecode(written, cv2.IMREAD_COLOR)
-    return cv2.cvtColor(read, cv2.COLOR_BGR2RGB).astype(np.float32) / 255
-
-
-def holes(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Parts of the picture are gone: scratches and patches of one grey take their place."""
-    height, width = picture.shape[:2]
-    dice = Dice(rng)
-    lost = np.zeros((height, width), np.uint8)
-    share = dice.uniform(*HOLES)
-    # A patch is small against any picture, so that the wanted share is met within a patch or two.
-    while cv2.countNonZero(lost) < share * height * width:
-        points = np.cumsum([[dice.uniform(-18, 18), dice.uniform(-18, 18)] for _ in range(dice.integer(2, 4))], axis=0)
-        points += (dice.uniform(0, width), dice.uniform(0, height))
-        if dice.chance(0.7):
-            path = np.round(points).astype(np.int32)
-            cv2.polylines(lost, [path], False, 255, dice.integer(2, 6))
-        else:
-            left, top = map(int, points[0])
-            right, bottom = left + dice.integer(4, 14), top + dice.integer(4, 14)
-            cv2.rectangle(lost, (left, top), (right, bottom), 255, -1)
-    grey = dice.pick((0.0, 0.5, 1.0))
-    return np.where(lost[..., None] > 0, np.float32(grey), picture)
-
-
 # In the order in which light and data meet them: the lens, the pane in front of it, the sensor, the file.
 DEGRADATIONS: dict[str, Degradation] = {
     "blur": blur,
@@ -299,18 +222,6 @@ DEGRADATIONS: dict[str, Degradation] = {
     "jpeg": jpeg,
     "holes": holes,
 }
-
-
-def linear_light(encoded_values: np.ndarray) -> np.ndarray:
-    """sRGB in [0, 1] to linear light: c / 12.92 up to 0.04045, ((c + 0.055) / 1.055)^2.4 above."""
-    c = np.asarray(encoded_values, np.float32)
-    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-
-
-def encoded(light: np.ndarray) -> np.ndarray:
-    """Linear light in [0, 1] to sRGB; the inverse of `linear_light`."""
-    light = np.clip(light, 0, 1)
-    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 def _how_many(dice: Dice, density: Sequence[float], height: int, width: int) -> int:
@@ -325,7 +236,3 @@ def _grain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         coarse = rng.random((height // cell + 2, width // cell + 2), np.float32)
         total += weight * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.clip(0.5 + 1.4 * (total - 0.5), 0, 1)
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)

@@ -17,7 +17,15 @@ import torch
 from densevision import benchmarks
 from densevision.apps import bench as command
 from densevision.apps.cli import main
-from densevision.benchmarks import BENCHMARKS, loader, measure, picture_pipeline, rooms, training_step
+from densevision.benchmarks import (
+    BENCHMARKS,
+    colorization_encoding,
+    loader,
+    measure,
+    picture_pipeline,
+    rooms,
+    training_step,
+)
 from densevision.benchmarks.measure import (
     Figure,
     Neighbours,
@@ -34,6 +42,7 @@ from densevision.benchmarks.measure import measured as measured_by
 CPU = torch.device("cpu")
 QUICK = Setting(CPU, threads=1, rounds=1)
 TINY = {
+    "colorization-encoding": lambda setting: colorization_encoding.measure(setting, pictures=2, side=12),
     "loader": lambda setting: loader.measure(setting, size=(32, 32), batch=2, workers=1, steps=2),
     "picture-pipeline": lambda setting: picture_pipeline.measure(setting, source=(45, 60), side=16, files=2, batch=2),
     "rooms": lambda setting: rooms.measure(setting, sizes=(((12, 16), 60.0), ((16, 12), None)), pictures=2),
