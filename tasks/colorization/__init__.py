@@ -26,7 +26,7 @@ from ..training.options import Options
 from .answers import Classes
 from .colours import Colours
 from .encoding import NEIGHBOURS, measured_prior
-from .lab import lab_of, rgb_to_lab
+from .lab import lab_of, lightness_of, rgb_to_lab
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS, ColourMetrics
 from .recipes import RECIPES
@@ -38,6 +38,7 @@ class Colorization(Task):
 
     The picture is shown at the size of the training ("fit") unless told otherwise: colours are guessed from what things
     are, which takes the whole picture, and need no fine detail, since the lightness that has it is the picture's own.
+    Photometric augmentation does nothing here: it would change the very colours that are asked for.
     """
 
     answer: Literal["classes", "regression"] = "classes"
@@ -116,14 +117,14 @@ class Colorization(Task):
         """Grey: the lightness as it is, a = b = 0. No colour is learned from the training set."""
 
         def answer(sample: Sample) -> Prediction:
-            lightness = lab_of(sample["image"])[..., 0]
+            lightness = lightness_of(sample["image"])
             return Colours(lightness, np.zeros((*lightness.shape, 2), np.float32))
 
         return answer
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """a and b resized to the picture, beside the lightness of its own pixels."""
-        lightness = lab_of(query.inputs["image"])[..., 0]
+        lightness = lightness_of(query.inputs["image"])
         answered = original_size(output, query)
         return Colours(lightness, answered[..., :2], answered[..., 2] if answered.shape[-1] == 3 else None)
 

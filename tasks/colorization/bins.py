@@ -26,9 +26,9 @@ def colour_bins() -> tuple[tuple[int, int], ...]:
     """Every bin's (a, b), in lexicographic order: from (-90, 50) to (100, 0)."""
     from scipy.spatial import ConvexHull
 
-    values = torch.linspace(0, 1, CUBE, dtype=torch.float64)
-    cube = torch.cartesian_prod(values, values, values)
-    ab = rgb_to_lab(cube.T[..., None])[1:, :, 0].T.numpy()
+    cube = np.stack(np.meshgrid(*3 * [np.linspace(0, 1, CUBE)]))
+    # From numpy, so that networks can be built on any device, the meta device included.
+    ab = rgb_to_lab(torch.from_numpy(cube.reshape(3, -1, 1)))[1:, :, 0].T.numpy()
     square = np.array([(da, db) for da in (-STEP, STEP) for db in (-STEP, STEP)])
     hull = ConvexHull((ab[:, None] + square).reshape(-1, 2))
     axis = np.arange(-12 * STEP, 13 * STEP, STEP)

@@ -7,7 +7,6 @@ search of a tree for every pixel, as the released code has it, is what a trainin
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,10 +68,10 @@ CELLS = round(2 * AB_RANGE / CELL) + 1
 def _table(neighbours: int, device: str) -> tuple[Tensor, Tensor]:
     """(K, cells) int64 nearest bins of every cell, nearest first, and (K, cells) float32 weights."""
     # In cells everything is a whole number: equal distances are equal, and ties go to the first bin.
-    centres = torch.arange(CELLS) - CELLS // 2
-    bins = torch.tensor(bin_array()) * round(1 / CELL)
+    centres = torch.arange(CELLS, device="cpu") - CELLS // 2
+    bins = torch.tensor(bin_array(), device="cpu") * round(1 / CELL)
     from_a, from_b = ((centres[:, None] - bins[:, axis]).square() for axis in (0, 1))
-    place = torch.arange(BINS, dtype=torch.int32)
+    place = torch.arange(BINS, dtype=torch.int32, device="cpu")
     keys = [((row + from_b).int() * 512 + place).topk(neighbours, largest=False, sorted=True).values for row in from_a]
     key = torch.cat(keys).T.contiguous()
     squared = (key // 512) * CELL**2
@@ -121,7 +120,7 @@ def bins_of(ab: np.ndarray) -> np.ndarray:
     return nearest_bin(torch.from_numpy(np.moveaxis(ab, -1, 0)[None]))[0].numpy()
 
 
-def bin_counts(ab: np.ndarray, weights: Any = None) -> np.ndarray:
-    """(H, W, 2) to (313,): how many pixels fall into each bin, or the sum of their weights (H, W)."""
+def bin_counts(ab: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """(H, W, 2) to (313,) int64: how many pixels fall into each bin, or the sum of their whole weights (H, W)."""
     flat = None if weights is None else np.ravel(weights)
     return np.bincount(bins_of(ab).ravel(), flat, BINS).astype(np.int64)

@@ -48,16 +48,25 @@ def grey(rgb: Tensor) -> Tensor:
 
 def lab_of(picture: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB, uint8, uint16 or floats in [0, 1], to (H, W, 3) float32 L, a, b."""
-    top = np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1
-    # Cast first: 8-bit values times anything wrap around.
-    rgb = torch.from_numpy(np.ascontiguousarray(picture, np.float32) / np.float32(top))
-    return np.ascontiguousarray(rgb_to_lab(rgb.movedim(-1, 0)).movedim(0, -1).numpy())
+    return np.ascontiguousarray(rgb_to_lab(_tensor_of(picture)).movedim(0, -1).numpy())
+
+
+def lightness_of(picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) RGB, uint8, uint16 or floats in [0, 1], to (H, W) float32 L."""
+    return lightness(_tensor_of(picture))[0].numpy()
 
 
 def rgb_of(lab: np.ndarray) -> np.ndarray:
     """(H, W, 3) L, a, b to (H, W, 3) float32 sRGB, outside [0, 1] where a screen has no such colour."""
     values = torch.from_numpy(np.ascontiguousarray(lab, np.float32))
     return np.ascontiguousarray(lab_to_rgb(values.movedim(-1, 0)).movedim(0, -1).numpy())
+
+
+def _tensor_of(picture: np.ndarray) -> Tensor:
+    """(3, H, W) float32 in [0, 1]."""
+    top = np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1
+    # Cast first: 8-bit values times anything wrap around.
+    return torch.from_numpy(np.ascontiguousarray(picture, np.float32) / np.float32(top)).movedim(-1, 0)
 
 
 def _luminance(rgb: Tensor) -> Tensor:

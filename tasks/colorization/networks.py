@@ -85,8 +85,8 @@ class ZhangNetwork(Network):
     Normalisation comes after the ReLU, and conv8 has none. Input: L - 50 (see `MIDDLE`).
 
     Deviations: weights start by He's rule, and the last layer greyish and alike everywhere (`Classes.start`), where
-    the authors started from a network trained by k-means; answers are put back on the pixels that targets are taken
-    at, not on the middle of each four.
+    the authors use the k-means initialisation of Krähenbühl et al. 2016; answers are put back on the pixels that
+    targets are taken at, not on the middle of each four.
 
     Args:
         affine: whether normalisations have scale and shift.

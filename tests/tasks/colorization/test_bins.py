@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy.spatial import ConvexHull
 
 from densevision.tasks.colorization.bins import BINS, bin_array, colour_bins, distances_squared
@@ -34,6 +35,11 @@ def test_the_bins_are_the_grid_points_of_their_own_hull():
     grid = np.stack(np.meshgrid(np.arange(-130, 131, 10), np.arange(-130, 131, 10), indexing="ij"), -1).reshape(-1, 2)
     inside = (grid @ equations[:, :2].T + equations[:, 2] <= 1e-9).all(1)
     np.testing.assert_array_equal(grid[inside], bins)
+
+
+def test_the_bins_are_the_same_where_tensors_are_made_on_another_device():
+    with torch.device("meta"):
+        assert colour_bins.__wrapped__() == colour_bins()
 
 
 def test_bins_and_their_distances_are_computed_once_and_cannot_be_spoiled():

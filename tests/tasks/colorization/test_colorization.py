@@ -21,7 +21,7 @@ from densevision.tasks.colorization import Colorization
 from densevision.tasks.colorization.colours import Colours
 from densevision.tasks.colorization.encoding import measured_prior
 from densevision.tasks.colorization.lab import lab_of
-from densevision.tasks.conformance import check_task
+from densevision.tasks.conformance import check_fit, check_task
 from densevision.tasks.inference import Predictor
 from densevision.tasks.training.assembly import assemble
 from densevision.tasks.training.checkpoint import read_header, read_tensors
@@ -129,6 +129,31 @@ def test_targets_are_the_colours_of_every_fourth_pixel():
     assert phase.loss({"image": first}, {})["l2"] == phase.loss({"image": second}, {})["l2"]
     ab = lab_of(first[0].movedim(0, -1).numpy())[::4, ::4, 1:] / 110
     assert float(phase.loss({"image": first}, {})["l2"]) == pytest.approx((ab**2).sum(-1).mean() / 2, rel=1e-4)
+
+
+class Forgetful(Colorization):
+    """Measures something else every time."""
+
+    def fit(self, model: Any, dataset):
+        model.answer.prior.copy_(torch.rand(313))
+
+
+class Meddling(Colorization):
+    """Trains before the training."""
+
+    def fit(self, model: Any, dataset):
+        with torch.no_grad():
+            model.head.predict.bias.zero_()
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"), [(Forgetful, "another 'answer.prior'"), (Meddling, "moves the parameter")]
+)
+def test_conformance_catches_a_fit_that_is_not_repeatable_or_that_trains(kind, sentence):
+    task, world = kind(), Shapes(size=(32, 32))
+    blueprint = Blueprint(task, world.fields, "resnet18", {"levels": 3}, "unet")
+    with pytest.raises(AssertionError, match=sentence):
+        check_fit(blueprint, blueprint.build(), world)
 
 
 # --- options ----------------------------------------------------------------------------------------------------

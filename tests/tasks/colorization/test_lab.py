@@ -7,7 +7,16 @@ import pytest
 import torch
 from skimage.color import lab2rgb, rgb2lab
 
-from densevision.tasks.colorization.lab import AB_RANGE, grey, lab_of, lab_to_rgb, lightness, rgb_of, rgb_to_lab
+from densevision.tasks.colorization.lab import (
+    AB_RANGE,
+    grey,
+    lab_of,
+    lab_to_rgb,
+    lightness,
+    lightness_of,
+    rgb_of,
+    rgb_to_lab,
+)
 
 
 def cube(side: int = 18, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -64,6 +73,7 @@ def test_8_bit_16_bit_and_float_pictures_mean_the_same():
 def test_an_8_bit_picture_comes_back_from_lab_as_it_was():
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     np.testing.assert_array_equal(np.round(rgb_of(lab_of(picture)) * 255), picture)
+    np.testing.assert_allclose(lightness_of(picture), lab_of(picture)[..., 0], atol=1e-4)
 
 
 def test_the_grey_of_a_colour_has_its_lightness_and_no_colour():
