@@ -23,7 +23,8 @@ class Dataset(ABC):
 
     Attributes:
         title: the set's name as people write it.
-        terms: what its licence allows, in a few words; "research-only" where that is so.
+        terms: what its licence allows, in a few words; "research-only" where that is so. A file `terms.txt` in the root
+            speaks for the files beside it; checkpoints carry what it says.
         splits: the names of its splits, the training split first.
         unbounded: a world whose training split never repeats; `len` is then not meaningful for training.
         fields: every field a sample holds, with its kind.
@@ -38,6 +39,9 @@ class Dataset(ABC):
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root = Path(root)
         self.split = split
+        stated = self.root / "terms.txt"
+        if root and stated.is_file():
+            self.terms = " ".join(stated.read_text(encoding="utf-8").split())  # type: ignore[misc]
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -93,3 +93,11 @@ def test_a_jpeg_is_decoded_no_larger_than_its_crop_needs(tmp_path):
     moved = move_picture(sample["image"], geometry).astype(int)
     wanted = move_picture(photographs.read(0)["image"], draw((800, 1000)))
     assert np.abs(moved - wanted).mean() < 3
+
+
+def test_a_file_in_the_root_says_what_may_be_done_with_the_photographs(tmp_path):
+    Photographs.write_miniature(tmp_path)
+    assert Photographs(tmp_path).terms == Photographs.terms
+    (tmp_path / "terms.txt").write_text("research\nonly\n")
+    assert Photographs(tmp_path).terms == "research only"
+    assert Photographs.terms == "whatever holds for your files"
