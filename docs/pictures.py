@@ -92,7 +92,7 @@ def photographs() -> None:
     write_picture(DOCS / "photographs.png", tile(columns))
 
 
-def coloured(checkpoint: str, out: str = str(DOCS / "coloured.png")) -> None:
+def coloured(checkpoint: str = "colorization", out: str = str(DOCS / "coloured.jpg")) -> None:
     """scikit-image's photographs: the grey input, the truth, the answer, and how sure it is."""
     from skimage import data
 
