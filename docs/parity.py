@@ -56,7 +56,7 @@ def line_of(name: str) -> tuple[str, ...]:
     differences = ("", "")
     if peer is not None:
         logits, gradients = compare(create_backbone(name), peer)
-        differences = (f"{logits:.0e}", f"{gradients:.0e}")
+        differences = (f"{logits:.1g}", f"{gradients:.1g}")
     return (name, f"{whole:,}", f"{whole - alone:,}", f"{field:g}", origin or "—", *differences)
 
 
