@@ -71,7 +71,7 @@ class Run:
             optimizer = create_optimizer(phase.module, options, options.trunk_lr)
             self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
         if options.compile:
-            self.model.compile()
+            compile_network(self.model)
         self.stepper = self.accelerator.prepare_model(Stepper(self.phases, bf16, device.type), device_placement=False)
         self.trainable = [
             [parameter for parameter in phase.module.parameters() if parameter.requires_grad] for phase in self.phases
@@ -386,6 +386,18 @@ class Run:
             finally:
                 self.model.zero_grad(set_to_none=True)
         return 0
+
+
+def compile_network(model: Network) -> None:
+    """Compile what computes: a trunk's levels and a head, whichever way a loss asks for them; else the whole."""
+    trunk: Any = getattr(model, "backbone", None)
+    if trunk is None:
+        model.compile()
+        return
+    trunk.features = torch.compile(trunk.features)
+    head = getattr(model, "head", None)
+    if head is not None:
+        head.compile()
 
 
 def device_name(device: torch.device) -> str:

@@ -228,3 +228,16 @@ def test_on_step_hears_of_every_whole_step_once(tmp_path):
     heard: list[int] = []
     follow(Relief(), tmp_path / "run", network="plain", accumulate=2, on_step=heard.append)
     assert heard == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_takes_the_same_steps(tmp_path):
+    # The loss asks for `training_logits` and raw maps, not for `forward`: what is compiled lies below both.
+    losses = []
+    for name, compiled in (("plain", False), ("compiled", True)):
+        run = start(Relief(), tmp_path / name, compile=compiled, **TRUNK)
+        batch = run.arrive(next(iter(run.batches())))
+        losses.append([float(value) for value in run.stepper(0, batch, {}).values()])
+        if compiled:
+            assert "features" in vars(run.model.backbone)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
