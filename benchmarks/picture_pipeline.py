@@ -1,9 +1,9 @@
 """From JPEG files to a normalised batch, ours against Pillow and torchvision's classic transforms, on one thread.
 
-Ours is what a training does: `Dataset.read_for` draws the crop from the file's header and decodes no more than it
-needs, and the crop is made by one warp. The pictures stay uint8 and are normalised as a batch on the device; both sides
-are timed up to the same thing, a normalised float batch on the device. What a loader's worker spends is given too: on a
-GPU that is what counts.
+Ours is what a training does: `Dataset.read_for` draws the crop from the file's header and decodes no more than it needs,
+and the crop is cut out and resized. The pictures stay uint8 and are normalised as a batch on the device; both sides are
+timed up to the same thing, a normalised float batch on the device. What a loader's worker spends is given too: on a GPU
+that is what counts.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def measure(
             ours = our_batches(found, batch, side, None if worker_only else setting.device, preprocessing)
             theirs = their_batches(found, batch, side, None if worker_only else setting.device, preprocessing)
             pairs = alternate(watch.rounds_of(ours), watch.rounds_of(theirs), rounds)
-            names = ("one warp, uint8", "Pillow, transforms, ToTensor, Normalize")
+            names = ("cut and resized, uint8", "Pillow, transforms, ToTensor, Normalize")
             return Figure.of_pairs(what, shapes, *names, pairs, batch, least=least, aim=aim)
 
         figures.append(compare("normalised batch on the device", usual, False, 1.5, 2.0))
@@ -170,11 +170,13 @@ def difference(pictures: ClassFolders, side: int) -> dict[str, float]:
     for number in range(COMPARED):
         rng = generator(0, 0, number, Purpose.GEOMETRY)
         with Pillow.open(paths[number % len(paths)]) as opened:
-            matrix = sample_geometry(rng, (opened.height, opened.width), (side, side), CROPS).matrix()
-            corners = np.linalg.inv(matrix) @ np.array([[-0.5, side - 0.5], [-0.5, side - 0.5], [1, 1]])
-            box = (*(corners[:2].min(1) + 0.5), *(corners[:2].max(1) + 0.5))
-            theirs = np.asarray(opened.convert("RGB").resize((side, side), Pillow.Resampling.BILINEAR, box=box))
-        apart = np.abs(crop_of(pictures, number, side).astype(int) - (theirs[:, ::-1] if matrix[0, 0] < 0 else theirs))
+            geometry = sample_geometry(rng, (opened.height, opened.width), (side, side), CROPS)
+            assert geometry.window is not None
+            top, left, height, width = geometry.window
+            cut = opened.convert("RGB").crop((left, top, left + width, top + height))
+            theirs = np.asarray(cut.resize((side, side), Pillow.Resampling.BILINEAR))
+        mirrored = geometry.matrix()[0, 0] < 0
+        apart = np.abs(crop_of(pictures, number, side).astype(int) - (theirs[:, ::-1] if mirrored else theirs))
         means.append(apart.mean())
         largest = max(largest, int(apart.max()))
     return {"mean_difference": float(np.mean(means)), "largest_difference": largest}

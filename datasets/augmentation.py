@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import Geometry, Size, covering_size, mirroring, resize_and_crop, rotation, scaling, translation
+from .geometry import (
+    Geometry,
+    Size,
+    Window,
+    covering_size,
+    cut_and_resize,
+    mirroring,
+    resize_and_crop,
+    rotation,
+    scaling,
+    translation,
+)
 
 ASPECT = (3 / 4, 4 / 3)
 """Least and largest width / height of a window of `area`: Szegedy et al. 2014 (arXiv:1409.4842), section 6."""
@@ -54,9 +65,11 @@ def sample_geometry(
         zoom, angle = rng.uniform(0, 1), rng.uniform(-1, 1)
         where, flipped = (rng.uniform(0, 1), rng.uniform(0, 1)), bool(rng.uniform(0, 1) < augmentation.flip)
     if augmentation.area is not None and rng is not None:
-        top, left, height, width = random_window(rng, source, augmentation.area)
-        placed = scaling(target[1] / width, target[0] / height) @ translation(-left, -top)
+        window = random_window(rng, source, augmentation.area)
+        placed = cut_and_resize(window, target).matrix()
         zoom = _magnification(placed, source, target)
+        if augmentation.rotate == 0:
+            return cut_and_resize(window, target, zoom, flipped)
     elif augmentation.scale is not None:
         least, largest = augmentation.scale
         # Evenly over the whole numbers from the least to the largest, both included.
@@ -80,7 +93,7 @@ def sample_geometry(
     return Geometry((matrix,), target, zoom)
 
 
-def random_window(rng: np.random.Generator, source: Size, area: tuple[float, float]) -> tuple[int, int, int, int]:
+def random_window(rng: np.random.Generator, source: Size, area: tuple[float, float]) -> Window:
     """Top, left, height and width of a window, drawn as torchvision does: its share of the area evenly, its aspect
     log-evenly.
 

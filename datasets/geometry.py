@@ -16,6 +16,9 @@ import numpy as np
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
+Window = tuple[int, int, int, int]
+"""Top, left, height and width, in whole pixels."""
+
 Filter = Literal["bilinear", "bicubic"]
 """Pillow's filters that classification uses."""
 
@@ -36,12 +39,15 @@ class Geometry:
         filter: pictures are resized with Pillow's antialiased filter of this name and then cut out, as published scores
             are measured; the matrix resizes, shifts by whole pixels and mirrors, no more (`resize_and_crop`). None: one
             bilinear interpolation.
+        window: (top, left, height, width), whole pixels of the input, where the output is that window and nothing else:
+            pictures are then cut out first and resized with an antialiased filter (`cut_and_resize`).
     """
 
     matrices: tuple[np.ndarray, ...]
     size: Size
     zoom: float = 1.0
     filter: Filter | None = None
+    window: Window | None = None
 
     def matrix(self, frame: int = 0) -> np.ndarray:
         """The (3, 3) matrix of a frame."""
@@ -102,6 +108,20 @@ def resize_and_crop(
     return Geometry((mirroring(size[1]) @ matrix if mirrored else matrix,), size, 1.0, filter)
 
 
+def cut_and_resize(window: Window, size: Size, zoom: float = 1.0, mirrored: bool = False) -> Geometry:
+    """A window of the picture made as large as the output, and perhaps mirrored.
+
+    Args:
+        window: of the input, within the picture.
+        size: (height, width) of the output.
+        zoom: magnification relative to the plain resize.
+        mirrored: exchange left and right of the output.
+    """
+    top, left, height, width = window
+    matrix = scaling(size[1] / width, size[0] / height) @ translation(-left, -top)
+    return Geometry((mirroring(size[1]) @ matrix if mirrored else matrix,), size, zoom, window=window)
+
+
 def fitting_size(source: Size, trained: Size) -> Size:
     """The size that covers the training size, within `LARGEST_FIT` times that or the picture's own."""
     covering = covering_size(source, trained)
@@ -126,6 +146,9 @@ def move_picture(picture: np.ndarray, geometry: Geometry, frame: int = 0) -> np.
         frame: whose matrix is used.
     """
     matrix = geometry.matrix(frame)
+    if geometry.window is not None and picture.dtype == np.uint8:
+        top, left, height, width = geometry.window
+        return resize_antialiased(picture[top : top + height, left : left + width], geometry.size, matrix[0, 0] < 0)
     if geometry.filter is None:
         return warp_picture(picture, matrix, geometry.size)
     mirrored = matrix[0, 0] < 0

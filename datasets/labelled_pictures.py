@@ -18,7 +18,7 @@ from .formats.jpeg import jpeg_size
 from .formats.picture import decode_picture
 from .formats.reading import read_bytes
 from .formats.tar import Member, read_member
-from .geometry import Geometry, Size, plain_resize
+from .geometry import Geometry, Size, cut_and_resize, scaling
 from .problems import Problem
 from .randomness import Purpose, generator
 from .worlds.shapes import draw_shape
@@ -84,11 +84,25 @@ class StoredPictures(Pictures):
         if source is None:
             return super().read_for(index, draw)
         geometry = draw(source)
-        scale = math.sqrt(abs(np.linalg.det(geometry.matrix()[:2, :2])))
-        suffices = math.ceil(source[0] * scale), math.ceil(source[1] * scale)
+        across, down = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
+        suffices = math.ceil(source[0] * down - 1e-6), math.ceil(source[1] * across - 1e-6)
         picture = decode_picture(data, self.root / self.label(index), suffices)
-        enlarged = plain_resize((picture.shape[0], picture.shape[1]), source)
-        return self.with_picture(picture, index), replace(enlarged.then(geometry), zoom=geometry.zoom)
+        return self.with_picture(picture, index), for_smaller(geometry, round(source[0] / picture.shape[0]))
+
+
+def for_smaller(geometry: Geometry, factor: int) -> Geometry:
+    """A geometry for the same picture, decoded smaller by a factor; a window is brought to whole pixels of it."""
+    if factor == 1:
+        return geometry
+    if geometry.window is None:
+        matrices = tuple(matrix @ scaling(factor, factor) for matrix in geometry.matrices)
+        return replace(geometry, matrices=matrices)
+    top, left, height, width = geometry.window
+    first = round(top / factor), round(left / factor)
+    last = max(first[0] + 1, round((top + height) / factor)), max(first[1] + 1, round((left + width) / factor))
+    mirrored = bool(geometry.matrix()[0, 0] < 0)
+    window = (*first, last[0] - first[0], last[1] - first[1])
+    return cut_and_resize(window, geometry.size, geometry.zoom, mirrored)
 
 
 class EncodedPictures(StoredPictures, LabelledPictures):

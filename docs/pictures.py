@@ -210,7 +210,7 @@ def restored(checkpoint: str) -> None:
     write_picture(DOCS / "restored.png", tile(columns))
 
 
-def windows(checkpoint: str) -> None:
+def windows(checkpoint: str = "restoration") -> None:
     """docs/windows.jpg: photographs behind dirt (two) and rain (two), above what the network makes of them."""
     from densevision.datasets.worlds.weather import degrade
 

@@ -42,9 +42,10 @@ class Colorization(Task):
     """
 
     answer: Literal["classes", "regression"] = "classes"
-    """What the network answers for a pixel: classes (313 colours to choose from) or regression (a and b)."""
+    """What the network answers for a pixel: classes (313 colours to choose from) or regression (a and b);
+    default: classes."""
     neighbours: int = NEIGHBOURS
-    """Nearest classes that share a pixel's colour in training: 5 in the paper, 10 in the released code."""
+    """Nearest classes that share a pixel's colour in training: 5 in the paper, 10 in the released code; default: 5."""
 
     name: ClassVar[str] = "colorization"
     title: ClassVar[str] = "Colours for a grey photograph"
