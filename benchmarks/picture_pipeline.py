@@ -1,9 +1,9 @@
 """From JPEG files to a normalised batch, ours against Pillow and torchvision's classic transforms, on one thread.
 
-Ours is what a training does: `Dataset.read_for` draws the crop from the file's header and decodes no more than it needs,
-and the crop is cut out and resized. The pictures stay uint8 and are normalised as a batch on the device; both sides are
-timed up to the same thing, a normalised float batch on the device. What a loader's worker spends is given too: on a GPU
-that is what counts.
+Ours is what a training does: `Dataset.read_for` draws the crop from the file's header and decodes no more than it
+needs, and the crop is cut out and resized. The pictures stay uint8 and are normalised as a batch on the device; both
+sides are timed up to the same thing, a normalised float batch on the device. What a loader's worker spends is given
+too: on a GPU that is what counts.
 """
 
 from __future__ import annotations
