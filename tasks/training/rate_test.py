@@ -1,4 +1,4 @@
-"""Which learning rates train: a short run at rates that grow, and the rate at which the loss falls fastest.
+"""Which learning rates train: a short run at rates that grow, and the largest at which the loss still falls.
 
 Smith: Cyclical Learning Rates for Training Neural Networks. WACV 2017, arXiv:1506.01186, section 3.3.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ LEAST, LARGEST = 1e-6, 10.0
 SMOOTHING = 0.9
 """Decay of the running mean of the loss: single batches jump."""
 SETTLED = 10
-"""Steps after which the running mean no longer follows every batch; what fell before them is not believed."""
+"""Steps by which the running mean lags, and before which it follows every batch and is not believed."""
 FALL = 0.01
 """A loss that falls by no more than this share of itself falls nowhere."""
 EXPLODED = 4.0
@@ -38,8 +37,8 @@ def test_rates(run: Run) -> dict[str, Any]:
     Writes find-lr.json and find-lr.png into the run folder; nothing else of the training is kept.
 
     Returns:
-        rates and losses (smoothed) that were tried; proposed, the rate of the steepest fall; exploded, the rate at
-        which the test ended early, or None.
+        rates and losses (smoothed) that were tried; proposed, the largest rate at which the loss still fell; exploded,
+        the rate at which the test ended early, or None.
 
     Raises:
         UserError: the loss fell nowhere.
@@ -61,14 +60,14 @@ def test_rates(run: Run) -> dict[str, Any]:
         if losses[-1] > EXPLODED * min(losses) > 0:
             exploded = rate
             break
-    proposed = steepest(rates[SETTLED:], losses[SETTLED:])
+    proposed = still_falling(rates, losses)
     found = {"rates": rates, "losses": losses, "proposed": proposed, "exploded": exploded}
     if run.main:
         write_text(run.folder / "find-lr.json", json.dumps(found) + "\n")
         draw(found, run.folder / "find-lr.png")
     end = f"the loss explodes at {exploded:.1e}" if exploded else f"the loss explodes nowhere up to {LARGEST:g}"
     run.log.say(
-        f"Proposed: --lr {found['proposed']:.1e}, where the loss falls fastest; {end}. "
+        f"Proposed: --lr {found['proposed']:.1e}, the largest at which the loss still fell; {end}. "
         f"Curve: {run.folder / 'find-lr.png'}"
     )
     return found
@@ -83,25 +82,25 @@ def loss_of_all(run: Run, step: int, batches: Iterator[Batch], rate: float) -> f
     return float(run.accelerator.reduce(loss, "mean"))
 
 
-def steepest(rates: list[float], losses: list[float]) -> float:
-    """The rate at which the smoothed loss falls fastest over the logarithm of the rate.
+def still_falling(rates: list[float], losses: list[float]) -> float:
+    """The largest rate at which the loss still fell: that of its least, as many steps earlier as the mean lags behind.
 
-    Only up to its least: what falls later has risen before.
+    The slope between neighbours would be the classic choice; on batches of a few dozen pictures it is noise.
+
+    Args:
+        rates: that were tried.
+        losses: their running means.
 
     Raises:
-        UserError: it falls nowhere.
+        UserError: the loss falls nowhere.
     """
-    least = min(losses, default=math.inf)
-    if not losses or least > losses[0] - FALL * abs(losses[0]):
+    believed = losses[SETTLED:]
+    least = min(believed, default=math.inf)
+    if not believed or least > believed[0] - FALL * abs(believed[0]):
         raise UserError(
             "The loss fell at no learning rate: look at the data (--overfit), or at --weights and --freeze."
         )
-    end = losses.index(least) + 1
-    slopes = [
-        (after - before) / math.log(larger / smaller)
-        for (smaller, larger), (before, after) in zip(pairwise(rates[:end]), pairwise(losses[:end]), strict=True)
-    ]
-    return rates[slopes.index(min(slopes)) + 1]
+    return rates[believed.index(least)]
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
