@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import UserError
+from .backbone import Backbone
 
 
 class LocalResponseNorm(nn.Module):
@@ -61,3 +62,19 @@ def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Ten
             "give a larger one."
         )
     return functional.conv2d(maps, linear.weight.unflatten(1, (-1, side, side)), linear.bias)
+
+
+class PooledBackbone(Backbone):
+    """A trunk whose classifier is the mean over the last level and one linear layer, `fc`: every residual network."""
+
+    fc: nn.Linear
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
+        self.require_classifier()
+        return self.fc(self.features(image)[-1].mean((2, 3)))
+
+    def score_map(self, image: Tensor) -> Tensor:
+        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+        self.require_classifier()
+        return linear_as_convolution(self.fc, self.features(image)[-1])

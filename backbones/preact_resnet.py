@@ -20,9 +20,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .backbone import Backbone, Level
+from .backbone import Level
 from .initialization import initialize
-from .layers import linear_as_convolution
+from .layers import PooledBackbone
 from .resnet import BOTTLENECK_EXPANSION, STRIDE_PLACES
 from .resnet_cifar import ZeroPaddedShortcut
 
@@ -65,7 +65,7 @@ class PreActUnit(nn.Module):
         return self.shortcut(x) + self.residual(x)
 
 
-class PreActResNet(Backbone):
+class PreActResNet(PooledBackbone):
     """A network of He, Zhang, Ren, Sun 2016 (arXiv:1603.05027).
 
     Levels: stage1 (stride 1), stage2 (2), stage3 (4) on CIFAR; stem (2, before the pool), layer1 (4) to layer4 (32) on
@@ -152,16 +152,6 @@ class PreActResNet(Backbone):
             x = self.get_submodule(level.name)(x)
             maps.append(x)
         return maps
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
-        self.require_classifier()
-        return self.fc(self.features(image)[-1].mean((2, 3)))
-
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
-        self.require_classifier()
-        return linear_as_convolution(self.fc, self.features(image)[-1])
 
 
 def _check_options(

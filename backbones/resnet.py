@@ -18,9 +18,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .backbone import Backbone, Level
+from .backbone import Level
 from .initialization import initialize
-from .layers import linear_as_convolution
+from .layers import PooledBackbone
 
 # Table 1: units per stage, and whether they are bottlenecks.
 RESNET_TABLE: dict[str, tuple[tuple[int, int, int, int], bool]] = {
@@ -91,7 +91,7 @@ def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
     )
 
 
-class ResNet(Backbone):
+class ResNet(PooledBackbone):
     """A residual network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), table 1.
 
     Levels: stem (stride 2, before the pool), layer1 (4), layer2 (8), layer3 (16), layer4 (32).
@@ -173,13 +173,3 @@ class ResNet(Backbone):
             x = self.get_submodule(level.name)(self.maxpool(x) if len(maps) == 1 else x)
             maps.append(x)
         return maps
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
-        self.require_classifier()
-        return self.fc(self.features(image)[-1].mean((2, 3)))
-
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
-        self.require_classifier()
-        return linear_as_convolution(self.fc, self.features(image)[-1])

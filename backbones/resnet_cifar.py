@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import UserError
-from .backbone import Backbone, Level
+from .backbone import Level
 from .initialization import initialize
-from .layers import linear_as_convolution
+from .layers import PooledBackbone
 from .resnet import projection
 
 # Section 4.2: units per stage, n = (depth - 2) / 6.
@@ -71,7 +71,7 @@ class CifarUnit(nn.Module):
         return self.relu2(y if self.downsample is None else y + self.downsample(x))
 
 
-class CifarResNet(Backbone):
+class CifarResNet(PooledBackbone):
     """A residual or plain network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), section 4.2.
 
     Levels: stage1 (stride 1), stage2 (2), stage3 (4).
@@ -134,16 +134,6 @@ class CifarResNet(Backbone):
             x = self.get_submodule(level.name)(x)
             maps.append(x)
         return maps
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
-        self.require_classifier()
-        return self.fc(self.features(image)[-1].mean((2, 3)))
-
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
-        self.require_classifier()
-        return linear_as_convolution(self.fc, self.features(image)[-1])
 
 
 def _shortcut(channels: int, width: int, stride: int, option: str, norm: bool) -> nn.Module:
