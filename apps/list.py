@@ -26,6 +26,9 @@ def names(what: Literal["tasks", "backbones", "heads", "networks", "recipes", "d
             print("timm:NAME")
         case "heads":
             print("\n".join(sorted(HEADS)))
+            for name in sorted(TASKS):
+                for head in sorted(task_class(name).own_heads):
+                    print(f"{head:16} {name} only")
         case "networks":
             for name in sorted(TASKS):
                 for network in sorted(task_class(name).networks):

@@ -24,6 +24,8 @@ ASPECT = (3 / 4, 4 / 3)
 """Least and largest width / height of a window of `area`: Szegedy et al. 2014 (arXiv:1409.4842), section 6."""
 TRIES = 10
 """Draws before the largest central window is taken instead."""
+LARGEST_SHIFT, LARGEST_TURN, LARGEST_GROWTH = 0.03, 3.0, 1.03
+"""Of the motion between frames: "a smaller transformation between the frames", Dosovitskiy et al. 2015, section 4.2."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Augmentation:
         scale: the picture's short side in pixels, drawn evenly between the two; the window lies anywhere within.
         pad: with `scale`, pixels by which the window may reach beyond the picture on every side.
         area: least and largest share of the picture's area that becomes the window, its aspect between 3/4 and 4/3.
+        between: strength in 0 to 1 of a motion of its own that the second and later frames get on top: at 1, up to
+            `LARGEST_SHIFT` of the sides, `LARGEST_TURN` degrees and a factor of `LARGEST_GROWTH`.
     """
 
     flip: float = 0.0
@@ -45,6 +49,7 @@ class Augmentation:
     scale: tuple[int, int] | None = None
     pad: int = 0
     area: tuple[float, float] | None = None
+    between: float = 0.0
 
 
 def sample_geometry(
@@ -68,7 +73,7 @@ def sample_geometry(
         window = random_window(rng, source, augmentation.area)
         placed = cut_and_resize(window, target).matrix()
         zoom = _magnification(placed, source, target)
-        if augmentation.rotate == 0:
+        if augmentation.rotate == 0 and augmentation.between == 0:
             return cut_and_resize(window, target, zoom, flipped)
     elif augmentation.scale is not None:
         least, largest = augmentation.scale
@@ -90,7 +95,18 @@ def sample_geometry(
     matrix = centre @ rotation(angle * augmentation.rotate) @ np.linalg.inv(centre) @ placed
     if flipped:
         matrix = mirroring(target[1]) @ matrix
-    return Geometry((matrix,), target, zoom)
+    if augmentation.between == 0 or rng is None:
+        return Geometry((matrix,), target, zoom)
+    return Geometry((matrix, _small_motion(rng, target, augmentation.between) @ matrix), target, zoom)
+
+
+def _small_motion(rng: np.random.Generator, size: Size, strength: float) -> np.ndarray:
+    """(3, 3): a shift, a turn about the middle and a change of scale."""
+    x, y, turn, growth = strength * rng.uniform(-1, 1, 4)
+    middle = translation((size[1] - 1) / 2, (size[0] - 1) / 2)
+    factor = LARGEST_GROWTH**growth
+    about = middle @ rotation(LARGEST_TURN * turn) @ np.diag([factor, factor, 1.0]) @ np.linalg.inv(middle)
+    return translation(LARGEST_SHIFT * x * size[1], LARGEST_SHIFT * y * size[0]) @ about
 
 
 def random_window(rng: np.random.Generator, source: Size, area: tuple[float, float]) -> Window:

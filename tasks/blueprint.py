@@ -52,16 +52,11 @@ class Blueprint:
             raise UserError(f"The task {self.task.name} has no heads: the trunk's own classifier answers.")
         if self.head not in (self.task.heads or (None,)):
             raise unknown_name(f"head of the task {self.task.name}", str(self.head), self.task.heads)
-        classes = self.task.classes(self.fields)
+        classes, channels = self.task.classes(self.fields), self.task.channels(self.fields)
         trunk = create_backbone(
-            str(self.backbone), weights, classes=classes, in_channels=self.channels(), **self.backbone_options
+            str(self.backbone), weights, classes=classes, in_channels=channels, **self.backbone_options
         )
         return self.task.build(self.fields, trunk, self.head, None)
-
-    def channels(self) -> int:
-        """Channels of the picture that goes into the trunk."""
-        first = next(iter(self.task.inputs(self.fields).values()))
-        return getattr(first, "channels", 3)
 
     def settled(self, model: Network) -> Blueprint:
         """With what the trunk's weights file decided."""

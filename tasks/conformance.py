@@ -81,8 +81,9 @@ def check_statements(task: Task) -> None:
     heads = task.heads or (None,)
     assert task.default.head in heads, f"The default head '{task.default.head}' is none of {heads}."
     assert task.default.recipe in task.recipes, f"The default recipe '{task.default.recipe}' is none of the recipes."
-    unknown = set(task.heads) - set(HEADS)
-    assert not unknown, f"The heads {sorted(unknown)} are not in tasks.heads.HEADS."
+    unknown = set(task.heads) - set(HEADS) - set(task.own_heads)
+    assert not unknown, f"The heads {sorted(unknown)} are neither in tasks.heads.HEADS nor the task's own."
+    assert not set(task.own_heads) & set(HEADS), f"{sorted(set(task.own_heads) & set(HEADS))} names two heads."
     for name in (*list_datasets(), "a set of one's own"):
         protocol = task.default_protocol(name)
         view = task.view_of(protocol)

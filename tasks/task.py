@@ -143,8 +143,9 @@ class Task(ABC):
     Attributes:
         title, paper: for lists and cards.
         default: data, backbone, head and recipe of `densevision train NAME`.
-        heads: names of `tasks.heads.HEADS` that this task offers on any trunk; none where the trunk's own classifier
-            answers.
+        heads: names that this task offers on any trunk, of `tasks.heads.HEADS` and of its own; none where the trunk's
+            own classifier answers.
+        own_heads: heads that no other task could use, by name, "module:attribute" as in every catalogue.
         networks: whole networks by name, "module:attribute" as in every catalogue.
         recipes: what the papers' appendices say, by name.
         losses: names that `--loss` takes, the usual one first.
@@ -160,6 +161,7 @@ class Task(ABC):
     paper: ClassVar[str]
     default: ClassVar[Default]
     heads: ClassVar[tuple[str, ...]] = ()
+    own_heads: ClassVar[dict[str, str]] = {}
     networks: ClassVar[dict[str, str]] = {}
     recipes: ClassVar[dict[str, Options]]
     losses: ClassVar[tuple[str, ...]]
@@ -226,6 +228,10 @@ class Task(ABC):
     def classes(self, fields: dict[str, Kind]) -> int:
         """How many classes the trunk's own classifier has; 0 for every task that puts a head on the trunk instead."""
         return 0
+
+    def channels(self, fields: dict[str, Kind]) -> int:
+        """Channels of what goes into the trunk: the first input's. Flow may stack its two pictures."""
+        return getattr(next(iter(self.inputs(fields).values())), "channels", 3)
 
     @abstractmethod
     def build(

@@ -68,7 +68,7 @@ def test_a_name_that_is_not_there_is_refused(changes, sentence):
 
 def test_a_trunk_takes_as_many_channels_as_the_data_has():
     blueprint = Blueprint(Depth(), {**FIELDS, "image": Image(1)}, "resnet20_cifar", {}, "unet")
-    assert blueprint.channels() == 1
+    assert blueprint.task.channels(blueprint.fields) == 1
     model: Any = blueprint.build()
     assert model.backbone.in_channels == 1
 
