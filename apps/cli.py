@@ -25,7 +25,7 @@ app = App(
 HERE = f"{__package__}"
 app.command(f"{HERE}.train:app", name="train", help="Train a task on its world or on your data.")
 app.command(f"{HERE}.evaluate:evaluate", name="evaluate", help="Score a checkpoint on a data set under a protocol.")
-app.command(f"{HERE}.predict:predict", name="predict", help="Answer for pictures and folders of pictures.")
+app.command(f"{HERE}.predict:predict", name="predict", help="Answer for pictures, folders of pictures and videos.")
 app.command(f"{HERE}.visualize:app", name="visualize", help="Look into a network: what its units see.")
 app.command(f"{HERE}.data:app", name="data", help="Check a data folder, or write a tiny one in its layout.")
 app.command(f"{HERE}.weights:app", name="weights", help="List, show, verify and shrink weights.")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BENCHMARKS: dict[str, str] = {
     "colorization-encoding": "benchmarks.colorization_encoding:measure",
+    "correlation": "benchmarks.correlation:measure",
     "loader": "benchmarks.loader:measure",
     "picture-pipeline": "benchmarks.picture_pipeline:measure",
     "rooms": "benchmarks.rooms:measure",

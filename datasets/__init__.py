@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 DATASETS: dict[str, str] = {
+    "chairs": "datasets.chairs:Chairs",
     "cifar10": "datasets.cifar:CIFAR10",
     "cifar100": "datasets.cifar:CIFAR100",
     "class-folders": "datasets.class_folders:ClassFolders",
@@ -19,12 +20,19 @@ DATASETS: dict[str, str] = {
     "div2k-x2": "datasets.div2k:DIV2KX2",
     "div2k-x3": "datasets.div2k:DIV2KX3",
     "div2k-x4": "datasets.div2k:DIV2KX4",
+    "flow-folders": "datasets.flow_folders:FlowFolders",
+    "flying-chairs": "datasets.flying_chairs:FlyingChairs",
+    "flying-things-clean": "datasets.flying_things:FlyingThingsClean",
+    "flying-things-final": "datasets.flying_things:FlyingThingsFinal",
     "gopro": "datasets.gopro:GoPro",
     "gopro-gamma": "datasets.gopro:GoProGamma",
     "imagenet": "datasets.imagenet:ImageNet",
     "imagenet-shards": "datasets.imagenet_shards:ImageNetShards",
     "kitti-depth": "datasets.kitti:KITTIDepth",
+    "kitti-flow-2012": "datasets.kitti_flow:KITTIFlow2012",
+    "kitti-flow-2015": "datasets.kitti_flow:KITTIFlow2015",
     "make3d": "datasets.make3d:Make3D",
+    "middlebury-flow": "datasets.middlebury_flow:MiddleburyFlow",
     "mnist": "datasets.mnist:MNIST",
     "nyu-depth": "datasets.nyu_depth:NYUDepth",
     "nyu-raw": "datasets.nyu_depth:NYURaw",
@@ -35,6 +43,8 @@ DATASETS: dict[str, str] = {
     "rooms": "datasets.rooms:Rooms",
     "seven-scenes": "datasets.seven_scenes:SevenScenes",
     "shapes": "datasets.shapes:Shapes",
+    "sintel-clean": "datasets.sintel:SintelClean",
+    "sintel-final": "datasets.sintel:SintelFinal",
     "weather": "datasets.weather:Weather",
 }
 

@@ -48,18 +48,45 @@ def draw_flow(flow: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.where(known, np.floor(255 * colour), 0).astype(np.uint8)
 
 
+def draw_arrows(picture: np.ndarray, flow: np.ndarray, step: int) -> np.ndarray:
+    """Motion as arrows on a grid over a dimmed copy of a picture, in true length and the colours of `draw_flow`.
+
+    An arrow leads from a pixel to where it goes, perhaps out of the picture. A motion below one pixel is a dot; where
+    it is unknown there is nothing.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        flow: (H, W, 2) pixels, nan where unknown.
+        step: pixels between arrows, at least 1.
+    """
+    height, width = flow.shape[:2]
+    canvas, colours = picture // 3, draw_flow(flow, flow)
+    thickness = max(1, round(min(height, width) / 300))
+    for y in range(step // 2, height, step):
+        for x in range(step // 2, width, step):
+            vector, colour = flow[y, x].astype(float), colours[y, x].tolist()
+            length = float(np.hypot(*vector))
+            if not np.isfinite(length):
+                continue
+            if length < 1:
+                cv2.circle(canvas, (x, y), thickness, colour, -1, cv2.LINE_AA)
+                continue
+            # What ends far outside need not be drawn to its end, which may lie beyond OpenCV's coordinates.
+            vector *= min(1.0, 2 * (height + width) / length)
+            start, end = ((round(16 * px), round(16 * py)) for px, py in ((x, y), (x + vector[0], y + vector[1])))
+            tip = min(0.4, (2 + 2 * thickness) / length)
+            cv2.arrowedLine(canvas, start, end, colour, thickness, cv2.LINE_AA, shift=4, tipLength=tip)
+    return canvas
+
+
 def _colour_wheel() -> np.ndarray:
     """(55, 3) in [0, 1]: the six ramps RY 15, YG 6, GC 4, CB 11, BM 13, MR 6."""
     ramps = ((15, 0, 1, 1), (6, 1, 0, -1), (4, 1, 2, 1), (11, 2, 1, -1), (13, 2, 0, 1), (6, 0, 2, -1))
     parts = []
     for steps, full, changing, direction in ramps:
         part = np.zeros((steps, 3))
-        part[:, full] = 1
         ramp = np.floor(255 * np.arange(steps) / steps) / 255
-        if direction > 0:
-            part[:, changing] = ramp
-        else:
-            part[:, full], part[:, changing] = 1 - ramp, 1
+        part[:, full], part[:, changing] = 1, ramp if direction > 0 else 1 - ramp
         parts.append(part)
     return np.concatenate(parts)
 

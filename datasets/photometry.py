@@ -27,6 +27,15 @@ def colour_jitter(strength: float) -> Any:
     )
 
 
+@lru_cache(maxsize=8)
+def grain(deviation: float) -> Any:
+    """Gaussian noise of up to this standard deviation, of values in [0, 1], its own in every pixel and colour."""
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    import albumentations as A
+
+    return A.Compose([A.GaussNoise(std_range=(0, deviation), per_channel=True, p=1)])
+
+
 def photometric(pictures: list[np.ndarray], rng: np.random.Generator, transform: Any) -> list[np.ndarray]:
     """Pictures through one draw of an albumentations transform: all of them get the same one.
 

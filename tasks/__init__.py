@@ -13,6 +13,7 @@ TASKS: dict[str, str] = {
     "classification": "tasks.classification:Classification",
     "colorization": "tasks.colorization:Colorization",
     "depth": "tasks.depth:Depth",
+    "flow": "tasks.flow:Flow",
     "restoration": "tasks.restoration:Restoration",
 }
 

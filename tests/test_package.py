@@ -117,12 +117,14 @@ def test_every_task_names_heads_networks_data_and_recipes_that_exist():
         task = densevision.create_task(name)
         heads, backbones = catalogue("HEADS", "tasks.heads"), catalogue("BACKBONES", "backbones")
         assert task.name == name
-        assert set(task.heads) <= set(heads)
+        assert set(task.heads) <= {*heads, *task.own_heads}
         assert task.default.data in catalogue("DATASETS", "datasets")
         assert task.default.backbone in backbones and task.default.head in (task.heads or (None,))
         assert task.default.recipe in task.recipes
         for network in task.networks:
             assert callable(look_up("network", network, task.networks))
+        for head in task.own_heads:
+            assert callable(look_up("head", head, task.own_heads))
 
 
 def setup_module_of_the_root() -> Any:

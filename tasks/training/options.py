@@ -73,7 +73,9 @@ class Options:
     decay: Literal["kernels", "all"] | None = None
     """What decays: kernels (weights of two axes or more) or all parameters, as in the papers up to 2016; default:
     kernels."""
-    schedule: Literal["constant", "step", "three-steps", "exponential", "poly", "cosine", "linear"] | None = None
+    schedule: (
+        Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"] | None
+    ) = None
     """How the learning rate falls; default: the recipe's, else cosine."""
     warmup: int | None = None
     """Steps over which the learning rate rises linearly; default: 0."""
@@ -242,7 +244,7 @@ class Settled(Options):
     momentum: float = 0.9
     weight_decay: float = 1e-4
     decay: Literal["kernels", "all"] = "kernels"
-    schedule: Literal["constant", "step", "three-steps", "exponential", "poly", "cosine", "linear"] = "cosine"
+    schedule: Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"] = "cosine"
     warmup: int = 0
     trunk_lr: float = 1.0
     ema: float = 0.0

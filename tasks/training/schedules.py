@@ -13,7 +13,8 @@ def learning_rate(schedule: str, step: int, steps: int, warmup: int = 0) -> floa
 
     Args:
         schedule: constant; step (a tenth after one half, a hundredth after three quarters: He et al. 2015 on CIFAR);
-            three-steps (a tenth at every quarter: AlexNet and VGG fell three times); exponential (x 0.96 in thirty
+            three-steps (a tenth at every quarter: AlexNet and VGG fell three times); halving (a half after one half,
+            two thirds and five sixths: FlowNet's 300, 400 and 500 of 600 thousand steps); exponential (x 0.96 in thirty
             equal steps: GoogLeNet's every 8 epochs, of 240); poly (power 0.9, Chen et al. 2016); cosine (to zero,
             Loshchilov & Hutter 2017); linear (constant for half, then to zero, pix2pix).
         step: 0 <= step < steps.
@@ -30,6 +31,8 @@ def learning_rate(schedule: str, step: int, steps: int, warmup: int = 0) -> floa
             return 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01
         case "three-steps":
             return 0.1 ** int(4 * done)
+        case "halving":
+            return 0.5 ** max(0, int(6 * done) - 2)
         case "exponential":
             return 0.96 ** int(30 * done)
         case "poly":

@@ -20,6 +20,7 @@ from densevision.apps.cli import main
 from densevision.benchmarks import (
     BENCHMARKS,
     colorization_encoding,
+    correlation,
     loader,
     measure,
     picture_pipeline,
@@ -43,6 +44,7 @@ CPU = torch.device("cpu")
 QUICK = Setting(CPU, threads=1, rounds=1)
 TINY = {
     "colorization-encoding": lambda setting: colorization_encoding.measure(setting, pictures=2, side=12),
+    "correlation": lambda setting: correlation.measure(setting, cases=(correlation.Case("none", (2, 3, 7, 9), 4, 2),)),
     "loader": lambda setting: loader.measure(setting, size=(32, 32), batch=2, workers=1, steps=2),
     "picture-pipeline": lambda setting: picture_pipeline.measure(setting, source=(45, 60), side=16, files=2, batch=2),
     "rooms": lambda setting: rooms.measure(setting, sizes=(((12, 16), 60.0), ((16, 12), None)), pictures=2),

@@ -1,15 +1,23 @@
-"""`densevision predict`: answers for pictures and folders of pictures, of any size and mode."""
+"""`densevision predict`: answers for pictures, pairs, folders and videos, of any size and mode."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from densevision.apps.predict import pictures_among
-from densevision.errors import UserError
+from densevision.datasets.dataset import Sample
+from densevision.datasets.fields import Image as Picture
+from densevision.datasets.formats.flo import read_flo
+from densevision.tasks.flow.flow_field import FlowField
+from densevision.tasks.inference import Predictor
+from densevision.tasks.task import Prediction
+
+from .clips import write_video
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
@@ -52,18 +60,6 @@ def test_a_folder_keeps_its_folders_and_pictures_of_one_name_apart_and_can_be_as
         )
         assert stems == expected
         assert said.err.splitlines()[-1] == "5 of 5 picture(s) answered, in photos/answers."
-
-
-def test_answers_never_land_among_the_pictures_they_answer(tmp_path, picture):
-    picture(tmp_path / "a.png")
-    with pytest.raises(UserError, match="give another, so that both keep apart"):
-        pictures_among((tmp_path,), tmp_path)
-
-
-def test_two_pictures_that_would_share_their_answer_are_refused(tmp_path, picture):
-    one, two = picture(tmp_path / "one" / "a.png"), picture(tmp_path / "two" / "a.png")
-    with pytest.raises(UserError, match="written to the same files"):
-        pictures_among((one, two), tmp_path / "out")
 
 
 def test_an_empty_folder_is_named(run, tmp_path, checkpoint):
@@ -120,3 +116,133 @@ def test_asking_a_task_without_a_shipped_checkpoint_says_how_to_get_one(run, tmp
         ("weights", "show", "depth"),
     ):
         assert "train one (densevision train depth) and give its path" in run(*words).mistake
+
+
+class TwoPictures(Predictor):
+    """Stands for a network of two pictures: its motion says by how much red and green differ between them."""
+
+    def __init__(self) -> None:
+        fields = {"first": Picture(), "second": Picture(frame=1)}
+        task = SimpleNamespace(name="flow", inputs=lambda fields: fields)
+        self.task, self.fields, self.header = task, fields, {}  # type: ignore[assignment]
+
+    def answer(self, sample: Sample, view: str | None = None, flip: bool = False) -> Prediction:
+        first, second = (sample[name].astype(np.float32) for name in ("first", "second"))
+        return FlowField((second - first)[..., :2], sample["first"])
+
+
+@pytest.fixture
+def two_pictures(monkeypatch) -> None:
+    monkeypatch.setattr("densevision.tasks.inference.load", lambda *given: TwoPictures())
+
+
+@pytest.fixture
+def shade(tmp_path):
+    """Writes a picture of one grey value and says where."""
+
+    def write(name: str, value: int, height: int = 24, width: int = 32) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((height, width, 3), value, np.uint8)).save(path)
+        return path
+
+    return write
+
+
+def differences(folder: Path) -> dict[str, float]:
+    """What each saved motion says, by the stem of its file."""
+    return {
+        file.relative_to(folder).as_posix().removesuffix("_flow.flo"): float(read_flo(file)[0, 0, 0])
+        for file in folder.rglob("*.flo")
+    }
+
+
+def test_two_pictures_are_a_pair_named_after_its_first(run, tmp_path, two_pictures, shade):
+    said = run("predict", "flow", shade("a.png", 10), shade("b.png", 13))
+    assert said.code == 0, said.err
+    assert sorted(file.name for file in (tmp_path / "predictions").iterdir()) == [
+        "a_flow.flo",
+        "a_flow.png",
+        "a_flow_arrows.png",
+    ]
+    assert differences(tmp_path / "predictions") == {"a": 3}
+    assert "a_flow.flo, a_flow.png, a_flow_arrows.png mean 4.2 px, largest 4.2 px" in said.out  # 3 right, 3 down
+    assert said.err.splitlines()[-1] == "1 of 1 pair(s) answered, in predictions."
+
+
+def test_a_folder_of_frames_is_asked_about_every_two_that_follow_each_other(run, tmp_path, two_pictures, shade):
+    for number in (1, 2, 9, 10, 11):
+        shade(f"clip/frame{number}.png", number**2)
+    said = run("predict", "flow", "clip")
+    assert said.code == 0, said.err
+    assert differences(tmp_path / "predictions") == {"frame1": 3, "frame2": 77, "frame9": 19, "frame10": 21}
+    assert "4 of 4 pair(s) answered" in said.err
+
+
+@pytest.mark.parametrize("named", [1, 3])
+def test_an_odd_number_of_pictures_is_no_number_of_pairs(run, two_pictures, shade, named):
+    pictures = [shade(f"{number}.png", number) for number in range(named)]
+    assert run("predict", "flow", *pictures).mistake == (
+        f"The task takes 2 pictures at a time (first, second), and {named} were named: name a multiple of 2, a folder"
+        " of frames or a video."
+    )
+
+
+def test_a_damaged_frame_costs_both_of_its_pairs_and_no_other(run, tmp_path, two_pictures, shade):
+    for number in range(1, 6):
+        shade(f"clip/{number}.png", number)
+    (tmp_path / "clip" / "3.png").write_text("no picture")
+    said = run("predict", "flow", "clip")
+    assert said.code == 1
+    assert differences(tmp_path / "predictions") == {"1": 1, "4": 1}
+    skipped = [line for line in said.err.splitlines() if line.startswith("skipped: ")]
+    assert [line.split(":")[1].split() for line in skipped] == [
+        ["clip/2.png", "clip/3.png"],
+        ["clip/3.png", "clip/4.png"],
+    ]
+    assert all("clip/3.png cannot be read as a picture" in line for line in skipped)
+    assert "2 of 4 pair(s) answered" in said.err
+
+
+def test_pictures_of_two_sizes_are_no_pair(run, two_pictures, shade):
+    said = run("predict", "flow", shade("a.png", 1), shade("b.png", 1, height=25))
+    assert said.code == 1
+    assert "The inputs differ in size: 24x32, 25x32." in said.err
+
+
+def test_a_video_is_answered_frame_by_frame(run, tmp_path, two_pictures):
+    write_video(tmp_path / "clip.avi", [np.full((24, 32, 3), number**2, np.uint8) for number in range(4)])
+    said = run("predict", "flow", "clip.avi", "--out", "answers")
+    assert said.code == 0, said.err
+    assert differences(tmp_path / "answers") == {"clip-000001": 1, "clip-000002": 3, "clip-000003": 5}
+    assert "clip.avi frame 3: clip-000003_flow.flo" in said.out
+
+
+def test_a_video_that_breaks_off_is_answered_as_far_as_it_goes(run, tmp_path, two_pictures):
+    whole = write_video(
+        tmp_path / "clip.avi", [np.full((24, 32, 3), number, np.uint8) for number in range(9)]
+    ).read_bytes()
+    (tmp_path / "clip.avi").write_bytes(whole[: whole.rindex(b"00dc") - 400])
+    said = run("predict", "flow", "clip.avi")
+    assert said.code == 1
+    assert "The video 'clip.avi' breaks off after frame" in said.err
+    assert differences(tmp_path / "predictions")["clip-000001"] == 1
+
+
+def test_what_is_no_video_is_said_in_a_sentence(run, tmp_path, two_pictures):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.webm").touch()
+    said = run("predict", "flow", "text.mp4", "empty.webm")
+    assert said.code == 1 and "Traceback" not in said.err
+    for name in ("text.mp4", "empty.webm"):
+        assert f"The video '{name}' cannot be read: Invalid data" in said.err
+    assert "0 of 2 pair(s) answered" in said.err
+
+
+def test_a_task_of_one_picture_answers_every_frame_of_a_video(run, tmp_path, checkpoint):
+    write_video(tmp_path / "clip.avi", [np.full((24, 32, 3), number, np.uint8) for number in range(2)])
+    said = run("predict", checkpoint, "clip.avi", *ON_CPU)
+    assert said.code == 0, said.err
+    found = sorted(file.name for file in (tmp_path / "predictions").glob("*.npy"))
+    assert found == ["clip-000001_depth.npy", "clip-000002_depth.npy"]
+    assert "2 of 2 picture(s) answered" in said.err

@@ -13,6 +13,7 @@ EIGHT_STEPS = {
     "step": [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01],
     # A tenth at every quarter (Krizhevsky et al. 2012, section 5: three times before the end).
     "three-steps": [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001],
+    "halving": [1, 1, 1, 1, 0.5, 0.5, 0.25, 0.125],
     # 0.96 ** floor(30 n / 8), Szegedy et al. 2014: x 0.96 in equal steps.
     "exponential": [1, 0.88474, 0.75145, 0.63825, 0.54209, 0.47961, 0.40736, 0.34599],
     "linear": [1, 1, 1, 1, 1, 0.75, 0.5, 0.25],

@@ -1,0 +1,97 @@
+"""Values as pictures for eyes, against the published wheel and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.utils import flow_to_image
+
+from densevision.datasets.drawing import draw_arrows, draw_flow
+
+NAN = (np.nan, np.nan)
+
+
+def every_direction(largest: float = 7.0) -> np.ndarray:
+    """(41, 41, 2): the motion away from the middle, `largest` pixels at the corners."""
+    side = np.linspace(-1, 1, 41) * largest / np.sqrt(2)
+    return np.stack(np.meshgrid(side, side), axis=-1).astype(np.float32)
+
+
+def test_the_wheel_is_that_of_baker_in_all_directions_and_lengths():
+    # torchvision's port of the authors' code; facts 3.3. Rounding apart, the same to one level.
+    flow = every_direction()
+    theirs = flow_to_image(torch.from_numpy(flow).movedim(-1, 0)).movedim(0, -1).numpy()
+    assert np.abs(draw_flow(flow, flow).astype(int) - theirs.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("vector", "colour"),
+    # Right is red, left cyan, down yellow-green, up violet: the legend that Middlebury prints.
+    [((1, 0), (255, 0, 0)), ((-1, 0), (0, 209, 255)), ((0, 1), (255, 229, 0)), ((0, -1), (88, 0, 255))],
+)
+def test_directions_have_their_colours(vector, colour):
+    flow = np.array([[vector]], np.float32)
+    assert np.abs(draw_flow(flow, flow)[0, 0].astype(int) - colour).max() <= 12
+
+
+def test_unknown_motion_is_black_and_does_not_enter_the_maximum():
+    # Facts 3.3: unknown flow must not enter the maximum. Middlebury's files say 1e9, samples nan.
+    known = np.array([[(3, 4), (1, 0)]], np.float32)
+    with_unknown = np.concatenate([known, np.array([[NAN, (1e9, np.nan)]], np.float32)])
+    drawn = draw_flow(with_unknown, with_unknown)
+    np.testing.assert_array_equal(drawn[0], draw_flow(known, known)[0])
+    assert not drawn[1].any()
+
+
+def test_no_motion_is_white_and_nothing_known_is_black():
+    still = np.zeros((2, 3, 2), np.float32)
+    assert (draw_flow(still, still) == 255).all()
+    assert not draw_flow(still * np.nan, still * np.nan).any()
+
+
+def test_motion_beyond_the_reference_is_darkened():
+    flow = np.array([[(2, 0)]], np.float32)
+    inside, beyond = (draw_flow(flow, np.array([[(length, 0)]], np.float32))[0, 0] for length in (2, 1))
+    assert inside[0] == 255 and beyond[0] == 191  # three quarters of 255
+
+
+def picture(height: int = 40, width: int = 60) -> np.ndarray:
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def drawn_on(canvas: np.ndarray) -> np.ndarray:
+    """Where something was drawn: (H, W) bool."""
+    return (canvas != 30).any(axis=-1)
+
+
+def test_an_arrow_leads_from_its_pixel_to_where_the_pixel_goes():
+    flow = np.full((40, 60, 2), np.nan, np.float32)
+    flow[20, 30] = 20, -10
+    drawn = np.argwhere(drawn_on(draw_arrows(picture(), flow, 20)))
+    assert not len(drawn)  # 10, 30, 50 and 10, 30 are the grid: the pixel is not on it
+    flow[10, 30] = 20, 15
+    drawn = np.argwhere(drawn_on(draw_arrows(picture(), flow, 20)))
+    # Rows 10 to 25 and columns 30 to 50, give or take the line's width and its tip.
+    assert np.abs(drawn.min(axis=0) - (10, 30)).max() <= 2
+    assert np.abs(drawn.max(axis=0) - (25, 50)).max() <= 2
+
+
+def test_small_motions_are_dots_on_their_grid_and_unknown_ones_nothing():
+    flow = np.full((40, 60, 2), 0.5, np.float32)
+    flow[:, 30:] = np.nan
+    drawn = drawn_on(draw_arrows(picture(), flow, 20))
+    assert drawn[10, 10] and drawn[30, 10]
+    assert not drawn[:, 30:].any()
+    assert drawn.sum() < 40
+
+
+def test_arrows_that_end_anywhere_can_be_drawn_and_the_picture_is_left_as_it_was():
+    given = picture()
+    for length in (1e2, 1e6, 1e30):
+        canvas = draw_arrows(given, np.full((40, 60, 2), (length, -length), np.float32), 10)
+        assert (canvas.shape, canvas.dtype) == ((40, 60, 3), np.uint8)
+        assert drawn_on(canvas).any()
+    assert (given == 90).all()
+    unknown = draw_arrows(given, np.full((40, 60, 2), np.nan, np.float32), 10)
+    assert (unknown == 30).all()
