@@ -17,6 +17,7 @@ def predict(
     out: Path = Path("predictions"),
     view: str | None = None,
     flip: bool = False,
+    box: tuple[float, float, float, float] | None = None,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
@@ -32,6 +33,7 @@ def predict(
         view: How the picture is shown: fit (at the training size, the answer resized), native (at the picture's own
             size, tiled when large), or what the task offers instead; default: the task's first.
         flip: Average each answer with that of the mirrored picture; default: no.
+        box: Ask about a part of each picture, its x, y, width and height in pixels; default: the whole.
         device: cpu, cuda, mps or auto; default: auto.
         amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
     """
@@ -49,7 +51,7 @@ def predict(
     number, started = 0, time.perf_counter()
     for number, question in enumerate(questions, 1):
         try:
-            prediction = predictor.predict(*question.pictures(), view=view, flip=flip)
+            prediction = predictor.predict(*question.pictures(), view=view, flip=flip, box=box)
         except UserError as mistake:
             about = "" if len(together) == 1 else f"{question.label}: "
             skipped.append(about + " ".join(str(mistake).split()))

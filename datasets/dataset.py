@@ -139,6 +139,8 @@ class World(Dataset):
         if split not in self.splits:
             raise UserError(f"The world has the splits {' and '.join(self.splits)}, not '{split}'.")
         super().__init__(root or "", split)
+        # `self.root` is a path in any case: a world without a folder is not one over the files that lie here.
+        self._given = root
         self.size, self.seed = size or self.default_size, seed
         self.unbounded = split == "train"
 
@@ -146,7 +148,7 @@ class World(Dataset):
         return 2**31 if self.unbounded else self.test_samples
 
     def at(self, size: Size) -> Self:
-        return type(self)(self.root, self.split, size, self.seed)
+        return type(self)(self._given, self.split, size, self.seed)
 
     def read(self, index: int) -> Sample:
         from .randomness import Purpose, generator

@@ -30,6 +30,9 @@ SHIPPED = Path(__file__).parent
 TILE = 1024
 """Sides of the part of a tile that is kept, pixels; what lies beside it is only context."""
 
+Rectangle = tuple[float, float, float, float]
+"""x, y, width and height in pixels."""
+
 _REACHES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
@@ -56,7 +59,9 @@ class Predictor:
         self.bf16 = use_bf16(amp, self.device)
         self.header = header or {}
 
-    def predict(self, *inputs: Any, view: str | None = None, flip: bool = False) -> Prediction:
+    def predict(
+        self, *inputs: Any, view: str | None = None, flip: bool = False, box: Rectangle | None = None
+    ) -> Prediction:
         """Answer for one picture (or as many as the task takes), at its size.
 
         Args:
@@ -64,9 +69,11 @@ class Predictor:
             view: one of the task's `views`: "fit" (at the training size, answer resized), "native" (at the picture's
                 own), or what the task offers instead; default: the task's first.
             flip: average the answer with that of the mirrored picture.
+            box: x, y, width and height in pixels of the part that is asked about; None: the whole picture. The answer
+                is that part's.
 
         Raises:
-            UserError: wrong number of inputs, or one that is no picture.
+            UserError: wrong number of inputs, one that is no picture, or a box without a pixel of it.
         """
         kinds = self.task.inputs(self.fields)
         if len(inputs) != len(kinds):
@@ -78,10 +85,24 @@ class Predictor:
         sizes = {picture.shape[:2] for picture in pictures.values()}
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
-        return self.answer(pictures, view, flip)
+        if box is None:
+            return self.answer(pictures, view, flip)
+        top, left, height, width = self.task.window(box, next(iter(sizes)))
+        if height < 1 or width < 1:
+            raise UserError(f"The box {box} (x, y, width, height) holds no pixel of the picture.")
+        parts = {name: picture[top : top + height, left : left + width] for name, picture in pictures.items()}
+        return self.answer(parts, view, flip, (left, top))
 
-    def answer(self, sample: Sample, view: str | None = None, flip: bool = False) -> Prediction:
-        """Answer for the inputs of a sample, at their original size."""
+    def answer(
+        self, sample: Sample, view: str | None = None, flip: bool = False, corner: tuple[int, int] = (0, 0)
+    ) -> Prediction:
+        """Answer for the inputs of a sample, at their original size.
+
+        Args:
+            sample: holds the inputs.
+            view, flip: as in `predict`.
+            corner: (x, y) of the inputs in the pictures that they are parts of.
+        """
         kinds = self.task.inputs(self.fields)
         inputs = {name: sample[name] for name in kinds}
         first = next(iter(inputs.values()))
@@ -95,7 +116,7 @@ class Predictor:
             for geometry in geometries
         ]
         output = self.task.joined([self.run(one, flip, view) for one in shown])
-        return self.task.decode(output, Query(inputs, self.fields, source, geometries[0].matrix()))
+        return self.task.decode(output, Query(inputs, self.fields, source, geometries[0].matrix(), corner))
 
     @torch.inference_mode()
     def run(self, sample: Sample, flip: bool = False, view: str | None = None) -> Tensor:
@@ -108,7 +129,7 @@ class Predictor:
             output = run_padded(model, inputs)
             if flip:
                 mirrored = run_padded(model, [tensor.flip(-1) for tensor in inputs])
-                output = (output + self.task.mirrored(mirrored)) / 2
+                output = (output + self.task.mirrored(mirrored, self.fields)) / 2
         return output.float()
 
 

@@ -19,7 +19,7 @@ from ..backbones.backbone import Backbone
 from ..datasets.augmentation import Augmentation
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.fields import Kind
-from ..datasets.geometry import Geometry, Size, fitting_size, plain_resize
+from ..datasets.geometry import Geometry, Size, Window, fitting_size, plain_resize
 from ..errors import UserError
 from .training.options import Options
 
@@ -77,12 +77,14 @@ class Query:
         fields: the kinds of the data the network was made for: their names, skeletons and channels.
         size: original (height, width).
         matrix: (3, 3) from original pixels to the network's output pixels, of the first view.
+        corner: (x, y) of the inputs in the picture that they are a part of, for answers that name places.
     """
 
     inputs: Sample
     fields: dict[str, Kind]
     size: Size
     matrix: np.ndarray
+    corner: tuple[int, int] = (0, 0)
 
 
 class Prediction(ABC):
@@ -269,6 +271,21 @@ class Task(ABC):
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
 
+    def window(self, box: tuple[float, float, float, float], size: Size) -> Window:
+        """The part of a picture that is looked at when one asks about a box; a task may want to see more around it.
+
+        Args:
+            box: x, y, width and height in pixels.
+            size: (height, width) of the picture.
+
+        Returns:
+            Top, left, height and width within the picture; no height or width where the box lies beside it.
+        """
+        x, y, width, height = box
+        left, right = (min(max(round(edge), 0), size[1]) for edge in (x, x + width))
+        top, bottom = (min(max(round(edge), 0), size[0]) for edge in (y, y + height))
+        return top, left, bottom - top, right - left
+
     def shown(self, view: str, source: Size, trained: Size, model: Network) -> tuple[Geometry, ...]:
         """How a picture is shown to the network: one geometry, or several whose answers are joined.
 
@@ -288,7 +305,7 @@ class Task(ABC):
         """The raw outputs for every geometry of a view as one."""
         return outputs[0]
 
-    def mirrored(self, output: Tensor) -> Tensor:
+    def mirrored(self, output: Tensor, fields: dict[str, Kind]) -> Tensor:
         """The raw output for left-right mirrored inputs, (1, C, H, W), mirrored back.
 
         Tasks whose answer has a direction or sides say more: flow changes the sign of u, pose exchanges left and right.

@@ -95,7 +95,9 @@ class Flow(Task):
             return sample
         first, second = photometric([sample["first"], sample["second"]], rng, colour_jitter(colour))
         (second,) = photometric([second], rng, colour_jitter(SECOND_COLOUR * colour))
-        (first,), (second,) = (photometric([picture], rng, grain(LARGEST_NOISE * colour)) for picture in (first, second))
+        (first,), (second,) = (
+            photometric([picture], rng, grain(LARGEST_NOISE * colour)) for picture in (first, second)
+        )
         return {**sample, "first": first, "second": second}
 
     def build(
@@ -109,7 +111,9 @@ class Flow(Task):
         assert backbone is not None and head is not None
         if head in self.own_heads:
             if self.form == "stacked":
-                raise UserError(f"The head '{head}' compares two sets of maps; stacked pictures have one: --form shared.")
+                raise UserError(
+                    f"The head '{head}' compares two sets of maps, and --form stacked has one: add --head unet."
+                )
             return WarpingFlow(backbone, look_up("head", head, self.own_heads)(backbone.levels))
         if self.form == "stacked":
             return StackedFlow(backbone, create_head(head, backbone.levels, 2))
@@ -138,7 +142,7 @@ class Flow(Task):
         """Nothing moves."""
         return lambda sample: FlowField(np.zeros_like(sample["flow"]), sample["first"])
 
-    def mirrored(self, output: Tensor) -> Tensor:
+    def mirrored(self, output: Tensor, fields: dict[str, Kind]) -> Tensor:
         """In a mirror, what moves to the right moves to the left."""
         return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]
 

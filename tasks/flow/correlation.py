@@ -31,9 +31,10 @@ COPY = 100
 """Multiplications that take as long as copying one number; measured on a CPU."""
 
 WORKSPACE = {"cpu": 2**20}
-"""Numbers that the surroundings and products of one round hold where a single pair needs no more: on a CPU what its
-cache holds. It bounds the memory, whatever the batch."""
+"""Numbers that surroundings and products of one round may hold, by device; a round is at least one pair. It bounds the
+memory, whatever the batch; on a CPU it is what the cache holds."""
 WORKSPACE_ELSEWHERE = 2**26
+"""On a GPU, where small rounds wait for Python."""
 
 
 def correlation(first: Tensor, second: Tensor, reach: int, stride: int = 1) -> Tensor:

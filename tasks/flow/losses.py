@@ -84,17 +84,19 @@ def truth_at(flow: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor,
 def _of_levels(
     pyramid: list[Tensor], flow: Tensor, mask: Tensor, measure: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    terms = {}
+    terms: dict[str, Tensor] = {}
     for estimate in pyramid:
         truth, known = truth_at(flow, mask, (estimate.shape[-2], estimate.shape[-1]))
         error = measure((estimate.float() - truth) / DIV_FLOW) * known
         stride = 2 ** round(math.log2(flow.shape[-1] / estimate.shape[-1]))
-        terms[f"stride_{stride}"] = level_weight(stride) * error.flatten(1).sum(1).mean()
+        name, term = f"stride_{stride}", level_weight(stride) * error.flatten(1).sum(1).mean()
+        # Estimates of one resolution share a name: all of RAFT's, and the coarsest of a tiny picture.
+        terms[name] = terms[name] + term if name in terms else term
     return terms
 
 
 def level_weight(stride: int) -> float:
-    """The weight of a level by its stride; finer than the authors' finest, a pixel counts as its share of their cell."""
+    """The weight of a level by its stride; finer than the authors' finest, a pixel has its share of their cell's."""
     if stride in LEVEL_WEIGHTS:
         return LEVEL_WEIGHTS[stride]
     finest = min(LEVEL_WEIGHTS)

@@ -21,7 +21,7 @@ from .correlation import correlation
 
 REACH = 4
 CELLS = (2 * REACH + 1) ** 2
-FINEST, COARSEST = 4, 64
+FINEST, COARSEST = 4, 32
 """Strides between which motion is estimated."""
 MATCHED = 48
 """Channels in which two cells are compared."""
@@ -29,6 +29,7 @@ ESTIMATOR = (96, 64, 32)
 """Widths of a level's estimator; the last one is passed on to the finer level."""
 CONTEXT = ((64, 1), (64, 2), (64, 4), (48, 8), (32, 1))
 """Widths and dilations of the context network."""
+SHARPNESS = 10.0
 SLOPE = 0.1
 PREDICTION_STD = 0.01
 
@@ -48,15 +49,15 @@ class Warping(nn.Module):
         places = distinct_strides(levels)
         self.places = [place for place in places if levels[place].stride >= FINEST] or places[-1:]
         self.strides = [levels[place].stride for place in self.places]
-        self.match = nn.ModuleList(nn.Conv2d(levels[place].channels, MATCHED, 1) for place in self.places)
-        self.coarser = nn.ModuleList()
         while self.strides[-1] < COARSEST:
-            self.coarser.append(nn.Conv2d(MATCHED, MATCHED, 3, stride=2, padding=1))
             self.strides.append(2 * self.strides[-1])
+        channels = [levels[place].channels for place in self.places]
+        channels += channels[-1:] * (len(self.strides) - len(channels))
+        self.match = nn.ModuleList(nn.Conv2d(count, MATCHED, 1) for count in channels)
         self.stride = self.strides[-1]
         passed = ESTIMATOR[-1] + 2
         self.estimators = nn.ModuleList(
-            _convolutions(CELLS + MATCHED + (passed if place else 0), [(width, 1) for width in ESTIMATOR])
+            _convolutions(CELLS + 2 + MATCHED + (passed if place else 0), [(width, 1) for width in ESTIMATOR])
             for place in range(len(self.strides))
         )
         self.predict = nn.ModuleList(nn.Conv2d(ESTIMATOR[-1], 2, 3, padding=1) for _ in self.strides)
@@ -88,7 +89,8 @@ class Warping(nn.Module):
                 two = warp(two, flow.detach() / stride)
                 known = [resize(hidden, size), (flow / stride).to(hidden.dtype)]
             costs = correlation(standardized(one), standardized(two), REACH)
-            hidden = self.estimators[place](torch.cat([F.leaky_relu(costs, SLOPE).to(one.dtype), one, *known], dim=1))
+            found = [F.leaky_relu(costs, SLOPE), expected(costs)]
+            hidden = self.estimators[place](torch.cat([*(each.to(one.dtype) for each in found), one, *known], dim=1))
             flows.append(flow + stride * self.predict[place](hidden).float())
         assert hidden is not None
         finest = self.strides[0]
@@ -98,10 +100,10 @@ class Warping(nn.Module):
 
     def _matched(self, features: list[Tensor]) -> list[Tensor]:
         """The maps that are compared, fine to coarse."""
-        maps = [match(features[place]) for match, place in zip(self.match, self.places, strict=True)]
-        for halve in self.coarser:
-            maps.append(halve(F.leaky_relu(maps[-1], SLOPE)))
-        return maps
+        maps = [features[place] for place in self.places]
+        while len(maps) < len(self.strides):
+            maps.append(F.avg_pool2d(maps[-1], 2, ceil_mode=True))
+        return [match(each) for match, each in zip(self.match, maps, strict=True)]
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:
@@ -119,6 +121,14 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     y = (rows + flow[:, 1].float()) * (2 / max(height - 1, 1)) - 1
     grid = torch.stack((x, y), dim=-1)
     return F.grid_sample(picture.float(), grid, padding_mode="zeros", align_corners=True).to(picture.dtype)
+
+
+def expected(costs: Tensor) -> Tensor:
+    """(B, 2, h, w): the mean displacement in cells under a softmax of the correlation, x then y."""
+    chances = (SHARPNESS * costs.float()).softmax(dim=1)
+    steps = torch.arange(-REACH, REACH + 1, device=costs.device, dtype=torch.float32)
+    places = torch.stack([steps.repeat(len(steps)), steps.repeat_interleave(len(steps))])
+    return torch.einsum("bkhw,dk->bdhw", chances, places)
 
 
 def standardized(maps: Tensor) -> Tensor:

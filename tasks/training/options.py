@@ -17,6 +17,10 @@ from ...errors import UserError, unknown_name
 from ...writing import write_text
 
 
+Schedule = Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"]
+"""What `schedules.learning_rate` knows."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How to train. None means: as the recipe says, else as the base says."""
@@ -73,9 +77,7 @@ class Options:
     decay: Literal["kernels", "all"] | None = None
     """What decays: kernels (weights of two axes or more) or all parameters, as in the papers up to 2016; default:
     kernels."""
-    schedule: (
-        Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"] | None
-    ) = None
+    schedule: Schedule | None = None
     """How the learning rate falls; default: the recipe's, else cosine."""
     warmup: int | None = None
     """Steps over which the learning rate rises linearly; default: 0."""
@@ -244,7 +246,7 @@ class Settled(Options):
     momentum: float = 0.9
     weight_decay: float = 1e-4
     decay: Literal["kernels", "all"] = "kernels"
-    schedule: Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: int = 0
     trunk_lr: float = 1.0
     ema: float = 0.0

@@ -77,7 +77,7 @@ class NoSuchHead(Relief):
         (WithTuple(), "options do not survive a checkpoint's header"),
         (WithoutProtocol(), "has a loss, a protocol and a recipe at least"),
         (WrongProtocol(), "scored under 'the usual', which is none of the protocols"),
-        (NoSuchHead(), r"heads \['mynet'\] are not in tasks.heads.HEADS"),
+        (NoSuchHead(), r"heads \['mynet'\] are neither in tasks.heads.HEADS nor the task's own"),
     ],
 )
 def test_statements_that_lead_nowhere_are_found(task, sentence):

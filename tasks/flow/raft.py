@@ -1,0 +1,83 @@
+"""RAFT, torchvision's, among the networks of this task.
+
+Teed, Deng: RAFT: Recurrent All-Pairs Field Transforms for Optical Flow. ECCV 2020, arXiv:2003.12039. 5,257,536
+parameters; the small form (appendix) 990,162. All pairs of cells at an eighth of the picture's sides are correlated
+once, and a recurrent unit looks up and corrects its motion 12 times.
+
+Deviation: pictures are continued by their border's colours to the right and below, where the authors' evaluation on
+Sintel continues them on all sides. Sides that are multiples of 8 from 128 on stay as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import functional
+
+from ...backbones.opened_weights import open_file
+from ...errors import UserError
+from .network import FlowNetwork
+
+ITERATIONS = 12
+"""Corrections in training; the authors evaluate with 32 on Sintel and 24 on KITTI."""
+
+SMALLEST = 128
+"""Sides of the smallest picture, in pixels: at the coarsest of four levels an eighth of it has two cells."""
+
+
+class RAFT(FlowNetwork):
+    """Recurrent all-pairs field transforms of Teed and Deng 2020 (arXiv:2003.12039).
+
+    Args:
+        small: the small form.
+        weights: a file of torchvision's weights, or of weights saved from `network`; None to start anew.
+        iterations: how often the motion is corrected.
+
+    Attributes:
+        form: "raft_small" or "raft_large".
+        network: torchvision's.
+
+    Raises:
+        UserError: there is no such file, or it is of another network.
+    """
+
+    stride = 8
+
+    def __init__(self, small: bool, weights: str | Path | None = None, iterations: int = ITERATIONS) -> None:
+        from torchvision.models.optical_flow import raft_large, raft_small
+
+        super().__init__()
+        self.iterations = iterations
+        self.form = "raft_small" if small else "raft_large"
+        self.network = (raft_small if small else raft_large)()
+        if weights is not None:
+            self._load(Path(weights))
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """The motion after every correction, (B, 2, H, W) each; see `FlowNetwork.pyramid`."""
+        height, width = first.shape[-2:]
+        below, right = (max(SMALLEST - side, -side % self.stride) for side in (height, width))
+        fitted = [functional.pad(2 * one - 1, (0, right, 0, below), mode="replicate") for one in (first, second)]
+        flows = self.network(*fitted, num_flow_updates=self.iterations)
+        # torchvision keeps the correlations of the last pair, which would hold their memory and forbid a deep copy.
+        self.network.corr_block.corr_pyramid = []
+        return [flow[..., :height, :width].float() for flow in flows]
+
+    def _load(self, path: Path) -> None:
+        opened = open_file(path)
+        own = {name: tuple(tensor.shape) for name, tensor in self.network.state_dict().items()}
+        for name in sorted(own.keys() | opened.shapes.keys()):
+            if own.get(name) != opened.shapes.get(name):
+                raise UserError(f"{path} is of no {self.form} of torchvision: '{name}' differs; try the other form.")
+        self.network.load_state_dict({name: opened.read(name) for name in own})
+
+
+def raft_small(weights: str | Path | None = None) -> RAFT:
+    """The small form, as `--network raft_small` builds it."""
+    return RAFT(small=True, weights=weights)
+
+
+def raft_large(weights: str | Path | None = None) -> RAFT:
+    """The large form, as `--network raft_large` builds it."""
+    return RAFT(small=False, weights=weights)

@@ -1,0 +1,1 @@
+"""Human pose: the joints of a person."""
