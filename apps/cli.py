@@ -28,7 +28,7 @@ app.command(f"{HERE}.evaluate:evaluate", name="evaluate", help="Score a checkpoi
 app.command(f"{HERE}.predict:predict", name="predict", help="Answer for pictures, folders of pictures and videos.")
 app.command(f"{HERE}.visualize:app", name="visualize", help="Look into a network: what its units see.")
 app.command(f"{HERE}.data:app", name="data", help="Check a data folder, or write a tiny one in its layout.")
-app.command(f"{HERE}.weights:app", name="weights", help="List, show, verify and shrink weights.")
+app.command(f"{HERE}.weights:app", name="weights", help="List, show, verify, shrink and adopt weights.")
 app.command(f"{HERE}.list:names", name="list", help="List tasks, backbones, heads, networks, recipes or data.")
 app.command(f"{HERE}.bench:bench", name="bench", help="Measure ratios against peers on this machine.")
 

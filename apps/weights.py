@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclopts import App
 
-app = App(name="weights", help="List, show, verify and shrink weights.")
+app = App(name="weights", help="List, show, verify, shrink and adopt weights.")
 STATED = ("network", "licence", "origin", "preprocessing", "scores")
 UNSTATED = "unstated"
 """What stands where a file should say something and does not."""
@@ -95,6 +95,29 @@ def shrink(checkpoint: Path, out: Path, /) -> None:
     if out.exists():
         raise UserError(f"'{out}' exists already; give another name.")
     shrink_checkpoint(checkpoint, out)
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
+
+
+@app.command
+def adopt(
+    task: str, network: str, weights: Path, out: Path, /, *, terms: str = "as the weights' authors state"
+) -> None:
+    """Turn published weights of a whole network into a checkpoint that every command takes.
+
+    Args:
+        task: Whose network it is (`densevision list networks`).
+        network: The network's name, raft_small for one.
+        weights: A .pth or .safetensors file of the published names.
+        out: The checkpoint to write; must not exist yet.
+        terms: What the data of the weights allow, for those who use the checkpoint; default: as their authors state.
+    """
+    from ..errors import UserError
+    from ..tasks import create_task
+    from ..tasks.training.checkpoint import adopt as adopted
+
+    if out.exists():
+        raise UserError(f"'{out}' exists already; give another name.")
+    adopted(create_task(task), network, weights, out, terms)
     print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
 
 

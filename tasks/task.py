@@ -46,10 +46,15 @@ class Network(nn.Module):
         takes: "tiled" where tiles of a picture give what the whole gives (fully convolutional); "whole" where they do
             not; "exact" where a picture must come as the task's `shown` made it, and the answer is no map.
         stride: of its coarsest level; inputs are padded to multiples of it, unless `takes` is "exact".
+        published: the part of it that files of published weights hold; usually all of it.
     """
 
     takes: Literal["tiled", "whole", "exact"]
     stride: int
+
+    @property
+    def published(self) -> nn.Module:
+        return self
 
 
 @dataclass(frozen=True)

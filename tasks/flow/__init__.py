@@ -144,7 +144,7 @@ class Flow(Task):
 
     def mirrored(self, output: Tensor, fields: dict[str, Kind]) -> Tensor:
         """In a mirror, what moves to the right moves to the left."""
-        return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]
+        return output.flip(-1)
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Pixels of the original: a resize changes how long a motion is."""

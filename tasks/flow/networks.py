@@ -28,7 +28,7 @@ class StackedFlow(FlowNetwork):
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head, self.stride = backbone, head, head.stride
-        pass
+        _start_still(head.predict)
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """One estimate, (B, 2, H, W); see `FlowNetwork.pyramid`."""
@@ -55,7 +55,7 @@ class CorrelatedFlow(FlowNetwork):
             }
         )
         initialize(self.match, "he_fan_in")
-        pass
+        _start_still(head.predict)
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """One estimate, (B, 2, H, W); see `FlowNetwork.pyramid`."""

@@ -10,13 +10,9 @@ Sintel continues them on all sides. Sides that are multiples of 8 from 128 on st
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from ...backbones.opened_weights import open_file
-from ...errors import UserError
 from .network import FlowNetwork
 
 ITERATIONS = 12
@@ -31,28 +27,27 @@ class RAFT(FlowNetwork):
 
     Args:
         small: the small form.
-        weights: a file of torchvision's weights, or of weights saved from `network`; None to start anew.
         iterations: how often the motion is corrected.
 
     Attributes:
         form: "raft_small" or "raft_large".
         network: torchvision's.
-
-    Raises:
-        UserError: there is no such file, or it is of another network.
+        published: the part that torchvision's files hold.
     """
 
     stride = 8
 
-    def __init__(self, small: bool, weights: str | Path | None = None, iterations: int = ITERATIONS) -> None:
+    def __init__(self, small: bool, iterations: int = ITERATIONS) -> None:
         from torchvision.models.optical_flow import raft_large, raft_small
 
         super().__init__()
         self.iterations = iterations
         self.form = "raft_small" if small else "raft_large"
         self.network = (raft_small if small else raft_large)()
-        if weights is not None:
-            self._load(Path(weights))
+
+    @property
+    def published(self) -> nn.Module:
+        return self.network
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """The motion after every correction, (B, 2, H, W) each; see `FlowNetwork.pyramid`."""
@@ -64,20 +59,12 @@ class RAFT(FlowNetwork):
         self.network.corr_block.corr_pyramid = []
         return [flow[..., :height, :width].float() for flow in flows]
 
-    def _load(self, path: Path) -> None:
-        opened = open_file(path)
-        own = {name: tuple(tensor.shape) for name, tensor in self.network.state_dict().items()}
-        for name in sorted(own.keys() | opened.shapes.keys()):
-            if own.get(name) != opened.shapes.get(name):
-                raise UserError(f"{path} is of no {self.form} of torchvision: '{name}' differs; try the other form.")
-        self.network.load_state_dict({name: opened.read(name) for name in own})
 
-
-def raft_small(weights: str | Path | None = None) -> RAFT:
+def raft_small() -> RAFT:
     """The small form, as `--network raft_small` builds it."""
-    return RAFT(small=True, weights=weights)
+    return RAFT(small=True)
 
 
-def raft_large(weights: str | Path | None = None) -> RAFT:
+def raft_large() -> RAFT:
     """The large form, as `--network raft_large` builds it."""
-    return RAFT(small=False, weights=weights)
+    return RAFT(small=False)

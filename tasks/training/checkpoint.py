@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...backbones.backbone import Preprocessing
+from ...backbones.opened_weights import open_file
 from ...backbones.weights import WEIGHTS, read_metadata, show_weights
+from ...datasets import dataset_class
 from ...datasets.fields import Category, Image, Kind
 from ...datasets.imagenet import ImageNet, imagenet_classes
 from ...errors import UserError
@@ -20,7 +22,7 @@ from ...version import VERSION
 from ...writing import written_aside
 from .. import create_task
 from ..blueprint import Blueprint, take_preprocessing
-from ..task import Network
+from ..task import Network, Task
 
 HEADER = "densevision"
 """The key of the header in the file's metadata; its value is JSON."""
@@ -137,6 +139,40 @@ def shrink_checkpoint(path: str | Path, out: str | Path) -> None:
     }
     with written_aside(out) as aside:
         save_file(halved, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
+
+
+def adopt(task: Task, network: str, weights: str | Path, path: str | Path, terms: str) -> None:
+    """Turn published weights of a whole network into a checkpoint, which every command takes.
+
+    Args:
+        task: whose network it is.
+        network: a name of `task.networks`.
+        weights: a `.pth` or `.safetensors` file of the published names.
+        path: of the checkpoint.
+        terms: what the weights' data allow.
+
+    Raises:
+        UserError: no such network or file, or a tensor that is missing, too many or of another shape.
+    """
+    dataset = dataset_class(task.default.data)(None)
+    blueprint = Blueprint(task, dataset.fields, network=network)
+    model = blueprint.build()
+    opened, own = open_file(Path(weights)), model.published.state_dict()
+    for name in sorted(own.keys() | opened.shapes.keys()):
+        ours = tuple(own[name].shape) if name in own else None
+        if ours != (theirs := opened.shapes.get(name)):
+            raise UserError(f"{weights} is no file of {network}: '{name}' is {theirs} there and {ours} here.")
+    model.published.load_state_dict({name: opened.read(name) for name in own})
+    size = next((recipe.size for recipe in task.recipes.values() if recipe.network == network), None)
+    facts = {
+        "size": list(size or task.recipes[task.default.recipe].size or (224, 224)),
+        "step": 0,
+        "data": {"name": task.default.data, "title": Path(weights).name, "terms": terms},
+        "trunk": None,
+        "init": None,
+        "metrics": None,
+    }
+    save_checkpoint(path, model, blueprint, facts)
 
 
 def start_from(model: Network, blueprint: Blueprint, path: str | Path) -> None:

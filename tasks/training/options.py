@@ -16,7 +16,6 @@ import yaml
 from ...errors import UserError, unknown_name
 from ...writing import write_text
 
-
 Schedule = Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"]
 """What `schedules.learning_rate` knows."""
 

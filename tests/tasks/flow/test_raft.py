@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from densevision import create_task, load
 from densevision.errors import UserError
 from densevision.tasks.flow.raft import RAFT, raft_large, raft_small
+from densevision.tasks.training.checkpoint import adopt
 
 
 def pictures(*size: int) -> tuple[Tensor, Tensor]:
@@ -75,20 +78,26 @@ def test_no_correlation_is_kept_after_an_answer():
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_weights_come_from_a_local_file_of_torchvisions_names(tmp_path, ending):
+def test_torchvisions_file_becomes_a_checkpoint_that_answers_as_torchvisions_network(tmp_path, ending):
     torch.manual_seed(0)
-    theirs = RAFT(small=True).network
-    path = tmp_path / f"raft_small{ending}"
-    (save_file if ending == ".safetensors" else torch.save)(theirs.state_dict(), path)
-    ours = raft_small(path).network.state_dict()
-    assert ours.keys() == theirs.state_dict().keys()
-    assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.state_dict().items())
+    theirs = RAFT(small=True).eval()
+    path, made = tmp_path / f"raft_small{ending}", tmp_path / "raft.safetensors"
+    (save_file if ending == ".safetensors" else torch.save)(theirs.network.state_dict(), path)
+    adopt(create_task("flow"), "raft_small", path, made, "their authors' terms")
+    predictor = load(made, "cpu", "off")
+    assert predictor.header["data"]["terms"] == "their authors' terms"
+    # Eight bits, as a photograph has them.
+    first, second = (torch.round(255 * picture) / 255 for picture in pictures(128, 136))
+    with torch.inference_mode():
+        expected = theirs(first[:1], second[:1])[0].movedim(0, -1).numpy()
+    np.testing.assert_allclose(predictor.predict(first[0], second[0]).vectors, expected, atol=1e-3)
 
 
 def test_a_file_that_does_not_fit_is_refused_with_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"There is no weights file .*nowhere\.pth\."):
-        raft_small(tmp_path / "nowhere.pth")
+        adopt(create_task("flow"), "raft_small", tmp_path / "nowhere.pth", tmp_path / "made.safetensors", "")
     path = tmp_path / "other.pth"
     torch.save(nn.Conv2d(3, 4, 1).state_dict(), path)
-    with pytest.raises(UserError, match=r"other\.pth is of no raft_small of torchvision: 'bias' differs"):
-        raft_small(path)
+    with pytest.raises(UserError, match=r"other\.pth is no file of raft_small: 'bias' is \(4,\) there and None here"):
+        adopt(create_task("flow"), "raft_small", path, tmp_path / "made.safetensors", "")
+    assert not (tmp_path / "made.safetensors").exists()
