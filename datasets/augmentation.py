@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -35,7 +36,10 @@ class Augmentation:
     Attributes:
         flip: probability of a left-right flip.
         rotate: largest rotation to either side, in degrees.
-        zoom: the picture just covers the window, magnified by a factor drawn log-uniformly from [1, zoom].
+        zoom: the picture is framed as `framing` says, magnified by a factor drawn log-uniformly from [1, zoom], or from
+            [1 / zoom, zoom] where it fits or is stretched.
+        framing: without zoom, the picture just covers the window ("cover"), just fits into it ("fit"), or takes its
+            shape ("stretch").
         scale: the picture's short side in pixels, drawn evenly between the two; the window lies anywhere within.
         pad: with `scale`, pixels by which the window may reach beyond the picture on every side.
         area: least and largest share of the picture's area that becomes the window, its aspect between 3/4 and 4/3.
@@ -46,6 +50,7 @@ class Augmentation:
     flip: float = 0.0
     rotate: float = 0.0
     zoom: float = 1.0
+    framing: Literal["cover", "fit", "stretch"] = "cover"
     scale: tuple[int, int] | None = None
     pad: int = 0
     area: tuple[float, float] | None = None
@@ -87,8 +92,9 @@ def sample_geometry(
         placed = resize_and_crop(source, (height, width), (top, left), target).matrix()
         zoom = _magnification(placed, source, target)
     else:
-        zoom = augmentation.zoom**zoom
-        height, width = (zoom * side for side in covering_size(source, target))
+        both_ways = augmentation.framing != "cover" and rng is not None
+        zoom = augmentation.zoom ** (2 * zoom - 1 if both_ways else zoom)
+        height, width = (zoom * side for side in _framed(source, target, augmentation.framing))
         shift = translation(-where[0] * (width - target[1]), -where[1] * (height - target[0]))
         placed = shift @ scaling(width / source[1], height / source[0])
     centre = translation((target[1] - 1) / 2, (target[0] - 1) / 2)
@@ -98,6 +104,16 @@ def sample_geometry(
     if augmentation.between == 0 or rng is None:
         return Geometry((matrix,), target, zoom)
     return Geometry((matrix, _small_motion(rng, target, augmentation.between) @ matrix), target, zoom)
+
+
+def _framed(source: Size, target: Size, framing: str) -> tuple[float, float]:
+    """The (height, width) of the whole picture before any zoom."""
+    if framing == "cover":
+        return covering_size(source, target)
+    if framing == "stretch":
+        return target
+    factor = min(target[0] / source[0], target[1] / source[1])
+    return source[0] * factor, source[1] * factor
 
 
 def _small_motion(rng: np.random.Generator, size: Size, strength: float) -> np.ndarray:

@@ -129,7 +129,7 @@ class Predictor:
             output = run_padded(model, inputs)
             if flip:
                 mirrored = run_padded(model, [tensor.flip(-1) for tensor in inputs])
-                output = (output + self.task.mirrored(mirrored, self.fields)) / 2
+                output = (output + self.task.mirrored(mirrored, self.fields, inputs[0].shape[-1])) / 2
         return output.float()
 
 

@@ -310,8 +310,8 @@ class Task(ABC):
         """The raw outputs for every geometry of a view as one."""
         return outputs[0]
 
-    def mirrored(self, output: Tensor, fields: dict[str, Kind]) -> Tensor:
-        """The raw output for left-right mirrored inputs, (1, C, H, W), mirrored back.
+    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
+        """The raw output for left-right mirrored inputs of this width, (1, C, H, W), mirrored back.
 
         Tasks whose answer has a direction or sides say more: flow changes the sign of u, pose exchanges left and right.
         """

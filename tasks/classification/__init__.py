@@ -116,7 +116,7 @@ class Classification(Task):
         """The mean probability over the views."""
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
-    def mirrored(self, output: Tensor, fields: dict[str, Kind]) -> Tensor:
+    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
         """A name has no left and right."""
         return output
 

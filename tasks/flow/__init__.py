@@ -142,9 +142,9 @@ class Flow(Task):
         """Nothing moves."""
         return lambda sample: FlowField(np.zeros_like(sample["flow"]), sample["first"])
 
-    def mirrored(self, output: Tensor, fields: dict[str, Kind]) -> Tensor:
+    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
         """In a mirror, what moves to the right moves to the left."""
-        return output.flip(-1)
+        return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Pixels of the original: a resize changes how long a motion is."""

@@ -307,7 +307,7 @@ def test_a_view_that_changes_the_aspect_scales_each_axis_by_its_own_factor():
 
 def test_in_a_mirror_motion_along_x_turns_and_motion_along_y_stays():
     output = torch.arange(12.0).view(1, 2, 2, 3)
-    mirrored = Flow().mirrored(output, {})
+    mirrored = Flow().mirrored(output, {}, 8)
     assert mirrored[0, 0].tolist() == [[-2, -1, 0], [-5, -4, -3]]
     assert mirrored[0, 1].tolist() == [[8, 7, 6], [11, 10, 9]]
 
