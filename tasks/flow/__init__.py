@@ -30,6 +30,7 @@ from ..training.options import Options
 from .flow_field import FlowField
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS, FlowMetrics, find_protocol
+from .network import FlowNetwork
 from .recipes import RECIPES
 
 SECOND_COLOUR = 0.2
@@ -107,6 +108,8 @@ class Flow(Task):
         from .networks import CorrelatedFlow, StackedFlow, WarpingFlow, compared_levels
 
         if network is not None:
+            if self.form == "stacked":
+                raise UserError(f"--form stacked is for trunks; the network '{network}' has its own way to see two.")
             return look_up("network", network, self.networks)()
         assert backbone is not None and head is not None
         if head in self.own_heads:
@@ -121,6 +124,7 @@ class Flow(Task):
 
     def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss on every resolution at which the network answers."""
+        assert isinstance(model, FlowNetwork)
         terms = find_loss(loss)
 
         def compare(batch: Batch, made: dict[str, Any]) -> Terms:

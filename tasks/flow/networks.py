@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...backbones.backbone import Backbone, Level
 from ...backbones.initialization import initialize
-from ..heads.head import Head, distinct_strides
+from ..heads.head import Head, distinct_strides, levels_read
 from .correlation import correlation
 from .network import FlowNetwork
 from .warping import CELLS, MATCHED, REACH, Warping, standardized
@@ -48,10 +48,12 @@ class CorrelatedFlow(FlowNetwork):
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head, self.stride = backbone, head, head.stride
+        read = set(levels_read(head))
         self.match = nn.ModuleDict(
             {
                 str(place): nn.Conv2d(backbone.levels[place].channels, MATCHED, 1)
                 for place in compared_places(backbone.levels)
+                if place in read
             }
         )
         initialize(self.match, "he_fan_in")
@@ -81,7 +83,7 @@ class WarpingFlow(FlowNetwork):
         self.backbone, self.head, self.stride = backbone, head, head.stride
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
-        """An estimate per stride from 64 on; see `FlowNetwork.pyramid`."""
+        """An estimate per stride from 32 on; see `FlowNetwork.pyramid`."""
         return self.head(*features_of_both(self.backbone, first, second))
 
 

@@ -4,8 +4,10 @@ Sun, Yang, Liu, Kautz: PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, an
 arXiv:1709.02371, figure 3 right: warp, correlate within 4 cells, estimate, upsample; a context network of dilated
 convolutions at the finest level.
 
-Deviations: the pyramid is a trunk's, continued to stride 64; cells are compared in a few projected channels, each
-standardised; estimators are three layers without dense connections; every level answers in cells of its own.
+Deviations: the pyramid is a trunk's, continued to stride 32 by averaging; cells are compared in few projected channels,
+standardised, so that a correlation lies in -1 to 1; beside the correlations an estimator sees the displacement that a
+softmax of them expects, which tells it something before it has learned anything; estimators are three layers without
+dense connections; every level answers in cells of its own; the warp passes no gradient to the motion it warps by.
 """
 
 from __future__ import annotations
@@ -30,12 +32,13 @@ ESTIMATOR = (96, 64, 32)
 CONTEXT = ((64, 1), (64, 2), (64, 4), (48, 8), (32, 1))
 """Widths and dilations of the context network."""
 SHARPNESS = 10.0
+"""Of the softmax over correlations, by whose weights a displacement is expected."""
 SLOPE = 0.1
 PREDICTION_STD = 0.01
 
 
 class Warping(nn.Module):
-    """From stride 64 to stride 4.
+    """From stride 32 to stride 4.
 
     Args:
         levels: of the trunk. Strides finer than 4 are not used, unless the trunk has no other.
@@ -116,11 +119,11 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     height, width = picture.shape[-2:]
     rows = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
     columns = torch.arange(width, device=flow.device, dtype=torch.float32)[None]
-    # grid_sample with aligned corners counts the middles of the outermost pixels as -1 and 1.
-    x = (columns + flow[:, 0].float()) * (2 / max(width - 1, 1)) - 1
-    y = (rows + flow[:, 1].float()) * (2 / max(height - 1, 1)) - 1
+    # grid_sample counts the outer edges of the outermost pixels as -1 and 1; middles lie half a pixel further in.
+    x = (2 * (columns + flow[:, 0].float()) + 1) / width - 1
+    y = (2 * (rows + flow[:, 1].float()) + 1) / height - 1
     grid = torch.stack((x, y), dim=-1)
-    return F.grid_sample(picture.float(), grid, padding_mode="zeros", align_corners=True).to(picture.dtype)
+    return F.grid_sample(picture.float(), grid, padding_mode="zeros", align_corners=False).to(picture.dtype)
 
 
 def expected(costs: Tensor) -> Tensor:

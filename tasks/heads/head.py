@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,6 +55,20 @@ class Head(nn.Module):
 def distinct_strides(levels: tuple[Level, ...]) -> list[int]:
     """Position of the deepest level of every stride that a trunk has, fine to coarse."""
     return list({level.stride: position for position, level in enumerate(levels)}.values())
+
+
+def levels_read(head: Head) -> list[int]:
+    """Positions of the levels on which a head's answer depends, found without numbers: the others get no gradient."""
+    side = 8 * head.stride
+    maps = [
+        torch.empty(2, level.channels, side // level.stride, side // level.stride, device="meta", requires_grad=True)
+        for level in head.levels
+    ]
+    state = {**dict(head.named_parameters()), **dict(head.named_buffers())}
+    stand_ins = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    answer = torch.func.functional_call(head, stand_ins, (maps, (side, side)))
+    gradients = torch.autograd.grad(answer.sum(), maps, allow_unused=True)
+    return [place for place, gradient in enumerate(gradients) if gradient is not None]
 
 
 def takes(backbone: Backbone, head: Head) -> Literal["tiled", "whole"]:

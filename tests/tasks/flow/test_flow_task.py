@@ -291,7 +291,7 @@ def photographs(height: int, width: int, count: int = 2) -> np.ndarray:
 def test_an_answer_is_in_pixels_of_the_original_whatever_the_network_was_shown(view, source):
     made = predictor(Share()).predict(*photographs(*source), view=view)
     assert isinstance(made, FlowField) and made.vectors.shape == (*source, 2)
-    expected = np.broadcast_to(np.float32([0.1 * source[1], 0.05 * source[0]]), made.vectors.shape)
+    expected = np.broadcast_to(np.array([0.1 * source[1], 0.05 * source[0]]), made.vectors.shape)
     np.testing.assert_allclose(made.vectors, expected, rtol=1e-5)
 
 
@@ -324,7 +324,7 @@ def test_flip_averaging_changes_nothing_where_the_network_answers_a_mirror_mirro
 def test_flip_averaging_takes_out_what_does_not_turn_in_a_mirror():
     made = predictor(Constant()).predict(*photographs(20, 30), flip=True)
     assert isinstance(made, FlowField)
-    assert (made.vectors == np.float32([0, 3])).all()
+    assert (made.vectors == np.array([0, 3])).all()
 
 
 def test_the_answer_keeps_the_first_picture_for_its_arrows():

@@ -79,28 +79,16 @@ def test_a_pair_of_odd_size_is_answered_at_its_size_with_gradients_for_every_par
 
 @pytest.mark.parametrize("head", list_heads())
 @pytest.mark.parametrize("form", ["shared", "stacked"])
-def test_every_head_answers_two_pictures_and_learns_from_all_that_it_reads(form, head):
+def test_every_head_answers_two_pictures_and_compares_only_what_it_reads(form, head):
     network, pictures = on_meta("resnet18", form, head)
-    read: list[Tensor] = []
-
-    def remember(module: nn.Module, inputs: tuple[list[Tensor], Any]) -> None:
-        for level in inputs[0]:
-            level.retain_grad()
-        read.extend(inputs[0])
-
-    hook = network.head.register_forward_pre_hook(remember)
     (made,) = network.pyramid(*pictures)
     assert made.shape == (2, 2, *ODD)
     made.sum().backward()
-    hook.remove()
+    assert without_gradient(network) == set()
     with torch.no_grad():
         assert run_padded(network, pictures).shape == (2, 2, *ODD)
-    # A head may leave levels unread, which then are compared in vain.
-    unread = {str(place) for place, level in enumerate(read) if level.grad is None}
-    missing = without_gradient(network)
-    assert {name.split(".")[1] for name in missing if name.startswith("match.")} <= unread
-    assert {name for name in missing if not name.startswith("match.")} == set()
-    assert read[-1].grad is not None
+    if form == "shared":
+        assert len(network.match) > 0
 
 
 # --- with numbers, one light trunk a family ---------------------------------------------------------------------
@@ -163,9 +151,8 @@ def test_stacked_pictures_are_one_of_six_channels_the_first_in_front_each_normal
     network = network_of("resnet18", "stacked", "unet", 3).eval()
     assert isinstance(network, StackedFlow) and network.backbone.in_channels == 6
     seen: list[Tensor] = []
-    network.backbone.features = lambda picture: (
-        seen.append(picture) or type(network.backbone).features(network.backbone, picture)
-    )
+    plain = network.backbone.features
+    network.backbone.features = lambda image: seen.append(image) or plain(image)
     first, second = pair(64, 96)
     network(first, second)
     alone = create_backbone("resnet18", classes=0, levels=1).preprocessing

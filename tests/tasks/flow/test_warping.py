@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from densevision.backbones import Level, create_backbone, list_backbones
 from densevision.tasks.flow import warping
-from densevision.tasks.flow.warping import CELLS, COARSEST, FINEST, REACH, Warping, standardized, warp
+from densevision.tasks.flow.warping import CELLS, COARSEST, FINEST, REACH, Warping, expected, standardized, warp
 
 CENTRE = CELLS // 2
 """The channel of no displacement."""
@@ -40,12 +40,12 @@ def test_no_motion_leaves_a_picture_as_it_is(size):
 def test_whole_cells_shift_and_bring_zeros_from_outside(u, v):
     # Facts 3.8: "warp with integer flow equals a shift"; x comes first.
     picture = maps(1, 3, 9, 13)
-    expected = torch.zeros_like(picture)
+    shift = torch.zeros_like(picture)
     rows, columns = torch.arange(9) + v, torch.arange(13) + u
     inside = ((rows >= 0) & (rows < 9))[:, None] & ((columns >= 0) & (columns < 13))
     shifted = picture[..., rows.clamp(0, 8), :][..., columns.clamp(0, 12)]
-    expected[..., inside] = shifted[..., inside]
-    torch.testing.assert_close(warp(picture, flow_of(u, v, 9, 13)), expected, rtol=0, atol=1e-5)
+    shift[..., inside] = shifted[..., inside]
+    torch.testing.assert_close(warp(picture, flow_of(u, v, 9, 13)), shift, rtol=0, atol=1e-5)
 
 
 def test_any_motion_reads_what_opencv_reads():
@@ -83,6 +83,21 @@ def test_a_cell_of_one_value_has_finite_numbers_and_gradients():
     made = standardized(flat)
     (slope,) = torch.autograd.grad(made.square().sum(), flat)
     assert torch.equal(made, torch.zeros_like(made)) and torch.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(0, 0), (3, 0), (0, -2), (-4, 4)])
+def test_a_lone_peak_of_the_correlation_is_expected_where_it_lies(columns, rows):
+    # A map and itself moved by whole cells: the correlation's own order of displacements, x fast.
+    first = standardized(maps(1, 64, 20, 20))
+    costs = warping.correlation(first, first.roll((rows, columns), (-2, -1)), REACH)
+    made = expected(30 * costs)[..., 5:-5, 5:-5]
+    torch.testing.assert_close(made, flow_of(columns, rows, 10, 10), rtol=0, atol=1e-2)
+
+
+def test_where_all_displacements_are_alike_none_is_expected():
+    for level in (0.0, 1.0):
+        made = expected(torch.full((2, CELLS, 3, 4), level))
+        torch.testing.assert_close(made, torch.zeros(2, 2, 3, 4), rtol=0, atol=1e-5)
 
 
 # --- the head ---------------------------------------------------------------------------------------------------
