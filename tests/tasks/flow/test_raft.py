@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from densevision import create_task, load
 from densevision.errors import UserError
+from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.flow.raft import RAFT, raft_large, raft_small
 from densevision.tasks.training.checkpoint import adopt
 
@@ -90,7 +91,9 @@ def test_torchvisions_file_becomes_a_checkpoint_that_answers_as_torchvisions_net
     first, second = (torch.round(255 * picture) / 255 for picture in pictures(128, 136))
     with torch.inference_mode():
         expected = theirs(first[:1], second[:1])[0].movedim(0, -1).numpy()
-    np.testing.assert_allclose(predictor.predict(first[0], second[0]).vectors, expected, atol=1e-3)
+    answer = predictor.predict(first[0], second[0])
+    assert isinstance(answer, FlowField)
+    np.testing.assert_allclose(answer.vectors, expected, atol=1e-3)
 
 
 def test_a_file_that_does_not_fit_is_refused_with_a_sentence(tmp_path):
