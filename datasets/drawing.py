@@ -106,23 +106,38 @@ def draw_labels(labels: np.ndarray, classes: int, ignore: int) -> np.ndarray:
     return palette[labels]
 
 
+LEFT, RIGHT, MIDDLE, JOINT, RIM = (255, 140, 0), (0, 160, 255), (255, 255, 255), (255, 255, 0), (20, 20, 20)
+"""Colours of a skeleton."""
+
+
 def draw_skeleton(picture: np.ndarray, joints: np.ndarray, edges: Pairs, pairs: Pairs) -> np.ndarray:
-    """A skeleton over a copy of a picture: left limbs warm, right limbs cold, the middle white.
+    """A skeleton over a copy of a picture: left limbs warm, right limbs cold, the middle white, joints yellow.
+
+    What is occluded, and every limb that leads to it, is half transparent. A dark rim sets all of it off any ground.
 
     Args:
         picture: (H, W, 3) uint8.
-        joints: (J, 3): x, y in pixels, and 0 where unlabelled.
+        joints: (J, 3): x, y in pixels, and 0 where unlabelled, 1 where occluded, 2 where visible.
         edges: the joints that a limb connects.
         pairs: left joints with their right ones.
     """
-    picture, left, right = picture.copy(), {a for a, _ in pairs}, {b for _, b in pairs}
-    width = max(1, round(min(picture.shape[:2]) / 100))
+    lefts, rights = ({pair[side] for pair in pairs} for side in (0, 1))
+    # A sixteenth of a pixel, and nothing beyond OpenCV's coordinates.
+    places = np.round(16 * np.nan_to_num(joints[:, :2]).clip(-1e6, 1e6)).astype(int).tolist()
+    width = max(1, round(min(picture.shape[:2]) / 120))
+    strokes = []
     for a, b in edges:
-        if joints[a, 2] > 0 and joints[b, 2] > 0:
-            colour = (255, 140, 0) if {a, b} & left else (0, 160, 255) if {a, b} & right else (255, 255, 255)
-            start, end = (tuple(round(float(c)) for c in joints[j, :2]) for j in (a, b))
-            cv2.line(picture, start, end, colour, width, cv2.LINE_AA)
-    for x, y, flag in joints:
-        if flag > 0:
-            cv2.circle(picture, (round(float(x)), round(float(y))), width, (255, 255, 0), -1, cv2.LINE_AA)
-    return picture
+        left, right = bool({a, b} & lefts), bool({a, b} & rights)
+        colour = MIDDLE if left == right else LEFT if left else RIGHT
+        strokes.append((min(joints[a, 2], joints[b, 2]), places[a], places[b], colour, width))
+    strokes += [(flag, place, place, JOINT, 2 * width + 1) for flag, place in zip(joints[:, 2], places, strict=True)]
+    drawn = picture.copy()
+    for flag in (1, 2):
+        ground, chosen = drawn.copy(), [stroke[1:] for stroke in strokes if stroke[0] == flag]
+        for start, end, _, thickness in chosen:
+            cv2.line(drawn, start, end, RIM, thickness + 2, cv2.LINE_AA, shift=4)
+        for start, end, colour, thickness in chosen:
+            cv2.line(drawn, start, end, colour, thickness, cv2.LINE_AA, shift=4)
+        if flag == 1:
+            drawn = cv2.addWeighted(ground, 0.5, drawn, 0.5, 0)
+    return drawn

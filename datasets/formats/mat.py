@@ -31,7 +31,7 @@ def read_mat(path: str | Path) -> dict[str, np.ndarray]:
     from scipy.io.matlab import MatReadError
 
     try:
-        variables = loadmat(path)
+        variables = loadmat(str(path), appendmat=False)
     except FileNotFoundError:
         raise DamagedData(path, "a MATLAB file", "no file") from None
     except NotImplementedError:

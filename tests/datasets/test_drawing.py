@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.utils import flow_to_image
 
-from densevision.datasets.drawing import draw_arrows, draw_flow
+from densevision.datasets.drawing import JOINT, LEFT, MIDDLE, RIGHT, draw_arrows, draw_flow, draw_skeleton
 
 NAN = (np.nan, np.nan)
 
@@ -95,3 +95,59 @@ def test_arrows_that_end_anywhere_can_be_drawn_and_the_picture_is_left_as_it_was
     assert (given == 90).all()
     unknown = draw_arrows(given, np.full((40, 60, 2), np.nan, np.float32), 10)
     assert (unknown == 30).all()
+
+
+FEET = np.array([(10, 30, 2), (25, 10, 2), (40, 30, 2), (55, 10, 2)], np.float32)
+"""Left foot, left hip, right hip and right foot: the middle of a limb is between them."""
+EDGES, PAIRS = ((0, 1), (1, 2), (2, 3)), ((0, 3), (1, 2))
+
+
+def skeleton(*flags: int, ground: int = 90) -> np.ndarray:
+    joints = FEET.copy()
+    joints[:, 2] = flags
+    return draw_skeleton(np.full((40, 60, 3), ground, np.uint8), joints, EDGES, PAIRS)
+
+
+def near(drawn: np.ndarray, x: float, y: float, colour: tuple[int, int, int]) -> bool:
+    """Whether a colour is met within a pixel of a place."""
+    around = drawn[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].astype(int)
+    return bool((np.abs(around - colour).max(axis=-1) < 40).any())
+
+
+def test_left_limbs_are_warm_right_ones_cold_and_what_joins_them_white():
+    drawn = skeleton(2, 2, 2, 2)
+    for x, y, colour in ((17.5, 20, LEFT), (32.5, 20, MIDDLE), (47.5, 20, RIGHT)):
+        assert near(drawn, x, y, colour)
+    assert all(near(drawn, x, y, JOINT) for x, y, _ in FEET)
+
+
+def test_a_skeleton_is_seen_on_its_own_colours():
+    # A rim apart, orange limbs would vanish on orange clothes.
+    for colour in (LEFT, RIGHT, MIDDLE, JOINT):
+        ground = np.full((40, 60, 3), colour, np.uint8)
+        drawn = draw_skeleton(ground, FEET, EDGES, PAIRS).astype(int)
+        assert (np.abs(drawn - colour).max(axis=-1) > 60).any(axis=1)[10:31].all()
+
+
+def test_unlabelled_joints_are_not_drawn_nor_the_limbs_that_lead_to_them():
+    assert (skeleton(0, 0, 0, 0) == 90).all()
+    drawn = skeleton(2, 2, 0, 2)
+    assert near(drawn, 17.5, 20, LEFT) and near(drawn, 55, 10, JOINT)
+    assert (drawn[:, 30:50] == 90).all()
+
+
+def test_occluded_joints_are_half_transparent_and_so_are_the_limbs_that_lead_to_them():
+    sure, faint = skeleton(2, 2, 2, 2).astype(int), skeleton(1, 2, 2, 2).astype(int)
+    np.testing.assert_allclose(faint[30, 10], (sure[30, 10] + 90) / 2, atol=1)
+    assert near(faint, 17.5, 20, tuple((np.array(LEFT) + 90) // 2))
+    np.testing.assert_array_equal(faint[:, 45:], sure[:, 45:])
+
+
+def test_joints_that_lie_anywhere_can_be_drawn_and_the_picture_is_left_as_it_was():
+    given = picture()
+    for place in (1e5, 1e30, np.inf):
+        joints = FEET.copy()
+        joints[3] = place, -place, 1
+        drawn = draw_skeleton(given, joints, EDGES, PAIRS)
+        assert near(drawn, 17.5, 20, LEFT)
+    assert (given == 90).all()

@@ -1,0 +1,97 @@
+"""The skeletons of the official sets as data: names of the joints, edges to draw, pairs that a flip exchanges.
+
+Sides are the person's own: the left hand of a person who faces the camera is on the right of the picture. Positions
+count from 0. A pair names the left joint first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .fields import Skeleton
+
+LSP = Skeleton(
+    names=(
+        "right ankle",
+        "right knee",
+        "right hip",
+        "left hip",
+        "left knee",
+        "left ankle",
+        "right wrist",
+        "right elbow",
+        "right shoulder",
+        "left shoulder",
+        "left elbow",
+        "left wrist",
+        "neck",
+        "head top",
+    ),
+    edges=(
+        (0, 1), (1, 2), (3, 4), (4, 5), (2, 3), (2, 8), (3, 9),
+        (6, 7), (7, 8), (9, 10), (10, 11), (8, 12), (9, 12), (12, 13),
+    ),
+    pairs=((5, 0), (4, 1), (3, 2), (11, 6), (10, 7), (9, 8)),
+)  # fmt: skip
+"""Leeds Sports Pose, its extension, and the world of figures."""
+
+MPII = Skeleton(
+    names=(
+        "right ankle",
+        "right knee",
+        "right hip",
+        "left hip",
+        "left knee",
+        "left ankle",
+        "pelvis",
+        "thorax",
+        "upper neck",
+        "head top",
+        "right wrist",
+        "right elbow",
+        "right shoulder",
+        "left shoulder",
+        "left elbow",
+        "left wrist",
+    ),
+    edges=(
+        (0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8),
+        (8, 9), (10, 11), (11, 12), (7, 12), (7, 13), (13, 14), (14, 15),
+    ),
+    pairs=((5, 0), (4, 1), (3, 2), (15, 10), (14, 11), (13, 12)),
+)  # fmt: skip
+
+COCO = Skeleton(
+    names=(
+        "nose",
+        "left eye",
+        "right eye",
+        "left ear",
+        "right ear",
+        "left shoulder",
+        "right shoulder",
+        "left elbow",
+        "right elbow",
+        "left wrist",
+        "right wrist",
+        "left hip",
+        "right hip",
+        "left knee",
+        "right knee",
+        "left ankle",
+        "right ankle",
+    ),
+    # In the order of the official file, which counts from 1.
+    edges=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
+        (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+)  # fmt: skip
+
+
+def pairs_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """The pairs of joints whose names differ in the word "left" or "right" alone: `left_knee` with `right_knee`."""
+    places = {name.lower(): place for place, name in enumerate(names)}
+    opposite = ((name, name.replace("left", "right")) for name in places if "left" in name)
+    return tuple((places[left], places[right]) for left, right in opposite if right in places)

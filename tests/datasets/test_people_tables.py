@@ -1,0 +1,271 @@
+"""Tables of people: COCO's form and a line a person, official people and anyone's own with their own skeleton."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.datasets import dataset_class, open_dataset, skeletons
+from densevision.datasets.conformance import check_samples
+from densevision.datasets.folders import held_back
+from densevision.datasets.formats.coco import KeypointTable, read_keypoints, write_keypoints
+from densevision.datasets.formats.picture import read_picture, write_picture
+from densevision.datasets.problems import DamagedData
+
+GREY = np.full((60, 80, 3), 90, np.uint8)
+
+
+def miniature(name: str, root: Path) -> Path:
+    dataset_class(name).write_miniature(root)
+    return root
+
+
+def labels(name: str, root: Path, split: str = "train") -> list[str]:
+    dataset = open_dataset(name, root, split)
+    return [dataset.label(index) for index in range(len(dataset))]
+
+
+# --- COCO -------------------------------------------------------------------------------------------------------
+
+
+def coco_json(root: Path, split: str = "train") -> Path:
+    return root / f"annotations/person_keypoints_{split}2017.json"
+
+
+def changed(file: Path, change) -> None:
+    stored = json.loads(file.read_text())
+    change(stored)
+    file.write_text(json.dumps(stored))
+
+
+def test_training_people_of_coco_have_a_labelled_joint_and_are_no_crowd(tmp_path):
+    # Of the miniature's six people the third is a crowd without joints.
+    miniature("coco-people", tmp_path)
+    changed(coco_json(tmp_path), lambda stored: stored["annotations"][5].update(keypoints=[0] * 51, num_keypoints=0))
+    changed(coco_json(tmp_path), lambda stored: stored["annotations"][0].update(iscrowd=1))
+    expected = ["000000000009.jpg person 2", "000000000030.jpg", "000000000074.jpg"]
+    found = labels("coco-people", tmp_path)
+    assert [label.removeprefix("train2017/") for label in found] == ["000000000009.jpg", *expected[1:]]
+
+
+def test_validation_holds_everyone_so_that_the_score_can_ignore_crowds(tmp_path):
+    miniature("coco-people", tmp_path)
+    dataset = open_dataset("coco-people", tmp_path, "val")
+    samples = [dataset.read(index) for index in range(len(dataset))]
+    assert [int(sample["crowd"]) for sample in samples] == [0, 0, 1, 0, 0, 0]
+    assert [int((sample["joints"][:, 2] > 0).sum()) for sample in samples] == [16, 16, 0, 16, 16, 16]
+    assert [int(sample["image_id"]) for sample in samples] == [109, 109, 130, 130, 174, 174]
+
+
+def test_flags_of_coco_are_those_of_samples(tmp_path):
+    # facts 3.5: v 0 unlabelled, 1 occluded, 2 visible; the miniature's fourth joint is unlabelled, the sixth occluded.
+    sample = open_dataset("coco-people", miniature("coco-people", tmp_path)).read(0)
+    np.testing.assert_array_equal(sample["joints"][:, 2], [2, 2, 2, 0, 2, 1] + [2] * 11)
+
+
+def test_a_cut_of_coco_says_where_in_the_picture_it_lies(tmp_path):
+    miniature("coco-people", tmp_path)
+    stored = json.loads(coco_json(tmp_path).read_text())["annotations"]
+    dataset = open_dataset("coco-people", tmp_path)
+    for index, annotation in ((0, stored[0]), (1, stored[1])):
+        sample = dataset.read(index)
+        left, top = int(sample["left"]), int(sample["top"])
+        height, width = sample["image"].shape[:2]
+        whole = read_picture(tmp_path / dataset.label(index).split()[0])
+        np.testing.assert_array_equal(sample["image"], whole[top : top + height, left : left + width])
+        joints = sample["joints"] + (left, top, 0)
+        labelled = joints[:, 2] > 0
+        np.testing.assert_array_equal(joints[labelled], np.reshape(annotation["keypoints"], (17, 3))[labelled])
+        x, y, w, h = annotation["bbox"]
+        np.testing.assert_array_equal(sample["box"] + (left, top, left, top), [x, y, x + w - 1, y + h - 1])
+        assert sample["area"] == annotation["area"] and (left > 60) == (index == 1)
+
+
+def test_people_of_one_picture_stand_together_in_whatever_order_the_file_lists_them(tmp_path):
+    miniature("coco-people", tmp_path)
+    expected = labels("coco-people", tmp_path)
+    changed(coco_json(tmp_path), lambda stored: stored["annotations"].reverse())
+    found = labels("coco-people", tmp_path)
+    assert found == expected and len(set(found)) == len(found)
+
+
+def test_pictures_of_coco_may_lie_below_images(tmp_path):
+    miniature("coco-people", tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "train2017").rename(tmp_path / "images/train2017")
+    assert labels("coco-people", tmp_path)[0] == "images/train2017/000000000009.jpg"
+    assert dataset_class("coco-people").check(tmp_path) == []
+
+
+def test_damaged_annotations_of_coco_are_named_one_by_one(tmp_path):
+    miniature("coco-people", tmp_path)
+
+    def damage(stored):
+        people = stored["annotations"]
+        people[0]["keypoints"] = people[0]["keypoints"][:-1]
+        people[1]["image_id"] = 5
+        people[3]["keypoints"][2] = 3
+        del people[4]["keypoints"]
+
+    changed(coco_json(tmp_path), damage)
+    problems = dataset_class("coco-people").check(tmp_path)
+    assert [(problem.file.split()[-1], problem.found) for problem in problems] == [
+        ("1", "50 numbers"),
+        ("2", "image_id 5, which no picture has"),
+        ("4", "flag 3"),
+        ("5", "no 'keypoints'"),
+    ]
+
+
+def test_another_skeleton_under_cocos_name_is_refused(tmp_path):
+    miniature("coco-people", tmp_path)
+    changed(coco_json(tmp_path), lambda stored: stored["categories"][0]["keypoints"].reverse())
+    with pytest.raises(
+        DamagedData, match=r"expected the 17 joints of COCO from 'nose' to 'right_ankle', found right_an"
+    ):
+        open_dataset("coco-people", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("[1]", "a JSON object, found list"),
+        ('{"images": [], "annotations": []}', "names of its 'keypoints', found 0"),
+        ('{"categories": [{"id": 1, "keypoints": ["a"]}], "images": [{}], "annotations": []}', "found others"),
+        ('{"categories": [{"id": 1, "keypoints": ["a"]}, {"id": 2, "keypoints": ["b"]}]}', "'keypoints', found 2"),
+    ],
+)
+def test_a_json_file_that_is_not_in_cocos_form_is_refused(tmp_path, text, found):
+    (tmp_path / "people.json").write_text(text)
+    with pytest.raises(DamagedData, match=found):
+        open_dataset("pose-folders", tmp_path)
+
+
+def test_a_table_of_coco_reads_as_written(tmp_path):
+    places = np.array([0, 0, 1])
+    joints = np.random.default_rng(0).integers(0, 3, (3, 2, 3)).astype(np.float32)
+    boxes = np.random.default_rng(1).uniform(0, 9, (3, 4))
+    crowds = np.array([False, True, False])
+    table = KeypointTable(("a", "b"), ((0, 1),), ["x", "y"], places, places + 7, joints, boxes, boxes[:, 0], crowds)
+    write_keypoints(tmp_path / "table.json", table)
+    for expected, found in zip(table, read_keypoints(tmp_path / "table.json", []), strict=True):
+        np.testing.assert_array_equal(expected, found)
+
+
+# --- One's own pictures -----------------------------------------------------------------------------------------
+
+CATS = """file,left_paw_x,left_paw_y,left_paw_flag,right_paw_x,right_paw_y,right_paw_flag,tail_x,tail_y,tail_flag
+{0}.png,20,21,2,30,31,1,40,41.5,2
+{1}.png,20,21,2,,,0,40,41,2
+{0}.png,50,21,2,55,31,2,,,0
+{2}.png,20,21,0,,,0,40,41,0
+"""
+
+
+def cats(root: Path, text: str = CATS) -> Path:
+    """Of the three pictures the second is held back by its name."""
+    kept = [f"cat-{number}" for number in range(100) if not held_back(f"cat-{number}")]
+    names = [kept[0], next(f"cat-{number}" for number in range(100) if held_back(f"cat-{number}")), kept[1]]
+    (root / "people.csv").write_text(text.format(*names))
+    for name in names:
+        write_picture(root / f"{name}.png", GREY)
+    return root
+
+
+def test_a_csv_brings_its_own_skeleton(tmp_path):
+    dataset = open_dataset("pose-folders", cats(tmp_path))
+    skeleton = dataset.fields["joints"].skeleton  # type: ignore[attr-defined]
+    assert skeleton == skeletons.Skeleton(("left paw", "right paw", "tail"), (), ((0, 1),))
+    assert len(dataset) == 2 and len(open_dataset("pose-folders", tmp_path, "test")) == 1
+    first, second = dataset.read(0), dataset.read(1)
+    np.testing.assert_array_equal(first["joints"][:, 2], [2, 1, 2])
+    np.testing.assert_array_equal(second["joints"][:, 2], [2, 2, 0])
+    np.testing.assert_allclose(np.diff(first["joints"][:, :2], axis=0), [[10, 10], [10, 10.5]])
+    check_samples(dataset, [0, 1])
+
+
+def test_a_skeleton_file_says_edges_and_pairs_by_name(tmp_path):
+    cats(tmp_path)
+    (tmp_path / "skeleton.json").write_text('{"edges": [["tail", "left paw"]], "pairs": []}')
+    skeleton = open_dataset("pose-folders", tmp_path).fields["joints"].skeleton  # type: ignore[attr-defined]
+    assert (skeleton.edges, skeleton.pairs) == (((2, 0),), ())
+    (tmp_path / "skeleton.json").write_text('{"edges": [["tail", "nose"]]}')
+    with pytest.raises(DamagedData, match=r"skeleton.json: expected 'edges' as pairs of the names left paw, right paw"):
+        open_dataset("pose-folders", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header", ["file", "file,a_x,a_y", "file,a_x,a_y,b_flag", "picture,a_x,a_y,a_flag", "file,a_x,a_y,a_flag,b"]
+)
+def test_a_csv_with_another_first_line_is_refused(tmp_path, header):
+    (tmp_path / "people.csv").write_text(f"{header}\nx.png,1,1,1\n")
+    with pytest.raises(
+        DamagedData, match=r"people.csv line 1: expected 'file,NAME_x,NAME_y,NAME_flag,...', found 'f|p"
+    ):
+        open_dataset("pose-folders", tmp_path)
+
+
+def test_damaged_lines_of_a_csv_are_named_one_by_one(tmp_path):
+    cats(tmp_path, CATS + "{0}.png,1,2,3,1,1,1,1,1,1\n{0}.png,1,2\n{0}.png,,2,1,1,1,1,1,1,1\n")
+    problems = dataset_class("pose-folders").check(tmp_path)
+    assert [problem.file.split()[-1] for problem in problems] == ["6", "7", "8"]
+    assert "the flag '3' of 'left_paw'" in problems[0].found and "2 cells" in problems[1].found
+
+
+def test_tables_named_after_the_splits_divide_the_people(tmp_path):
+    cats(tmp_path)
+    lines = (tmp_path / "people.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "train.csv").write_text("".join(lines[:2]))
+    (tmp_path / "test.csv").write_text("".join([lines[0], lines[3]]))
+    assert [len(open_dataset("pose-folders", tmp_path, split)) for split in ("train", "test")] == [1, 1]
+    (tmp_path / "test.json").write_text("{}")
+    with pytest.raises(DamagedData, match=r"expected one table 'test', found also 'test.csv'"):
+        open_dataset("pose-folders", tmp_path, "test")
+
+
+def test_where_the_hash_holds_nobody_back_the_way_out_is_said(tmp_path):
+    cats(tmp_path, "\n".join(CATS.splitlines()[:2]))
+    with pytest.raises(DamagedData, match=r"people for 'test', or train and test tables that divide them, found none"):
+        open_dataset("pose-folders", tmp_path, "test")
+
+
+def test_a_box_of_ones_own_table_is_what_is_cut_out(tmp_path):
+    miniature("pose-folders", tmp_path)
+    file = tmp_path / "people.json"
+    without = open_dataset("pose-folders", tmp_path).read(0)["box"]
+    changed(file, lambda stored: stored["annotations"][0].update(bbox=[30, 30, 24, 24]))
+    sample = open_dataset("pose-folders", tmp_path).read(0)
+    assert sample["image"].shape == (30, 30, 3) and not np.array_equal(sample["box"], without)
+    np.testing.assert_array_equal(sample["box"], [3, 3, 26, 26])
+
+
+def test_crowds_in_ones_own_table_are_no_samples(tmp_path):
+    miniature("pose-folders", tmp_path)
+    expected = labels("pose-folders", tmp_path)
+    assert expected[:2] == ["images/cat-00.png", "images/cat-00.png person 2"]
+    changed(tmp_path / "people.json", lambda stored: stored["annotations"][1].update(iscrowd=1))
+    assert labels("pose-folders", tmp_path) == [expected[0], *expected[2:]]
+
+
+def test_people_of_coco_without_a_box_are_refused_and_the_others_open(tmp_path):
+    miniature("coco-people", tmp_path)
+    changed(coco_json(tmp_path), lambda stored: stored["annotations"][1].pop("bbox"))
+    with pytest.raises(DamagedData, match=r"expected a 'bbox' for everyone, found 1 without") as refusal:
+        open_dataset("coco-people", tmp_path)
+    assert len(refusal.value.opened) == 4
+
+
+def test_real_hands_open_with_their_own_skeleton(tmp_path, shared_data):
+    source = shared_data / "hand_pose_rgb" / "freihand"
+    shutil.copytree(source, tmp_path / "images")
+    (tmp_path / "images/test_freihand.json").rename(tmp_path / "test.json")
+    dataset = open_dataset("pose-folders", tmp_path, "test")
+    skeleton = dataset.fields["joints"].skeleton  # type: ignore[attr-defined]
+    # Its readme: 8 pictures, 21 joints.
+    assert len(dataset) == 8 and len(skeleton.names) == 21 and skeleton.names[0] == "wrist"
+    assert len(skeleton.edges) == 20 and skeleton.pairs == ()
+    check_samples(dataset, list(range(8)))
