@@ -94,14 +94,14 @@ class Predictor:
         return self.answer(parts, view, flip, (left, top))
 
     def answer(
-        self, sample: Sample, view: str | None = None, flip: bool = False, corner: tuple[int, int] = (0, 0)
+        self, sample: Sample, view: str | None = None, flip: bool = False, corner: tuple[int, int] | None = None
     ) -> Prediction:
         """Answer for the inputs of a sample, at their original size.
 
         Args:
             sample: holds the inputs.
             view, flip: as in `predict`.
-            corner: (x, y) of the inputs in the pictures that they are parts of.
+            corner: (x, y) of the inputs in the pictures that they are parts of; None: they are whole.
         """
         kinds = self.task.inputs(self.fields)
         inputs = {name: sample[name] for name in kinds}

@@ -82,14 +82,15 @@ class Query:
         fields: the kinds of the data the network was made for: their names, skeletons and channels.
         size: original (height, width).
         matrix: (3, 3) from original pixels to the network's output pixels, of the first view.
-        corner: (x, y) of the inputs in the picture that they are a part of, for answers that name places.
+        corner: (x, y) of the inputs in the picture that they are a part of, for answers that name places; None: they
+            are whole pictures.
     """
 
     inputs: Sample
     fields: dict[str, Kind]
     size: Size
     matrix: np.ndarray
-    corner: tuple[int, int] = (0, 0)
+    corner: tuple[int, int] | None = None
 
 
 class Prediction(ABC):

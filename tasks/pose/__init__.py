@@ -1,1 +1,182 @@
-"""Human pose: the joints of a person."""
+"""Human pose: where the joints of a person are.
+
+Belagiannis, Rupprecht, Carneiro, Navab: Robust Optimization for Deep Regression. ICCV 2015, arXiv:1505.06606. The whole
+networks are `--network belagiannis` and its cascade; any trunk with either head is the other way: coordinates
+(regression) or a map a joint (deconvolution; Xiao, Wu, Wei 2018, arXiv:1804.06208).
+
+One sample is one person: sets whose pictures hold several give the part of the picture about each. A picture is fitted
+into the network's size with its aspect kept, or stretched to it as the paper does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...backbones.backbone import Backbone
+from ...catalogue import look_up
+from ...datasets.augmentation import Augmentation, sample_geometry
+from ...datasets.dataset import Dataset, Sample
+from ...datasets.fields import Image, Keypoints, Kind
+from ...datasets.geometry import Geometry, Size, Window, move_points
+from ...datasets.photometry import colour_jitter, photometric
+from ...errors import UserError
+from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..training.options import Options
+from .losses import LOSSES, find_loss
+from .metrics import PROTOCOLS, find_protocol
+from .people import MeanPose, Pose
+from .recipes import RECIPES
+
+BASELINE_SAMPLES = 300
+"""Training samples whose mean is the trivial answer."""
+AROUND = 1.25
+"""A box that one asks about is seen so much larger: hands and feet reach beyond it."""
+PATCHES = 2
+"""Most patches that hide parts of a picture in training."""
+
+
+@dataclass(frozen=True)
+class HumanPose(Task):
+    """A picture of a person in, joints out."""
+
+    stretch: bool = False
+    """Stretch each picture to the network's size, as Belagiannis et al. do, instead of fitting it in; default: no."""
+    patches: float = 0.3
+    """Probability of grey patches that hide parts of a training picture; default: 0.3."""
+
+    name: ClassVar[str] = "pose"
+    title: ClassVar[str] = "The joints of a person"
+    paper: ClassVar[str] = "Belagiannis et al. 2015, arXiv:1505.06606"
+    default: ClassVar[Default] = Default(data="figures", backbone="resnet18", head="deconvolution", recipe="figures")
+    own_heads: ClassVar[dict[str, str]] = {
+        "deconvolution": "tasks.pose.deconvolution:Deconvolution",
+        "regression": "tasks.pose.regression:Regression",
+    }
+    heads: ClassVar[tuple[str, ...]] = tuple(own_heads)
+    networks: ClassVar[dict[str, str]] = {
+        "belagiannis": "tasks.pose.belagiannis:Belagiannis",
+        "belagiannis_cascade": "tasks.pose.belagiannis:BelagiannisCascade",
+    }
+    recipes: ClassVar[dict[str, Options]] = RECIPES
+    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
+    protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
+    watch: ClassVar[Watch] = Watch("score", higher_is_better=True)
+    views: ClassVar[tuple[str, ...]] = ("fit",)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.patches <= 1:
+            raise UserError(f"--patches is {self.patches}; it must lie in 0 to 1.")
+
+    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
+        """The picture."""
+        return {"image": self.field(fields, "image", Image)}
+
+    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
+        """The joints."""
+        return {"joints": self.field(fields, "joints", Keypoints)}
+
+    def augmentation(self, usual: Augmentation, fields: dict[str, Kind], source: Size) -> Augmentation:
+        """The whole person stays in view; a zoom goes both ways."""
+        return replace(usual, framing="stretch" if self.stretch else "fit")
+
+    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
+        """Photometry on the picture, and perhaps patches over it: a hidden joint is still somewhere."""
+        if rng is None:
+            return sample
+        image = sample["image"]
+        if colour > 0:
+            (image,) = photometric([image], rng, colour_jitter(colour))
+        if rng.uniform() < self.patches:
+            image = patched(image, rng)
+        return {**sample, "image": image}
+
+    def build(
+        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+    ) -> Network:
+        """(B, 3, H, W) in [0, 1] to (B, J, 3): x and y in pixels, confidence."""
+        from .networks import HeatmapNetwork, RegressionNetwork
+
+        skeleton = self.field(fields, "joints", Keypoints).skeleton
+        if network is not None:
+            return look_up("network", network, self.networks)(skeleton)
+        assert backbone is not None and head is not None
+        made = look_up("head", head, self.own_heads)(backbone.levels, len(skeleton.names))
+        return (RegressionNetwork if head == "regression" else HeatmapNetwork)(backbone, made)
+
+    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
+        """One phase: the loss on what the network learns from, coordinates or maps."""
+        from .networks import PoseNetwork
+
+        assert isinstance(model, PoseNetwork)
+        terms = find_loss(loss, model)
+
+        def compare(batch: Batch, made: dict[str, Any]) -> Terms:
+            return terms(batch["image"], batch["joints"])
+
+        return (Phase("pose", model, compare),)
+
+    def metrics(self, protocol: str) -> Metrics:
+        """Shares of joints or limbs found, or COCO's average precision, under a named protocol."""
+        return find_protocol(protocol)()
+
+    def default_protocol(self, dataset: str) -> str:
+        """What people report on a set."""
+        return {"mpii": "pckh", "coco-people": "coco", "pose-folders": "pck-box"}.get(dataset, self.protocols[0])
+
+    def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
+        """The mean pose, placed into every picture alike."""
+        count = min(BASELINE_SAMPLES, len(dataset))
+        stride = 1 if dataset.unbounded else max(1, len(dataset) // count)
+        skeleton = self.field(dataset.fields, "joints", Keypoints).skeleton
+        return MeanPose([dataset.read(number * stride) for number in range(count)], skeleton)
+
+    def window(self, box: tuple[float, float, float, float], size: Size) -> Window:
+        """A little more than the box, within the picture."""
+        x, y, width, height = box
+        more = (AROUND - 1) / 2
+        return super().window((x - more * width, y - more * height, AROUND * width, AROUND * height), size)
+
+    def shown(self, view: str, source: Size, trained: Size, model: Network) -> tuple[Geometry, ...]:
+        """The whole picture at the size of the training."""
+        return (sample_geometry(None, source, trained, self.augmentation(Augmentation(), {}, source)),)
+
+    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
+        """In a mirror, the left hand is the right one."""
+        skeleton = self.field(fields, "joints", Keypoints).skeleton
+        order = list(range(len(skeleton.names)))
+        for left, right in skeleton.pairs:
+            order[left], order[right] = right, left
+        x, y, confidence = output[:, order].unbind(-1)
+        return torch.stack([width - 1 - x, y, confidence], dim=-1)
+
+    def decode(self, output: Any, query: Query) -> Prediction:
+        """Joints in pixels of the original picture."""
+        joints = output[0].float().cpu().numpy().astype(np.float64)
+        x, y = move_points(np.linalg.inv(query.matrix), joints[:, 0], joints[:, 1])
+        left, top = query.corner or (0, 0)
+        height, width = query.size
+        placed = np.stack([x + left, y + top, joints[:, 2]], axis=1).astype(np.float32)
+        skeleton = self.field(query.fields, "joints", Keypoints).skeleton
+        box = None if query.corner is None else (left, top, width, height)
+        return Pose(placed, skeleton, query.inputs["image"], box)
+
+    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
+        """The labelled joints."""
+        return Pose.labelled(sample["joints"], self.field(fields, "joints", Keypoints).skeleton, sample["image"])
+
+
+def patched(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8 with one or two grey rectangles over it, of a tenth to a third of its sides."""
+    picture = picture.copy()
+    height, width = picture.shape[:2]
+    for _ in range(int(rng.integers(1, PATCHES + 1))):
+        h, w = (max(1, round(side * rng.uniform(0.1, 0.33))) for side in (height, width))
+        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+        picture[top : top + h, left : left + w] = rng.integers(256)
+    return picture
