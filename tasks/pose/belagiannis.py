@@ -175,7 +175,7 @@ class BelagiannisCascade(Belagiannis):
         coarse = self._coarse_joints(picture)
         fine: dict[int, Tensor] = {}
         for part, joints in self.parts.items():
-            known = coarse[:, joints]
+            known = coarse[:, joints].detach()
             centre, reach = region_around(known)
             places = (known - centre) / reach
             correction = self.refine[part](look_closer(picture, centre, reach, REGION), places.flatten(1))
