@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -70,6 +71,7 @@ def evaluate(
     found = score(task, answer, test, protocol, samples, each=bool(worst), progress=_progress)
     result: dict[str, Any] = {
         "task": task.name,
+        "options": dataclasses.asdict(task),  # type: ignore[call-overload]
         "checkpoint": Path(checkpoint).name,
         "data": name,
         "split": test.split,

@@ -17,7 +17,7 @@ def predict(
     out: Path = Path("predictions"),
     view: str | None = None,
     flip: bool = False,
-    box: tuple[float, float, float, float] | None = None,
+    box: str | None = None,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
@@ -33,13 +33,14 @@ def predict(
         view: How the picture is shown: fit (at the training size, the answer resized), native (at the picture's own
             size, tiled when large), or what the task offers instead; default: the task's first.
         flip: Average each answer with that of the mirrored picture; default: no.
-        box: Ask about a part of each picture, its x, y, width and height in pixels; default: the whole.
+        box: Ask about a part of each picture, as X,Y,WIDTH,HEIGHT in pixels; default: the whole.
         device: cpu, cuda, mps or auto; default: auto.
         amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
     """
     from ..errors import UserError
     from ..tasks.inference import load
 
+    part = None if box is None else rectangle(box)
     sources = pictures_among(inputs, out)
     predictor = load(checkpoint, device, amp)
     together = tuple(predictor.task.inputs(predictor.fields))
@@ -51,10 +52,10 @@ def predict(
     number, started = 0, time.perf_counter()
     for number, question in enumerate(questions, 1):
         try:
-            prediction = predictor.predict(*question.pictures(), view=view, flip=flip, box=box)
+            prediction = predictor.predict(*question.pictures(), view=view, flip=flip, box=part)
         except UserError as mistake:
-            about = "" if len(together) == 1 else f"{question.label}: "
-            skipped.append(about + " ".join(str(mistake).split()))
+            sentence = " ".join(str(mistake).split())
+            skipped.append(sentence if question.label in sentence else f"{question.label}: {sentence}")
             continue
         files = prediction.save(out / question.stem.parent, question.stem.name)
         rate = number / (time.perf_counter() - started)
@@ -64,6 +65,21 @@ def predict(
     print(f"{number - len(skipped)} of {number} {what}(s) answered, in {out}.", file=sys.stderr)
     if skipped:
         sys.exit(1)
+
+
+def rectangle(box: str) -> tuple[float, float, float, float]:
+    """The four numbers of `--box`.
+
+    Raises:
+        UserError: they are not four, or no numbers.
+    """
+    from ..errors import UserError
+
+    try:
+        x, y, width, height = map(float, box.split(","))
+    except ValueError:
+        raise UserError(f"--box is '{box}'; give four numbers with commas: X,Y,WIDTH,HEIGHT in pixels.") from None
+    return x, y, width, height
 
 
 def terms_of(header: dict) -> list[str]:

@@ -87,9 +87,14 @@ class Predictor:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
         if box is None:
             return self.answer(pictures, view, flip)
-        top, left, height, width = self.task.window(box, next(iter(sizes)))
+        size = next(iter(sizes))
+        finite = all(math.isfinite(number) for number in box)
+        top, left, height, width = self.task.window(box, size) if finite else (0, 0, 0, 0)
         if height < 1 or width < 1:
-            raise UserError(f"The box {box} (x, y, width, height) holds no pixel of the picture.")
+            raise UserError(
+                f"The box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) holds no pixel of the "
+                f"picture, which is {size[1]} wide and {size[0]} high."
+            )
         parts = {name: picture[top : top + height, left : left + width] for name, picture in pictures.items()}
         return self.answer(parts, view, flip, (left, top))
 

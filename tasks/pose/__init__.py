@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ...datasets.augmentation import Augmentation, sample_geometry
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.fields import Image, Keypoints, Kind
 from ...datasets.geometry import Geometry, Size, Window, move_points
+from ...datasets.people import window_about
 from ...datasets.photometry import colour_jitter, photometric
 from ...errors import UserError
 from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
@@ -35,8 +36,6 @@ from .recipes import RECIPES
 
 BASELINE_SAMPLES = 300
 """Training samples whose mean is the trivial answer."""
-AROUND = 1.25
-"""A box that one asks about is seen so much larger: hands and feet reach beyond it."""
 PATCHES = 2
 """Most patches that hide parts of a picture in training."""
 
@@ -47,6 +46,11 @@ class HumanPose(Task):
 
     stretch: bool = False
     """Stretch each picture to the network's size, as Belagiannis et al. do, instead of fitting it in; default: no."""
+    sigma: float = 2.0
+    """Standard deviation of the Gaussians that heat maps learn, in cells of 4 pixels; default: 2."""
+    decoding: Literal["dark", "quarter", "argmax"] = "dark"
+    """How a heat map's peak is read: dark (a Taylor step at the maximum), quarter (a quarter of a cell towards the
+    larger neighbour) or argmax; default: dark."""
     patches: float = 0.3
     """Probability of grey patches that hide parts of a training picture; default: 0.3."""
 
@@ -72,6 +76,8 @@ class HumanPose(Task):
     def __post_init__(self) -> None:
         if not 0 <= self.patches <= 1:
             raise UserError(f"--patches is {self.patches}; it must lie in 0 to 1.")
+        if self.sigma <= 0:
+            raise UserError(f"--sigma is {self.sigma}; it must be above 0.")
 
     def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """The picture."""
@@ -107,7 +113,9 @@ class HumanPose(Task):
             return look_up("network", network, self.networks)(skeleton)
         assert backbone is not None and head is not None
         made = look_up("head", head, self.own_heads)(backbone.levels, len(skeleton.names))
-        return (RegressionNetwork if head == "regression" else HeatmapNetwork)(backbone, made)
+        if head == "regression":
+            return RegressionNetwork(backbone, made)
+        return HeatmapNetwork(backbone, made, self.sigma, self.decoding)
 
     def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss on what the network learns from, coordinates or maps."""
@@ -137,10 +145,12 @@ class HumanPose(Task):
         return MeanPose([dataset.read(number * stride) for number in range(count)], skeleton)
 
     def window(self, box: tuple[float, float, float, float], size: Size) -> Window:
-        """A little more than the box, within the picture."""
+        """What the sets of people show of somebody in that box: a little more than it, within the picture."""
+        within = super().window(box, size)
+        if min(within[2:]) < 1:
+            return within
         x, y, width, height = box
-        more = (AROUND - 1) / 2
-        return super().window((x - more * width, y - more * height, AROUND * width, AROUND * height), size)
+        return window_about(np.array([x, y, x + width - 1, y + height - 1]), size)
 
     def shown(self, view: str, source: Size, trained: Size, model: Network) -> tuple[Geometry, ...]:
         """The whole picture at the size of the training."""

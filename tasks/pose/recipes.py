@@ -5,13 +5,13 @@ from __future__ import annotations
 from ..training.options import Options
 
 FIGURES = Options(
-    levels=4, size=(128, 128), batch=16, steps=900, lr=2e-3, warmup=50, loss="heatmaps", ema=0.99, rotate=10.0,
-    zoom=1.1, evaluate_every=450,
+    levels=4, size=(128, 128), batch=16, steps=900, lr=2e-3, warmup=50, ema=0.99, rotate=10.0, zoom=1.1,
+    evaluate_every=450,
 )  # fmt: skip
 """The embedded world, from scratch, within 6 minutes on two CPU cores with bf16."""
 
 SPORTS = Options(
-    levels=4, size=(192, 192), batch=16, steps=1500, lr=1e-3, warmup=50, loss="heatmaps", ema=0.995, rotate=40.0,
+    levels=4, size=(192, 192), batch=16, steps=1500, lr=1e-3, warmup=50, ema=0.995, rotate=40.0,
     zoom=1.3, colour=0.5,
 )  # fmt: skip
 """A thousand real pictures (LSP) with a pretrained trunk, or from the figures (`--init`)."""
@@ -28,6 +28,6 @@ BELAGIANNIS = Options(
     schedule="constant", loss="tukey-authors", rotate=20.0, colour=0.0,
 )  # fmt: skip
 """Belagiannis et al. 2015 (arXiv:1505.06606), with the released code's numbers: SGD with momentum 0.9, rate 1e-2, batch
-230, 70 epochs, 20 degrees, the gradient of Tukey's loss as they have it. Add the task's `--stretch`."""
+230, 70 epochs, 20 degrees, the gradient of Tukey's loss as they have it. Add the task's `--stretch --patches 0`."""
 
 RECIPES: dict[str, Options] = {"figures": FIGURES, "sports": SPORTS, "xiao": XIAO, "belagiannis": BELAGIANNIS}

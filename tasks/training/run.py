@@ -318,6 +318,7 @@ class Run:
         pictures = self.step * self.pictures_per_step
         result = {
             "task": self.task.name,
+            "options": dataclasses.asdict(self.task),  # type: ignore[call-overload]
             "backbone": self.blueprint.backbone,
             "head": self.blueprint.head,
             "network": self.blueprint.network,

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from densevision.datasets.dataset import Sample
 from densevision.datasets.fields import Image as Picture
+from densevision.datasets.fields import Keypoints
 from densevision.datasets.formats.flo import read_flo
+from densevision.datasets.skeletons import LSP
+from densevision.tasks.blueprint import Blueprint
 from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.inference import Predictor
+from densevision.tasks.pose import HumanPose
 from densevision.tasks.task import Prediction
+from densevision.tasks.training.checkpoint import save_checkpoint
 
 from .clips import write_video
 
@@ -126,7 +134,9 @@ class TwoPictures(Predictor):
         task = SimpleNamespace(name="flow", inputs=lambda fields: fields)
         self.task, self.fields, self.header = task, fields, {}  # type: ignore[assignment]
 
-    def answer(self, sample: Sample, view: str | None = None, flip: bool = False) -> Prediction:
+    def answer(
+        self, sample: Sample, view: str | None = None, flip: bool = False, corner: tuple[int, int] | None = None
+    ) -> Prediction:
         first, second = (sample[name].astype(np.float32) for name in ("first", "second"))
         return FlowField((second - first)[..., :2], sample["first"])
 
@@ -246,3 +256,93 @@ def test_a_task_of_one_picture_answers_every_frame_of_a_video(run, tmp_path, che
     found = sorted(file.name for file in (tmp_path / "predictions").glob("*.npy"))
     assert found == ["clip-000001_depth.npy", "clip-000002_depth.npy"]
     assert "2 of 2 picture(s) answered" in said.err
+
+
+# --- where somebody's joints are --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_people(tmp_path_factory) -> Path:
+    """A checkpoint that nobody trained: it looks about the middle for every joint, a little elsewhere in each."""
+    torch.manual_seed(0)
+    blueprint = Blueprint(
+        HumanPose(), {"image": Picture(), "joints": Keypoints(LSP)}, "resnet20_cifar", {}, "regression"
+    )
+    model: Any = blueprint.build()
+    torch.nn.init.uniform_(model.head.predict.bias, 0.2, 0.8)
+    path = tmp_path_factory.mktemp("people") / "pose.safetensors"
+    save_checkpoint(path, model, blueprint.settled(model), {"size": [64, 48]})
+    return path
+
+
+def answered(folder: Path, stem: str) -> tuple[dict[str, Any], np.ndarray]:
+    """The file for programs, and its places (14, 3)."""
+    stored = json.loads((folder / f"{stem}_pose.json").read_text())
+    return stored, np.reshape(stored["keypoints"], (14, 3))
+
+
+@pytest.mark.parametrize(
+    ("box", "corner", "seen"),
+    [
+        # A picture of 240 x 160. Seen with an eighth of the longer side more, within the picture: x, y, width, height.
+        (("60", "80", "80", "120"), (45, 65), (45, 65, 110, 150)),
+        (("10", "20", "100", "200"), (0, 0), (0, 0, 135, 240)),
+        (("-20", "-20.5", "60", "60.5"), (0, 0), (0, 0, 48, 48)),
+    ],
+)
+def test_asked_about_a_box_joints_lie_in_the_whole_pictures_pixels(
+    run, tmp_path, of_people, picture, box, corner, seen
+):
+    whole = picture(tmp_path / "photo.png", 240, 160)
+    said = run("predict", of_people, whole, "--box=" + ",".join(map(str, box)), *ON_CPU)
+    assert said.code == 0, said.err
+    x, y, width, height = seen
+    assert (
+        f"photo_pose.json, photo_pose.png 14 of 14 joints confident, mean confidence 1.00, in the box {x},{y},"
+        in said.out
+    )
+    with Image.open(whole) as everything:
+        everything.crop((x, y, x + width, y + height)).save(tmp_path / "part.png")
+    assert "in the whole picture" in run("predict", of_people, "part.png", *ON_CPU).out
+    stored, places = answered(tmp_path / "predictions", "photo")
+    of_part, places_of_part = answered(tmp_path / "predictions", "part")
+    np.testing.assert_allclose(places, places_of_part + np.array([*corner, 0]), atol=0.011)  # written to hundredths
+    assert stored["bbox"] == list(seen) and of_part["bbox"] == [0, 0, width, height]
+    assert np.ptp(places[:, 0]) > 0.3 * width  # the joints are not one point
+    with Image.open(tmp_path / "predictions" / "photo_pose.png") as drawn:
+        assert (drawn.mode, drawn.size) == ("RGB", (width, height))
+
+
+def test_pictures_that_the_box_lies_beside_are_skipped_by_name(run, tmp_path, of_people, picture):
+    for name, height, width in (("large", 120, 90), ("small", 40, 30), ("wide", 60, 200)):
+        picture(tmp_path / "people" / f"{name}.png", height, width)
+    said = run("predict", of_people, "people", "--box", "35,45,30,30", *ON_CPU)
+    assert said.code == 1
+    assert sorted(file.name for file in (tmp_path / "predictions").glob("*.json")) == [
+        "large_pose.json",
+        "wide_pose.json",
+    ]
+    assert (
+        "skipped: people/small.png: The box 35 45 30 30 (x, y, width, height) holds no pixel of the picture, which is"
+        " 30 wide and 40 high." in said.err.splitlines()
+    )
+    assert "2 of 3 picture(s) answered" in said.err
+
+
+def test_people_are_looked_for_in_a_pixel_a_strip_and_pictures_of_every_mode(run, tmp_path, of_people, picture):
+    photos = tmp_path / "photos"
+    for name, height, width in (("dot", 1, 1), ("strip", 5, 400), ("tower", 400, 5)):
+        picture(photos / f"{name}.png", height, width)
+    with Image.open(picture(tmp_path / "colours.png", 50, 40)) as colours:
+        grey = colours.convert("L")
+        grey.save(photos / "grey.png")
+        grey.convert("RGB").save(photos / "grey-in-three.png")
+        colours.save(photos / "three.png")
+        colours.convert("RGBA").save(photos / "four.png")
+    said = run("predict", of_people, "photos", "--flip", *ON_CPU)
+    assert said.code == 0, said.err
+    places = {stem: answered(tmp_path / "predictions", stem)[1] for stem in (file.stem for file in photos.iterdir())}
+    assert len(places) == 7 and all(np.isfinite(found).all() for found in places.values())
+    np.testing.assert_array_equal(places["grey"], places["grey-in-three"])
+    np.testing.assert_array_equal(places["four"], places["three"])
+    assert not np.array_equal(places["grey"], places["three"])

@@ -147,10 +147,102 @@ def test_without_a_generator_an_area_is_the_picture_that_covers():
     np.testing.assert_array_equal(sample_geometry(None, (300, 400), (224, 224), INCEPTION).matrix(), plain.matrix())
 
 
+# --- framing ----------------------------------------------------------------------------------------------------
+
+FRAMINGS = ("fit", "stretch")
+SOURCES = ((300, 400), (400, 300), (224, 160), (50, 800), (1, 1))
+
+
+def framed(geometry: Geometry, source: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Where the whole picture's outer edges come to lie: (left, right) and (top, bottom)."""
+    height, width = source
+    x, y = move_points(geometry.matrix(), np.array([-0.5, width - 0.5]), np.array([-0.5, height - 0.5]))
+    return np.sort(x), np.sort(y)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_picture_that_fits_lies_whole_in_the_window_as_large_as_it_can_with_its_aspect_kept(source):
+    target, lefts, tops = (224, 160), [], []
+    factor = min(224 / source[0], 160 / source[1])
+    for index in range(60):
+        geometry = draw(index, source, target, Augmentation(flip=0.5, framing="fit"))
+        assert geometry.size == target and geometry.zoom == 1
+        assert scale_of(geometry) == pytest.approx((factor, factor))
+        (left, right), (top, bottom) = framed(geometry, source)
+        assert left > -0.5 - 1e-6 and right < 159.5 + 1e-6 and top > -0.5 - 1e-6 and bottom < 223.5 + 1e-6
+        lefts.append(left)
+        tops.append(top)
+    # Where there is room, anywhere in it.
+    for found, room in ((lefts, 160 - factor * source[1]), (tops, 224 - factor * source[0])):
+        assert min(found) < -0.5 + 0.1 * room + 1e-6 and max(found) > -0.5 + 0.9 * room - 1e-6
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_stretched_picture_is_the_window(source):
+    for index in range(10):
+        geometry = draw(index, source, (224, 160), Augmentation(flip=0.5, framing="stretch"))
+        np.testing.assert_allclose(framed(geometry, source), [(-0.5, 159.5), (-0.5, 223.5)], atol=1e-6)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_without_a_generator_a_framed_picture_is_in_the_middle_whatever_the_zoom_may_be(source):
+    for framing in FRAMINGS:
+        geometry = sample_geometry(None, source, (224, 160), Augmentation(0.5, 30, 1.5, framing))
+        (left, right), (top, bottom) = framed(geometry, source)
+        assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx((79.5, 111.5))
+        assert geometry.zoom == 1 and np.linalg.det(geometry.matrix()) > 0
+        assert max((right - left) / 160, (bottom - top) / 224) == pytest.approx(1)
+        assert right - left <= 160 + 1e-6 and bottom - top <= 224 + 1e-6
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_zoom_of_framed_pictures_goes_both_ways_evenly_in_its_logarithm(framing):
+    whole = draw(0, (300, 400), (224, 160), Augmentation(framing=framing))
+    zooms = []
+    for index in range(600):
+        geometry = draw(index, (300, 400), (224, 160), Augmentation(zoom=1.5, framing=framing))
+        assert scale_of(geometry) == pytest.approx(np.multiply(geometry.zoom, scale_of(whole)))
+        zooms.append(geometry.zoom)
+    # 600 draws in six equal parts are 100 in each, standard deviation 9.
+    parts, _ = np.histogram(np.log(zooms) / np.log(1.5), 6, (-1, 1))
+    assert parts.sum() == 600 and parts.min() > 60 and parts.max() < 140
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_what_is_larger_than_the_window_fills_it_and_what_is_smaller_lies_within(framing):
+    larger = 0
+    for index in range(40):
+        geometry = draw(index, (300, 400), (224, 160), Augmentation(zoom=2, framing=framing))
+        for (first, last), side in zip(framed(geometry, (300, 400)), (160, 224), strict=True):
+            # Beyond the window's first edge, and beyond its last one: both or neither.
+            beyond = (-0.5 - first, last - (side - 0.5))
+            assert min(beyond) > -1e-6 if last - first > side else max(beyond) < 1e-6
+            larger += last - first > side
+    assert 10 < larger < 70
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_framing_changes_no_draw(index):
+    # Zoom, angle, place across, place down, flip: as they were before there were other frames.
+    zoom, angle, x, y, flip = generator(3, 0, index, Purpose.GEOMETRY).uniform((0, -1, 0, 0, 0), 1)
+    for framing in (*FRAMINGS, "cover"):
+        geometry = draw(index, (300, 400), (224, 160), Augmentation(0.5, 20, 1.5, framing))
+        matrix = geometry.matrix() @ np.diag([-1, 1, 1]) if flip < 0.5 else geometry.matrix()
+        assert np.linalg.det(matrix) > 0
+        assert geometry.zoom == pytest.approx(1.5 ** (zoom if framing == "cover" else 2 * zoom - 1))
+        turned = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+        assert turned == pytest.approx(-20 * angle if flip < 0.5 else 20 * angle)
+        straight = draw(index, (300, 400), (224, 160), Augmentation(0, 0, 1.5, framing))
+        (left, right), (top, bottom) = framed(straight, (300, 400))
+        assert (left + 0.5, top + 0.5) == pytest.approx((x * (160 - (right - left)), y * (224 - (bottom - top))))
+
+
 # --- all of them ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("augmentation", [CIFAR, RESNET, INCEPTION, Augmentation(0.5, 10, 1.5)])
+@pytest.mark.parametrize(
+    "augmentation", [CIFAR, RESNET, INCEPTION, Augmentation(0.5, 10, 1.5), Augmentation(0.5, 10, 1.5, "fit")]
+)
 def test_the_same_generator_draws_the_same_and_another_draws_anew(augmentation):
     one, again, other = (draw(index, (300, 400), (224, 224), augmentation) for index in (4, 4, 5))
     np.testing.assert_array_equal(one.matrix(), again.matrix())
@@ -189,7 +281,12 @@ def test_metres_are_divided_by_what_magnifies_beyond_the_picture_that_covers(aug
 
 
 @pytest.mark.parametrize(
-    "augmentation", [Augmentation(0.5, 8, scale=(50, 70), pad=3), Augmentation(0.5, 8, area=(0.3, 1))]
+    "augmentation",
+    [
+        Augmentation(0.5, 8, scale=(50, 70), pad=3),
+        Augmentation(0.5, 8, area=(0.3, 1)),
+        Augmentation(0.5, 8, 1.2, "stretch"),
+    ],
 )
 @pytest.mark.parametrize("index", range(6))
 def test_a_blob_moves_where_its_key_point_moves(augmentation, index):

@@ -108,6 +108,61 @@ def test_an_unknown_view_is_refused(predictor):
         predictor.predict(picture(8, 8), view="natve")
 
 
+@pytest.mark.parametrize("view", ["fit", "native"])
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [
+        # x, y, width, height; top, bottom, left, right.
+        ((4, 6, 20, 15), (6, 21, 4, 24)),
+        ((3.6, 6.4, 20.2, 14.8), (6, 21, 4, 24)),
+        ((-9, -9, 20, 15), (0, 6, 0, 11)),
+        ((40, 30, 100, 100), (30, 37, 40, 53)),
+        ((-1e9, -1e9, 2e9, 2e9), (0, 37, 0, 53)),
+        ((52, 36, 1, 1), (36, 37, 52, 53)),
+    ],
+)
+def test_asked_about_a_box_the_answer_is_that_of_the_part_of_the_picture_within(predictor, box, window, view):
+    whole = picture(37, 53)
+    top, bottom, left, right = window
+    part = np.ascontiguousarray(whole[top:bottom, left:right])
+    found = ask(predictor, whole, box=box, view=view, flip=True)
+    assert found.shape == (bottom - top, right - left)
+    np.testing.assert_array_equal(found, ask(predictor, part, view=view, flip=True))
+
+
+def test_an_answer_is_told_where_its_part_lies_in_the_picture_and_whether_it_is_one():
+    corners = []
+
+    class Placed(Depth):
+        def decode(self, output: Any, query: Query) -> Any:
+            corners.append(query.corner)
+            return super().decode(output, query)
+
+    predictor = Predictor(Placed(), network(), FIELDS, (32, 48))
+    for box in ((7, 5, 20, 20), (-7, 5, 20, 20), (0, 0, 20, 20), (0, 0, 53, 37), None):
+        predictor.predict(picture(37, 53), box=box)
+    predictor.answer({"image": picture(37, 53)})
+    # x before y; a part in the corner is a part all the same.
+    assert corners == [(7, 5), (0, 5), (0, 0), (0, 0), None, None]
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ((53, 0, 10, 10), "53 0 10 10"),
+        ((0, -20.5, 10, 20), "0 -20.5 10 20"),
+        ((5, 5, 0, 10), "5 5 0 10"),
+        ((5, 5, 10, -3), "5 5 10 -3"),
+        ((float("nan"), 0, 10, 10), "nan 0 10 10"),
+        ((0, 0, float("inf"), 10), "0 0 inf 10"),
+    ],
+)
+def test_a_box_without_a_pixel_of_the_picture_is_refused(predictor, box, said):
+    sentence = rf"The box {said} \(x, y, width, height\) holds no pixel of the picture, which is 53 wide and 37 high\."
+    with pytest.raises(UserError, match=sentence):
+        predictor.predict(picture(37, 53), box=box)
+
+
 def test_fit_shows_the_network_the_training_size_and_native_the_pictures_own():
     model = network()
     seen: list[tuple[int, ...]] = []
