@@ -144,8 +144,8 @@ class HeatmapNetwork(PoseNetwork):
     def forward(self, image: Tensor) -> Tensor:
         """The peaks, (B, J, 3) in pixels; see `PoseNetwork.forward`. A map without one gives 0, 0, 0."""
         maps = self.heatmaps(image).float()
-        # bf16 would blur the maps with three digits before their peaks are read.
-        with torch.autocast(image.device.type, enabled=False):
+        # bf16 would blur the maps with three digits before their peaks are read. The meta device knows no autocast.
+        with torch.autocast("cpu" if image.is_meta else image.device.type, enabled=False):
             found = decode(maps, self.decoding, self.sigma)
         seen = found[..., 2:] > 0
         return torch.cat((torch.where(seen, from_cells(found[..., :2]), 0.0), found[..., 2:]), dim=-1)
