@@ -463,7 +463,7 @@ def test_a_run_stops_resumes_is_judged_beside_the_mean_pose_and_answers(name, tm
     header, tensors = read_header(checkpoint), read_tensors(checkpoint)
     assert result["steps"] == 2 and result["protocol"] == "pck-torso"
     assert result["watch"]["name"] == "score" and 0 <= result["watch"]["baseline"] <= 1
-    assert header["task_options"] == {"stretch": task.stretch, "patches": task.patches}
+    assert header["task_options"] == asdict(task)
     # Tukey's loss knows how many batches it has seen, in a run that was continued too.
     assert tensors["compared"] == 2 if name != "deconvolution" else "compared" not in tensors
     answer: Any = load(checkpoint, "cpu", "off").predict(np.zeros((37, 51, 3), np.uint8), flip=True)
@@ -483,5 +483,5 @@ def test_the_command_line_takes_the_tasks_own_options(tmp_path, few_for_the_mean
     words += ["--backbone", "resnet20_cifar", "--size", "24", "16", "--batch", "2", "--steps", "1", "--ema", "0"]
     main([*words, "--eval-samples", "1", "--workers", "0", "--out", str(out), "--device", "cpu", "--amp", "off"])
     header = read_header(out / "best.safetensors")
-    assert header["task_options"] == {"stretch": True, "patches": 0.25}
+    assert HumanPose(**header["task_options"]) == HumanPose(stretch=True, patches=0.25)
     assert (header["head"], header["loss"], header["size"]) == ("regression", "smooth-l1", [24, 16])
