@@ -14,7 +14,7 @@ from torch import Tensor
 from ...backbones.backbone import Preprocessing
 from ...backbones.opened_weights import open_file
 from ...backbones.weights import WEIGHTS, read_metadata, show_weights
-from ...datasets import dataset_class
+from ...datasets import open_dataset
 from ...datasets.fields import Category, Image, Kind
 from ...datasets.imagenet import ImageNet, imagenet_classes
 from ...errors import UserError
@@ -154,7 +154,7 @@ def adopt(task: Task, network: str, weights: str | Path, path: str | Path, terms
     Raises:
         UserError: no such network or file, or a tensor that is missing, too many or of another shape.
     """
-    dataset = dataset_class(task.default.data)(None)
+    dataset = open_dataset(task.default.data)
     blueprint = Blueprint(task, dataset.fields, network=network)
     model = blueprint.build()
     opened, own = open_file(Path(weights)), model.published.state_dict()

@@ -115,3 +115,19 @@ def test_a_shrunken_checkpoint_is_half_as_large_and_still_answers(run, tmp_path,
         assert run("predict", file, here, "--out", out, *ON_CPU).code == 0
     large, halved = (np.load(tmp_path / out / "a_depth.npy") for out in ("large", "small"))
     np.testing.assert_allclose(halved, large, rtol=2e-2)
+
+
+def test_published_weights_of_a_whole_network_become_a_checkpoint_that_answers(run, tmp_path, picture):
+    from densevision.tasks.flow.raft import raft_small
+
+    torch.manual_seed(0)
+    torch.save(raft_small().network.state_dict(), tmp_path / "published.pth")
+    for number in (1, 2):
+        picture(tmp_path / f"{number}.png", 128, 136, number)
+    line = ("weights", "adopt", "flow", "raft_small", "published.pth", "raft.safetensors", "--terms", "research-only")
+    assert run(*line).code == 0
+    said = run("predict", "raft.safetensors", "1.png", "2.png", *ON_CPU)
+    assert said.code == 0 and "research-only" in said.err
+    assert (tmp_path / "predictions" / "1_flow.flo").stat().st_size == 12 + 8 * 128 * 136
+    assert "exists already" in run(*line).mistake
+    assert "raft_smal" in run("weights", "adopt", "flow", "raft_smal", "published.pth", "other.safetensors").mistake
