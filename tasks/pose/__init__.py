@@ -51,6 +51,9 @@ class HumanPose(Task):
     decoding: Literal["dark", "quarter", "argmax"] = "dark"
     """How a heat map's peak is read: dark (a Taylor step at the maximum), quarter (a quarter of a cell towards the
     larger neighbour) or argmax; default: dark."""
+    start: Literal["gaussian", "he_fan_in"] = "gaussian"
+    """How the paper's networks start: gaussian (theirs: N(0, 0.01²), biases 0.1) or he_fan_in, which short trainings
+    need; default: gaussian."""
     patches: float = 0.3
     """Probability of grey patches that hide parts of a training picture; default: 0.3."""
 
@@ -110,7 +113,7 @@ class HumanPose(Task):
 
         skeleton = self.field(fields, "joints", Keypoints).skeleton
         if network is not None:
-            return look_up("network", network, self.networks)(skeleton)
+            return look_up("network", network, self.networks)(skeleton, self.start)
         assert backbone is not None and head is not None
         made = look_up("head", head, self.own_heads)(backbone.levels, len(skeleton.names))
         if head == "regression":

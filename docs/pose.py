@@ -1,0 +1,82 @@
+"""The pictures and the scores of docs/pose.md that no other command prints.
+
+python docs/pose.py people CHECKPOINT          unseen figures before scikit-image's photographs: truth and answer
+python docs/pose.py stages CHECKPOINT [N]      the mean error of every stage of a cascade on N unseen figures
+python docs/pose.py astronaut CHECKPOINT       scikit-image's astronaut, with a box around her
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from densevision import load
+from densevision.datasets import open_dataset
+from densevision.datasets.fields import Keypoints, collate, move_sample
+from densevision.datasets.formats.picture import write_picture
+from densevision.datasets.randomness import Purpose, generator
+from densevision.datasets.skeletons import LSP
+from densevision.datasets.worlds.figures import draw_figure
+from densevision.tasks.pose.networks import CoordinateNetwork, from_fractions
+from densevision.tasks.sheet import GAP
+
+DOCS = Path(__file__).parent
+PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")
+FIGURES = 14
+SIDE = 160
+BOX = (90.0, 0.0, 290.0, 512.0)
+"""The astronaut, x, y, width and height."""
+
+
+def people(checkpoint: str = "pose") -> None:
+    """Write docs/figures.jpg: two rows of figures, with their true joints above and the answer below."""
+    from skimage import data
+
+    predictor, kind = load(checkpoint), Keypoints(LSP)
+    pictures = [np.ascontiguousarray(getattr(data, name)()) for name in PHOTOGRAPHS]
+    rows: list[list[np.ndarray]] = [[], [], [], []]
+    for number in range(FIGURES):
+        drawn = draw_figure(generator(0, 0, number, Purpose.TEST_WORLD), SIDE, SIDE, pictures)
+        both = kind.draw_on(drawn.image, drawn.joints), predictor.predict(drawn.image).picture()
+        for place, picture in enumerate(both):
+            rows[2 * (number >= FIGURES // 2) + place].append(np.pad(picture, ((0, GAP), (0, GAP), (0, 0))))
+    write_picture(DOCS / "figures.jpg", np.concatenate([np.concatenate(row, axis=1) for row in rows])[:-GAP, :-GAP])
+
+
+def stages(checkpoint: str, count: str = "200") -> None:
+    """Print the mean distance of every stage's joints to the true ones, in pixels of the network's input."""
+    predictor = load(checkpoint)
+    model, world = predictor.model, open_dataset("figures", None, "test").at(predictor.size)
+    assert isinstance(model, CoordinateNetwork)
+    errors: list[list[float]] = []
+    for index in range(int(count)):
+        sample = world.read(index)
+        height, width = sample["image"].shape[:2]
+        (geometry,) = predictor.task.shown("fit", (height, width), predictor.size, model)
+        moved = move_sample(sample, {name: world.fields[name] for name in ("image", "joints")}, geometry)
+        batch = collate([moved], {"image": world.fields["image"]})
+        with torch.inference_mode():
+            made = model.eval().coordinates(world.fields["image"].arrive(batch["image"]))
+        labelled = moved["joints"][:, 2] > 0
+        true = torch.from_numpy(moved["joints"][labelled, :2])
+        places = [from_fractions(stage[0], predictor.size)[torch.from_numpy(labelled)] for stage in made]
+        errors.append([float((place - true).norm(dim=1).mean()) for place in places])
+    for number, error in enumerate(np.mean(errors, axis=0), 1):
+        print(f"stage {number}: {error:.2f} px of {predictor.size[1]} x {predictor.size[0]}, {count} unseen figures")
+
+
+def astronaut(checkpoint: str = "pose") -> None:
+    """Write docs/astronaut.png: the answer for scikit-image's photograph."""
+    from skimage import data
+
+    answer = load(checkpoint).predict(np.ascontiguousarray(data.astronaut()), box=BOX, flip=True)
+    print(answer.brief())
+    write_picture(DOCS / "astronaut.png", cv2.resize(answer.picture(), None, fx=0.6, fy=0.6))
+
+
+if __name__ == "__main__":
+    {"people": people, "stages": stages, "astronaut": astronaut}[sys.argv[1]](*sys.argv[2:])
