@@ -1,8 +1,7 @@
 """The pictures and the scores of docs/pose.md that no other command prints.
 
-python docs/pose.py people CHECKPOINT          unseen figures before scikit-image's photographs: truth and answer
 python docs/pose.py stages CHECKPOINT [N]      the mean error of every stage of a cascade on N unseen figures
-python docs/pose.py astronaut CHECKPOINT       scikit-image's astronaut, with a box around her
+python docs/pose.py astronaut CHECKPOINT OUT   scikit-image's astronaut, with a box around her, to OUT.png
 """
 
 from __future__ import annotations
@@ -10,41 +9,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from densevision import load
 from densevision.datasets import open_dataset
-from densevision.datasets.fields import Keypoints, collate, move_sample
+from densevision.datasets.fields import collate, move_sample
 from densevision.datasets.formats.picture import write_picture
-from densevision.datasets.randomness import Purpose, generator
-from densevision.datasets.skeletons import LSP
-from densevision.datasets.worlds.figures import draw_figure
 from densevision.tasks.pose.networks import CoordinateNetwork, from_fractions
-from densevision.tasks.sheet import GAP
 
-DOCS = Path(__file__).parent
-PHOTOGRAPHS = ("coffee", "astronaut", "chelsea", "rocket")
-FIGURES = 14
-SIDE = 160
 BOX = (90.0, 0.0, 290.0, 512.0)
 """The astronaut, x, y, width and height."""
-
-
-def people(checkpoint: str = "pose") -> None:
-    """Write docs/figures.jpg: two rows of figures, with their true joints above and the answer below."""
-    from skimage import data
-
-    predictor, kind = load(checkpoint), Keypoints(LSP)
-    pictures = [np.ascontiguousarray(getattr(data, name)()) for name in PHOTOGRAPHS]
-    rows: list[list[np.ndarray]] = [[], [], [], []]
-    for number in range(FIGURES):
-        drawn = draw_figure(generator(0, 0, number, Purpose.TEST_WORLD), SIDE, SIDE, pictures)
-        both = kind.draw_on(drawn.image, drawn.joints), predictor.predict(drawn.image).picture()
-        for place, picture in enumerate(both):
-            rows[2 * (number >= FIGURES // 2) + place].append(np.pad(picture, ((0, GAP), (0, GAP), (0, 0))))
-    write_picture(DOCS / "figures.jpg", np.concatenate([np.concatenate(row, axis=1) for row in rows])[:-GAP, :-GAP])
 
 
 def stages(checkpoint: str, count: str = "200") -> None:
@@ -69,14 +44,14 @@ def stages(checkpoint: str, count: str = "200") -> None:
         print(f"stage {number}: {error:.2f} px of {predictor.size[1]} x {predictor.size[0]}, {count} unseen figures")
 
 
-def astronaut(checkpoint: str = "pose") -> None:
-    """Write docs/astronaut.png: the answer for scikit-image's photograph."""
+def astronaut(checkpoint: str, out: str) -> None:
+    """Write the answer for scikit-image's photograph."""
     from skimage import data
 
     answer = load(checkpoint).predict(np.ascontiguousarray(data.astronaut()), box=BOX, flip=True)
     print(answer.brief())
-    write_picture(DOCS / "astronaut.png", cv2.resize(answer.picture(), None, fx=0.6, fy=0.6))
+    write_picture(Path(out), answer.picture())
 
 
 if __name__ == "__main__":
-    {"people": people, "stages": stages, "astronaut": astronaut}[sys.argv[1]](*sys.argv[2:])
+    {"stages": stages, "astronaut": astronaut}[sys.argv[1]](*sys.argv[2:])
