@@ -19,6 +19,9 @@ Size = tuple[int, int]
 Window = tuple[int, int, int, int]
 """Top, left, height and width, in whole pixels."""
 
+Rectangle = tuple[float, float, float, float]
+"""x, y, width and height in pixels, as people and COCO write a box."""
+
 Filter = Literal["bilinear", "bicubic"]
 """Pillow's filters that classification uses."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..backbones.weights import WEIGHTS
 from ..datasets.dataset import Sample
 from ..datasets.fields import Kind, collate
-from ..datasets.geometry import Size
+from ..datasets.geometry import Rectangle, Size
 from ..errors import UserError, unknown_name
 from .device import choose_device, use_bf16
 from .pictures import picture_of
@@ -29,9 +29,6 @@ SHIPPED = Path(__file__).parent
 
 TILE = 1024
 """Sides of the part of a tile that is kept, pixels; what lies beside it is only context."""
-
-Rectangle = tuple[float, float, float, float]
-"""x, y, width and height in pixels."""
 
 _REACHES: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 

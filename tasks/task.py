@@ -19,7 +19,7 @@ from ..backbones.backbone import Backbone
 from ..datasets.augmentation import Augmentation
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.fields import Kind
-from ..datasets.geometry import Geometry, Size, Window, fitting_size, plain_resize
+from ..datasets.geometry import Geometry, Rectangle, Size, Window, fitting_size, plain_resize
 from ..errors import UserError
 from .training.options import Options
 
@@ -277,7 +277,7 @@ class Task(ABC):
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
 
-    def window(self, box: tuple[float, float, float, float], size: Size) -> Window:
+    def window(self, box: Rectangle, size: Size) -> Window:
         """The part of a picture that is looked at when one asks about a box; a task may want to see more around it.
 
         Args:

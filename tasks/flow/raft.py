@@ -30,7 +30,6 @@ class RAFT(FlowNetwork):
         iterations: how often the motion is corrected.
 
     Attributes:
-        form: "raft_small" or "raft_large".
         network: torchvision's.
         published: the part that torchvision's files hold.
     """
@@ -42,7 +41,6 @@ class RAFT(FlowNetwork):
 
         super().__init__()
         self.iterations = iterations
-        self.form = "raft_small" if small else "raft_large"
         self.network = (raft_small if small else raft_large)()
 
     @property

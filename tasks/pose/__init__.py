@@ -23,7 +23,7 @@ from ...catalogue import look_up
 from ...datasets.augmentation import Augmentation, sample_geometry
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.fields import Image, Keypoints, Kind
-from ...datasets.geometry import Geometry, Size, Window, move_points
+from ...datasets.geometry import Geometry, Rectangle, Size, Window, move_points
 from ...datasets.people import window_about
 from ...datasets.photometry import colour_jitter, photometric
 from ...errors import UserError
@@ -147,7 +147,7 @@ class HumanPose(Task):
         skeleton = self.field(dataset.fields, "joints", Keypoints).skeleton
         return MeanPose([dataset.read(number * stride) for number in range(count)], skeleton)
 
-    def window(self, box: tuple[float, float, float, float], size: Size) -> Window:
+    def window(self, box: Rectangle, size: Size) -> Window:
         """What the sets of people show of somebody in that box: a little more than it, within the picture."""
         within = super().window(box, size)
         if min(within[2:]) < 1:

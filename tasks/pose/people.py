@@ -14,6 +14,7 @@ import numpy as np
 from ...datasets.dataset import Sample
 from ...datasets.fields import Image, Keypoints, Skeleton
 from ...datasets.formats.picture import write_picture
+from ...datasets.geometry import Rectangle
 from ...writing import write_text
 from ..task import Prediction
 
@@ -22,9 +23,6 @@ CONFIDENT = 0.3
 
 SHOWN = 0.1
 """From this confidence on a joint is drawn, faint below `CONFIDENT`."""
-
-Rectangle = tuple[float, float, float, float]
-"""x, y, width and height in pixels."""
 
 
 @dataclass(frozen=True)
