@@ -1,4 +1,4 @@
-"""Figures: people in any pose with exact joints, drawn; nothing to download."""
+"""Figures and athletes: drawn people with exact joints; nothing to download."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from .geometry import Size, covering_size, plain_resize
 from .photographs import Photographs
 from .skeletons import LSP
 from .worlds.figures import draw_figure
+from .worlds.poses import EVERYDAY, SPORT, Manner
 
 PHOTOGRAPHS = 2
 """Photographs that one picture is made with: its backdrop, and what some clothes are cut out of."""
 
 
 class Figures(World):
-    """Unseen people without end, one in the middle of each picture: fourteen joints as in the Leeds Sports Poses, each
-    seen, hidden or outside of the picture, and the person's box.
+    """Unseen people without end, one in the middle of each picture, upright and mostly seen from the front: fourteen
+    joints as in the Leeds Sports Poses, each seen, hidden or outside of the picture, and the person's box.
 
     Without a root, backdrops and clothes are this package's own grounds and patterns. With one, mostly the photographs
     in that folder, split as `photographs` splits them.
@@ -28,6 +29,7 @@ class Figures(World):
     title: ClassVar[str] = "Figures (embedded world)"
     default_size: ClassVar[Size] = (128, 128)
     test_samples: ClassVar[int] = 500
+    manner: ClassVar[Manner] = EVERYDAY
 
     def __init__(self, root=None, split: str = "train", size: Size | None = None, seed: int = 0) -> None:
         super().__init__(root, split, size, seed)
@@ -46,5 +48,12 @@ class Figures(World):
                     int(index), lambda source: plain_resize(source, covering_size(source, fine))
                 )
                 photographs.append(sample["image"])
-        drawn = draw_figure(rng, *size, photographs)
+        drawn = draw_figure(rng, *size, photographs, self.manner)
         return {"image": drawn.image, "joints": drawn.joints, "box": drawn.box}
+
+
+class Athletes(Figures):
+    """Figures that climb, tumble and fly, turned anywhere: what to learn before the Leeds Sports Poses."""
+
+    title: ClassVar[str] = "Athletes (embedded world)"
+    manner: ClassVar[Manner] = SPORT

@@ -1,4 +1,4 @@
-"""Figures: one person in the middle of things, in any pose, with every joint's place and whether it is seen.
+"""Figures: one person in the middle of things, with every joint's place and whether it is seen.
 
 The person stands, plays or falls before a ground or a photograph, among clutter and other people; bars, balls and
 screens may hide a part. Lengths are shares of the picture, so that the same generator shows the same figure at any
@@ -17,7 +17,7 @@ import numpy as np
 from .bodies import JOINTS, PARTS, SEATS, draw_body
 from .clothes import COVERS, draw_cloth, draw_outfit
 from .materials import Dice
-from .poses import draw_pose
+from .poses import SPORT, Manner, draw_pose
 from .scenery import draw_backdrop, draw_colour, draw_screen, fill
 from .solids import Canvas, Solid
 
@@ -66,22 +66,25 @@ class _Piece(NamedTuple):
     part: int
 
 
-def draw_figure(rng: np.random.Generator, height: int, width: int, photographs: Sequence[np.ndarray] = ()) -> Drawn:
+def draw_figure(
+    rng: np.random.Generator, height: int, width: int, photographs: Sequence[np.ndarray] = (), manner: Manner = SPORT
+) -> Drawn:
     """One person.
 
     Args:
         rng: the only source of the draw.
         height, width: of the picture.
         photographs: (h, w, 3) uint8 each, for backdrops and some clothes; none: this package's grounds and patterns.
+        manner: what people do.
     """
     dice, size = Dice(rng, 512), (height, width)
     outfit = draw_outfit(dice, photographs)
-    body = draw_body(dice, draw_pose(dice), outfit)
+    body = draw_body(dice, draw_pose(dice, manner), outfit)
     stature, shift = _place(dice, body.solids, size)
     person = [solid.placed(stature, shift) for solid in body.solids]
     joints = body.joints * stature + shift
     pieces = [_Piece(solid, COVERS.index(solid.cover), PARTS.index(solid.part)) for solid in person]
-    others, covers = _others(dice, stature, joints, size, photographs)
+    others, covers = _others(dice, stature, joints, size, photographs, manner)
     canvas = Canvas((height * SUPERSAMPLING, width * SUPERSAMPLING), _light(dice))
     # Pixel centres are at integers, in the fine picture too.
     fine = np.array([(SUPERSAMPLING - 1) / 2, (SUPERSAMPLING - 1) / 2, 0])
@@ -116,7 +119,12 @@ def _place(dice: Dice, solids: Sequence[Solid], size: tuple[int, int]) -> tuple[
 
 
 def _others(
-    dice: Dice, stature: float, joints: np.ndarray, size: tuple[int, int], photographs: Sequence[np.ndarray]
+    dice: Dice,
+    stature: float,
+    joints: np.ndarray,
+    size: tuple[int, int],
+    photographs: Sequence[np.ndarray],
+    manner: Manner,
 ) -> tuple[list[_Piece], list[np.ndarray]]:
     """Who and what else is there, and the covers that come after the person's."""
     pieces: list[_Piece] = []
@@ -124,7 +132,7 @@ def _others(
     height, width = size
     if dice.chance(STRANGERS):
         outfit = draw_outfit(dice, photographs)
-        body = draw_body(dice, draw_pose(dice), outfit)
+        body = draw_body(dice, draw_pose(dice, manner), outfit)
         # The person is the one in the middle: others are aside, and who is before the person reaches in from outside.
         before = dice.chance(0.25)
         aside = dice.uniform(0.55, 0.75) if before else dice.uniform(0.35, 0.65)

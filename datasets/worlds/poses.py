@@ -1,4 +1,5 @@
-"""Poses: how people hold themselves when they play, climb, dance and rest, as angles of a body's joints, in degrees."""
+"""Poses: how people hold themselves, every day or when they play, climb and dance, as angles of a body's joints, in
+degrees."""
 
 from __future__ import annotations
 
@@ -85,25 +86,47 @@ UPSIDE_DOWN: dict[str, tuple[float, tuple[Limb, Limb], tuple[Limb, Limb]]] = {
     "somersault": (30, (Limb(95, 15, 90), Limb(95, 15, 90)), (Limb(75, 40, 50), Limb(75, 40, 50))),
 }  # fmt: skip
 
-FREE, TURNED, INVERTED = 0.1, 0.3, 0.17
-"""How often every angle is drawn by itself; a body is turned anywhere in the picture; one is upside down."""
 
-FACING_VIEWER = 0.6
-"""How often a body faces the viewer or nearly so, and not anywhere: people are photographed from the front."""
+class Manner(NamedTuple):
+    """What a crowd of people does.
 
-LOOSENESS = (7.0, 20.0)
-"""Standard deviations of the angles about the table's: one is drawn for a pose."""
+    Attributes:
+        held: how they hold themselves, names of `HELD`.
+        free: how often every angle is drawn by itself.
+        turned: how often a body is turned anywhere in the picture.
+        inverted: how often one is upside down.
+        facing: how often a body faces the viewer or nearly so, and not anywhere: photographers stand before people.
+        steady: standard deviation of the whole body's roll where it is not turned.
+        loose: standard deviations of the angles about the table's: one is drawn for a pose.
+    """
+
+    held: tuple[str, ...]
+    free: float
+    turned: float
+    inverted: float
+    facing: float
+    steady: float
+    loose: tuple[float, float]
+
+
+EVERYDAY = Manner(
+    ("stand", "hold", "walk", "run", "star", "lunge", "kick", "throw", "swing", "climb"), 0.0, 0.0, 0.0, 0.9, 6.0,
+    (5.0, 14.0),
+)  # fmt: skip
+"""People who stand, walk, carry and throw, upright and mostly seen from the front."""
+
+SPORT = Manner(tuple(HELD), 0.1, 0.3, 0.17, 0.6, 14.0, (7.0, 20.0))
+"""People who climb, tumble and fly, as in the Leeds Sports Poses: anything may be anywhere."""
 
 BEND, RAISED_LEG, RAISED_ARM, BENT = (-60.0, 85.0), (0.0, 130.0), (0.0, 180.0), (0.0, 140.0)
 """What joints allow."""
 
 
-def draw_pose(dice: Dice) -> Pose:
+def draw_pose(dice: Dice, manner: Manner) -> Pose:
     """A pose, seen from somewhere."""
-    inverted = dice.chance(INVERTED)
-    held = UPSIDE_DOWN if inverted else HELD
-    bend, legs, arms = held[dice.pick(tuple(held))]
-    if dice.chance(FREE):
+    inverted = dice.chance(manner.inverted)
+    bend, legs, arms = UPSIDE_DOWN[dice.pick(tuple(UPSIDE_DOWN))] if inverted else HELD[dice.pick(manner.held)]
+    if dice.chance(manner.free):
         bend = dice.uniform(-30, 60)
         left, right = (Limb(dice.uniform(0, 110), dice.uniform(0, 150), dice.uniform(0, 110)) for _ in range(2))
         above, below = (Limb(dice.uniform(0, 180), dice.uniform(0, 150), dice.uniform(0, 120)) for _ in range(2))
@@ -112,10 +135,10 @@ def draw_pose(dice: Dice) -> Pose:
         legs = legs[::-1]
     if dice.chance(0.5):
         arms = arms[::-1]
-    loose = dice.uniform(*LOOSENESS)
-    roll = dice.uniform(-180, 180) if dice.chance(TURNED) else 180 * inverted + _spread(dice, 0, 14)
+    loose = dice.uniform(*manner.loose)
+    roll = dice.uniform(-180, 180) if dice.chance(manner.turned) else 180 * inverted + _spread(dice, 0, manner.steady)
     # Who lies or flies is seen from above and below too.
-    steep = 30 if dice.chance(TURNED) else 10
+    steep = 30 if dice.chance(manner.turned) else 10
     return Pose(
         bend=_spread(dice, bend, loose, BEND),
         nod=_spread(dice, -0.2 * bend, 20),
@@ -124,7 +147,7 @@ def draw_pose(dice: Dice) -> Pose:
         twist=_spread(dice, 0, 0.8 * loose),
         legs=(_limb(dice, legs[0], loose, RAISED_LEG), _limb(dice, legs[1], loose, RAISED_LEG)),
         arms=(_limb(dice, arms[0], 1.3 * loose, RAISED_ARM), _limb(dice, arms[1], 1.3 * loose, RAISED_ARM)),
-        yaw=_spread(dice, 0, 40) if dice.chance(FACING_VIEWER) else dice.uniform(-180, 180),
+        yaw=_spread(dice, 0, 40) if dice.chance(manner.facing) else dice.uniform(-180, 180),
         pitch=_spread(dice, 4, steep),
         roll=roll,
     )

@@ -11,14 +11,14 @@ import pytest
 
 from densevision.datasets import open_dataset
 from densevision.datasets.conformance import check_dataset
-from densevision.datasets.figures import Figures
+from densevision.datasets.figures import Athletes, Figures
 from densevision.datasets.formats.picture import write_picture
 from densevision.datasets.skeletons import LSP
 from densevision.datasets.worlds.bodies import INDIVIDUAL, JOINTS, LENGTHS, PARTS, SEATS, SIDES, Body, draw_body
 from densevision.datasets.worlds.clothes import COVERS, draw_outfit
 from densevision.datasets.worlds.figures import BEYOND, FILLS, SUPERSAMPLING, draw_figure, flags_of
 from densevision.datasets.worlds.materials import Dice
-from densevision.datasets.worlds.poses import HELD, UPSIDE_DOWN, Limb, Pose, draw_pose
+from densevision.datasets.worlds.poses import EVERYDAY, HELD, SPORT, UPSIDE_DOWN, Limb, Pose, draw_pose
 from densevision.datasets.worlds.solids import TEXELS, Canvas, Round, Solid
 from densevision.errors import UserError
 
@@ -45,7 +45,7 @@ def bodies():
 
 def body_of(index: int, pose: Pose | None = None) -> Body:
     dice = Dice(rng(index), 512)
-    return draw_body(dice, draw_pose(dice) if pose is None else pose, draw_outfit(dice))
+    return draw_body(dice, draw_pose(dice, SPORT) if pose is None else pose, draw_outfit(dice))
 
 
 def joint(body: Body, name: str) -> np.ndarray:
@@ -68,8 +68,23 @@ def flags(body: Body, others: list[Solid] | None = None) -> dict[str, int]:
     return dict(zip(JOINTS, found.astype(int).tolist(), strict=True))
 
 
-def test_the_world_keeps_the_contract_of_a_data_set():
-    check_dataset(Figures)
+@pytest.mark.parametrize("world", [Figures, Athletes])
+def test_both_worlds_keep_the_contract_of_a_data_set(world):
+    check_dataset(world)
+
+
+def test_people_of_every_day_are_upright_and_mostly_seen_from_the_front():
+    poses = [draw_pose(Dice(rng(11, index), 512), EVERYDAY) for index in range(300)]
+    assert max(abs(pose.roll) for pose in poses) <= 3 * EVERYDAY.steady
+    # Nine in ten face the viewer, of whom all but a few within 90 degrees, and half of the others do.
+    assert 0.88 < np.mean([abs(pose.yaw) < 90 for pose in poses]) < 0.99
+
+
+def test_athletes_are_not_the_figures_of_every_day():
+    first, second = (
+        open_dataset(name, split="test").at((48, 48)).read(3)["joints"] for name in ("figures", "athletes")
+    )
+    assert not np.array_equal(first, second)
 
 
 def test_the_joints_are_those_of_the_leeds_sports_poses():
