@@ -57,10 +57,11 @@ def evaluate(
             raise UserError(f"--{option} is {value}; it must be at least {least}.")
     predictor = load(checkpoint, device, amp)
     task, name = predictor.task, data or predictor.header["data"]["name"]
-    protocol = protocol or task.default_protocol(name)
-    if protocol not in task.protocols:
-        raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
     test = task.examined(open_dataset(name, root, split or dataset_class(name).splits[-1]).at(predictor.size))
+    protocol = protocol or task.default_protocol(name, test.fields)
+    # Some protocols take a value: judge=CHECKPOINT.
+    if protocol.partition("=")[0] not in task.protocols:
+        raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
     task.inputs(test.fields)
     # A set without what the task needs, or with other classes or joints, is refused before anything is computed.
     for field, kind in task.targets(test.fields).items():

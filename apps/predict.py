@@ -18,6 +18,7 @@ def predict(
     view: str | None = None,
     flip: bool = False,
     box: str | None = None,
+    seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
@@ -33,7 +34,10 @@ def predict(
         view: How the picture is shown: fit (at the training size, the answer resized), native (at the picture's own
             size, tiled when large), or what the task offers instead; default: the task's first.
         flip: Average each answer with that of the mirrored picture; default: no.
-        box: Ask about a part of each picture, as X,Y,WIDTH,HEIGHT in pixels; default: the whole.
+        box: Ask about a part of each picture, as X,Y,WIDTH,HEIGHT in pixels; default: the largest person that a
+            detector finds (pose, where its weights are at hand), else the whole.
+        seed: Of what a network draws when it is asked (translation's dropout): another one gives another picture;
+            default: 0.
         device: cpu, cuda, mps or auto; default: auto.
         amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
     """
@@ -43,6 +47,7 @@ def predict(
     part = None if box is None else rectangle(box)
     sources = pictures_among(inputs, out)
     predictor = load(checkpoint, device, amp)
+    predictor.seed = seed
     together = tuple(predictor.task.inputs(predictor.fields))
     questions = questions_about(sources, together)
     for line in terms_of(predictor.header):

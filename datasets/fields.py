@@ -229,6 +229,24 @@ class Labels(Kind):
 
 
 @dataclass(frozen=True)
+class OneHot(Labels):
+    """Labels as a network takes them: a channel for every class, and a last one for where nothing is said.
+
+    No set stores it; a task says in `prepared` which of a set's labels go in so.
+    """
+
+    @property
+    def channels(self) -> int:
+        return len(self.names) + 1
+
+    def arrive(self, tensor):
+        import torch
+
+        places = torch.where(tensor == self.ignore, len(self.names), tensor)
+        return torch.nn.functional.one_hot(places, self.channels).movedim(-1, 1).float()
+
+
+@dataclass(frozen=True)
 class Mask(Kind):
     """Yes or no per pixel, (H, W) bool."""
 

@@ -60,7 +60,7 @@ def classical(data: str, root: str | None = None, split: str | None = None) -> N
     """Print what classical methods score under the set's protocol."""
     task = create_task("flow")
     dataset = open_dataset(data, root, split or dataset_class(data).splits[-1])
-    protocol = task.default_protocol(data)
+    protocol = task.default_protocol(data, {})
     print(f"{data}, split {dataset.split}, {len(dataset)} pairs, protocol {protocol}\n")
     print("| method | epe | fl_all |\n| --- | --- | --- |")
     for name, method in METHODS.items():

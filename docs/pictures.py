@@ -244,7 +244,7 @@ def classical(data: str, root: str | None = None) -> None:
         "non-local means, h = 5": lambda picture: non_local_means(picture, 5),
         "non-local means, h = 10": lambda picture: non_local_means(picture, 10),
     }
-    protocol = task.default_protocol(data)
+    protocol = task.default_protocol(data, {})
     print(f"{data}, {test.split}, {len(test)} pictures, protocol {protocol}")
     print("| | psnr, dB | ssim |\n| --- | --- | --- |")
     for name, apply in filters.items():

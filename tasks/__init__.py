@@ -16,6 +16,7 @@ TASKS: dict[str, str] = {
     "flow": "tasks.flow:Flow",
     "pose": "tasks.pose:HumanPose",
     "restoration": "tasks.restoration:Restoration",
+    "translation": "tasks.translation:Translation",
 }
 
 

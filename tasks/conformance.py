@@ -19,7 +19,7 @@ from ..backbones.backbone import Backbone
 from ..datasets import list_datasets, open_dataset
 from ..datasets.augmentation import Augmentation
 from ..datasets.dataset import Dataset, Sample
-from ..datasets.fields import Depth, Flow, Image, Labels, Mask
+from ..datasets.fields import Depth, Flow, Image, Kind, Labels, Mask, OneHot
 from ..datasets.randomness import Purpose, generator
 from ..errors import UserError
 from .blueprint import Blueprint, take_preprocessing
@@ -56,7 +56,7 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     train_set = open_dataset(task.default.data, None, "train") if train_set is None else train_set
     eval_set = open_dataset(task.default.data, None, train_set.splits[-1]) if eval_set is None else eval_set
     train_set, eval_set = train_set.at(SIZE), task.examined(eval_set.at(SIZE))
-    check_statements(task)
+    check_statements(task, train_set.fields)
     check_recipes(task)
     check_fields(task, train_set)
     check_preparation(task, train_set)
@@ -73,7 +73,7 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     check_answers(default, model, trivial, eval_set)
 
 
-def check_statements(task: Task) -> None:
+def check_statements(task: Task, fields: dict[str, Kind]) -> None:
     """Names and defaults lead somewhere, and the task's own options are plain."""
     assert task.name and task.title and task.paper, "A task states its name, its title and its paper."
     assert task.losses and task.protocols and task.recipes, "A task has a loss, a protocol and a recipe at least."
@@ -85,7 +85,7 @@ def check_statements(task: Task) -> None:
     assert not unknown, f"The heads {sorted(unknown)} are neither in tasks.heads.HEADS nor the task's own."
     assert not set(task.own_heads) & set(HEADS), f"{sorted(set(task.own_heads) & set(HEADS))} names two heads."
     for name in (*list_datasets(), "a set of one's own"):
-        protocol = task.default_protocol(name)
+        protocol = task.default_protocol(name, fields)
         view = task.view_of(protocol)
         assert view in task.views, f"The protocol '{protocol}' asks for the view '{view}', which is none of the views."
         assert protocol in task.protocols, f"'{name}' is scored under '{protocol}', which is none of the protocols."
@@ -166,7 +166,7 @@ def check_network(blueprint: Blueprint, model: Network, dataset: Dataset) -> Non
     assert len({phase.name for phase in phases}) == len(phases), "Two phases share a name."
     learned = [parameter for phase in phases for parameter in phase.module.parameters()]
     assert len({*map(id, learned)}) == len(learned), "Two phases update one parameter."
-    assert {*map(id, learned)} <= {*map(id, model.parameters())}, "A phase updates what is not part of the network."
+    assert {*map(id, learned)} & {*map(id, model.parameters())}, "No phase updates the network."
     for index in range(len(phases)):
         _check_descent(phases, index, batch)
 
@@ -192,8 +192,10 @@ def check_contract(blueprint: Blueprint, model: Network) -> None:
     assert trunk is None or isinstance(trunk, Backbone), f"{what} calls something its backbone that is none."
     device = next(model.parameters()).device
     inputs = []
-    for name, kind in blueprint.task.inputs(blueprint.fields).items():
-        assert isinstance(kind, Image), f"The input '{name}' is no picture; check_task knows no other."
+    prepared = blueprint.task.prepared(blueprint.fields)
+    for name in blueprint.task.inputs(blueprint.fields):
+        kind = prepared[name]
+        assert isinstance(kind, (Image, OneHot)), f"The input '{name}' is no picture; check_task knows no other."
         inputs.append(torch.rand(2, kind.channels, *SIZE, device=device))
     with torch.no_grad():
         output = model.eval()(*inputs)
@@ -205,16 +207,16 @@ def check_contract(blueprint: Blueprint, model: Network) -> None:
 def check_metrics(task: Task, answer: Answer, eval_set: Dataset) -> None:
     """Tallies merge to what one tally of all samples says, and the truth scores better than the trivial answer."""
     samples = [eval_set.read(index) for index in range(min(4, len(eval_set)))]
-    usual_protocol = task.default_protocol(task.default.data)
+    usual_protocol = task.default_protocol(task.default.data, eval_set.fields)
     for protocol in task.protocols:
-        whole = task.metrics(protocol)
-        parts = [task.metrics(protocol) for _ in samples]
         try:
+            whole = task.metrics(protocol)
+            parts = [task.metrics(protocol) for _ in samples]
             for part, sample in zip(parts, samples, strict=True):
                 for tally in (part, whole):
                     tally.update(answer(sample), sample)
         except UserError as refusal:
-            # Some protocols are made for the pictures of one set and say so.
+            # Some protocols are made for the pictures of one set, or need a judge, and say so.
             assert protocol != usual_protocol, f"The default protocol refuses the default data: {refusal}"
             continue
         scores = whole.compute()
@@ -257,7 +259,7 @@ def check_answers(blueprint: Blueprint, model: Network, answer: Answer, eval_set
         ("The network's answer in its last view", predictor.answer(odd, task.views[-1]), odd_size),
     ):
         _check_prediction(what, prediction, truth, size if dense else None)
-    protocol = task.default_protocol(task.default.data)
+    protocol = task.default_protocol(task.default.data, eval_set.fields)
     scores = evaluate(task, predictor_answer(predictor, protocol), eval_set, protocol, 1).metrics
     assert task.watch.name in scores, f"An evaluation lacks '{task.watch.name}'."
     with tempfile.TemporaryDirectory() as folder:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from ..backbones.weights import WEIGHTS
 from ..datasets.dataset import Sample
-from ..datasets.fields import Kind, collate
+from ..datasets.fields import Kind, Labels, collate
 from ..datasets.geometry import Rectangle, Size
 from ..errors import UserError, unknown_name
 from .device import choose_device, use_bf16
-from .pictures import picture_of
+from .pictures import labels_of, picture_of
 from .task import Network, Prediction, Query, Task
 from .training.checkpoint import holds_trunk, load_checkpoint, load_classifier
 
@@ -39,7 +39,10 @@ class Predictor:
     Attributes:
         task, model, fields, size: as trained; `size` is (height, width).
         header: the checkpoint's, empty for a network in training.
+        seed: of what a network draws when it is asked, which few do: the same question has the same answer.
     """
+
+    seed: int = 0
 
     def __init__(
         self,
@@ -66,8 +69,8 @@ class Predictor:
             view: one of the task's `views`: "fit" (at the training size, answer resized), "native" (at the picture's
                 own), or what the task offers instead; default: the task's first.
             flip: average the answer with that of the mirrored picture.
-            box: x, y, width and height in pixels of the part that is asked about; None: the whole picture. The answer
-                is that part's.
+            box: x, y, width and height in pixels of the part that is asked about; None: what the task's `sought` finds,
+                for most tasks the whole picture. The answer is that part's.
 
         Raises:
             UserError: wrong number of inputs, one that is no picture, or a box without a pixel of it.
@@ -76,14 +79,19 @@ class Predictor:
         if len(inputs) != len(kinds):
             raise UserError(f"{self.task.name} takes {len(kinds)} input(s) ({', '.join(kinds)}), not {len(inputs)}.")
         pictures = {
-            name: picture_of(source, getattr(kind, "channels", 3))
+            name: labels_of(source, kind)
+            if isinstance(kind, Labels)
+            else picture_of(source, getattr(kind, "channels", 3))
             for (name, kind), source in zip(kinds.items(), inputs, strict=True)
         }
         sizes = {picture.shape[:2] for picture in pictures.values()}
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
+        note = ""
         if box is None:
-            return self.answer(pictures, view, flip)
+            box, note = self.task.sought(pictures)
+        if box is None:
+            return self.answer(pictures, view, flip, note=note)
         size = next(iter(sizes))
         finite = all(math.isfinite(number) for number in box)
         top, left, height, width = self.task.window(box, size) if finite else (0, 0, 0, 0)
@@ -93,10 +101,15 @@ class Predictor:
                 f"picture, which is {size[1]} wide and {size[0]} high."
             )
         parts = {name: picture[top : top + height, left : left + width] for name, picture in pictures.items()}
-        return self.answer(parts, view, flip, (left, top))
+        return self.answer(parts, view, flip, (left, top), note)
 
     def answer(
-        self, sample: Sample, view: str | None = None, flip: bool = False, corner: tuple[int, int] | None = None
+        self,
+        sample: Sample,
+        view: str | None = None,
+        flip: bool = False,
+        corner: tuple[int, int] | None = None,
+        note: str = "",
     ) -> Prediction:
         """Answer for the inputs of a sample, at their original size.
 
@@ -104,6 +117,7 @@ class Predictor:
             sample: holds the inputs.
             view, flip: as in `predict`.
             corner: (x, y) of the inputs in the pictures that they are parts of; None: they are whole.
+            note: why that part, where the task sought it.
         """
         kinds = self.task.inputs(self.fields)
         inputs = {name: sample[name] for name in kinds}
@@ -118,16 +132,19 @@ class Predictor:
             for geometry in geometries
         ]
         output = self.task.joined([self.run(one, flip, view) for one in shown])
-        return self.task.decode(output, Query(inputs, self.fields, source, geometries[0].matrix(), corner))
+        return self.task.decode(output, Query(inputs, self.fields, source, geometries[0].matrix(), corner, note))
 
     @torch.inference_mode()
     def run(self, sample: Sample, flip: bool = False, view: str | None = None) -> Tensor:
         """The network's raw output for the prepared inputs of one sample, at their size: (1, C, H, W)."""
-        kinds = self.task.inputs(self.fields)
+        prepared = self.task.prepared(self.fields)
+        kinds = {name: prepared[name] for name in self.task.inputs(self.fields)}
         batch = collate([sample], kinds)
         inputs = [kinds[name].arrive(batch[name].to(self.device)) for name in kinds]
         model = self.task.asked(self.model, view or self.task.views[0])
-        with evaluating(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        drawing = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+        with drawing, evaluating(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            torch.manual_seed(self.seed)
             output = run_padded(model, inputs)
             if flip:
                 mirrored = run_padded(model, [tensor.flip(-1) for tensor in inputs])

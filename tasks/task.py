@@ -84,6 +84,7 @@ class Query:
         matrix: (3, 3) from original pixels to the network's output pixels, of the first view.
         corner: (x, y) of the inputs in the picture that they are a part of, for answers that name places; None: they
             are whole pictures.
+        note: what the task's `sought` says of the part, where nobody named one.
     """
 
     inputs: Sample
@@ -91,6 +92,7 @@ class Query:
     size: Size
     matrix: np.ndarray
     corner: tuple[int, int] | None = None
+    note: str = ""
 
 
 class Prediction(ABC):
@@ -265,8 +267,13 @@ class Task(ABC):
         """A split as answers are scored on it. Restoration makes its clean photographs dirty here, always alike."""
         return dataset
 
-    def default_protocol(self, dataset: str) -> str:
-        """The protocol that people report on a data set."""
+    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
+        """The protocol that people report on a data set.
+
+        Args:
+            dataset: what the catalogue calls it.
+            fields: of it, where the protocol depends on what is asked for.
+        """
         return self.protocols[0]
 
     def view_of(self, protocol: str) -> str:
@@ -276,6 +283,17 @@ class Task(ABC):
     @abstractmethod
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
+
+    def sought(self, pictures: Sample) -> tuple[Rectangle | None, str]:
+        """Where to look in whole pictures when nobody names a box. Pose looks for the largest person.
+
+        Args:
+            pictures: the inputs by field name, (H, W, C).
+
+        Returns:
+            A box as `window` takes it, which holds a pixel, or None for everything; and in a few words why.
+        """
+        return None, ""
 
     def window(self, box: Rectangle, size: Size) -> Window:
         """The part of a picture that is looked at when one asks about a box; a task may want to see more around it.

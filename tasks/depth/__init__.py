@@ -92,7 +92,7 @@ class Depth(Task):
         """abs_rel and its family under a named protocol."""
         return DepthMetrics(find_protocol(protocol))
 
-    def default_protocol(self, dataset: str) -> str:
+    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
         """What people report on a set; every known pixel pooled where there is no custom."""
         return {
             "nyu-depth": "nyu-laina",

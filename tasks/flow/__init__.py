@@ -136,7 +136,7 @@ class Flow(Task):
         """epe and its family under a named protocol."""
         return FlowMetrics(find_protocol(protocol))
 
-    def default_protocol(self, dataset: str) -> str:
+    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
         """What people report on a set; every known pixel pooled where there is no custom."""
         return {"kitti-flow-2012": "kitti", "kitti-flow-2015": "kitti", "middlebury-flow": "pictures"}.get(
             dataset, "pixels"

@@ -10,7 +10,6 @@ into the network's size with its aspect kept, or stretched to it as the paper do
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -26,9 +25,10 @@ from ...datasets.fields import Image, Keypoints, Kind
 from ...datasets.geometry import Geometry, Rectangle, Size, Window, move_points
 from ...datasets.people import window_about
 from ...datasets.photometry import colour_jitter, photometric
-from ...errors import UserError
+from ...errors import UserError, unknown_name
 from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
+from . import heatmaps
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS, find_protocol
 from .people import MeanPose, Pose
@@ -38,6 +38,8 @@ BASELINE_SAMPLES = 300
 """Training samples whose mean is the trivial answer."""
 PATCHES = 2
 """Most patches that hide parts of a picture in training."""
+MAPS = 4
+"""Axes of a network's output (B, J, h, w) where it holds heat maps; coordinates (B, J, 3) have one less."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class HumanPose(Task):
     """How a heat map's peak is read: dark (a Taylor step at the maximum), quarter (a quarter of a cell towards the
     larger neighbour) or argmax; default: dark."""
     start: Literal["gaussian", "he_fan_in"] = "gaussian"
-    """How the paper's networks start: gaussian (theirs: N(0, 0.01²), biases 0.1) or he_fan_in, which short trainings
-    need; default: gaussian."""
+    """How the paper's networks start: gaussian (theirs: N(0, 0.01²), biases 0.1) or he_fan_in, from the mean pose,
+    which short trainings need; default: gaussian."""
     patches: float = 0.3
     """Probability of grey patches that hide parts of a training picture; default: 0.3."""
 
@@ -81,6 +83,8 @@ class HumanPose(Task):
             raise UserError(f"--patches is {self.patches}; it must lie in 0 to 1.")
         if self.sigma <= 0:
             raise UserError(f"--sigma is {self.sigma}; it must be above 0.")
+        if self.decoding not in heatmaps.DECODINGS:
+            raise unknown_name("decoding of heat maps", self.decoding, heatmaps.DECODINGS)
 
     def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
         """The picture."""
@@ -108,7 +112,7 @@ class HumanPose(Task):
     def build(
         self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
     ) -> Network:
-        """(B, 3, H, W) in [0, 1] to (B, J, 3): x and y in pixels, confidence."""
+        """(B, 3, H, W) in [0, 1] to coordinates (B, J, 3) or heat maps (B, J, h, w); see `PoseNetwork.forward`."""
         from .networks import HeatmapNetwork, RegressionNetwork
 
         skeleton = self.field(fields, "joints", Keypoints).skeleton
@@ -118,7 +122,17 @@ class HumanPose(Task):
         made = look_up("head", head, self.own_heads)(backbone.levels, len(skeleton.names))
         if head == "regression":
             return RegressionNetwork(backbone, made)
-        return HeatmapNetwork(backbone, made, self.sigma, self.decoding)
+        return HeatmapNetwork(backbone, made, self.sigma)
+
+    def fit(self, model: Network, dataset: Dataset) -> None:
+        """Networks that answer with coordinates start at the mean pose; with the paper's start, its networks do not.
+
+        The mean is of whole pictures; where they are fitted in with borders, theirs is a little nearer to the middle.
+        """
+        from .networks import CoordinateNetwork
+
+        if isinstance(model, CoordinateNetwork) and model.expected is not None:
+            model.expected.copy_(torch.from_numpy(self.baseline(dataset).places))
 
     def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss on what the network learns from, coordinates or maps."""
@@ -136,16 +150,22 @@ class HumanPose(Task):
         """Shares of joints or limbs found, or COCO's average precision, under a named protocol."""
         return find_protocol(protocol)()
 
-    def default_protocol(self, dataset: str) -> str:
+    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
         """What people report on a set."""
         return {"mpii": "pckh", "coco-people": "coco", "pose-folders": "pck-box"}.get(dataset, self.protocols[0])
 
-    def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
+    def baseline(self, dataset: Dataset) -> MeanPose:
         """The mean pose, placed into every picture alike."""
         count = min(BASELINE_SAMPLES, len(dataset))
         stride = 1 if dataset.unbounded else max(1, len(dataset) // count)
         skeleton = self.field(dataset.fields, "joints", Keypoints).skeleton
         return MeanPose([dataset.read(number * stride) for number in range(count)], skeleton)
+
+    def sought(self, pictures: Sample) -> tuple[Rectangle | None, str]:
+        """The largest person that torchvision's detector finds, where its weights are at hand."""
+        from .detector import find_person
+
+        return find_person(pictures["image"])
 
     def window(self, box: Rectangle, size: Size) -> Window:
         """What the sets of people show of somebody in that box: a little more than it, within the picture."""
@@ -165,19 +185,25 @@ class HumanPose(Task):
         order = list(range(len(skeleton.names)))
         for left, right in skeleton.pairs:
             order[left], order[right] = right, left
-        x, y, confidence = output[:, order].unbind(-1)
+        output = output[:, order]
+        if output.ndim == MAPS:
+            return heatmaps.mirrored(output, width)
+        x, y, confidence = output.unbind(-1)
         return torch.stack([width - 1 - x, y, confidence], dim=-1)
 
     def decode(self, output: Any, query: Query) -> Prediction:
-        """Joints in pixels of the original picture."""
-        joints = output[0].float().cpu().numpy().astype(np.float64)
+        """Joints in pixels of the original picture; a map without a peak has its joint somewhere, with confidence 0."""
+        output = output.float()
+        if output.ndim == MAPS:
+            output = heatmaps.in_pixels(heatmaps.decode(output, self.decoding, self.sigma))
+        joints = output[0].cpu().numpy().astype(np.float64)
         x, y = move_points(np.linalg.inv(query.matrix), joints[:, 0], joints[:, 1])
         left, top = query.corner or (0, 0)
         height, width = query.size
         placed = np.stack([x + left, y + top, joints[:, 2]], axis=1).astype(np.float32)
         skeleton = self.field(query.fields, "joints", Keypoints).skeleton
         box = None if query.corner is None else (left, top, width, height)
-        return Pose(placed, skeleton, query.inputs["image"], box)
+        return Pose(placed, skeleton, query.inputs["image"], box, query.note)
 
     def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
         """The labelled joints."""

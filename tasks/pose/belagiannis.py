@@ -9,7 +9,8 @@ Deviations: 128 is subtracted from every colour, as in the authors' evaluation; 
 picture. Their fractions count pixels from 1, (x + 1) / W, which a resize would move; ours are (x + 1/2) / W. Pictures
 of another size are resized inside. The authors' biases learn at twice the rate and without decay, which is the
 optimizer's to say. They start from N(0, 0.01²) with biases of 0.1, from which short trainings hardly leave; another
-rule of `init` keeps the sizes of the signals.
+rule of `init` keeps the sizes of the signals and starts at the mean pose of the training set, to which the last layer's
+answer is then added.
 
 The cascade's code was not released, and its parts and sizes are ours: the joints of the legs, those of the arms, and
 the rest; a region reaches 0.15 of the picture's sides beyond its coarse joints and is seen at
@@ -31,7 +32,7 @@ from ...backbones.initialization import gaussian, initialize
 from ...backbones.layers import LocalResponseNorm
 from ...datasets.fields import Skeleton
 from .networks import CoordinateNetwork
-from .regression import in_full
+from .regression import PREDICTION_STD, in_full
 
 
 class Row(NamedTuple):
@@ -61,7 +62,8 @@ SIZE = (120, 80)
 PREPROCESSING = Preprocessing(mean=(128.0, 128.0, 128.0), std=(1.0, 1.0, 1.0), range=(0.0, 255.0))
 SPREAD = 64.0
 """About the standard deviation of what goes in, by which rules that expect 1 start with smaller first weights."""
-MIDDLE, PREDICTION_STD = 0.5, 0.001
+AUTHORS = "gaussian"
+"""The authors' start: N(0, 0.01²) and biases of `BIAS`, and nothing is expected."""
 
 PARTS = {"legs": ("hip", "knee", "ankle"), "arms": ("shoulder", "elbow", "wrist")}
 """What the names of a part's joints end in."""
@@ -77,13 +79,13 @@ class ConvNet(nn.Module):
         outputs: how many numbers.
         size: (height, width) of the picture.
         told: how many numbers the last layer is told beside what was seen.
-        init: "gaussian" (the authors': N(0, 0.01²), biases 0.1), or another rule of `initialization.RULES`.
+        init: `AUTHORS`, or another rule of `initialization.RULES`, with which it begins by answering about 0.
 
     Raises:
         UserError: no such rule.
     """
 
-    def __init__(self, outputs: int, size: tuple[int, int], told: int = 0, init: str = "gaussian") -> None:
+    def __init__(self, outputs: int, size: tuple[int, int], told: int = 0, init: str = AUTHORS) -> None:
         super().__init__()
         self.size = size
         height, width = size
@@ -100,7 +102,7 @@ class ConvNet(nn.Module):
             channels = row.channels
         self.predict = nn.Linear(channels + told, outputs)
         initialize(self, init)
-        if init == "gaussian":
+        if init == AUTHORS:
             for layer in self.modules():
                 if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
                     nn.init.constant_(layer.bias, BIAS)
@@ -108,7 +110,7 @@ class ConvNet(nn.Module):
             with torch.no_grad():
                 self.layers.get_parameter("conv1.weight").div_(SPREAD)
             gaussian(self.predict.weight, std=PREDICTION_STD)
-            nn.init.constant_(self.predict.bias, MIDDLE)
+            nn.init.zeros_(self.predict.bias)
 
     def forward(self, picture: Tensor, told: Tensor | None = None) -> Tensor:
         """(B, outputs) float32 of (B, 3, *size), preprocessed, and (B, told)."""
@@ -129,9 +131,10 @@ class Belagiannis(CoordinateNetwork):
 
     stride = 8
 
-    def __init__(self, skeleton: Skeleton, init: str = "gaussian") -> None:
-        super().__init__()
-        self.coarse = ConvNet(2 * len(skeleton.names), SIZE, init=init)
+    def __init__(self, skeleton: Skeleton, init: str = AUTHORS) -> None:
+        joints = len(skeleton.names)
+        super().__init__(None if init == AUTHORS else joints)
+        self.coarse = ConvNet(2 * joints, SIZE, init=init)
 
     def coordinates(self, image: Tensor) -> list[Tensor]:
         """One stage, (B, J, 2) fractions; see `CoordinateNetwork.coordinates`."""
@@ -140,7 +143,7 @@ class Belagiannis(CoordinateNetwork):
     def _coarse_joints(self, picture: Tensor) -> Tensor:
         if tuple(picture.shape[-2:]) != self.coarse.size:
             picture = functional.interpolate(picture, self.coarse.size, mode="bilinear", antialias=True)
-        return self.coarse(picture).unflatten(1, (-1, 2))
+        return self.placed(self.coarse(picture).unflatten(1, (-1, 2)))
 
 
 class BelagiannisCascade(Belagiannis):
@@ -158,7 +161,7 @@ class BelagiannisCascade(Belagiannis):
         parts: the joints' positions by part.
     """
 
-    def __init__(self, skeleton: Skeleton, init: str = "gaussian") -> None:
+    def __init__(self, skeleton: Skeleton, init: str = AUTHORS) -> None:
         super().__init__(skeleton, init)
         self.parts = parts_of(skeleton)
         self.refine = nn.ModuleDict()

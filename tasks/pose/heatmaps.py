@@ -6,8 +6,9 @@ Representation for Human Pose Estimation. CVPR 2020, arXiv:1910.06278 ("DARK"): 
 and a Taylor step in reading.
 
 Convention: a cell is a square of `STRIDE` x `STRIDE` pixels, and centres of cells and of pixels lie at integers. A
-pixel x lies at (x + 1/2) / 4 - 1/2 in cells, and the maps of a mirrored picture are the mirrored maps. Xiao's code has
-x / 4 instead, for which the maps of a mirrored picture have to be moved by a column before they are averaged.
+pixel x lies at (x + 1/2) / 4 - 1/2 in cells, and the maps of a mirrored picture are the mirrored maps where its width
+is a multiple of 4. Xiao's code has x / 4 instead, for which they always have to be moved, by a column, before they are
+averaged.
 """
 
 from __future__ import annotations
@@ -98,6 +99,27 @@ def decode(maps: Tensor, decoding: Decoding = "dark", sigma: float = SIGMA) -> T
     elif decoding == "dark":
         cell = cell + _taylor_step(maps, column, row, sigma)
     return torch.where((peak > 0)[..., None], torch.cat((cell, peak.clamp(0, 1)[..., None]), dim=-1), 0.0)
+
+
+def in_pixels(found: Tensor) -> Tensor:
+    """What `decode` found, (B, J, 3), in pixels of the picture instead of cells; what shows nothing stays 0, 0, 0."""
+    places, confidence = found[..., :2], found[..., 2:]
+    return torch.cat((torch.where(confidence > 0, from_cells(places), 0.0), confidence), dim=-1)
+
+
+def mirrored(maps: Tensor, width: int) -> Tensor:
+    """The maps of a mirrored picture, mirrored back.
+
+    The last column of maps reaches beyond a picture whose width is no multiple of `STRIDE`, in the mirror on the
+    picture's other side: its cells lie beside ours by a part of a cell, and ours lie between them.
+
+    Args:
+        maps: (B, J, h, ⌈width / 4⌉).
+        width: of the picture, pixels.
+    """
+    beyond = -width % STRIDE / STRIDE
+    turned = maps.flip(-1)
+    return torch.lerp(turned, torch.cat((turned[..., 1:], turned[..., -1:]), dim=-1), beyond) if beyond else turned
 
 
 def _quarter_step(maps: Tensor, column: Tensor, row: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def _tukey(grad: Gradient) -> Comparison:
 def _of_heatmaps(rounded: bool) -> Comparison:
     def compare(network: Any, image: Tensor, joints: Tensor) -> Terms:
         places, mask = _labelled(joints)
-        return heatmaps(network.heatmaps(image), to_cells(places), mask, network.sigma, rounded)
+        return heatmaps(network(image), to_cells(places), mask, network.sigma, rounded)
 
     return compare
 

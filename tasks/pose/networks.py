@@ -1,7 +1,7 @@
 """What every network of this task gives, and any trunk with one of its heads.
 
-A network takes a picture of one person at the size of its training and answers with that person's joints. What it
-learns from is its own answer, of one of two sorts: coordinates, or a heat map a joint.
+A network takes a picture of one person at the size of its training and answers for that person's joints in one of two
+sorts, which is also what it learns from: coordinates, or a heat map a joint, which the task reads.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...errors import unknown_name
 from ..inference import pad_by_reflection
 from ..task import Network
 from .deconvolution import Deconvolution
-from .heatmaps import DECODINGS, SIGMA, STRIDE, Decoding, decode, from_cells
+from .heatmaps import SIGMA, STRIDE
 from .regression import Regression
 
 Answers = Literal["coordinates", "heatmaps"]
+
+MIDDLE = 0.5
+"""Where joints are expected as long as nothing is known of them, in fractions of the picture."""
 
 
 class PoseNetwork(Network):
@@ -29,20 +31,21 @@ class PoseNetwork(Network):
     Attributes:
         takes: "exact": a person is looked at whole, at the size of the training.
         stride: of its coarsest level.
-        answers: what it learns from; a loss is for one of the two.
+        answers: with what; a loss is for one of the two.
     """
 
     takes = "exact"
     answers: ClassVar[Answers]
 
     def forward(self, image: Tensor) -> Tensor:
-        """The joints.
+        """The joints, in the form of `answers`.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
 
         Returns:
-            (B, J, 3) float32: x and y in pixels of `image`, pixel centres at integers, and a confidence in [0, 1].
+            float32. Of "coordinates" (B, J, 3): x and y in pixels of `image`, pixel centres at integers, and a
+            confidence in [0, 1]. Of "heatmaps" (B, J, ⌈H / 4⌉, ⌈W / 4⌉): about 1 at the joint and 0 elsewhere, linear.
         """
         raise NotImplementedError
 
@@ -50,17 +53,30 @@ class PoseNetwork(Network):
 class CoordinateNetwork(PoseNetwork):
     """A network that answers with coordinates, in one stage or in several. Its confidence is 1: it knows no doubt.
 
+    Args:
+        joints: how many, of a network whose first stage says how far they are from where they are expected; None: it
+            says where they are.
+
     Attributes:
+        expected: (J, 2) where joints are expected before the picture is seen, in fractions as of `coordinates`: in the
+            middle, until the task measures the mean pose of the training set; a buffer, which no training moves. None
+            where nothing is expected.
         compared: batches that Tukey's loss has compared, which begins gently; a buffer, so that a continued run and
             one that starts from these weights know how far it is.
     """
 
     answers = "coordinates"
+    expected: Tensor | None
     compared: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, joints: int | None = None) -> None:
         super().__init__()
+        self.register_buffer("expected", None if joints is None else torch.full((joints, 2), MIDDLE))
         self.register_buffer("compared", torch.zeros((), dtype=torch.int64))
+
+    def placed(self, seen: Tensor) -> Tensor:
+        """The joints of the first stage, (B, J, 2), from what its last layer says of them."""
+        return seen if self.expected is None else self.expected + seen
 
     def coordinates(self, image: Tensor) -> list[Tensor]:
         """The joints after every stage, for a loss on each.
@@ -90,13 +106,13 @@ class RegressionNetwork(CoordinateNetwork):
     """
 
     def __init__(self, backbone: Backbone, head: Regression) -> None:
-        super().__init__()
+        super().__init__(head.joints)
         self.backbone, self.head = backbone, head
         self.stride = backbone.levels[-1].stride
 
     def coordinates(self, image: Tensor) -> list[Tensor]:
         """One stage, (B, J, 2) fractions; see `CoordinateNetwork.coordinates`."""
-        return [self.head(self.backbone.features(self.backbone.preprocessing(image)))]
+        return [self.placed(self.head(self.backbone.features(self.backbone.preprocessing(image))))]
 
 
 class HeatmapNetwork(PoseNetwork):
@@ -106,49 +122,24 @@ class HeatmapNetwork(PoseNetwork):
         backbone: any trunk.
         head: on its levels.
         sigma: standard deviation of the Gaussians that it learns, in cells of the maps.
-        decoding: how a map is read, one of `DECODINGS`.
-
-    Raises:
-        UserError: no such decoding.
     """
 
     answers = "heatmaps"
 
-    def __init__(
-        self, backbone: Backbone, head: Deconvolution, sigma: float = SIGMA, decoding: Decoding = "dark"
-    ) -> None:
+    def __init__(self, backbone: Backbone, head: Deconvolution, sigma: float = SIGMA) -> None:
         super().__init__()
-        if decoding not in DECODINGS:
-            raise unknown_name("decoding of heat maps", decoding, DECODINGS)
         self.backbone, self.head = backbone, head
         self.sigma = sigma
-        self.decoding: Decoding = decoding
         self.stride = head.stride
 
-    def heatmaps(self, image: Tensor) -> Tensor:
-        """A map a joint.
-
-        Args:
-            image: (B, 3, H, W) in [0, 1].
-
-        Returns:
-            (B, J, ⌈H / 4⌉, ⌈W / 4⌉) float32; about 1 at the joint and 0 elsewhere, linear.
-        """
+    def forward(self, image: Tensor) -> Tensor:
+        """The maps, (B, J, ⌈H / 4⌉, ⌈W / 4⌉); see `PoseNetwork.forward`."""
         height, width = image.shape[-2:]
         # Cells then lie where the convention says whatever the size is; else an odd picture's would be stretched.
         whole = pad_by_reflection(image, self.stride)
         features = self.backbone.features(self.backbone.preprocessing(whole))
         maps = self.head(features, (whole.shape[-2], whole.shape[-1]))
-        return maps[..., : math.ceil(height / STRIDE), : math.ceil(width / STRIDE)]
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The peaks, (B, J, 3) in pixels; see `PoseNetwork.forward`. A map without one gives 0, 0, 0."""
-        maps = self.heatmaps(image).float()
-        # bf16 would blur the maps with three digits before their peaks are read. The meta device knows no autocast.
-        with torch.autocast("cpu" if image.is_meta else image.device.type, enabled=False):
-            found = decode(maps, self.decoding, self.sigma)
-        seen = found[..., 2:] > 0
-        return torch.cat((torch.where(seen, from_cells(found[..., :2]), 0.0), found[..., 2:]), dim=-1)
+        return maps[..., : math.ceil(height / STRIDE), : math.ceil(width / STRIDE)].float()
 
 
 def to_fractions(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -36,12 +36,14 @@ class Pose(Prediction):
         image: (H, W, C) as in samples, what was looked at: the original picture, or its part in `box`; None where it
             is not known.
         box: x, y, width and height in pixels of the part of the original picture that was looked at; None: the whole.
+        note: why there, where nobody said.
     """
 
     joints: np.ndarray
     skeleton: Skeleton
     image: np.ndarray | None = None
     box: Rectangle | None = None
+    note: str = ""
     unit: ClassVar[str] = "pixels"
 
     @classmethod
@@ -77,10 +79,11 @@ class Pose(Prediction):
         return kind.draw(drawn) if self.image is None else kind.draw_on(Image().draw(self.image), drawn)
 
     def brief(self) -> str:
-        """How many joints are confident, how sure all of them are, and what was looked at."""
+        """How many joints are confident, how sure all of them are, and what was looked at, and why."""
         where = "the whole picture" if self.box is None else f"the box {','.join(f'{side:g}' for side in self.box)}"
+        why = f" ({self.note})" if self.note else ""
         found = np.count_nonzero(self.flags == 2)
-        return f"{found} of {len(self.joints)} joints confident, mean confidence {self.score:.2f}, in {where}"
+        return f"{found} of {len(self.joints)} joints confident, mean confidence {self.score:.2f}, in {where}{why}"
 
     def as_json(self) -> dict[str, Any]:
         """The answer as COCO writes a result, with the category that names its joints.

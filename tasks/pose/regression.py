@@ -1,10 +1,12 @@
-"""Coordinates of joints from any trunk: the mean over its deepest level, hidden layers, two numbers a joint.
+"""How far joints are from where they are expected, from any trunk: the mean over its deepest level, hidden layers, two
+numbers a joint.
 
 Toshev, Szegedy: DeepPose: Human Pose Estimation via Deep Neural Networks. CVPR 2014, arXiv:1312.4659, section 3.1: a
 classifier whose last layer answers with coordinates instead.
 
 Deviations: DeepPose keeps AlexNet's fully connected layers, which take one size of picture; here the deepest level is
-averaged over all its places, as in a residual network, and normalised, so that any trunk and any size will do.
+averaged over all its places, as in a residual network, and normalised, so that any trunk and any size will do. What
+it says is added to the mean pose of the training set, at which it begins.
 """
 
 from __future__ import annotations
@@ -17,20 +19,24 @@ from ...backbones.initialization import gaussian, initialize
 
 HIDDEN = (1024, 1024)
 """Widths of the layers between the mean and the coordinates."""
-MIDDLE, PREDICTION_STD = 0.5, 0.001
-"""An untrained head looks for every joint in the middle of the picture, and the loss sees no outliers."""
+PREDICTION_STD = 0.001
+"""An untrained head looks for every joint where it is expected, and the loss sees few outliers."""
 
 
 class Regression(nn.Module):
-    """Coordinates from the mean over the deepest level.
+    """Two numbers a joint from the mean over the deepest level.
 
     Args:
         levels: of the trunk.
+        joints: how many.
+
+    Attributes:
         joints: how many.
     """
 
     def __init__(self, levels: tuple[Level, ...], joints: int) -> None:
         super().__init__()
+        self.joints = joints
         width = levels[-1].channels
         # Trunks differ in the size of their numbers, most of all before they are trained.
         layers: list[nn.Module] = [nn.LayerNorm(width)]
@@ -41,10 +47,11 @@ class Regression(nn.Module):
         self.predict = nn.Linear(width, 2 * joints)
         initialize(self, "he_fan_in")
         gaussian(self.predict.weight, std=PREDICTION_STD)
-        nn.init.constant_(self.predict.bias, MIDDLE)
+        nn.init.zeros_(self.predict.bias)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """(B, joints, 2) float32, x and y in fractions of the picture's width and height, linear: any range.
+        """(B, joints, 2) float32, linear: how far a joint is to the right of where it is expected and below it, in
+        fractions of the picture's width and height.
 
         Args:
             features: the trunk's levels, (B, C, h, w) of any size.

@@ -115,7 +115,7 @@ class Restoration(Task):
         """psnr and ssim under a named protocol."""
         return RestorationMetrics(find_protocol(protocol))
 
-    def default_protocol(self, dataset: str) -> str:
+    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
         """What people report on a set; all three colours where there is no custom."""
         return {
             "rain100": "y-studio",

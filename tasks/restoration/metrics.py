@@ -1,8 +1,6 @@
 """Scores of restoration, each under a named protocol.
 
-psnr = 10 log10(255² / MSE), in dB, for each picture and then the mean: not that of the mean MSE. ssim: Wang, Bovik,
-Sheikh, Simoncelli 2004, with their window (11x11, Gaussian of 1.5 pixels), biased covariance, K = 0.01 and 0.03, the
-mean over the places where the window lies inside; of several channels, the mean.
+psnr and ssim as in `tasks.likeness`: for each picture and then the mean, not that of the mean MSE.
 
 Convention: both pictures are uint8 RGB, restored ones clipped and rounded as a saved file would be. The order is
 channel, border, error, in float64. Y is computed from the rounded RGB and, unless the protocol says so, not rounded
@@ -11,25 +9,18 @@ again (MATLAB's `rgb2ycbcr` of uint8 would).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from ...datasets.dataset import Sample
 from ...datasets.fields import Image
 from ...errors import unknown_name
+from ..likeness import mean_score, psnr, ssim
 from ..task import Metrics, Prediction
 from .restored import Restored
-
-IDENTICAL_PSNR = 100.0
-"""dB, for pictures without a difference, whose ratio is infinite; no picture counts more."""
-
-WINDOW, DEVIATION = 11, 1.5
-K1, K2 = 0.01, 0.03
 
 STUDIO_LUMA = np.array((65.481, 128.553, 24.966))
 """Of R, G, B in [0, 1] (BT.601), on top of 16: from 16 to 235, what published Y scores use."""
@@ -111,7 +102,7 @@ class RestorationMetrics(Metrics):
     def compute(self) -> dict[str, float]:
         """The means over the pictures; `samples` is how many counted."""
         ratios, likenesses = ([row[place] for row in self._rows] for place in (0, 1))
-        return {"psnr": _mean(ratios), "ssim": _mean(likenesses), "samples": float(len(self._rows))}
+        return {"psnr": mean_score(ratios), "ssim": mean_score(likenesses), "samples": float(len(self._rows))}
 
 
 def compared_values(picture: np.ndarray, protocol: Protocol) -> np.ndarray:
@@ -128,34 +119,3 @@ def compared_values(picture: np.ndarray, protocol: Protocol) -> np.ndarray:
         values = np.round(values @ FULL_LUMA[:, None])
     border = protocol.border
     return values[border : values.shape[0] - border, border : values.shape[1] - border]
-
-
-def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    """Peak signal to noise ratio, dB, of values in 0..255; `IDENTICAL_PSNR` at most."""
-    error = float(np.mean((first - second) ** 2))
-    return min(IDENTICAL_PSNR, 10 * math.log10(255**2 / error)) if error else IDENTICAL_PSNR
-
-
-def ssim(first: np.ndarray, second: np.ndarray) -> float:
-    """Structural similarity of (h, w, channels) float64 in 0..255; nan where the window does not fit."""
-    if min(first.shape[:2]) < WINDOW:
-        return math.nan
-    c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
-    x, y = _windowed(first), _windowed(second)
-    variance_x, variance_y = _windowed(first**2) - x**2, _windowed(second**2) - y**2
-    covariance = _windowed(first * second) - x * y
-    likeness = (2 * x * y + c1) * (2 * covariance + c2) / ((x**2 + y**2 + c1) * (variance_x + variance_y + c2))
-    return float(likeness.mean())
-
-
-def _windowed(values: np.ndarray) -> np.ndarray:
-    """The weighted mean about every place where the window lies inside."""
-    reach = WINDOW // 2
-    blurred = cv2.GaussianBlur(values, (WINDOW, WINDOW), DEVIATION)
-    return blurred.reshape(values.shape)[reach:-reach, reach:-reach]
-
-
-def _mean(values: list[float]) -> float:
-    """Rounded once, so that it is the same for every order; nan values are left out."""
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan

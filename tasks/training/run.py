@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...datasets.dataset import Dataset
 from ...errors import UserError
@@ -21,7 +21,7 @@ from ..blueprint import Blueprint
 from ..evaluation import Evaluation, evaluate, predictor_answer
 from ..inference import Predictor
 from ..sheet import draw_sheet, write_sheet
-from ..task import Batch, Network, Terms
+from ..task import Batch, Network, Phase, Terms
 from .checkpoint import ancestry, save_checkpoint, save_state
 from .freezing import freeze_trunk, settle_frozen
 from .log import RunLog
@@ -42,6 +42,8 @@ class Run:
     Attributes:
         step, steps: steps done and steps in all.
         phases, optimizers: one optimizer per phase.
+        opponents: what is trained beside the network and answers nothing, a discriminator: kept in the training state,
+            and in no checkpoint.
         stepper: all phases behind one forward, wrapped by DDP where there are several processes.
         ema: the moving average of weights, None without.
         best: watched score of the best checkpoint and its step.
@@ -65,6 +67,9 @@ class Run:
         self.model = model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
         freeze_trunk(self.model, options)
         self.phases = self.task.phases(self.model, view.dataset.fields, options.loss)
+        self.opponents = opponents(self.phases, self.model)
+        for opponent in self.opponents:
+            opponent.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
         self.accelerator = create_accelerator(device, len(self.phases))
         self.optimizers: list[Any] = []
         for phase in self.phases:
@@ -115,13 +120,14 @@ class Run:
 
     def describe(self) -> str:
         """What is about to happen, in one line."""
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        parameters, beside = count(self.model), sum(map(count, self.opponents))
         parts = [part for part in (self.options.backbone, self.options.head) if part]
         what = self.options.network or " + ".join(parts)
+        against = f", against {beside:,} of an opponent" if beside else ""
         height, width = self.options.size or (0, 0)
         where = f"{self.device}{', bf16' if self.bf16 else ''}, {self.accelerator.num_processes} process(es)"
         return (
-            f"Training {self.task.name}: {what} ({parameters:,} parameters) on {self.options.data}, "
+            f"Training {self.task.name}: {what} ({parameters:,} parameters{against}) on {self.options.data}, "
             f"steps {self.step}..{self.steps} of {self.pictures_per_step} pictures {height}x{width}, {where}. "
             f"Run folder: {self.folder}"
         )
@@ -207,7 +213,8 @@ class Run:
 
     def _evaluate(self) -> None:
         options, watch = self.options, self.task.watch
-        protocol = self.task.default_protocol(str(options.data if options.eval_data is None else options.eval_data))
+        scored = str(options.data if options.eval_data is None else options.eval_data)
+        protocol = self.task.default_protocol(scored, self.eval_set.fields)
         if self.baseline is None:
             self.log.say("Scoring the trivial baseline ...")
             trivial = self.task.baseline(self.view.dataset)
@@ -269,6 +276,7 @@ class Run:
     def _save(self) -> None:
         state = {
             "model": self.model.state_dict(),
+            "opponents": [opponent.state_dict() for opponent in self.opponents],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "ema": None if self.ema is None else self.ema.state(),
             "step": self.step,
@@ -296,6 +304,8 @@ class Run:
             )
         try:
             self.model.load_state_dict(state["model"])
+            for opponent, stored in zip(self.opponents, state["opponents"], strict=True):
+                opponent.load_state_dict(stored)
             for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(stored)
         except (RuntimeError, ValueError) as error:
@@ -387,6 +397,17 @@ class Run:
             finally:
                 self.model.zero_grad(set_to_none=True)
         return 0
+
+
+def opponents(phases: tuple[Phase, ...], model: Network) -> list[nn.Module]:
+    """What phases train that is no part of the network."""
+    within = set(model.modules())
+    return [phase.module for phase in phases if phase.module not in within]
+
+
+def count(module: nn.Module) -> int:
+    """Parameters of a network."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def compile_network(model: Network) -> None:

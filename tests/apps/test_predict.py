@@ -131,11 +131,16 @@ class TwoPictures(Predictor):
 
     def __init__(self) -> None:
         fields = {"first": Picture(), "second": Picture(frame=1)}
-        task = SimpleNamespace(name="flow", inputs=lambda fields: fields)
+        task = SimpleNamespace(name="flow", inputs=lambda fields: fields, sought=lambda pictures: (None, ""))
         self.task, self.fields, self.header = task, fields, {}  # type: ignore[assignment]
 
     def answer(
-        self, sample: Sample, view: str | None = None, flip: bool = False, corner: tuple[int, int] | None = None
+        self,
+        sample: Sample,
+        view: str | None = None,
+        flip: bool = False,
+        corner: tuple[int, int] | None = None,
+        note: str = "",
     ) -> Prediction:
         first, second = (sample[name].astype(np.float32) for name in ("first", "second"))
         return FlowField((second - first)[..., :2], sample["first"])

@@ -63,7 +63,7 @@ class WithoutProtocol(Relief):
 
 
 class WrongProtocol(Relief):
-    def default_protocol(self, dataset):
+    def default_protocol(self, dataset, fields):
         return "the usual"
 
 
@@ -82,7 +82,7 @@ class NoSuchHead(Relief):
 )
 def test_statements_that_lead_nowhere_are_found(task, sentence):
     with pytest.raises(AssertionError, match=sentence):
-        check_statements(task)
+        check_statements(task, {})
 
 
 def test_a_recipe_without_a_size_is_found():

@@ -367,4 +367,4 @@ def test_the_trivial_answer_is_no_motion_and_the_truth_is_the_stored_one(pairs):
     ],
 )
 def test_each_set_is_scored_as_people_score_it(data, protocol):
-    assert Flow().default_protocol(data) == protocol
+    assert Flow().default_protocol(data, {}) == protocol

@@ -15,11 +15,13 @@ from densevision.tasks.pose.belagiannis import (
     Belagiannis,
     BelagiannisCascade,
     ConvNet,
+    Row,
     look_closer,
     parts_of,
     region_around,
 )
 from densevision.tasks.pose.losses import find_loss
+from densevision.tasks.pose.networks import from_fractions, to_fractions
 
 
 def count(module: nn.Module) -> int:
@@ -271,6 +273,56 @@ def test_a_part_is_told_where_in_its_region_its_coarse_joints_lie():
         torch.testing.assert_close(fine[:, joints], middle)
 
 
+class Told(nn.Module):
+    """A first stage that answers with what it is told."""
+
+    size = SIZE
+
+    def __init__(self, numbers: Tensor) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.numbers
+
+
+class Sighted(nn.Module):
+    """A part of one joint that sees its dot, and answers with how far it is from where the coarse joint was."""
+
+    def __init__(self, colour: int) -> None:
+        super().__init__()
+        self.colour = colour
+
+    def forward(self, picture: Tensor, told: Tensor) -> Tensor:
+        bright = picture[:, self.colour] + 128  # of the preprocessing
+        weights = bright / bright.sum((-1, -2), keepdim=True)
+        height, width = picture.shape[-2:]
+        x = weights.sum(-2) @ (2 * (torch.arange(width) + 0.5) / width - 1)
+        y = weights.sum(-1) @ (2 * (torch.arange(height) + 0.5) / height - 1)
+        return torch.stack((x, y), dim=1) - told
+
+
+def test_a_part_that_sees_its_joint_places_it_exactly_wherever_the_coarse_one_was():
+    # A knee in red, a wrist in green and a nose in blue, each a part of its own, up to 0.1 from their coarse joints.
+    skeleton = Skeleton(("knee", "wrist", "nose"), ((0, 1),), ())
+    network: Any = BelagiannisCascade(skeleton, "he_fan_in").eval()
+    assert list(network.parts.values()) == [[0], [1], [2]]
+    for colour, part in enumerate(network.parts):
+        network.refine[part] = Sighted(colour)
+    # No region of 0.15 about them reaches beyond the picture.
+    truth = torch.tensor([[[0.31, 0.62], [0.7, 0.33], [0.52, 0.3]], [[0.45, 0.7], [0.3, 0.55], [0.6, 0.6]]])
+    away = 0.1 * (2 * torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0)) - 1)
+    network.coarse = Told((truth + away - 0.5).flatten(1))
+    rows, columns = (torch.arange(240) + 0.5) / 240, (torch.arange(160) + 0.5) / 160
+    x, y = truth[..., 0, None, None], truth[..., 1, None, None]
+    picture = torch.exp(-((columns - x) ** 2 + (rows[:, None] - y) ** 2) / (2 * 0.012**2))
+    with torch.no_grad():
+        coarse, fine = network.coordinates(picture)
+    torch.testing.assert_close(coarse, truth + away)
+    # A tenth of a pixel.
+    torch.testing.assert_close(fine, truth, rtol=0, atol=1 / 2400)
+
+
 def test_a_part_sees_what_the_first_stage_cannot():
     # A checkerboard of single pixels in a picture of 480 x 320: grey once reduced to 120 x 80, but not up close.
     network = BelagiannisCascade(LSP).eval()
@@ -299,6 +351,40 @@ def test_a_correction_sends_no_gradient_into_the_first_stage_and_both_learn_at_o
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.refine.parameters())
     coarse.sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.coarse.parameters())
+
+
+def dots(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Grey pictures of 64 x 64 with a dot of another colour at each of three joints, and the joints (count, 3, 3)."""
+    rng = torch.Generator().manual_seed(seed)
+    middles = 0.25 + 0.5 * torch.rand(count, 1, 2, generator=rng)
+    joints = (middles + 0.12 * torch.randn(count, 3, 2, generator=rng)).clamp(0.1, 0.9)
+    places = (torch.arange(64) + 0.5) / 64
+    across, down = (torch.exp(-(places - joints[..., axis, None]).square() / (2 * 0.04**2)) for axis in (0, 1))
+    pixels = from_fractions(joints, (64, 64))
+    return 0.5 + 0.5 * down[..., None] * across[..., None, :], torch.cat(
+        (pixels, torch.full((count, 3, 1), 2.0)), dim=-1
+    )
+
+
+def test_both_stages_learned_at_once_the_second_ends_below_the_first_on_unseen_pictures(monkeypatch):
+    # The same cascade with a small table: a first stage that sees 16 x 16 pixels, parts that see 24 x 24 of 64 x 64.
+    table = (Row(8, 5, then=("relu", "pool")), Row(48, 0, then=("relu",)))
+    for name, value in (("TABLE", table), ("SIZE", (16, 16)), ("REGION", (24, 24))):
+        monkeypatch.setattr(f"densevision.tasks.pose.belagiannis.{name}", value)
+    torch.manual_seed(0)
+    network = BelagiannisCascade(Skeleton(("left knee", "right knee", "wrist"), ((0, 1),), ()), "he_fan_in")
+    optimizer, compare = torch.optim.Adam(network.parameters(), 1e-3), find_loss("l2", network)
+    for step in range(120):
+        terms = compare(*dots(16, step))
+        optimizer.zero_grad()
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+    picture, joints = dots(100, 1000)
+    truth = to_fractions(joints[..., :2], (64, 64))
+    with torch.no_grad():
+        coarse, fine = ((stage - truth).norm(dim=-1).mean().item() for stage in network.coordinates(picture))
+    # The first stage has learned something too: the middle of the picture is 0.2 away.
+    assert coarse < 0.12 and fine < 0.75 * coarse
 
 
 def test_training_the_second_stage_alone_brings_it_below_the_first():

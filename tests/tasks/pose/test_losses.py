@@ -297,7 +297,7 @@ class Mapping(PoseNetwork):
         super().__init__()
         self.maps, self.sigma = maps, sigma
 
-    def heatmaps(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         return self.maps
 
 

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from densevision.backbones import create_backbone, list_backbones
 from densevision.backbones.backbone import Level
 from densevision.datasets.skeletons import LSP
-from densevision.errors import UserError
 from densevision.tasks.pose.belagiannis import Belagiannis, BelagiannisCascade
 from densevision.tasks.pose.deconvolution import Deconvolution
-from densevision.tasks.pose.heatmaps import DECODINGS, encode, to_cells
+from densevision.tasks.pose.heatmaps import decode, in_pixels
 from densevision.tasks.pose.losses import find_loss
 from densevision.tasks.pose.networks import (
     HeatmapNetwork,
@@ -76,7 +75,7 @@ def test_both_heads_answer_for_an_odd_picture_with_gradients_for_every_parameter
         image = torch.empty(2, network.backbone.in_channels, *ODD)
         seen: list[list[Tensor]] = []
         hook = network.head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        maps = network.heatmaps(image)
+        maps = network(image)
         hook.remove()
         (features,) = seen
         regression = Regression(levels, JOINTS)
@@ -100,12 +99,13 @@ def test_both_heads_answer_for_an_odd_picture_with_gradients_for_every_parameter
 
 @pytest.mark.parametrize("size", [(128, 160), (131, 99), (105, 105), (33, 70)])
 @pytest.mark.parametrize("head", HEADS)
-def test_joints_come_in_threes_whatever_the_size_of_the_picture(head, size):
+def test_joints_come_in_threes_and_maps_in_quarters_whatever_the_size_of_the_picture(head, size):
     with torch.device("meta"):
         network = network_of("resnet18", head)
         with torch.no_grad():
             made = network(torch.empty(2, 3, *size))
-    assert made.shape == (2, JOINTS, 3) and made.dtype == torch.float32
+    quarters = (2, JOINTS, -(-size[0] // 4), -(-size[1] // 4))
+    assert made.shape == (quarters if head == "deconvolution" else (2, JOINTS, 3)) and made.dtype == torch.float32
 
 
 # --- with numbers, one light trunk a family ----------------------------------------------------------------------
@@ -126,6 +126,8 @@ def test_training_may_begin_at_an_odd_size_with_finite_gradients_and_joints_insi
     with torch.no_grad():
         made = network.eval()(image)
     assert torch.isfinite(made).all()
+    if head == "deconvolution":
+        made = in_pixels(decode(made))
     assert (made[..., 2] >= 0).all() and (made[..., 2] <= 1).all()
     # A map's outermost cells reach beyond an odd picture by less than a cell.
     assert (made[..., :2] >= -0.5).all() and (made[..., 0] < 83 + 3).all() and (made[..., 1] < 97 + 3).all()
@@ -178,7 +180,7 @@ def test_networks_run_in_half_precision_and_answer_in_full(build):
         terms = find_loss("paper", network)(image, joints)
         network.eval()
         made = network(image)
-        answer = network.heatmaps(image) if network.answers == "heatmaps" else network.coordinates(image)[-1]
+        answer = made if network.answers == "heatmaps" else network.coordinates(image)[-1]
     torch.stack(list(terms.values())).sum().backward()
     assert made.dtype == answer.dtype == torch.float32 and all(term.dtype == torch.float32 for term in terms.values())
     assert without_gradient(network) == []
@@ -202,14 +204,16 @@ def test_fractions_are_of_the_pictures_edges():
     torch.testing.assert_close(to_fractions(2 * (pixels + 0.5) - 0.5, (240, 160)), fractions)
 
 
-def test_an_untrained_regression_looks_in_the_middle_for_every_joint():
+def test_an_untrained_regression_looks_where_joints_are_expected_and_before_that_is_known_in_the_middle():
     torch.manual_seed(0)
     network = network_of("resnet18", "regression", 3).eval()
     with torch.no_grad():
         made = network(pictures(64, 96))
-    middle = torch.tensor([47.5, 31.5]).expand(2, JOINTS, 2)
-    torch.testing.assert_close(made[..., :2], middle, rtol=0, atol=6)
-    assert (made[..., 2] == 1).all()
+        middle = torch.tensor([47.5, 31.5]).expand(2, JOINTS, 2)
+        torch.testing.assert_close(made[..., :2], middle, rtol=0, atol=6)
+        assert (made[..., 2] == 1).all()
+        network.expected += torch.tensor([0.25, -0.5])
+        torch.testing.assert_close(network(pictures(64, 96))[..., :2], made[..., :2] + torch.tensor([24.0, -32.0]))
 
 
 def test_the_regression_reads_the_mean_of_the_deepest_level():
@@ -244,7 +248,7 @@ def test_with_a_resnet_the_network_has_the_published_number_of_parameters(trunk,
 def test_maps_are_a_quarter_of_the_picture():
     # Facts 3.5: input 256 x 192 -> 64 x 48.
     with torch.device("meta"):
-        assert network_of("resnet50", "deconvolution").heatmaps(torch.empty(2, 3, 256, 192)).shape[2:] == (64, 48)
+        assert network_of("resnet50", "deconvolution")(torch.empty(2, 3, 256, 192)).shape[2:] == (64, 48)
 
 
 @pytest.mark.parametrize(
@@ -285,28 +289,15 @@ def test_the_start_is_the_authors():
     assert not head.predict.bias.any()  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("decoding", DECODINGS)
-def test_a_joint_is_where_its_map_has_the_peak_in_pixels_of_the_picture(decoding):
-    backbone = create_backbone("resnet18", classes=0, levels=3)
-    network = HeatmapNetwork(backbone, Deconvolution(backbone.levels, JOINTS), decoding=decoding)
-    # Middles of cells, which every decoding finds, in a picture whose sides are no multiples of anything.
-    joints = torch.tensor([[[21.5, 33.5], [45.5, 61.5]]])
-    mask = torch.tensor([[True, False]])
-    network.heatmaps = lambda image: encode(to_cells(joints), mask, (25, 21))[0]  # type: ignore[method-assign]
-    made = network(torch.empty(1, 3, 97, 83))
-    # DARK's parabola is exact but for the blur's ends.
-    torch.testing.assert_close(made, torch.tensor([[[21.5, 33.5, 1], [0, 0, 0]]]), rtol=0, atol=5e-3)
-
-
 def test_cells_keep_their_place_whatever_the_size_of_the_picture():
     # What is seen at a place does not move when the picture is continued: no map is stretched to a picture's size.
     torch.manual_seed(0)
     network = network_of("resnet18", "deconvolution", 3).eval()
     image = pictures(160, 160, batch=1)
     with torch.no_grad():
-        whole = network.heatmaps(image)
+        whole = network(image)
         for height, width in ((131, 99), (127, 129), (96, 100)):
-            part = network.heatmaps(image[..., :height, :width])
+            part = network(image[..., :height, :width])
             torch.testing.assert_close(part[..., :10, :10], whole[..., :10, :10], rtol=1e-3, atol=1e-7)
 
 
@@ -316,17 +307,4 @@ def test_trunks_that_lose_units_at_the_border_have_their_maps_over_the_whole_pic
     image = pictures(227, 227, batch=1)
     with torch.no_grad():
         assert network.backbone.features(network.backbone.preprocessing(image))[-1].shape[-2:] == (6, 6)
-        assert network.heatmaps(image).shape == (1, JOINTS, 57, 57)
-
-
-def test_an_unknown_decoding_gets_the_nearest_name():
-    backbone = create_backbone("resnet18", classes=0, levels=3)
-    head = Deconvolution(backbone.levels, JOINTS)
-    with pytest.raises(UserError, match="did you mean 'quarter'"):
-        HeatmapNetwork(backbone, head, decoding="quater")  # type: ignore[arg-type]
-
-
-def test_sigma_and_decoding_are_remembered_for_the_result():
-    backbone = create_backbone("resnet18", classes=0, levels=3)
-    network = HeatmapNetwork(backbone, Deconvolution(backbone.levels, JOINTS), sigma=1.5, decoding="quarter")
-    assert (network.sigma, network.decoding) == (1.5, "quarter")
+        assert network(image).shape == (1, JOINTS, 57, 57)

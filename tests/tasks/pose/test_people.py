@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,12 @@ def test_confident_joints_are_drawn_uncertain_ones_fainter_and_the_least_certain
 def test_a_limb_is_no_surer_than_its_less_certain_end():
     sure, faint = (arm(1, 1, confidence).picture().astype(int)[20, 40] for confidence in (1, SHOWN))
     np.testing.assert_allclose(faint, (sure + 90) / 2, atol=1)
+
+
+def test_an_answer_says_why_it_looked_there_where_nobody_said():
+    assert arm(1, 1, 1).brief().endswith("in the whole picture")
+    noted = replace(arm(1, 1, 1, box=(100, 200, 60, 40)), note="the person found")
+    assert noted.brief().endswith("in the box 100,200,60,40 (the person found)")
 
 
 def test_in_a_part_of_a_picture_joints_are_drawn_where_the_part_has_them():

@@ -12,15 +12,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from densevision.errors import UserError
 from densevision.tasks.depth.depth_map import DepthMap
-from densevision.tasks.restoration.metrics import (
-    IDENTICAL_PSNR,
-    PROTOCOLS,
-    RestorationMetrics,
-    compared_values,
-    find_protocol,
-    psnr,
-    ssim,
-)
+from densevision.tasks.likeness import IDENTICAL_PSNR, psnr, ssim
+from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, compared_values, find_protocol
 from densevision.tasks.restoration.restored import Restored
 
 

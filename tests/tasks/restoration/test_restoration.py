@@ -176,4 +176,4 @@ def test_an_untrained_network_gives_back_any_picture_at_its_own_size(tmp_path):
     ],
 )
 def test_each_set_is_scored_as_people_score_it(data, protocol):
-    assert Restoration().default_protocol(data) == protocol
+    assert Restoration().default_protocol(data, {}) == protocol
