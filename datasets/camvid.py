@@ -13,9 +13,10 @@ import numpy as np
 
 from .dataset import Dataset, Sample, problems_of
 from .fields import Image, Labels
+from .formats.labels import read_labels
 from .formats.picture import read_picture, write_picture
 from .formats.reading import read_lines
-from .label_folders import drawn_labels, read_labels
+from .label_folders import drawn_labels
 from .matched_folders import require_one_size
 from .problems import DamagedData, Problem
 
@@ -64,7 +65,7 @@ class CamVid(Dataset):
     def read(self, index: int) -> Sample:
         image = read_picture(self.root / self.label(index))
         stored = self.root / str(self._pairs[index, 1])
-        labels = read_labels(stored, self._kind)
+        labels = read_labels(stored, len(self._kind.names), self._kind.ignore)
         require_one_size(image, labels, stored, self.label(index))
         return {"labels": labels, "image": image}
 

@@ -1,8 +1,7 @@
-"""Anyone's own label maps and the pictures that belong to them; and how label maps are read."""
+"""Anyone's own label maps and the pictures that belong to them."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,16 +9,15 @@ import numpy as np
 
 from .dataset import Sample
 from .fields import Image, Labels
-from .formats.picture import PNG_SIGNATURE, read_picture, what_is_cut_off, write_picture
-from .formats.reading import read_bytes, read_lines
+from .formats.labels import read_labels
+from .formats.picture import read_picture, write_picture
+from .formats.reading import read_lines
 from .matched_folders import MatchedPictures, require_one_size
 from .problems import DamagedData
 from .randomness import Purpose, generator
 from .worlds.shapes import draw_shape
 
 UNLABELLED = 255
-FOUND = {"1": "1 bit a pixel", "I;16": "16 bits a pixel"}
-"""What a PNG is that is no label map, by Pillow's name of its mode; RGB and its like speak for themselves."""
 
 
 class LabelFolders(MatchedPictures):
@@ -45,7 +43,7 @@ class LabelFolders(MatchedPictures):
 
     def read(self, index: int) -> Sample:
         stored, picture = self.files(index)
-        image, labels = read_picture(picture), read_labels(stored, self._labels)
+        image, labels = read_picture(picture), read_labels(stored, len(self._labels.names), UNLABELLED)
         require_one_size(image, labels, stored, picture.relative_to(self.root).as_posix())
         return {"labels": labels, "image": image}
 
@@ -59,44 +57,6 @@ class LabelFolders(MatchedPictures):
                     file.parent.mkdir(parents=True, exist_ok=True)
                     write_picture(file, picture)
         (Path(root) / "classes.txt").write_text("ground\nshape\n")
-
-
-def read_labels(path: str | Path, kind: Labels) -> np.ndarray:
-    """A label map from a PNG of one channel or of a palette.
-
-    Args:
-        path: the file.
-        kind: which values there may be.
-
-    Returns:
-        (H, W) uint8, every value a class or `kind.ignore`.
-
-    Raises:
-        DamagedData: no file, no whole PNG of one channel, or a value that is no class.
-    """
-    # Not OpenCV: it gives a palette's colours, whose indices are the classes.
-    from PIL import Image as Pillow
-
-    values = f"whose values are classes 0 to {len(kind.names) - 1} or {kind.ignore}"
-    expected = f"a label map, a PNG of one channel {values}"
-    data = read_bytes(path, expected)
-    if not data.startswith(PNG_SIGNATURE):
-        raise DamagedData(path, expected, "a file of another format")
-    if (lacking := what_is_cut_off(data)) is not None:
-        raise DamagedData(path, expected, lacking)
-    try:
-        with Pillow.open(io.BytesIO(data)) as stored:
-            mode, labels = stored.mode, np.array(stored)
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
-        raise DamagedData(path, expected, f"{len(data)} bytes that do not decode as one") from None
-    if mode not in ("L", "P"):
-        raise DamagedData(path, expected, FOUND.get(mode, f"an {mode} picture"))
-    known = np.zeros(256, bool)
-    known[[*range(len(kind.names)), kind.ignore]] = True
-    if not known[labels].all():
-        odd = labels[~known[labels]]
-        raise DamagedData(path, expected, f"the value {odd[0]} ({odd.size} pixels are no class)")
-    return labels
 
 
 def drawn_labels(number: int, ignore: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """The pictures and the scores of docs/pose.md that no other command prints.
 
 python docs/pose.py stages CHECKPOINT [N]      the mean error of every stage of a cascade on N unseen figures
+python docs/pose.py figures CHECKPOINT OUT     unseen figures and the answer for each, to OUT
 python docs/pose.py astronaut CHECKPOINT OUT   scikit-image's astronaut, with a box around her, to OUT.png
 """
 
@@ -17,6 +18,10 @@ from densevision.datasets import open_dataset
 from densevision.datasets.fields import collate, move_sample
 from densevision.datasets.formats.picture import write_picture
 from densevision.tasks.pose.networks import CoordinateNetwork, from_fractions
+from densevision.tasks.sheet import tile
+
+FIGURES = 8
+"""How many are shown, in two rows."""
 
 BOX = (90.0, 0.0, 290.0, 512.0)
 """The astronaut, x, y, width and height."""
@@ -44,6 +49,14 @@ def stages(checkpoint: str, count: str = "200") -> None:
         print(f"stage {number}: {error:.2f} px of {predictor.size[1]} x {predictor.size[0]}, {count} unseen figures")
 
 
+def figures(checkpoint: str, out: str) -> None:
+    """Write the first unseen figures, each with its answer."""
+    predictor, world = load(checkpoint), open_dataset("figures", None, "test").at((160, 160))
+    samples = [world.read(index) for index in range(FIGURES)]
+    pictures = [side for sample in samples for side in (sample["image"], predictor.answer(sample).picture())]
+    write_picture(Path(out), np.concatenate([tile(pictures[:FIGURES]), tile(pictures[FIGURES:])]))
+
+
 def astronaut(checkpoint: str, out: str) -> None:
     """Write the answer for scikit-image's photograph."""
     from skimage import data
@@ -54,4 +67,4 @@ def astronaut(checkpoint: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    {"stages": stages, "astronaut": astronaut}[sys.argv[1]](*sys.argv[2:])
+    {"stages": stages, "figures": figures, "astronaut": astronaut}[sys.argv[1]](*sys.argv[2:])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.fields import Labels
+from ..datasets.formats.labels import read_labels
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)
@@ -61,8 +62,8 @@ def labels_of(source: Any, kind: Labels) -> np.ndarray:
     """A label map as a network takes it.
 
     Args:
-        source: a path of an 8-bit or 16-bit picture of one channel or a palette, whose values or entries are classes; an
-            array (H, W) or (H, W, 1) of integers; or a PIL image.
+        source: a path of a PNG of one channel or of a palette, whose values are classes; or an array of
+            integers (H, W) or (H, W, 1), or a PIL image of the same.
         kind: which classes there are.
 
     Returns:
@@ -71,29 +72,14 @@ def labels_of(source: Any, kind: Labels) -> np.ndarray:
     Raises:
         UserError: no label map, a picture in colour, or a value that is no class.
     """
-    from PIL import Image
-
-    where = str(source) if isinstance(source, (str, Path)) else "The label map"
-    wanted = f"one channel whose values are classes from 0 to {len(kind.names) - 1}, or {kind.ignore} for none"
     if isinstance(source, (str, Path)):
-        path = Path(source)
-        if not path.is_file():
-            raise UserError(f"There is no label map '{path}'.")
-        try:
-            with Image.open(path) as image:
-                return labels_of(np.asarray(image), kind)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} cannot be read as a label map: {str(error).rstrip('.')}.") from error
-        except UserError as refusal:
-            raise UserError(str(refusal).replace("The label map", where, 1)) from refusal
+        return read_labels(source, len(kind.names), kind.ignore).astype(np.int64)
     values = np.asarray(source)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
-    if values.ndim == 3 and values.shape[2] in (3, 4):
-        raise UserError(f"The label map is a picture in colour; labels are {wanted}.")
-    wrong = kind.check(values.astype(np.int64) if values.dtype.kind in "iub" else values)
+    wrong = kind.check(values)
     if wrong is not None:
-        raise UserError(f"The label map holds {wrong[1]}; labels are {wanted}.")
+        raise UserError(f"The label map should hold {wrong[0]}; found: {wrong[1]}.")
     return values.astype(np.int64)
 
 

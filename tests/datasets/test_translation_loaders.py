@@ -17,9 +17,10 @@ from densevision.datasets.conformance import check_dataset
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.fields import Image, Labels, move_sample
 from densevision.datasets.folders import held_back
+from densevision.datasets.formats.labels import read_labels
 from densevision.datasets.formats.picture import read_picture, write_picture
 from densevision.datasets.geometry import move_picture
-from densevision.datasets.label_folders import LabelFolders, read_labels
+from densevision.datasets.label_folders import LabelFolders
 from densevision.datasets.photograph_edges import PhotographEdges, edges_of
 from densevision.datasets.problems import DamagedData, Problem
 
@@ -214,12 +215,12 @@ def test_the_index_of_a_palette_is_the_class_whatever_its_colour(tmp_path):
     indexed.save(tmp_path / "palette.png")
     write(tmp_path / "grey.png", labels)
     for name in ("palette", "grey"):
-        found = read_labels(tmp_path / f"{name}.png", TWO)
+        found = read_labels(tmp_path / f"{name}.png", 2, 255)
         assert found.dtype == np.uint8 and np.array_equal(found, labels)
     few = Pillow.fromarray(labels % 2).convert("P")
     few.putpalette([9, 9, 9, 5, 5, 5])
     few.save(tmp_path / "few.png", bits=1)
-    assert np.array_equal(read_labels(tmp_path / "few.png", TWO), labels % 2)
+    assert np.array_equal(read_labels(tmp_path / "few.png", 2, 255), labels % 2)
 
 
 def test_what_is_no_label_map_is_refused_with_what_one_is(tmp_path):
@@ -244,7 +245,7 @@ def test_what_is_no_label_map_is_refused_with_what_one_is(tmp_path):
         "gone.png": "no file",
     }.items():
         with pytest.raises(DamagedData) as refusal:
-            read_labels(tmp_path / name, TWO)
+            read_labels(tmp_path / name, 2, 255)
         assert str(refusal.value) == f"{tmp_path / name}: {wanted}{found}."
 
 

@@ -352,7 +352,8 @@ def test_a_trunk_has_noise_on_its_coarsest_level_under_batch_stats_alone(rule):
     assert torch.equal(asked(0), asked(1)) == (rule != "batch-stats")
     first, other = read[-2], read[-1]
     changed = [not torch.equal(one, another) for one, another in zip(first, other, strict=True)]
-    assert changed == [False, False, rule == "batch-stats"]
+    # The source, two finer levels, the coarsest.
+    assert changed == [False, False, False, rule == "batch-stats"]
 
 
 def test_the_first_answer_is_grey_and_then_the_mean_it_was_started_at():

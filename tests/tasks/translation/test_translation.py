@@ -182,11 +182,11 @@ def test_a_file_of_labels_is_read_as_classes_and_one_in_colour_is_refused(tmp_pa
     cv2.imwrite(str(tmp_path / "labels.png"), labels)
     assert labels_of(tmp_path / "labels.png", kind).tolist() == labels.tolist()
     cv2.imwrite(str(tmp_path / "rgb.png"), np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(UserError, match=r"rgb\.png is a picture in colour; labels are one channel"):
+    with pytest.raises(UserError, match=r"rgb\.png.*one channel.*RGB picture"):
         labels_of(tmp_path / "rgb.png", kind)
-    with pytest.raises(UserError, match="holds label 7; labels are one channel whose values are classes from 0 to 2"):
+    with pytest.raises(UserError, match="labels below 3 or 255; found: label 7"):
         labels_of(np.full((2, 2), 7), kind)
-    with pytest.raises(UserError, match="no label map"):
+    with pytest.raises(UserError, match=r"none\.png"):
         labels_of(tmp_path / "none.png", kind)
 
 
