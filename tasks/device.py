@@ -70,3 +70,10 @@ def share_cores(device: torch.device, drawn: bool) -> tuple[int, int]:
         return cores, min(8, os.cpu_count() or 1)
     threads = max(1, round(0.6 * cores)) if drawn else cores
     return threads, min(8, max(1, cores - threads))
+
+
+def device_name(device: torch.device) -> str:
+    """The device as people call it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"

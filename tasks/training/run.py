@@ -5,19 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-import traceback
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ...writing import write_text
 from ..blueprint import Blueprint
+from ..device import device_name
 from ..evaluation import Evaluation, evaluate, predictor_answer
 from ..inference import Predictor
 from ..sheet import draw_sheet, write_sheet
@@ -364,40 +364,6 @@ class Run:
         """What to type to go on."""
         return f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
 
-    def out_of_memory(self, error: RuntimeError, batch: Batch) -> UserError | None:
-        """The sentence with the batch that fits, where memory ran out; None for any other error."""
-        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
-            return None
-        # The frames of the failed step hold its activations for as long as the error lives.
-        traceback.clear_frames(error.__traceback__)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        fits = self._batch_that_fits(batch)
-        way_out = f"--batch {fits} fits (with --accumulate to keep the sum)" if fits else "even one picture is too much"
-        return UserError(f"Memory ran out with --batch {self.options.batch}: {way_out}; a smaller --size helps too.")
-
-    def _batch_that_fits(self, batch: Batch) -> int:
-        # Without DDP, whose other processes do not take part in this.
-        stepper = self.accelerator.unwrap_model(self.stepper)
-        count = len(next(iter(batch.values()))) // 2
-        while count:
-            try:
-                part = {name: tensor[:count] for name, tensor in batch.items()}
-                made: dict[str, Any] = {}
-                for index in range(len(self.phases)):
-                    self.open_from(index)
-                    terms: dict[str, Tensor] = stepper(index, part, made)
-                    sum(terms.values()).backward()  # type: ignore[union-attr]
-                return count
-            except RuntimeError as error:
-                traceback.clear_frames(error.__traceback__)
-                count //= 2
-            finally:
-                self.model.zero_grad(set_to_none=True)
-        return 0
-
 
 def opponents(phases: tuple[Phase, ...], model: Network) -> list[nn.Module]:
     """What phases train that is no part of the network."""
@@ -420,10 +386,3 @@ def compile_network(model: Network) -> None:
     head = getattr(model, "head", None)
     if head is not None:
         head.compile()
-
-
-def device_name(device: torch.device) -> str:
-    """The device as people call it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} ({torch.get_num_threads()} threads)"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...datasets.randomness import Purpose, generator
 from ...errors import UserError
 from ..task import Batch, Phase, Terms
+from .memory import out_of_memory
 from .optimizers import set_learning_rate
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def optimizer_step(run: Run, step: int, batches: Iterator[Batch], rate: float) -
                     terms = run.stepper(index, batch, made)
                     accelerator.backward(sum(terms.values()) / len(micro))
                 except RuntimeError as error:
-                    if (sentence := run.out_of_memory(error, batch)) is not None:
+                    if (sentence := out_of_memory(run, error, batch)) is not None:
                         raise sentence from error
                     raise
             for name, value in terms.items():
