@@ -132,6 +132,8 @@ class World(Dataset):
     terms: ClassVar[str] = "made by this package's code (Apache-2.0)"
     default_size: ClassVar[Size] = (96, 128)
     test_samples: ClassVar[int] = 200
+    # Whether drawing takes long beside training, so that the cores are shared between the two.
+    costly: ClassVar[bool] = True
 
     def __init__(
         self, root: str | Path | None = None, split: str = "train", size: Size | None = None, seed: int = 0

@@ -18,6 +18,7 @@ class Facades(World):
 
     title: ClassVar[str] = "Facades (embedded world)"
     default_size: ClassVar[Size] = (128, 128)
+    costly: ClassVar[bool] = False
 
     def __init__(self, root=None, split: str = "train", size: Size | None = None, seed: int = 0) -> None:
         super().__init__(root, split, size, seed)

@@ -54,21 +54,21 @@ def use_bf16(amp: str, device: torch.device) -> bool:
     return amp == "bf16" or (amp == "auto" and bf16_in_hardware(device))
 
 
-def share_cores(device: torch.device, drawn: bool) -> tuple[int, int]:
+def share_cores(device: torch.device, costly: bool) -> tuple[int, int]:
     """How a training's cores are shared: (threads of the network, processes that prepare samples).
 
     Threads of one operation wait for each other, so a worker that takes a core from one of them stops them all: on two
-    cores, two threads and two workers train slower than one and one. A world that is drawn costs about two fifths of
-    what a step costs; stored sets cost little.
+    cores, two threads and two workers train slower than one and one. Drawing a costly world takes about two fifths of
+    what a step takes; stored sets and light worlds take little.
 
     Args:
         device: where the network runs.
-        drawn: whether samples are rendered rather than read.
+        costly: whether making samples takes long beside training on them.
     """
     cores = torch.get_num_threads()
     if device.type != "cpu":
         return cores, min(8, os.cpu_count() or 1)
-    threads = max(1, round(0.6 * cores)) if drawn else cores
+    threads = max(1, round(0.6 * cores)) if costly else cores
     return threads, min(8, max(1, cores - threads))
 
 

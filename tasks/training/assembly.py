@@ -58,7 +58,7 @@ def assemble(
     train_samples = training_samples(train_set, options)
 
     device = choose_device(options.device)
-    threads, workers = share_cores(device, isinstance(train_set, World))
+    threads, workers = share_cores(device, isinstance(train_set, World) and train_set.costly)
     options = Settled.of(options.over(Options(threads=threads, workers=workers)))
     torch.set_num_threads(options.threads or threads)
     blueprint = Blueprint(
