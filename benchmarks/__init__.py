@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "colorization-encoding": "benchmarks.colorization_encoding:measure",
     "correlation": "benchmarks.correlation:measure",
     "loader": "benchmarks.loader:measure",
+    "occlusion": "benchmarks.occlusion:measure",
     "picture-pipeline": "benchmarks.picture_pipeline:measure",
     "rooms": "benchmarks.rooms:measure",
     "training-step": "benchmarks.training_step:measure",

@@ -23,6 +23,7 @@ from densevision.benchmarks import (
     correlation,
     loader,
     measure,
+    occlusion,
     picture_pipeline,
     rooms,
     training_step,
@@ -46,6 +47,9 @@ TINY = {
     "colorization-encoding": lambda setting: colorization_encoding.measure(setting, pictures=2, side=12),
     "correlation": lambda setting: correlation.measure(setting, cases=(correlation.Case("none", (2, 3, 7, 9), 4, 2),)),
     "loader": lambda setting: loader.measure(setting, size=(32, 32), batch=2, workers=1, steps=2),
+    "occlusion": lambda setting: occlusion.measure(
+        setting, cases=(occlusion.Case("lenet5", 1.0),), side=32, skipped=16, together=(1, 2)
+    ),
     "picture-pipeline": lambda setting: picture_pipeline.measure(setting, source=(45, 60), side=16, files=2, batch=2),
     "rooms": lambda setting: rooms.measure(setting, sizes=(((12, 16), 60.0), ((16, 12), None)), pictures=2),
     "training-step": lambda setting: training_step.measure(setting, batch=2, side=32, matmul_side=32),
