@@ -237,9 +237,9 @@ def show_correspondence(
         image: Photograph with the query.
         folder: Photographs among which neighbours are sought, in subfolders too.
         out: Picture to write (.png); query, neighbours and average lie beside it as one array (.npy).
-        level: Level whose channels describe a patch, for --at.
-        at: Places X,Y of the photograph, in its own pixels; a row each.
-        probe: Instead, one unit (layer2:17@12,8), described by its activation alone.
+        level: Level whose channels describe a patch, for --at; default: none.
+        at: Places X,Y of the photograph, in its own pixels; a row each; default: none.
+        probe: Instead, one unit (layer2:17@12,8), described by its activation alone; default: none.
         count: So many neighbours; default: 8.
         short: Pixels of every picture's short side; default: 256.
         subset: Look at so many of the folder's pictures only, spread evenly; default: all.

@@ -60,7 +60,8 @@ class Recipe:
     rate: float = 0.02
     """Learning rate of Adam, in pixels of [0, 1]; default: 0.02."""
     colours: Literal["style", "matched", "brightness"] = "style"
-    """The style's; or the content's, by a style picture of matched colours or by transferring brightness alone."""
+    """The style's; or the content's, by a style picture of matched colours or by transferring brightness alone;
+    default: style."""
     seed: int = 0
     """Of the noise; default: 0."""
 
