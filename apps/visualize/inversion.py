@@ -49,9 +49,9 @@ class Inversion:
     """Adam, or what the authors did; default: adam."""
     rate: float = 0.05
     """Adam's learning rate at the start; default: 0.05."""
-    variation: float = 5.0
+    variation: float = 10.0
     """Weight of the total variation; the authors take 1 near the picture, then 10, and 100 for the last convolutions
-    and the classifier; default: 5."""
+    and the classifier; default: 10."""
     beta: float = 2.0
     """Of the total variation; 1 makes spikes where levels have strides; default: 2."""
     norm: float = 8e-10

@@ -10,14 +10,13 @@ beginning makes them large. Networks without
 batch normalisation paint without, as with `natural=0`. For the picture of 2013: `canvas="pixels"`, `movement=0`,
 `natural=0`, `norm` above 0.
 
-Deviations: the rate of Adam falls, where lucid's stays. The first paper starts at the mean picture, here noise of 1/100 is added to it. While nothing has changed
+Deviations: the first paper starts at the mean picture, here noise of 1/100 is added to it. While nothing has changed
 because a ReLU in between is off, gradients pass through ReLUs that are off: by the deconvnet's rule, where lucid has
 one of its own for 16 steps.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +47,13 @@ class Ascent:
 
     canvas: Literal["fourier", "pixels"] = "fourier"
     """Waves with decorrelated colours, or the pixels themselves; default: fourier."""
-    falloff: float = 1.35
-    """Power of a wave's frequency by which it is weakened: lucid takes 1, with less contrast; default: 1.35."""
     coarse: float | None = None
     """Share of the steps at the beginning that paint waves at half the size, where things become large and whole;
     default: 0.5 for a class of a network that takes any size, else 0."""
     steps: int = 256
     """Of Adam; default: 256."""
     rate: float = 0.05
-    """Adam's learning rate at the start, from where it falls as a cosine; default: 0.05."""
+    """Adam's learning rate; default: 0.05."""
     movement: float = 1.0
     """Shifts, scales and turns before every look, as a multiple of lucid's; 0: none; default: 1."""
     natural: float = 2.0
@@ -145,7 +142,6 @@ def maximize(
                 weight = ascent.natural * (most - start) / unnatural.detach().clamp_min(1e-6)
             # Upwards, not down a negative: the deconvnet's rule lets pass what raises.
             wish = measured - weight * unnatural - _penalties(subject, pictures, ascent)
-            optimizer.param_groups[0]["lr"] = ascent.rate * (1 + math.cos(math.pi * step / ascent.steps)) / 2
             optimizer.zero_grad()
             wish.sum().backward()
             optimizer.step()
@@ -171,7 +167,7 @@ def checked(ascent: Ascent, count: int = 1) -> Ascent:
 
     if count < 1 or ascent.steps < 1:
         raise UserError(f"--count {count} --steps {ascent.steps}: both must be at least 1.")
-    for name in ("rate", "falloff", "movement", "natural", "norm", "variation", "blur"):
+    for name in ("rate", "movement", "natural", "norm", "variation", "blur"):
         value = getattr(ascent, name)
         if not value >= 0:
             raise UserError(f"--{name} is {value:g}; it may not be below 0.")
@@ -221,7 +217,7 @@ def _canvases(subject: Subject, size: Size, count: int, ascent: Ascent, stream: 
             Pixels(count, subject.grey, channels, size, stream, ascent.blur, device=device)
             for channels in painted_channels(subject)
         ]
-    return [Fourier(count, channels, size, stream, ascent.falloff, device) for channels in painted_channels(subject)]
+    return [Fourier(count, channels, size, stream, device) for channels in painted_channels(subject)]
 
 
 def _moved(pictures: tuple[Tensor, ...], largest: float, stream: torch.Generator) -> tuple[Tensor, ...]:
