@@ -36,7 +36,7 @@ def inception() -> Eye:
         UserError: what it takes is not installed, or the weights cannot be had.
     """
     try:
-        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.fid import FrechetInceptionDistance  # pyright: ignore[reportMissingImports] - optional
 
         network = FrechetInceptionDistance(feature=FEATURES, antialias=False).inception
     except ImportError as missing:
