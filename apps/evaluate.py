@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -69,16 +70,21 @@ def evaluate(
             raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}; '{name}' holds other: {kind}.")
     baseline = trivial_scores(predictor, name, root, test, protocol, samples)
     answer = predictor_answer(predictor, protocol, flip)
+    started = time.perf_counter()
     found = score(task, answer, test, protocol, samples, each=bool(worst), progress=_progress)
+    seconds = time.perf_counter() - started
     result: dict[str, Any] = {
         "task": task.name,
         "options": dataclasses.asdict(task),  # type: ignore[call-overload]
         "checkpoint": Path(checkpoint).name,
+        **origin(predictor.header),
         "data": name,
         "split": test.split,
         "protocol": protocol,
         "flip": flip,
         "samples": found.samples,
+        "seconds": round(seconds, 1),
+        "device": f"{predictor.device.type}{', bf16' if predictor.bf16 else ''}",
         "metrics": found.metrics,
         "baseline": None if baseline is None else baseline.metrics,
         "watch": {
@@ -103,6 +109,16 @@ def evaluate(
         for index in chosen:
             print(f"{test.label(index)}: {task.watch.name} {score_of[index]:.4f}", file=sys.stderr)
         print(f"The {len(chosen)} worst samples, worst first: {path}", file=sys.stderr)
+
+
+def origin(header: dict[str, Any]) -> dict[str, Any]:
+    """Which network answers and how it came to be, from its checkpoint's header."""
+    return {
+        **{name: header.get(name) for name in ("backbone", "head", "network")},
+        "weights": (header.get("trunk") or {}).get("weights"),
+        "trained_on": (header.get("data") or {}).get("name"),
+        "steps": header.get("step"),
+    }
 
 
 def trivial_scores(

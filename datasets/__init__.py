@@ -48,6 +48,7 @@ DATASETS: dict[str, str] = {
     "maps": "datasets.side_by_side:Maps",
     "matched-folders": "datasets.matched_folders:MatchedFolders",
     "middlebury-flow": "datasets.middlebury_flow:MiddleburyFlow",
+    "mislabelled-figures": "datasets.figures:MislabelledFigures",
     "mnist": "datasets.mnist:MNIST",
     "mpii": "datasets.mpii:MPII",
     "night2day": "datasets.side_by_side:Night2Day",

@@ -18,6 +18,10 @@ PHOTOGRAPHS = 2
 """Photographs that one picture is made with: its backdrop, and what some clothes are cut out of."""
 
 
+MISLABELLED = 0.2
+"""Share of the joints of `MislabelledFigures` whose label is wrong."""
+
+
 class Figures(World):
     """Unseen people without end, one in the middle of each picture, upright and mostly seen from the front: fourteen
     joints as in the Leeds Sports Poses, each seen, hidden or outside of the picture, and the person's box.
@@ -57,3 +61,22 @@ class Athletes(Figures):
 
     title: ClassVar[str] = "Athletes (embedded world)"
     manner: ClassVar[Manner] = SPORT
+
+
+class MislabelledFigures(Figures):
+    """Figures whose training labels are a fifth wrong: such a joint is said to be anywhere in the picture.
+
+    The unseen figures have the true joints, so that a score tells what was learned in spite of the mistakes.
+    """
+
+    title: ClassVar[str] = "Figures with a fifth of the joints mislabelled (embedded world)"
+
+    def draw(self, rng: np.random.Generator, size: Size) -> Sample:
+        sample = super().draw(rng, size)
+        if self.split == "train":
+            joints = sample["joints"].copy()
+            wrong = rng.random(len(joints)) < MISLABELLED
+            anywhere = rng.uniform(0, 1, (len(joints), 2)) * (size[1] - 1, size[0] - 1)
+            joints[wrong, :2] = anywhere[wrong]
+            sample["joints"] = joints
+        return sample

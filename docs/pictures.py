@@ -10,7 +10,6 @@ python docs/pictures.py field_table                              the fields of t
 python docs/pictures.py degradations                            photographs and worlds, made worse in every way
 python docs/pictures.py restored runs/restoration-1/best.safetensors    unseen dirty pictures, truth, answer
 python docs/pictures.py windows runs/restoration-1/best.safetensors     photographs behind dirt and rain, and restored
-python docs/pictures.py classical weather [ROOT]                 what filters score on a set, as Markdown
 python docs/pictures.py curves OUT.png NAME=RUN [NAME=RUN ...]   watched scores of several runs
 """
 
@@ -222,36 +221,6 @@ def windows(checkpoint: str = "restoration") -> None:
     write_picture(DOCS / "windows.jpg", tile(columns))
 
 
-def classical(data: str, root: str | None = None) -> None:
-    """What OpenCV's filters score on the last split of a set, under the protocol that networks are scored under."""
-    from densevision import create_task
-    from densevision.datasets import dataset_class
-    from densevision.tasks.evaluation import evaluate
-    from densevision.tasks.restoration.restored import Restored
-
-    def non_local_means(picture: np.ndarray, strength: float) -> np.ndarray:
-        # It works in Lab, which it computes from BGR.
-        bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        return cv2.cvtColor(cv2.fastNlMeansDenoisingColored(bgr, None, strength, strength), cv2.COLOR_BGR2RGB)
-
-    task = create_task("restoration")
-    test = task.examined(open_dataset(data, root, dataset_class(data).splits[-1]))
-    filters = {
-        "the picture as it came": lambda picture: picture,
-        "median 3x3": lambda picture: cv2.medianBlur(picture, 3),
-        "median 5x5": lambda picture: cv2.medianBlur(picture, 5),
-        "bilateral, 5 px, 30 levels": lambda picture: cv2.bilateralFilter(picture, -1, 30, 5),
-        "non-local means, h = 5": lambda picture: non_local_means(picture, 5),
-        "non-local means, h = 10": lambda picture: non_local_means(picture, 10),
-    }
-    protocol = task.default_protocol(data, {})
-    print(f"{data}, {test.split}, {len(test)} pictures, protocol {protocol}")
-    print("| | psnr, dB | ssim |\n| --- | --- | --- |")
-    for name, apply in filters.items():
-        scores = evaluate(task, lambda sample, apply=apply: Restored(apply(sample["degraded"])), test, protocol).metrics
-        print(f"| {name} | {scores['psnr']:.2f} | {scores['ssim']:.3f} |")
-
-
 if __name__ == "__main__":
     commands = {
         command.__name__: command
@@ -266,7 +235,6 @@ if __name__ == "__main__":
             degradations,
             restored,
             windows,
-            classical,
             curves,
         )
     }

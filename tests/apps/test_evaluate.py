@@ -19,6 +19,9 @@ def test_evaluate_prints_scores_with_protocol_beside_the_trivial_answer(run, tmp
     assert (result["data"], result["split"], result["protocol"]) == ("seven-scenes", "test", "all-pixels")
     assert result["metrics"].keys() == result["baseline"].keys() > {"abs_rel", "rms", "delta1"}
     assert result["watch"]["value"] == result["metrics"]["abs_rel"]
+    # Whoever reads the file alone knows which network it was, and what it learned from.
+    assert (result["backbone"], result["head"], result["network"]) == ("resnet18", "unet", None)
+    assert (result["trained_on"], result["steps"]) == ("seven-scenes", 2)
     assert Image.open(tmp_path / "scores" / "worst.png").mode == "RGB"
     worst = [float(score) for score in re.findall(r"abs_rel (\d\.\d+)", said.err)]
     assert len(worst) == 2 and worst == sorted(worst, reverse=True)
@@ -27,7 +30,7 @@ def test_evaluate_prints_scores_with_protocol_beside_the_trivial_answer(run, tmp
 def test_evaluate_takes_another_set_a_part_of_it_and_the_mirrored_picture(run, checkpoint):
     straight = json.loads(run("evaluate", checkpoint, "--data", "rooms", "--samples", "2", *ON_CPU).out)
     both = json.loads(run("evaluate", checkpoint, "--data", "rooms", "--samples", "2", "--flip", *ON_CPU).out)
-    assert (straight["data"], straight["samples"]) == ("rooms", 2)
+    assert (straight["data"], straight["samples"]) == ("seven-scenes", 2)
     assert both["flip"] and both["metrics"]["abs_rel"] != straight["metrics"]["abs_rel"]
     assert both["baseline"] == straight["baseline"]
 
