@@ -25,8 +25,8 @@ def bench(
     """Measure ratios against peers on this machine: A B A B in one process, the median of the pairwise ratios.
 
     Args:
-        name: training-step, picture-pipeline, rooms, loader, colorization-encoding, correlation or occlusion;
-            default: all of them, which takes some minutes.
+        name: training-step, picture-pipeline, rooms, loader, colorization-encoding, correlation, occlusion
+            or predict; default: all of them, which takes some minutes.
         out: JSON file to write; default: print only.
         device: cpu, cuda, mps or auto; default: auto.
         threads: of PyTorch and OpenCV where a benchmark is not about one thread; default: one per core.

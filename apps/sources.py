@@ -6,6 +6,7 @@ to N, 2 to N + 1, ... of a folder or a video: one rule for all tasks. The answer
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -71,11 +72,13 @@ class Question:
             UserError.
         label: what they are, for a line of output.
         stem: the answer's name under the output folder, without an ending.
+        files: where they come from: the pictures themselves, or the video.
     """
 
     pictures: Callable[[], Sequence[Any]]
     label: str
     stem: Path
+    files: tuple[Path, ...] = ()
 
 
 def pictures_among(inputs: Sequence[Path], out: Path) -> list[Source]:
@@ -85,17 +88,18 @@ def pictures_among(inputs: Sequence[Path], out: Path) -> list[Source]:
     are named; those that lie in a folder are left alone.
 
     Args:
-        inputs: pictures, folders of pictures, videos.
+        inputs: pictures, folders of pictures, videos; or patterns of such ("photos/*.jpg", ** for folders of any
+            depth), where the shell did not put names in their place.
         out: folder for the answers.
 
     Raises:
-        UserError: nothing was named, something is missing, or a folder holds no picture.
+        UserError: nothing was named, something is missing, nothing fits a pattern, or a folder holds no picture.
     """
     if not inputs:
         raise UserError("Nothing to answer for: name pictures or folders of them, or videos, after the checkpoint.")
     loose: list[Path] = []
     sources: list[Source] = []
-    for path in inputs:
+    for path in [found for named in inputs for found in _matching(named)]:
         video = path.suffix.lower() in VIDEO_ENDINGS
         if path.is_dir():
             sources += _sequences_in(path, out)
@@ -106,6 +110,16 @@ def pictures_among(inputs: Sequence[Path], out: Path) -> list[Source]:
         else:
             loose.append(path)
     return [Source("loose", tuple(loose)), *sources] if loose else sources
+
+
+def _matching(named: Path) -> list[Path]:
+    """What fits a pattern, frame2 before frame10; what is there under its very name, or is no pattern, stays."""
+    if named.exists() or not glob.has_magic(str(named)):
+        return [named]
+    found = sorted(map(Path, glob.glob(str(named), recursive=True)), key=natural)
+    if not found:
+        raise UserError(f"Nothing fits the pattern '{named}'.")
+    return found
 
 
 def _sequences_in(folder: Path, out: Path) -> list[Source]:
@@ -173,7 +187,7 @@ def _kept_apart(found: list[Group]) -> list[Group]:
 def _asked(files: tuple[Path, ...], stem: Path, together: int) -> Iterator[Question]:
     if files[0].suffix.lower() in VIDEO_ENDINGS:
         return _asked_of_video(files[0], stem, together)
-    return iter([Question(lambda: files, " ".join(map(str, files)), stem)])
+    return iter([Question(lambda: files, " ".join(map(str, files)), stem, files)])
 
 
 def _asked_of_video(path: Path, stem: Path, together: int) -> Iterator[Question]:
@@ -181,7 +195,8 @@ def _asked_of_video(path: Path, stem: Path, together: int) -> Iterator[Question]
     number = 0
     try:
         for number, window in enumerate(runs(frames_of(path), together), 1):
-            yield Question(lambda window=window: window, f"{path} frame {number}", stem.with_name(_frame(stem, number)))
+            name = stem.with_name(_frame(stem, number))
+            yield Question(lambda window=window: window, f"{path} frame {number}", name, (path,))
         if number == 0:
             raise UserError(f"The video '{path}' ends before it has {together} frames.")
     except UserError as mistake:

@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, str] = {
     "loader": "benchmarks.loader:measure",
     "occlusion": "benchmarks.occlusion:measure",
     "picture-pipeline": "benchmarks.picture_pipeline:measure",
+    "predict": "benchmarks.predict:measure",
     "rooms": "benchmarks.rooms:measure",
     "training-step": "benchmarks.training_step:measure",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from ..datasets.formats.labels import read_labels
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".apng")
+MOVING = ("GIF", "PNG", "WEBP", "TIFF")
+"""Formats whose files may hold several frames, by Pillow's names. A camera's MPO is left out: what lies behind its
+picture is a preview or a map for bright screens."""
 
 
 def any_picture(source: Any) -> np.ndarray:
@@ -23,7 +27,8 @@ def any_picture(source: Any) -> np.ndarray:
             [0, 1]; a PIL image; or a tensor (C, H, W) or (1, C, H, W) of uint8 or floats in [0, 1].
 
     Returns:
-        (H, W, 3) uint8. Transparency is laid over white; 16 bits are cut to 8; EXIF's orientation is applied.
+        (H, W, 3) uint8. Transparency is laid over white; 16 bits are cut to 8; EXIF's orientation is applied. Of a file
+        of several frames it is the first (`frames_in` counts them).
 
     Raises:
         UserError: not a picture, unreadable, or of a shape that is none of these.
@@ -56,6 +61,32 @@ def picture_of(source: Any, channels: int) -> np.ndarray:
     if channels == 1:
         return np.round(picture @ LUMINANCE).astype(np.uint8)[..., None]
     raise UserError(f"The network takes pictures of {channels} channels: give it samples of its data set instead.")
+
+
+def frames_in(source: Any) -> int:
+    """How many frames or pages a picture's file or a PIL image holds; 1 for everything else."""
+    from PIL import Image
+
+    frames = 1
+    # What lies behind the first frame may be damaged in any way; that is none of our business.
+    with suppress(Exception):
+        if isinstance(source, (str, Path)):
+            with Image.open(source) as image:
+                return frames_in(image)
+        if getattr(source, "format", None) in MOVING:
+            frames = int(getattr(source, "n_frames", 1))
+    return frames
+
+
+def pixels_in(source: Any) -> int:
+    """How many pixels a path or an array (H, W, ...) has, of a file by its header alone; 0 where that does not tell."""
+    from PIL import Image
+
+    if not isinstance(source, (str, Path)):
+        return int(np.prod(np.shape(source)[:2]))
+    with suppress(Exception), Image.open(source) as image:
+        return image.width * image.height
+    return 0
 
 
 def labels_of(source: Any, kind: Labels) -> np.ndarray:
@@ -112,6 +143,8 @@ def _from_file(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return _from_pil(image)
+    except MemoryError:
+        raise UserError(f"{path} cannot be read as a picture: it needs more memory than there is.") from None
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a picture: {str(error).rstrip('.')}.") from error
 

@@ -25,6 +25,7 @@ from densevision.benchmarks import (
     measure,
     occlusion,
     picture_pipeline,
+    predict,
     rooms,
     training_step,
 )
@@ -51,6 +52,7 @@ TINY = {
         setting, cases=(occlusion.Case("lenet5", 1.0),), side=32, skipped=16, together=(1, 2)
     ),
     "picture-pipeline": lambda setting: picture_pipeline.measure(setting, source=(45, 60), side=16, files=2, batch=2),
+    "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64)))),
     "rooms": lambda setting: rooms.measure(setting, sizes=(((12, 16), 60.0), ((16, 12), None)), pictures=2),
     "training-step": lambda setting: training_step.measure(setting, batch=2, side=32, matmul_side=32),
 }
