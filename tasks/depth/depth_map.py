@@ -35,6 +35,11 @@ class DepthMap(Prediction):
         reference = like.metres if isinstance(like, DepthMap) else None
         return DepthKind().draw(self.metres, reference)
 
+    def brief(self) -> str:
+        """The range, and how the picture shows it."""
+        known = self.metres[np.isfinite(self.metres)]
+        return f"{known.min():.1f} to {known.max():.1f} m, near is bright" if known.size else "no known depth"
+
     def save(self, folder: str | Path, stem: str) -> list[Path]:
         """STEM_depth.npy (float32 metres), STEM_depth_mm.png (16-bit millimetres, 0 unknown), STEM_depth.png (colours).
 

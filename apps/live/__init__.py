@@ -1,0 +1,1 @@
+"""Networks that answer while one looks: a source of frames, the newest of them, its answers, and who sees them."""
