@@ -231,8 +231,14 @@ def rectangle(box: str) -> Box:
 
 
 def terms_of(header: dict) -> list[str]:
-    """What the data of a checkpoint and of the runs it started from, and the trunk's weights, ask of its users."""
+    """What a network learned from, and what that data and the trunk's weights ask of its users.
+
+    A network answers for any picture, in the words of what it has seen: that of MNIST calls a cup a nine.
+    """
     lines, run, trunk = [], header, header.get("trunk") or {}
+    if data := header.get("data"):
+        name = header.get("network") or " + ".join(filter(None, (header.get("backbone"), header.get("head"))))
+        lines.append(f"{name}, which learned from {data['title']}.")
     while run:
         data = run.get("data") or {}
         if "research" in data.get("terms", "") or "commercial" in data.get("terms", ""):

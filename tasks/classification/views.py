@@ -44,12 +44,12 @@ def ten_crop(source: Size, trained: Size, weights: Preprocessing) -> tuple[Geome
 
 def dense(source: Size, trained: Size, weights: Preprocessing) -> tuple[Geometry, ...]:
     """The whole picture at the short side `resize`, and its mirror image: VGG's dense evaluation at one scale."""
-    return _whole(source, (short_side(trained, weights),), weights)
+    return _whole(source, (short_side(trained, weights),), weights, trained)
 
 
 def dense_three_scales(source: Size, trained: Size, weights: Preprocessing) -> tuple[Geometry, ...]:
     """The whole picture at three short sides, each with its mirror image: VGG's multi-scale evaluation."""
-    return _whole(source, tuple(round(short_side(trained, weights) * scale) for scale in SCALES), weights)
+    return _whole(source, tuple(round(short_side(trained, weights) * scale) for scale in SCALES), weights, trained)
 
 
 VIEWS: dict[str, View] = {
@@ -82,9 +82,14 @@ def filter_of(weights: Preprocessing) -> Filter:
     return "bicubic" if weights.interpolation == "bicubic" else "bilinear"
 
 
-def _whole(source: Size, sides: tuple[int, ...], weights: Preprocessing) -> tuple[Geometry, ...]:
-    return tuple(
-        resize_and_crop(source, resized, (0, 0), resized, filter_of(weights), mirrored)
-        for resized in (with_short_side(source, side) for side in sides)
-        for mirrored in (False, True)
-    )
+def _whole(source: Size, sides: tuple[int, ...], weights: Preprocessing, trained: Size) -> tuple[Geometry, ...]:
+    """The whole picture, with a border where it is smaller than the classifier (LeNet's 28 of 32 pixels)."""
+    views = []
+    for side in sides:
+        resized = with_short_side(source, side)
+        window = max(resized[0], trained[0]), max(resized[1], trained[1])
+        corner = round((resized[0] - window[0]) / 2), round((resized[1] - window[1]) / 2)
+        views += [
+            resize_and_crop(source, resized, corner, window, filter_of(weights), mirrored) for mirrored in (False, True)
+        ]
+    return tuple(views)

@@ -267,3 +267,11 @@ def test_the_filter_is_that_of_the_weights(interpolation):
     expected: Filter = "bicubic" if interpolation == "bicubic" else "bilinear"
     weights = Preprocessing(interpolation=interpolation)
     assert {view((50, 60), (16, 16), weights)[0].filter for view in VIEWS.values()} == {expected}
+
+
+def test_a_dense_view_of_a_network_with_a_border_is_no_smaller_than_its_classifier():
+    # LeNet's weights: digits of 28 pixels in windows of 32. Simard's and LeCun's border is part of what it takes.
+    weights = Preprocessing(resize=28, crop=32)
+    for name in ("dense", "dense-3-scales"):
+        for geometry in VIEWS[name]((40, 60), (32, 32), weights):
+            assert min(geometry.size) >= 32
