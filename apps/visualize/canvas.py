@@ -1,8 +1,9 @@
 """What is painted on: a picture as numbers that are changed. "pixels" are the picture, "fourier" its waves.
 
 Fourier: Olah, Mordvintsev, Schubert: Feature Visualization. Distill 2017, and the constants of its code, lucid. A wave
-of f cycles a pixel is scaled by 1 / f, as it is in photographs, and colours are mixed as they occur together: a step
-changes large shapes as easily as small ones, which as pixels would need many small steps that agree.
+of f cycles a pixel is scaled by 1 / f, as it is in photographs (`falloff=1`, lucid's; more makes larger shapes with
+more contrast), and colours are mixed as they occur together: a step changes large shapes as easily as small ones, which
+as pixels would need many small steps that agree.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Fourier(Canvas):
         channels: C; of three, the colours are mixed.
         size: (height, width), odd ones too.
         stream: of the noise, drawn on the CPU.
+        falloff: power of the frequency by which waves are divided.
         device: where the numbers lie; None: the CPU.
     """
 
@@ -97,10 +99,11 @@ class Fourier(Canvas):
         channels: int,
         size: Size,
         stream: torch.Generator,
+        falloff: float = 1.0,
         device: torch.device | None = None,
     ) -> None:
         self.size = size
-        self.scale = wave_scale(size).to(device)
+        self.scale = wave_scale(size, falloff).to(device)
         noise = SPREAD * _noise(count, (channels, *self.scale.shape, 2), stream)
         self.numbers = noise.to(device).requires_grad_()
 
@@ -117,11 +120,11 @@ class Fourier(Canvas):
         return mixed.sigmoid()
 
 
-def wave_scale(size: Size) -> Tensor:
-    """(H, W // 2 + 1): sqrt(H W) over the frequency, which is no less than that of one cycle over the longer side."""
+def wave_scale(size: Size, falloff: float = 1.0) -> Tensor:
+    """(H, W // 2 + 1): sqrt(H W) / f^falloff, where f is no less than one cycle over the longer side."""
     height, width = size
     frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
-    return math.sqrt(height * width) / frequency.clamp_min(1 / max(height, width))
+    return math.sqrt(height * width) / frequency.clamp_min(1 / max(height, width)).pow(falloff)
 
 
 def colour_mixture() -> Tensor:

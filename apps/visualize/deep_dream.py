@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from .asked import Network
+from .painting import Painting
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ RATE = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dream:
+class Dream(Painting):
     """How deep a dream is."""
 
     octaves: int = 4
@@ -50,10 +51,6 @@ class Dream:
     """By how much a step changes a pixel on average, in units of 1/255; default: 1.5."""
     jitter: int = 32
     """Pixels of the largest shift before a look; default: 32."""
-    seed: int = 0
-    """Of the shifts; default: 0."""
-    amp: Literal["auto", "bf16", "off"] = "off"
-    """bf16 for the network: where the hardware does it, anyway, or not at all; default: off."""
 
 
 def deep_dream(

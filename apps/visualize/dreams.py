@@ -8,24 +8,14 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from .measures import Probe
+from .measures import OfLevel, Probe
 from .probes import parse_probe
 from .subject import BareTrunk, Seen, Subject
 
 
 @dataclass(frozen=True)
-class Activity(Probe):
+class Activity(OfLevel):
     """Half the sum of the squared activations of a level: its gradient at the level is the level itself."""
-
-    level: str
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        return (self.level,)
-
-    @property
-    def asks(self) -> bool:
-        return False
 
     def measure(self, seen: Seen) -> Tensor:
         # A trunk that sees two pictures a sample makes twice as many maps, the first pictures' first.

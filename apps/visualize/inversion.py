@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from cyclopts import Parameter
 
 from .asked import Network
+from .painting import Painting
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ RATES = ((0.25, 0.004), (0.75, 0.0004), (1.0, 0.00004))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inversion:
+class Inversion(Painting):
     """How a level is inverted."""
 
     steps: int = 400
@@ -56,10 +57,6 @@ class Inversion:
     """Of the total variation; 1 makes spikes where levels have strides; default: 2."""
     norm: float = 8e-10
     """Weight of the sum of sixth powers; default: 8e-10."""
-    seed: int = 0
-    """Of the noise at the start; default: 0."""
-    amp: Literal["auto", "bf16", "off"] = "off"
-    """bf16 for the network: where the hardware does it, anyway, or not at all; default: off."""
 
 
 class Inverted(NamedTuple):

@@ -5,18 +5,18 @@ the score before the softmax, with a penalty on the picture's norm. Olah, Mordvi
 Distill 2017: painted as waves, moved a little before every look.
 
 By default the statistics of the network's batch normalisations hold the picture near the photographs it was trained on
-(Yin et al. 2020, see `priors.py`): they make residual networks paint things in place of textures, and a coarse
-beginning makes them large. Networks without
-batch normalisation paint without, as with `natural=0`. For the picture of 2013: `canvas="pixels"`, `movement=0`,
-`natural=0`, `norm` above 0.
+(Yin et al. 2020, see `priors.py`): they make residual networks paint things in place of textures, best in several
+classes painted together (`Each`), and a coarse beginning makes them large. Networks without batch normalisation paint
+without, as with `natural=0`. For the picture of 2013: `canvas="pixels"`, `movement=0`, `natural=0`, `norm` above 0.
 
-Deviations: the first paper starts at the mean picture, here noise of 1/100 is added to it. While nothing has changed
-because a ReLU in between is off, gradients pass through ReLUs that are off: by the deconvnet's rule, where lucid has
-one of its own for 16 steps.
+Deviations: the rate of Adam falls, where lucid's stays. The first paper starts at the mean picture, here noise of 1/100
+is added to it. While nothing has changed because a ReLU in between is off, gradients pass through ReLUs that are off:
+by the deconvnet's rule, where lucid has one of its own for 16 steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from cyclopts import Parameter
 
 from .asked import Network
+from .painting import Painting
 
 if TYPE_CHECKING:
     import torch
@@ -35,30 +36,34 @@ if TYPE_CHECKING:
     from .measures import Probe
     from .subject import Subject
 
-COARSE = 0.5
+COARSE = 0.7
 """Of the sides, at the beginning."""
+COARSE_STEPS = 0.7
+"""How long it usually lasts, of the steps."""
 FIRST_STEPS = 16
 """Without the statistics, whose weight is found here."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ascent:
+class Ascent(Painting):
     """How a picture is painted."""
 
     canvas: Literal["fourier", "pixels"] = "fourier"
     """Waves with decorrelated colours, or the pixels themselves; default: fourier."""
+    falloff: float = 1.2
+    """Power of a wave's frequency by which it is divided; lucid takes 1, with less contrast; default: 1.2."""
     coarse: float | None = None
-    """Share of the steps at the beginning that paint waves at half the size, where things become large and whole;
-    default: 0.5 for a class of a network that takes any size, else 0."""
-    steps: int = 256
-    """Of Adam; default: 256."""
+    """Share of the steps at the beginning that paint waves at 0.7 of the size, where things become large and whole;
+    default: 0.7 for a class of a network that takes any size, else 0."""
+    steps: int = 100
+    """Of Adam; default: 100."""
     rate: float = 0.05
-    """Adam's learning rate; default: 0.05."""
+    """Adam's learning rate at the start, from where it falls as a cosine; default: 0.05."""
     movement: float = 1.0
     """Shifts, scales and turns before every look, as a multiple of lucid's; 0: none; default: 1."""
-    natural: float = 2.0
+    natural: float = 1.0
     """Weight of the distance to the statistics of the training, in units in which at 1 it weighs as much as what the
-    probe gained in the first 16 steps; default: 2."""
+    pictures gained in the first 16 steps; default: 1."""
     norm: float = 0.0
     """Weight of the sum of |x - grey| ^ alpha; default: 0."""
     alpha: float = 2.0
@@ -69,10 +74,6 @@ class Ascent:
     """Of the total variation; default: 2."""
     blur: float = 0.0
     """Pixels by which a canvas of pixels is smoothed after every step; default: 0."""
-    seed: int = 0
-    """Default: 0."""
-    amp: Literal["auto", "bf16", "off"] = "off"
-    """bf16 for the network: where the hardware does it, anyway, or not at all; default: off."""
 
 
 class Painted(NamedTuple):
@@ -103,9 +104,9 @@ def maximize(
 
     Args:
         subject: the network.
-        probe: what is raised; `-1 * probe` is lowered.
+        probe: what is raised; `-1 * probe` is lowered. `Each` has one for every picture.
         size: (height, width); None: at which the network usually sees pictures.
-        count: B pictures from different noise.
+        count: B pictures from different noise. Their statistics are held near the training's together, not each's.
         ascent: how.
         told: of the progress.
 
@@ -124,26 +125,28 @@ def maximize(
     coarse = _usual_coarse(subject, probe, ascent) if ascent.coarse is None else ascent.coarse
     optimizer = torch.optim.Adam([canvas.numbers for canvas in canvases], ascent.rate, maximize=True)
     autocast = torch.autocast(subject.device.type, torch.bfloat16, enabled=use_bf16(ascent.amp, subject.device))
-    start = most = weight = torch.zeros(count, device=subject.device)
+    start = most = torch.zeros(count, device=subject.device)
+    weight = torch.zeros((), device=subject.device)
     with unnaturalness(subject.model) as distance, torch.enable_grad():
         for step in range(ascent.steps):
+            optimizer.param_groups[0]["lr"] = ascent.rate * (1 + math.cos(math.pi * step / ascent.steps)) / 2
             part = COARSE if step < coarse * ascent.steps else 1.0
             pictures = tuple(canvas.picture(part) for canvas in canvases)
             shown = _moved(pictures, ascent.movement, stream)
             with autocast:
                 measured = score(subject, shown, probe)[0].float()
-                unnatural = distance(count)
+                unnatural = distance().to(measured)
                 if step == 0:
                     start = most = measured.detach()
                 if bool((measured == start).any()):
                     measured = _woken(subject, shown, probe, measured)
             most = torch.maximum(most, measured.detach())
             if step == FIRST_STEPS:
-                weight = ascent.natural * (most - start) / unnatural.detach().clamp_min(1e-6)
+                weight = ascent.natural * (most - start).sum() / unnatural.detach().clamp_min(1e-6)
             # Upwards, not down a negative: the deconvnet's rule lets pass what raises.
-            wish = measured - weight * unnatural - _penalties(subject, pictures, ascent)
+            wish = (measured - _penalties(subject, pictures, ascent)).sum() - weight * unnatural
             optimizer.zero_grad()
-            wish.sum().backward()
+            wish.backward()
             optimizer.step()
             for canvas in canvases:
                 canvas.settle()
@@ -167,7 +170,7 @@ def checked(ascent: Ascent, count: int = 1) -> Ascent:
 
     if count < 1 or ascent.steps < 1:
         raise UserError(f"--count {count} --steps {ascent.steps}: both must be at least 1.")
-    for name in ("rate", "movement", "natural", "norm", "variation", "blur"):
+    for name in ("rate", "falloff", "movement", "natural", "norm", "variation", "blur"):
         value = getattr(ascent, name)
         if not value >= 0:
             raise UserError(f"--{name} is {value:g}; it may not be below 0.")
@@ -200,12 +203,13 @@ def painted_channels(subject: Subject) -> list[int]:
 
 
 def _usual_coarse(subject: Subject, probe: Probe, ascent: Ascent) -> float:
-    """Half of the steps where nothing stands against it: a place in the picture, or a network of one size."""
-    from .measures import Score
+    """Most of the steps where nothing stands against it: a place in the picture, or a network of one size."""
+    from .measures import Each, Score
 
-    trunk = subject.trunk
+    trunk, asked = subject.trunk, probe.probes if isinstance(probe, Each) else (probe,)
     any_size = trunk is not None and trunk.fixed_size is None and trunk.classifier_size is None
-    return 0.5 if ascent.canvas == "fourier" and isinstance(probe, Score) and any_size else 0.0
+    classes = all(isinstance(each, Score) for each in asked)
+    return COARSE_STEPS if ascent.canvas == "fourier" and classes and any_size else 0.0
 
 
 def _canvases(subject: Subject, size: Size, count: int, ascent: Ascent, stream: torch.Generator) -> list[Canvas]:
@@ -217,7 +221,7 @@ def _canvases(subject: Subject, size: Size, count: int, ascent: Ascent, stream: 
             Pixels(count, subject.grey, channels, size, stream, ascent.blur, device=device)
             for channels in painted_channels(subject)
         ]
-    return [Fourier(count, channels, size, stream, device) for channels in painted_channels(subject)]
+    return [Fourier(count, channels, size, stream, ascent.falloff, device) for channels in painted_channels(subject)]
 
 
 def _moved(pictures: tuple[Tensor, ...], largest: float, stream: torch.Generator) -> tuple[Tensor, ...]:
@@ -277,7 +281,7 @@ def show_maximize(
     asked: Annotated[Network, Parameter(name="*")],
     ascent: Annotated[Ascent | None, Parameter(name="*")] = None,
     *,
-    probe: str,
+    probe: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
     out: Path,
     size: tuple[int, int] | None = None,
     count: int = 1,
@@ -285,26 +289,29 @@ def show_maximize(
     """Paint a picture that the probe answers to most: what a class or a channel looks for.
 
     Args:
-        probe: What is raised: class:tabby, layer3:17, depth@120,80 (densevision visualize probes).
+        probe: What is raised: class:tabby, layer3:17, depth@120,80 (densevision visualize probes). Several are painted
+            together, which makes classes better.
         out: Picture to write (.png); the raw array lies beside it (.npy).
         size: Height and width in pixels; default: at which the network usually sees pictures.
-        count: Pictures to paint, from different noise; default: 1.
+        count: Pictures to paint of each, from different noise; default: 1.
     """
     import numpy as np
 
     from .drawing import checked_out, photograph, write_both
+    from .measures import Each
     from .probes import parse_probe
 
     checked_out(out)
     ascent = checked(ascent or Ascent(amp="auto"), count)
     subject = asked.subject()
-    measured = parse_probe(probe, subject)
+    measured = Each(tuple(parse_probe(each, subject) for each in probe for _ in range(count)))
 
     def told(step: int, scores: Tensor) -> None:
         if step % 32 == 0 or step == ascent.steps:
-            print(f"step {step} of {ascent.steps}: {probe} {', '.join(f'{score:.4g}' for score in scores.tolist())}")
+            said = (f"{each} {score:.4g}" for each, score in zip(measured.probes, scores.tolist(), strict=True))
+            print(f"step {step} of {ascent.steps}: {', '.join(said)}")
 
-    made = maximize(subject, measured, size, count, ascent, told)
+    made = maximize(subject, measured, size, len(measured.probes), ascent, told)
     drawn = [np.concatenate([photograph(each) for each in pixels], axis=1) for pixels in made.pixels]
     array = np.concatenate([pixels.cpu().numpy() for pixels in made.pixels])
     print(f"Wrote {' and '.join(map(str, write_both(out, np.concatenate(drawn), array)))}.")

@@ -69,11 +69,10 @@ class Score(Probe):
 
 
 @dataclass(frozen=True)
-class Channel(Probe):
-    """The mean of a channel of a level over its places; of a layer without places, one unit."""
+class OfLevel(Probe):
+    """What is measured at a level alone."""
 
     level: str
-    index: int
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -82,6 +81,13 @@ class Channel(Probe):
     @property
     def asks(self) -> bool:
         return False
+
+
+@dataclass(frozen=True)
+class Channel(OfLevel):
+    """The mean of a channel of a level over its places; of a layer without places, one unit."""
+
+    index: int
 
     def measure(self, seen: Seen) -> Tensor:
         channel = self.of(seen)
@@ -195,6 +201,27 @@ class Sum(Probe):
             sign = " - " if factor < 0 else " + "
             text += (sign if text else sign.strip().strip("+")) + size + str(probe)
         return text
+
+
+@dataclass(frozen=True)
+class Each(Probe):
+    """A probe of its own for every picture of a batch, in their order."""
+
+    probes: tuple[Probe, ...]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(level for probe in self.probes for level in probe.levels))
+
+    @property
+    def asks(self) -> bool:
+        return any(probe.asks for probe in self.probes)
+
+    def measure(self, seen: Seen) -> Tensor:
+        return torch.stack([probe.measure(seen)[number] for number, probe in enumerate(self.probes)])
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.probes))
 
 
 def _terms(probe: Probe) -> tuple[tuple[float, Probe], ...]:

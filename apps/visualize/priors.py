@@ -6,8 +6,8 @@
     naturalness       how far the statistics in front of every batch normalisation are from those of the training
 
 The first two: Mahendran, Vedaldi: Understanding Deep Image Representations by Inverting Them. CVPR 2015,
-arXiv:1412.0035, section 2. The third: Yin et al.: Dreaming to Distill. CVPR 2020, arXiv:1912.08795, equation 4; here
-the statistics are each picture's own, so that pictures painted together do not change each other.
+arXiv:1412.0035, section 2. The third: Yin et al.: Dreaming to Distill. CVPR 2020, arXiv:1912.08795, equation 4. The
+statistics are those of all pictures that are painted together: one alone would have to be everything at once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 FLOOR = 1e-10
 """Under a root, whose gradient at 0 is infinite. The code of 2015 floors squared differences of bytes at 1e-5."""
+FIRST = 10.0
+"""Weight of the first normalisation, which sees fine noise; the code of 2020 has it, its paper has not."""
 
 
 def alpha_norm(x: Tensor, alpha: float = 6.0) -> Tensor:
@@ -45,12 +47,12 @@ def has_statistics(model: nn.Module) -> bool:
 
 
 @contextmanager
-def unnaturalness(model: nn.Module) -> Iterator[Callable[[int], Tensor]]:
+def unnaturalness(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
     """While it lasts, passes tell how far their statistics are from those of the training.
 
     Yields:
-        A function of the number B of pictures that gives (B,): over all normalisations that the last passes met, the
-        distances of the channels' means and variances. It forgets what it has told.
+        A function that gives one number: over all normalisations that the last passes met, the distances of the
+        channels' means and variances over all pictures and places. It forgets what it has told.
     """
     met: list[Tensor] = []
 
@@ -58,13 +60,13 @@ def unnaturalness(model: nn.Module) -> Iterator[Callable[[int], Tensor]]:
         mean, variance = layer.running_mean, layer.running_var
         assert isinstance(mean, Tensor) and isinstance(variance, Tensor)
         maps = inputs[0].float()
-        met.append(_distance(maps.mean((2, 3)), mean) + _distance(maps.var((2, 3), correction=0), variance))
+        far = _distance(maps.mean((0, 2, 3)), mean) + _distance(maps.var((0, 2, 3), correction=0), variance)
+        met.append(far if met else FIRST * far)
 
-    def told(count: int) -> Tensor:
-        # A trunk that sees two pictures a sample has a distance for each, the first pictures' first.
-        distances = [each.view(-1, count).sum(0) for each in met]
+    def told() -> Tensor:
+        far = torch.stack(met).sum() if met else torch.zeros(())
         met.clear()
-        return torch.stack(distances).sum(0) if distances else torch.zeros(count)
+        return far
 
     hooks = [module.register_forward_pre_hook(meet) for module in model.modules() if _remembers(module)]
     try:
@@ -79,4 +81,4 @@ def _remembers(module: nn.Module) -> bool:
 
 
 def _distance(here: Tensor, there: Tensor) -> Tensor:
-    return (here - there).square().sum(1).clamp_min(FLOOR).sqrt()
+    return (here - there).square().sum().clamp_min(FLOOR).sqrt()

@@ -12,7 +12,7 @@ from torch import nn
 
 from densevision.apps.visualize.canvas import Fourier, Pixels, blurred, colour_mixture, wave_scale
 from densevision.apps.visualize.maximize import FIRST_STEPS, Ascent, maximize
-from densevision.apps.visualize.measures import Channel, Score, Unit
+from densevision.apps.visualize.measures import Channel, Each, Score, Unit
 from densevision.apps.visualize.priors import alpha_norm, total_variation, unnaturalness
 from densevision.apps.visualize.probes import parse_probe
 from densevision.apps.visualize.robustness import GREY, moved, small_movement
@@ -148,18 +148,20 @@ def test_movements_stay_within_lucids():
     assert (movements[:, :, 2].abs() * 112 <= 6).all() and (movements[:, :, 2].abs() * 112 > 4).any()
 
 
-def test_unnaturalness_is_the_distance_of_means_and_variances_picture_by_picture():
+def test_unnaturalness_is_the_distance_of_means_and_variances_over_all_pictures():
     norm = nn.BatchNorm2d(2).eval()
     assert norm.running_mean is not None
     norm.running_mean.copy_(torch.tensor([1.0, 0.0]))
     maps = torch.randn(3, 2, 4, 5, generator=stream())
     with unnaturalness(norm) as told:
         norm(maps)
-        found = told(3)
-        assert told(3).tolist() == [0, 0, 0]
-    means, variances = maps.mean((2, 3)), maps.var((2, 3), correction=0)
-    expected = (means - torch.tensor([1.0, 0.0])).norm(dim=1) + (variances - 1).norm(dim=1)
-    torch.testing.assert_close(found, expected)
+        norm(maps)
+        found = told()
+        assert told().tolist() == 0
+    means, variances = maps.mean((0, 2, 3)), maps.var((0, 2, 3), correction=0)
+    once = (means - torch.tensor([1.0, 0.0])).norm() + (variances - 1).norm()
+    # The first that is met counts ten times.
+    torch.testing.assert_close(found, 11 * once)
     assert not norm._forward_pre_hooks
 
 
@@ -175,11 +177,27 @@ def test_what_is_painted_excites_more_than_the_start_and_than_noise(canvas):
 
 
 def test_two_pictures_painted_together_are_those_painted_from_the_same_noise():
-    subject, ascent = toy(), Ascent(canvas="pixels", steps=FIRST_STEPS + 4, movement=0)
+    subject, ascent = toy(), Ascent(canvas="pixels", steps=FIRST_STEPS + 4, movement=0, natural=0)
     both = maximize(subject, CLASS, (12, 10), 2, ascent)
     alone = maximize(subject, CLASS, (12, 10), 1, ascent)
     torch.testing.assert_close(both.pixels[0][:1], alone.pixels[0], atol=1e-4, rtol=0)
     assert not torch.equal(both.pixels[0][0], both.pixels[0][1])
+
+
+def test_every_picture_may_have_a_probe_of_its_own():
+    subject, classes = toy(), (CLASS, Score("class 4", 4))
+    ascent = Ascent(steps=FIRST_STEPS + 20, rate=0.2, movement=0)
+    made = maximize(subject, Each(classes), (24, 20), 2, ascent)
+    answers = subject.look(made.pixels).output
+    torch.testing.assert_close(made.scores, answers[[0, 1], [1, 4]])
+    assert answers[0, 1] > answers[1, 1] and answers[1, 4] > answers[0, 4]
+
+
+def test_more_falloff_makes_larger_waves_stronger():
+    usual, steep = wave_scale((16, 16)), wave_scale((16, 16), 1.5)
+    # The frequencies are 1/16 and 4/16 cycles a pixel: 4^1.5 apart instead of 4.
+    assert float(usual[0, 1] / usual[0, 4]) == pytest.approx(4)
+    assert float(steep[0, 1] / steep[0, 4]) == pytest.approx(8)
 
 
 def test_the_same_seed_paints_the_same_and_another_another():
@@ -199,7 +217,7 @@ def test_priors_do_what_they_are_for():
         pixels = maximize(subject, CLASS, (16, 16), 1, ascent).pixels[0]
         with unnaturalness(subject.model) as told, torch.no_grad():
             subject.look((pixels,))
-            return pixels, float(told(1))
+            return pixels, float(told())
 
     free, far = painted()
     grey = free.new_tensor(subject.grey).view(1, -1, 1, 1)
