@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from densevision import load
+from densevision.apps.web.examples import street_labels
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.fields import Labels
 from densevision.datasets.formats.picture import write_picture
@@ -53,38 +53,12 @@ def pictures(checkpoint: str, out: str, count: str = "8", data: str | None = Non
     )
 
 
-STREET = (
-    # Class and polygon, x and y in shares of the picture, the farthest first.
-    ("sky", ((0, 0), (1, 0), (1, 1), (0, 1))),
-    ("building", ((0, 0.02), (0.2, 0.1), (0.43, 0.36), (0.43, 0.58), (0, 0.8))),
-    ("building", ((1, 0), (0.84, 0.14), (0.84, 0.6), (1, 0.7))),
-    (
-        "tree",
-        ((0.55, 0.5), (0.56, 0.34), (0.64, 0.2), (0.74, 0.1), (0.86, 0.12), (0.88, 0.4), (0.86, 0.6)),
-    ),
-    ("fence", ((0.6, 0.53), (0.9, 0.56), (0.9, 0.66), (0.6, 0.58))),
-    ("road", ((0.44, 0.54), (0.58, 0.54), (1, 0.84), (1, 1), (0, 1), (0, 0.92))),
-    ("pavement", ((0, 0.76), (0.43, 0.55), (0.45, 0.55), (0, 0.93))),
-    ("pavement", ((0.58, 0.54), (1, 0.68), (1, 0.85))),
-    ("pole", ((0.3, 0.2), (0.312, 0.2), (0.312, 0.68), (0.3, 0.68))),
-    ("sign", ((0.28, 0.22), (0.33, 0.22), (0.33, 0.28), (0.28, 0.28))),
-    ("pedestrian", ((0.2, 0.5), (0.235, 0.5), (0.24, 0.76), (0.195, 0.76))),
-    ("car", ((0.48, 0.52), (0.54, 0.52), (0.55, 0.58), (0.47, 0.58))),
-    ("car", ((0.62, 0.66), (0.66, 0.57), (0.78, 0.57), (0.83, 0.66), (0.84, 0.75), (0.61, 0.75))),
-)
-"""What a town may look like from behind a windscreen."""
-
-
 def street(checkpoint: str, out: str) -> None:
-    """The labels are this file's own, so that no frame of a set is shown."""
+    """The labels are drawn by this package, so that no frame of a set is shown."""
     predictor = load(checkpoint)
     (kind,) = predictor.task.inputs(predictor.fields).values()
     assert isinstance(kind, Labels)
-    height, width = 360, 480
-    labels = np.full((height, width), kind.ignore, np.uint8)
-    for name, corners in STREET:
-        polygon = np.round(np.array(corners) * (width - 1, height - 1)).astype(np.int32)
-        cv2.fillPoly(labels, [polygon], kind.names.index(name))
+    labels = street_labels(kind, (360, 480))
     write_picture(Path(out), tile([kind.draw(labels), predictor.predict(labels).picture()]))
 
 

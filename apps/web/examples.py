@@ -32,6 +32,7 @@ STREET = (
     ("pavement", ((0, 0.76), (0.43, 0.55), (0.45, 0.55), (0, 0.93))),
     ("pavement", ((0.58, 0.54), (1, 0.68), (1, 0.85))),
     ("pole", ((0.3, 0.2), (0.312, 0.2), (0.312, 0.68), (0.3, 0.68))),
+    ("sign", ((0.28, 0.22), (0.33, 0.22), (0.33, 0.28), (0.28, 0.28))),
     ("pedestrian", ((0.2, 0.5), (0.235, 0.5), (0.24, 0.76), (0.195, 0.76))),
     ("car", ((0.48, 0.52), (0.54, 0.52), (0.55, 0.58), (0.47, 0.58))),
     ("car", ((0.62, 0.66), (0.66, 0.57), (0.78, 0.57), (0.83, 0.66), (0.84, 0.75), (0.61, 0.75))),
@@ -68,7 +69,7 @@ def _samples(offer: Offer, kinds: list[Kind]) -> Iterable[Sequence[np.ndarray]]:
                 return ([sample[field] for field in names] for sample in map(asked.read, range(COUNT)))
     (kind, *others) = kinds
     if not others and isinstance(kind, Labels) and {name for name, _ in STREET} <= set(kind.names):
-        street = _street(kind)
+        street = street_labels(kind, SIZE)
         return [[street], [np.ascontiguousarray(street[:, ::-1])]]
     for asked_for in offer.task.targets(offer.fields).values():
         if not others and isinstance(kind, Image) and isinstance(asked_for, Category):
@@ -76,10 +77,10 @@ def _samples(offer: Offer, kinds: list[Kind]) -> Iterable[Sequence[np.ndarray]]:
     return []
 
 
-def _street(kind: Labels) -> np.ndarray:
-    """(H, W) uint8 labels."""
-    height, width = SIZE
-    labels = np.full(SIZE, kind.ignore, np.uint8)
+def street_labels(kind: Labels, size: Size) -> np.ndarray:
+    """A street drawn in labels: (H, W) uint8, of a kind that knows the classes of `STREET`."""
+    height, width = size
+    labels = np.full(size, kind.ignore, np.uint8)
     for name, corners in STREET:
         polygon = np.round(np.array(corners) * (width - 1, height - 1)).astype(np.int32)
         cv2.fillPoly(labels, [polygon], kind.names.index(name))
