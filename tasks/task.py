@@ -95,6 +95,19 @@ class Query:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Output:
+    """What the numbers of a network mean, for programs that read them without this package.
+
+    Attributes:
+        channels: the name of each, along the second axis of (B, C, ...).
+        unit: in which they are; and where they lie, if that is not on the pixels of the input.
+    """
+
+    channels: tuple[str, ...]
+    unit: str
+
+
 class Prediction(ABC):
     """A typed answer that says its unit."""
 
@@ -335,6 +348,10 @@ class Task(ABC):
         Tasks whose answer has a direction or sides say more: flow changes the sign of u, pose exchanges left and right.
         """
         return output.flip(-1)
+
+    @abstractmethod
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """What a network of this task answers with, asked in its first view: exported files carry it."""
 
     @abstractmethod
     def decode(self, output: Any, query: Query) -> Prediction:

@@ -18,7 +18,7 @@ from ...datasets.dataset import Dataset, Sample
 from ...datasets.fields import Category, Image, Kind
 from ...datasets.geometry import Geometry, Size
 from ...datasets.photometry import pca_colour
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .losses import LOSSES
 from .metrics import PROTOCOLS, RankingMetrics
@@ -119,6 +119,10 @@ class Classification(Task):
     def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
         """A name has no left and right."""
         return output
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """A probability for every name."""
+        return Output(self.names(fields), "probability")
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Every class with its probability."""

@@ -21,7 +21,7 @@ from ...datasets.fields import Image, Kind
 from ...errors import UserError, unknown_name
 from ..heads import HEADS
 from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .answers import Classes
 from .colours import Colours
@@ -122,6 +122,12 @@ class Colorization(Task):
             return Colours(lightness, np.zeros((*lightness.shape, 2), np.float32))
 
         return answer
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """a and b and, from classes, sureness."""
+        if self.answer == "regression":
+            return Output(("a", "b"), "CIE Lab under D65")
+        return Output(("a", "b", "sureness"), "a and b of CIE Lab under D65; sureness from 0 to 1")
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """a and b resized to the picture, beside the lightness of its own pixels."""

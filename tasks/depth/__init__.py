@@ -22,7 +22,7 @@ from ...datasets.photometry import colour_jitter, photometric
 from ...errors import UserError
 from ..heads import HEADS, create_head
 from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .depth_map import DepthMap
 from .losses import LOSSES, at_size, find_loss
@@ -124,6 +124,10 @@ class Depth(Task):
             return DepthMap(warp_picture(mean, plain_resize(size, (height, width)).matrix(), (height, width)))
 
         return answer
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """Metres."""
+        return Output(("depth",), "metres along the camera's axis")
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Metres at the picture's size. A resize changes no metres."""

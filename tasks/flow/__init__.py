@@ -25,7 +25,7 @@ from ...datasets.photometry import colour_jitter, grain, photometric
 from ...errors import UserError, unknown_name
 from ..heads import HEADS, create_head
 from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .flow_field import FlowField
 from .losses import LOSSES, find_loss
@@ -149,6 +149,10 @@ class Flow(Task):
     def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
         """In a mirror, what moves to the right moves to the left."""
         return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """Pixels."""
+        return Output(("x", "y"), "pixels of the input, from the first picture to the second; x right, y down")
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Pixels of the original: a resize changes how long a motion is."""

@@ -26,7 +26,7 @@ from ...datasets.geometry import Geometry, Rectangle, Size, Window, move_points
 from ...datasets.people import window_about
 from ...datasets.photometry import colour_jitter, photometric
 from ...errors import UserError, unknown_name
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from . import heatmaps
 from .losses import LOSSES, find_loss
@@ -190,6 +190,17 @@ class HumanPose(Task):
             return heatmaps.mirrored(output, width)
         x, y, confidence = output.unbind(-1)
         return torch.stack([width - 1 - x, y, confidence], dim=-1)
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """Places or maps of the joints."""
+        from .networks import PoseNetwork
+
+        assert isinstance(model, PoseNetwork)
+        units = {
+            "coordinates": "x and y in pixels of the input, centres at integers, and a confidence from 0 to 1",
+            "heatmaps": f"about 1 at the joint and 0 elsewhere, in cells of {heatmaps.STRIDE}x{heatmaps.STRIDE} pixels",
+        }
+        return Output(self.field(fields, "joints", Keypoints).skeleton.names, units[model.answers])
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """Joints in pixels of the original picture; a map without a peak has its joint somewhere, with confidence 0."""

@@ -25,7 +25,7 @@ from ...datasets.worlds.weather import DEGRADATIONS, degrade
 from ...errors import UserError, unknown_name
 from ..heads import HEADS, create_head
 from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .examined import Examined
 from .losses import LOSSES, find_loss, interior
@@ -128,6 +128,10 @@ class Restoration(Task):
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The picture as it came."""
         return lambda sample: Restored(Image().draw(sample["degraded"]))
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """A picture."""
+        return Output(("red", "green", "blue"), "sRGB from 0 to 1, to be clipped to that")
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """The network's picture at the size of the one that was asked about."""

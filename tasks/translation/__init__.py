@@ -22,7 +22,7 @@ from ...datasets.fields import Image, Kind, Labels, OneHot
 from ...errors import UserError, unknown_name
 from ..heads import HEADS, create_head
 from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
 from ..training.options import Options
 from .losses import ADVERSARIAL, beside, closeness, opinions
 from .made import LabelMap, Made, MeanPicture
@@ -185,6 +185,15 @@ class Translation(Task):
         count = min(BASELINE_SAMPLES, len(dataset))
         stride = 1 if dataset.unbounded else max(1, len(dataset) // count)
         return MeanPicture((dataset.read(number * stride) for number in range(count)), goal, kind)
+
+    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
+        """A picture, or logits of classes."""
+        (goal,) = self.targets(fields).values()
+        if isinstance(goal, Labels):
+            return Output(goal.names, "logits, of which the largest is the class")
+        count = channels_of(goal)
+        colours = ("red", "green", "blue") if count == 3 else tuple(f"channel {place}" for place in range(count))
+        return Output(colours, "sRGB from 0 to 1")
 
     def decode(self, output: Any, query: Query) -> Prediction:
         """The answer at the size of what was asked about."""
