@@ -49,7 +49,11 @@ class DepthMap(Prediction):
         array, millimetres, colours = (folder / f"{stem}_depth{end}" for end in (".npy", "_mm.png", ".png"))
         with written_aside(array) as aside:
             np.save(aside, self.metres.astype(np.float32))
-        known = np.where(np.isfinite(self.metres), self.metres, 0).clip(0, FARTHEST)
-        write_png16(millimetres, np.round(known * MILLIMETRES).astype(np.uint16))
+        known = self.metres.clip(0, FARTHEST)
+        unknown = ~np.isfinite(self.metres)
+        if unknown.any():
+            known[unknown] = 0
+        known *= MILLIMETRES
+        write_png16(millimetres, np.rint(known, out=known).astype(np.uint16))
         write_picture(colours, self.picture())
         return [array, millimetres, colours]
