@@ -165,7 +165,7 @@ PARTS = {
             ),
             "translation/streets": Row(
                 "mean_iou",
-                "evaluate translation --data camvid --root camvid --split val "
+                "evaluate translation --data camvid --root camvid "
                 "--protocol judge=runs/translation/judge/best.safetensors",
             ),
         },
