@@ -89,7 +89,7 @@ def searched(ab: Tensor, neighbours: int) -> Callable[[], tuple[np.ndarray, np.n
     try:
         from sklearn.neighbors import NearestNeighbors
     except ImportError:
-        raise UserError("The peer of this benchmark is scikit-learn: pip install 'densevision[test]'.") from None
+        raise UserError("The peer of this benchmark is scikit-learn: pip install scikit-learn.") from None
 
     tree: Any = NearestNeighbors(n_neighbors=neighbours, algorithm="ball_tree").fit(bin_array())
 

@@ -144,7 +144,7 @@ def captums(subject: Subject, picture: Tensor) -> Callable[[int, int], Tensor]:
     try:
         from captum.attr import Occlusion
     except ImportError:
-        raise UserError("The peer of this benchmark is captum: pip install 'densevision[test]'.") from None
+        raise UserError("The peer of this benchmark is captum: pip install captum.") from None
 
     method: Any = Occlusion(subject.model.eval())
     grey = picture.new_tensor(subject.grey).view(1, -1, 1, 1).expand_as(picture)

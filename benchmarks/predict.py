@@ -126,7 +126,7 @@ def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path
     try:
         from skimage import data_dir
     except ImportError:
-        raise UserError('The photographs are those of scikit-image: pip install "densevision[test]".') from None
+        raise UserError("The photographs are those of scikit-image: pip install scikit-image.") from None
     folder.mkdir(parents=True)
     sources = [np.asarray(Image.open(Path(data_dir) / name).convert("RGB")) for name in PHOTOGRAPHS]
     turned = Image.Exif()

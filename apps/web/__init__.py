@@ -87,4 +87,4 @@ def require_gradio() -> None:
     from ...errors import UserError
 
     if importlib.util.find_spec("gradio") is None:
-        raise UserError('The page needs gradio, which is not installed: pip install "densevision[web]".')
+        raise UserError('The page needs gradio, which is not installed: pip install "gradio>=6".')

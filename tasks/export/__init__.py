@@ -102,7 +102,7 @@ def require(form: str, path: Path) -> None:
         raise UserError(f"--out is '{path}'; a file of {form} ends in {ENDINGS[form]}.")
     missing = [name for name in NEEDED if find_spec(name) is None] if form == "onnx" else []
     if missing:
-        raise UserError(f'ONNX needs {", ".join(missing)}, not installed here: pip install "densevision[export]".')
+        raise UserError(f"ONNX needs {', '.join(missing)}, not installed here: pip install {' '.join(missing)}.")
 
 
 def refuse_disagreement(compared: tuple[Compared, ...], form: str) -> None:

@@ -35,7 +35,7 @@ def limits():
 @pytest.fixture(scope="session")
 def offers():
     """The checkpoints that ship."""
-    pytest.importorskip("gradio", reason='gradio is not installed: pip install "densevision[web]"')
+    pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
     from densevision.apps.web.networks import offers_of
 
     return offers_of((), "cpu", "off")

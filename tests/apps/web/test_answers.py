@@ -14,7 +14,7 @@ from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.inference import load
 
-pytest.importorskip("gradio", reason='gradio is not installed: pip install "densevision[web]"')
+pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
 
 from densevision.apps.web.answering import Answer, answered, at_most, filmed, in_sentences, said
 from densevision.apps.web.networks import offers_of

@@ -10,7 +10,7 @@ import pytest
 
 from densevision.tasks import list_tasks
 
-pytest.importorskip("gradio", reason='gradio is not installed: pip install "densevision[web]"')
+pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: apt install chromium")

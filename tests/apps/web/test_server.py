@@ -13,7 +13,7 @@ from PIL import Image
 
 from densevision.errors import UserError
 
-pytest.importorskip("gradio", reason='gradio is not installed: pip install "densevision[web]"')
+pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
 
 from gradio_client import Client, handle_file
 
@@ -212,4 +212,4 @@ def test_a_mistake_is_one_line(run, options, answer):
 
 def test_a_missing_gradio_is_a_sentence_with_what_to_type(run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert run("web").mistake.endswith('pip install "densevision[web]".')
+    assert run("web").mistake.endswith('pip install "gradio>=6".')
