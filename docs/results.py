@@ -66,13 +66,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Aim:
-    """What was wanted: a row whose score reaches a bound, by itself or as a gain over the trivial answer."""
+    """What was wanted: a row whose score reaches a bound, by itself or as a gain over the trivial answer.
+
+    Attributes:
+        cause: why it is missed, and the command that shows it.
+    """
 
     wanted: str
     row: str
     bound: float
     above: bool
     gain: bool = False
+    cause: str = ""
 
     def reached(self, value: float, baseline: float) -> bool:
         found = value - baseline if self.gain else value
@@ -178,7 +183,14 @@ AIMS = (
     Aim("restoration, photographs: 4 dB above what came", "restoration/photographs", 4.0, above=True, gain=True),
     Aim("flow, FlyingChairs: below DIS, 3.93 px", "flow/chairs", 3.93, above=False),
     Aim("flow, Middlebury: below Farnebäck, 0.94 px", "flow/middlebury", 0.94, above=False),
-    Aim("pose, LSP-Extended: PCK@0.2 at least 0.60", "pose/sports", 0.60, above=True),
+    Aim(
+        "pose, LSP-Extended: PCK@0.2 at least 0.60",
+        "pose/sports",
+        0.60,
+        above=True,
+        cause="900 people are few: 0.783 of the joints of 200 of them are found, 0.557 of the 150 unseen ones', and "
+        "0.633 once sides that were exchanged are put right (`python docs/pose.py mistakes pose lsp_extended`)",
+    ),
 )
 
 HEAD = """# Results
@@ -230,9 +242,12 @@ def aims(found: dict[str, Kept]) -> Iterator[str]:
     scores = {name: row.score for name, row in rows()}
     for aim in AIMS:
         value, baseline = both(found[aim.row].result(), scores[aim.row])
-        verdict = "reached" if aim.reached(value, baseline) else "**missed**"
+        verdict = "reached" if aim.reached(value, baseline) else f"**missed**: {aim.cause}"
         yield f"| {aim.wanted} | {number(value)} | {number(baseline)} | {verdict} |"
-    yield ""
+    yield (
+        "| translation, CamVid: streets recognisable | [looked at](translation.md): road, sky, cars and trees in all "
+        "of eight unseen pictures | | reached, windows and people are smears |\n"
+    )
 
 
 def table(title: str, part: Part, found: dict[str, Kept]) -> str:
