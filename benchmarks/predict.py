@@ -131,7 +131,8 @@ def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path
     sources = [np.asarray(Image.open(Path(data_dir) / name).convert("RGB")) for name in PHOTOGRAPHS]
     turned = Image.Exif()
     turned[0x0112] = TURNED
-    wanted = [size for number, size in sizes for _ in range(number)]
+    ordered = [size for number, size in sizes for _ in range(number)]
+    wanted = [ordered[place] for place in np.random.default_rng(0).permutation(len(ordered))]
     files = []
     for number, (source, size) in enumerate(zip(itertools.cycle(sources), wanted, strict=False)):
         drawn = Image.fromarray(cv2.resize(source, size[::-1], interpolation=cv2.INTER_CUBIC))

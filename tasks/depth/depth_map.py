@@ -37,8 +37,9 @@ class DepthMap(Prediction):
 
     def brief(self) -> str:
         """The range, and how the picture shows it."""
-        known = self.metres[np.isfinite(self.metres)]
-        return f"{known.min():.1f} to {known.max():.1f} m, near is bright" if known.size else "no known depth"
+        # fmin and fmax take the number where the other is nan.
+        near, far = np.fmin.reduce(self.metres, axis=None), np.fmax.reduce(self.metres, axis=None)
+        return f"{near:.1f} to {far:.1f} m, near is bright" if near <= far else "no known depth"
 
     def save(self, folder: str | Path, stem: str) -> list[Path]:
         """STEM_depth.npy (float32 metres), STEM_depth_mm.png (16-bit millimetres, 0 unknown), STEM_depth.png (colours).
