@@ -205,7 +205,7 @@ def network(words: str) -> Any:
     """The network that the options of a variant train, untrained."""
     levels = re.search(r"--levels (\d+)", words)
     name = words.split()[1]
-    placed = {"stride_in": "1x1"} if name == "resnet50" else {}
+    placed: dict[str, Any] = {"stride_in": "1x1"} if name == "resnet50" else {}
     trunk = create_backbone(name, classes=0, levels=int(levels[1]) if levels else None, **placed)
     return create_task("depth").build({"image": Image(), "depth": Depth()}, trunk, "unet", None)
 
