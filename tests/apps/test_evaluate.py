@@ -30,7 +30,7 @@ def test_evaluate_prints_scores_with_protocol_beside_the_trivial_answer(run, tmp
 def test_evaluate_takes_another_set_a_part_of_it_and_the_mirrored_picture(run, checkpoint):
     straight = json.loads(run("evaluate", checkpoint, "--data", "rooms", "--samples", "2", *ON_CPU).out)
     both = json.loads(run("evaluate", checkpoint, "--data", "rooms", "--samples", "2", "--flip", *ON_CPU).out)
-    assert (straight["data"], straight["samples"]) == ("seven-scenes", 2)
+    assert (straight["data"], straight["samples"]) == ("rooms", 2)
     assert both["flip"] and both["metrics"]["abs_rel"] != straight["metrics"]["abs_rel"]
     assert both["baseline"] == straight["baseline"]
 

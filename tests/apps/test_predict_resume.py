@@ -45,7 +45,9 @@ def recorded(out: Path) -> list[dict[str, Any]]:
 
 
 def stamps(out: Path) -> dict[str, int]:
-    return {file.relative_to(out).as_posix(): file.stat().st_mtime_ns for file in out.rglob("*.npy")}
+    """When the arrays that have their names were written; a process that is killed may leave one aside."""
+    whole = (file for file in out.rglob("*.npy") if ".part-" not in file.name)
+    return {file.relative_to(out).as_posix(): file.stat().st_mtime_ns for file in whole}
 
 
 def test_only_what_is_new_is_answered_the_second_time(run, tmp_path, checkpoint, photos, picture):
@@ -149,7 +151,8 @@ def test_processes_of_torchrun_share_a_folder_and_say_together_what_was_skipped(
     assert said.stderr.count("skipped: ") == 1 and said.stderr.count("non-commercial") == 1
     out = tmp_path / "out"
     shares = {
-        file.name: [line["answer"] for line in map(json.loads, filter(None, file.read_text().split("\n")[2:]))]
+        # A process records what is finished, in the order in which its helpers finish.
+        file.name: sorted(line["answer"] for line in map(json.loads, filter(None, file.read_text().split("\n")[2:])))
         for file in out.glob("*.jsonl")
     }
     assert shares == {"predictions-0.jsonl": ["0", "2"], "predictions-1.jsonl": ["3"]}
