@@ -55,7 +55,9 @@ def test_a_results_command_parses(one):
 
 
 def test_the_seeds_of_a_comparison_are_trainings_of_their_own():
-    assert len({one.digest() for one in COMPARED}) == len(COMPARED)
+    # Of the scores: the files differ by their seconds alone, even where one training was kept twice.
+    scores = [tuple(sorted(one.result()["metrics"].items())) for one in COMPARED]
+    assert len(set(scores)) == len(scores)
 
 
 def test_one_is_said_to_be_ahead_only_where_no_seeds_overlap(monkeypatch):
