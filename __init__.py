@@ -1,6 +1,6 @@
-"""densevision: trunks that learned to name pictures, given heads that answer for every pixel.
+"""densevision: PyTorch classification backbones with heads for dense prediction.
 
-Lazy: importing the package imports neither torch nor anything else that is heavy.
+Importing the package imports neither torch nor any other heavy dependency.
 """
 
 from __future__ import annotations

@@ -1,24 +1,44 @@
-"""What a user can mend: one sentence that says what, where, and the way out."""
+"""User errors: one message that says what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MAX_SUGGESTIONS = 3
 
 
 class UserError(Exception):
-    """A mistake the caller can correct. The command line prints it as one line and exits with code 2."""
+    """An error that the caller can fix. The command line prints it as one line and exits with code 2."""
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a catalogue, with the nearest match.
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in a registry, with the nearest match.
 
     Args:
-        what: what was named, for the sentence ("backbone", "task").
-        name: what the caller wrote.
-        known: every name that would have worked.
+        kind: kind of the name, for the message ("backbone", "task").
+        name: the unknown name.
+        known: all known names.
     """
     plain = {one.casefold(): one for one in sorted(known)}
     close = difflib.get_close_matches(name.casefold(), plain, n=1, cutoff=0.4)
     hint = f"did you mean '{plain[close[0]]}'?" if close else f"known: {', '.join(plain.values()) or 'none'}."
-    return UserError(f"There is no {what} named '{name}'; {hint}")
+    return UserError(f"There is no {kind} named '{name}'; {hint}")
+
+
+def closest_names(name: str, known: Iterable[str]) -> list[str]:
+    """At most `MAX_SUGGESTIONS` known names: those that contain it as a word, shortest first, then similar ones."""
+    by_casefold = {each.casefold(): each for each in known}
+    word = name.casefold().strip()
+    containing = sorted((each for each in by_casefold if word in re.split(r"[\s:.-]", each)), key=len)
+    similar = difflib.get_close_matches(word, by_casefold, n=MAX_SUGGESTIONS, cutoff=0.4)
+    return [by_casefold[each] for each in dict.fromkeys([*containing, *similar])][:MAX_SUGGESTIONS]
+
+
+def unknown_name_with_suggestions(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Error for a name that is not among `known`, with the closest names."""
+    known = list(known)
+    closest = closest_names(name, known) or known[:MAX_SUGGESTIONS]
+    hint = f"nearest: {', '.join(closest)}" if closest else "there are none"
+    return UserError(f"There is no {kind} named '{name}'; {hint}.")

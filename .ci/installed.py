@@ -1,4 +1,4 @@
-"""The installed wheel: every module of it imports, and none of them answers to a bare name."""
+"""The installed wheel: every module of it imports, and none of them can be imported by a bare name."""
 
 import importlib
 import importlib.util
@@ -25,7 +25,7 @@ def main(checkout: Path) -> None:
             wrong.append(f"`import {bare}` finds ours at {places[0]}")
     if wrong:
         sys.exit("\n".join(wrong))
-    print(f"{len(modules)} modules import from {home}; none answers to a bare name.")
+    print(f"{len(modules)} modules import from {home}; none can be imported by a bare name.")
 
 
 if __name__ == "__main__":

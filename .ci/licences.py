@@ -1,4 +1,4 @@
-"""Nothing in the environment is under a licence that this package's users could not live with.
+"""Nothing in the environment is under a license that this package's users could not live with.
 
 The rule is AGPL: none. A distribution that states nothing is named, so that somebody looks at it.
 """
@@ -14,7 +14,7 @@ LONGEST_NAME = 200
 
 
 def stated(distribution: Distribution) -> str:
-    """What a distribution's metadata says of its licence, in short."""
+    """What a distribution's metadata says of its license, in short."""
     metadata = distribution.metadata
     if expression := metadata.get("License-Expression"):
         return expression
@@ -28,11 +28,11 @@ def stated(distribution: Distribution) -> str:
 
 def main() -> None:
     found = {distribution.metadata["Name"]: stated(distribution) for distribution in distributions()}
-    if refused := {name: licence for name, licence in found.items() if REFUSED.search(licence)}:
-        sys.exit("\n".join(f"{name}: {licence}" for name, licence in refused.items()))
-    for licence, count in Counter(found.values()).most_common():
-        names = sorted(name for name, other in found.items() if other == licence)
-        print(f"{count:4} {licence or 'NOT STATED'}: {', '.join(names)}")
+    if refused := {name: license for name, license in found.items() if REFUSED.search(license)}:
+        sys.exit("\n".join(f"{name}: {license}" for name, license in refused.items()))
+    for license, count in Counter(found.values()).most_common():
+        names = sorted(name for name, other in found.items() if other == license)
+        print(f"{count:4} {license or 'NOT STATED'}: {', '.join(names)}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from zipfile import ZipFile
 from tracked import tracked
 
 LARGEST = 100 * 2**20
-OUTSIDE = ("tests", "docs", ".ci")
+OUTSIDE = ("tests", "docs", "examples", "tools", ".ci", ".github")
 ROOT_ONLY_MODULES = ("setup.py",)
 
 

@@ -1,1 +1,1 @@
-"""Commands and demos: thin, no network of their own."""
+"""Command line and demos."""

@@ -1,4 +1,4 @@
-"""`densevision bench`: ratios against peers, on this machine."""
+"""`densevision bench`: benchmarks against reference implementations, on this machine."""
 
 from __future__ import annotations
 
@@ -22,55 +22,58 @@ def bench(
     compile: bool = False,
     rounds: int | None = None,
 ) -> None:
-    """Measure ratios against peers on this machine: A B A B in one process, the median of the pairwise ratios.
+    """Measure the speedup over reference implementations on this machine.
+
+    Both run alternately (A B A B) in one process; the result is the median of the pairwise ratios.
 
     Args:
-        name: training-step, picture-pipeline, rooms, loader, colorization-encoding, correlation, occlusion
-            or predict; default: all of them, which takes some minutes.
-        out: JSON file to write; default: print only.
-        device: cpu, cuda, mps or auto; default: auto.
-        threads: of PyTorch and OpenCV where a benchmark is not about one thread; default: one per core.
-        compile: put our networks through torch.compile first; default: no.
-        rounds: pairs of a comparison and repetitions of a rate; default: each benchmark's own.
+        name: Benchmark to run: training-step, image-pipeline, synthetic-rooms, loader, colorization-encoding,
+            correlation, occlusion or predict; all of them, which takes some minutes, if not stated.
+        out: JSON file to write the reports to; they are only printed if not stated.
+        device: Device: cpu, cuda, mps or auto.
+        threads: Number of threads of PyTorch and OpenCV, except in the single-threaded benchmarks; one per core if not
+            stated.
+        compile: Compile densevision's models with torch.compile.
+        rounds: Number of measured pairs, or of repetitions of a throughput; each benchmark's own if not stated.
     """
+    from ..atomic_io import write_text
     from ..benchmarks import find_benchmark, list_benchmarks
     from ..errors import UserError
     from ..version import VERSION
-    from ..writing import write_text
 
-    chosen = {one: find_benchmark(one) for one in ([name] if name else list_benchmarks())}
+    benchmarks = {one: find_benchmark(one) for one in ([name] if name else list_benchmarks())}
     for option, value in (("threads", threads), ("rounds", rounds)):
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; it must be at least 1.")
 
-    from ..benchmarks.measure import Setting, cores, machine, measured
+    from ..benchmarks.measure import Setting, cores, machine, run_benchmark
     from ..tasks.device import choose_device
 
     setting = Setting(choose_device(device), threads or cores(), compile, rounds)
-    where = machine()
+    info = machine()
     print(
-        f"{where['processor']}, {where['cores']} core(s), load {where['load']}, torch {where['torch']}, "
-        f"torchvision {where['torchvision']}, densevision {VERSION}",
+        f"{info['processor']}, {info['cores']} core(s), load {info['load']}, torch {info['torch']}, "
+        f"torchvision {info['torchvision']}, densevision {VERSION}",
         flush=True,
     )
     reports = []
-    for one, measure in chosen.items():
+    for one, measure in benchmarks.items():
         if sys.stderr.isatty():
             print(f"Measuring {one} ...", file=sys.stderr, flush=True)
-        reports.append(measured(measure, setting))
+        reports.append(run_benchmark(measure, setting))
         show(reports[-1])
     if out is not None:
-        stored = {
+        data = {
             "densevision": VERSION,
-            "machine": where,
+            "machine": info,
             "reports": [dataclasses.asdict(report) for report in reports],
         }
-        write_text(out, json.dumps(stored, indent=2) + "\n")
+        write_text(out, json.dumps(data, indent=2) + "\n")
         print(f"Wrote {out}.")
 
 
 def show(report: Report) -> None:
-    """A report as a table on a terminal, as plain lines elsewhere."""
+    """Print a report, as a table on a terminal and as plain lines elsewhere."""
     heading = f"{report.name}: {report.title}. {report.device}, {report.threads} thread(s)."
     if sys.stdout.isatty():
         show_table(report, heading)
@@ -79,21 +82,21 @@ def show(report: Report) -> None:
 
 
 def plain_line(figure: Figure) -> str:
-    """One figure, readable without a table."""
-    against = "" if figure.theirs_rate is None else f", {figure.theirs} {rate(figure.theirs_rate)}"
-    wanted = f", {figure.verdict}" if figure.verdict else ""
+    """One figure as a line of text."""
+    theirs = "" if figure.theirs_rate is None else f", {figure.theirs} {rate(figure.theirs_rate)}"
+    verdict = f", {figure.verdict}" if figure.verdict else ""
     return (
-        f"  {figure.what} [{figure.shapes}]: {value(figure)} of {figure.rounds}{wanted} "
-        f"({figure.ours} {rate(figure.ours_rate)}{against})"
+        f"  {figure.what} [{figure.shapes}]: {value(figure)} of {figure.rounds}{verdict} "
+        f"({figure.ours} {rate(figure.ours_rate)}{theirs})"
     )
 
 
 def show_table(report: Report, heading: str) -> None:
-    """The same with columns."""
+    """Print a report as a table."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("figure", "shapes", "ours", "theirs", "median (least - most)", "wanted", title=heading)
+    table = Table("figure", "shapes", "ours", "theirs", "median (min - max)", "requirement", title=heading)
     for figure in report.figures:
         theirs = "" if figure.theirs_rate is None else f"{figure.theirs}: {rate(figure.theirs_rate)}"
         ours = f"{figure.ours}: {rate(figure.ours_rate)}"
@@ -105,12 +108,12 @@ def show_table(report: Report, heading: str) -> None:
 
 
 def value(figure: Figure) -> str:
-    """The median with its spread: "1.20 x (1.05 - 1.36)"."""
+    """Median, minimum and maximum with the unit: "1.20 x (1.05 - 1.36)"."""
     digits = 2 if figure.unit == "x" else 1
     low, middle, high = (f"{number:.{digits}f}" for number in (figure.lowest, figure.value, figure.highest))
     return f"{middle} {figure.unit} ({low} - {high})"
 
 
 def rate(number: float) -> str:
-    """A rate with its unit."""
-    return f"{number:.1f} pictures/s"
+    """Throughput with its unit."""
+    return f"{number:.1f} images/s"

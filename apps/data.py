@@ -1,4 +1,4 @@
-"""`densevision data`: is this folder sound, and what does a sound one look like?"""
+"""`densevision data`: validation of dataset folders, and examples of their layout."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ from pathlib import Path
 
 from cyclopts import App
 
-app = App(name="data", help="Check a data folder, or write a tiny one in its layout.")
+app = App(name="data", help="Validate a dataset folder, or write an example of its layout.")
 
 
 @app.command
-def check(name: str, root: Path | None = None, /) -> None:
-    """Read a whole data folder and list every problem; exit code 1 if there is any.
+def validate(name: str, root: Path | None = None, /) -> None:
+    """Read every file of a dataset folder and list all problems; exit code 1 if there are any.
 
     Args:
-        name: Data set by name (`densevision list data`).
-        root: Its folder; worlds need none.
+        name: Name of the dataset (`densevision list datasets`).
+        root: Dataset folder; not needed for synthetic datasets.
     """
     from ..datasets import dataset_class
-    from ..datasets.dataset import World
+    from ..datasets.dataset import SyntheticDataset
     from ..errors import UserError
 
-    found = dataset_class(name)
-    if not issubclass(found, World):
+    dataset = dataset_class(name)
+    if not issubclass(dataset, SyntheticDataset):
         if root is None:
-            raise UserError(f"'{name}' lies in a folder: densevision data check {name} DIR.")
+            raise UserError(f"'{name}' needs a dataset folder: densevision data validate {name} ROOT.")
         if not root.is_dir():
             raise UserError(f"There is no folder '{root}'.")
-    problems = found.check(root or Path())
+    problems = dataset.validate(root or Path())
     for problem in problems:
         print(problem)
-    print(f"{name}: {len(problems)} problem(s)." if problems else f"{name}: sound.")
+    print(f"{name}: {len(problems)} problem(s)." if problems else f"{name}: no problems.")
     if problems:
         sys.exit(1)
 
 
 @app.command
-def write_miniature(name: str, root: Path, /) -> None:
-    """Write a tiny set in the official layout, to try a command on or to compare a folder with.
+def make_example(name: str, root: Path, /) -> None:
+    """Write a small generated dataset in the official folder layout, for trying out commands or comparing a layout.
 
     Args:
-        name: Data set by name (`densevision list data`).
-        root: Folder to write; must not hold anything yet.
+        name: Name of the dataset (`densevision list datasets`).
+        root: Folder to write; must be new or empty.
     """
     from ..datasets import dataset_class
     from ..errors import UserError
 
-    found = dataset_class(name)
+    dataset = dataset_class(name)
     if root.exists() and any(root.iterdir()):
-        raise UserError(f"'{root}' is not empty; give a new folder, so that nothing of yours is written over.")
-    found.write_miniature(root)
-    print(f"Wrote a miniature of {found.title} to {root}.")
+        raise UserError(f"'{root}' is not empty; give a new folder: existing files are never overwritten.")
+    dataset.write_example(root)
+    print(f"Wrote an example of {dataset.title} to {root}.")

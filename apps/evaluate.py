@@ -1,4 +1,4 @@
-"""`densevision evaluate`: a checkpoint on a split, under a protocol, beside the trivial answer."""
+"""`densevision evaluate`: scores of a checkpoint on a dataset under a protocol, beside those of a baseline."""
 
 from __future__ import annotations
 
@@ -23,120 +23,123 @@ def evaluate(
     split: str | None = None,
     protocol: str | None = None,
     samples: int | None = None,
-    flip: bool = False,
-    worst: int = 0,
+    tta_flip: bool = False,
+    save_worst: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
     out: Path | None = None,
 ) -> None:
-    """Score a checkpoint on a data set under a protocol.
+    """Evaluate a checkpoint on a dataset.
 
     Args:
-        checkpoint: A task's name for the checkpoint that ships, or a checkpoint's file.
-        data: Data set by name (`densevision list data`); default: the one it was trained on.
-        root: Folder of the data set; worlds need none.
-        split: Split to score; default: the set's last one.
-        protocol: What counts and how it is averaged; default: what people report on the set.
-        samples: Score the first N only; default: all.
-        flip: Average each answer with that of the mirrored picture; default: no.
-        worst: Draw the N worst samples (input, truth, prediction) to worst.png; default: 0.
-        device: cpu, cuda, mps or auto; default: auto.
-        amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
-        out: Folder for result.json and worst.png; default: print only, and draw where you stand.
+        checkpoint: Checkpoint file, or a task's name for its packaged checkpoint.
+        data: Name of the dataset (`densevision list datasets`); the training dataset if not stated.
+        root: Dataset folder; not needed for synthetic datasets.
+        split: Split to evaluate; the last split of the dataset if not stated.
+        protocol: Evaluation protocol: the pixels or samples that count, and how they are averaged; the usual protocol
+            of the dataset if not stated.
+        samples: Evaluate the first N samples only; all of them if not stated.
+        tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
+        save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
+        device: Device: cpu, cuda, mps or auto.
+        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
+        out: Output folder for result.json and worst.png; if not stated, the result is only printed, and worst.png is
+            saved in the working directory.
     """
+    from ..atomic_io import write_text
     from ..datasets import dataset_class, open_dataset
     from ..errors import UserError, unknown_name
+    from ..tasks.comparison_grid import draw_comparison, write_comparison
     from ..tasks.evaluation import evaluate as score
-    from ..tasks.evaluation import predictor_answer
-    from ..tasks.evaluation import worst as worst_of
+    from ..tasks.evaluation import prediction_function, worst_samples
     from ..tasks.inference import load
-    from ..tasks.sheet import draw_sheet, write_sheet
-    from ..writing import write_text
 
-    for option, value, least in (("samples", samples, 1), ("worst", worst, 0)):
-        if value is not None and value < least:
-            raise UserError(f"--{option} is {value}; it must be at least {least}.")
+    for option, value, minimum in (("samples", samples, 1), ("save-worst", save_worst, 0)):
+        if value is not None and value < minimum:
+            raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     predictor = load(checkpoint, device, amp)
     task, name = predictor.task, data or predictor.header["data"]["name"]
-    test = task.examined(open_dataset(name, root, split or dataset_class(name).splits[-1]).at(predictor.size))
+    test = task.evaluation_dataset(
+        open_dataset(name, root, split or dataset_class(name).splits[-1]).with_size(predictor.size)
+    )
     protocol = protocol or task.default_protocol(name, test.fields)
-    # Some protocols take a value: judge=CHECKPOINT.
+    # Some protocols take a value: fcn-score=CHECKPOINT.
     if protocol.partition("=")[0] not in task.protocols:
         raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
     task.inputs(test.fields)
-    # A set without what the task needs, or with other classes or joints, is refused before anything is computed.
-    for field, kind in task.targets(test.fields).items():
-        if predictor.fields[field] != kind:
-            raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}; '{name}' holds other: {kind}.")
-    baseline = trivial_scores(predictor, name, root, test, protocol, samples)
-    answer = predictor_answer(predictor, protocol, flip)
+    # Missing fields and other classes or joints are reported before anything is computed.
+    for field, field_type in task.targets(test.fields).items():
+        if predictor.fields[field] != field_type:
+            raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}, but '{name}' has {field_type}.")
+    baseline = baseline_scores(predictor, name, root, test, protocol, samples)
+    predict = prediction_function(predictor, protocol, tta_flip)
     started = time.perf_counter()
-    found = score(task, answer, test, protocol, samples, each=bool(worst), progress=_progress)
+    evaluation = score(task, predict, test, protocol, samples, per_sample=bool(save_worst), progress=_progress)
     seconds = time.perf_counter() - started
     result: dict[str, Any] = {
         "task": task.name,
         "options": dataclasses.asdict(task),  # type: ignore[call-overload]
         "checkpoint": Path(checkpoint).name,
-        **origin(predictor.header),
+        **model_info(predictor.header),
         "data": name,
         "split": test.split,
         "protocol": protocol,
-        "flip": flip,
-        "samples": found.samples,
+        "tta_flip": tta_flip,
+        "samples": evaluation.samples,
         "seconds": round(seconds, 1),
         "device": f"{predictor.device.type}{', bf16' if predictor.bf16 else ''}",
-        "metrics": found.metrics,
+        "metrics": evaluation.metrics,
         "baseline": None if baseline is None else baseline.metrics,
-        "watch": {
-            "name": task.watch.name,
-            "higher_is_better": task.watch.higher_is_better,
-            "value": found.metrics[task.watch.name],
-            "baseline": None if baseline is None else baseline.metrics[task.watch.name],
+        "monitor": {
+            "name": task.monitor.name,
+            "higher_is_better": task.monitor.higher_is_better,
+            "value": evaluation.metrics[task.monitor.name],
+            "baseline": None if baseline is None else baseline.metrics[task.monitor.name],
         },
     }
     text = json.dumps(result, indent=2)
     print(text)
     if out is not None:
         write_text(out / "result.json", text + "\n")
-    if worst:
-        chosen = worst_of(found, task.watch.higher_is_better, worst)
-        if not chosen:
-            raise UserError(f"No sample of '{name}' counts under {protocol}: there is no worst one to draw.")
-        shown = [(sample, answer(sample)) for sample in map(test.read, chosen)]
+    if save_worst:
+        indices = worst_samples(evaluation, task.monitor.higher_is_better, save_worst)
+        if not indices:
+            raise UserError(f"No sample of '{name}' counts under the protocol {protocol}; there is none to save.")
+        results = [(sample, predict(sample)) for sample in map(test.read, indices)]
         path = (out or Path()) / "worst.png"
-        write_sheet(path, draw_sheet(task, test.fields, shown), smallest=1000)
-        score_of = dict(found.errors)
-        for index in chosen:
-            print(f"{test.label(index)}: {task.watch.name} {score_of[index]:.4f}", file=sys.stderr)
-        print(f"The {len(chosen)} worst samples, worst first: {path}", file=sys.stderr)
+        write_comparison(path, draw_comparison(task, test.fields, results), min_width=1000)
+        scores = dict(evaluation.sample_scores)
+        for index in indices:
+            print(f"{test.sample_name(index)}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)
+        print(f"Wrote the {len(indices)} worst samples, worst first, to {path}.", file=sys.stderr)
 
 
-def origin(header: dict[str, Any]) -> dict[str, Any]:
-    """Which network answers and how it came to be, from its checkpoint's header."""
+def model_info(header: dict[str, Any]) -> dict[str, Any]:
+    """Architecture and training of a model, from its checkpoint header, for result.json."""
     return {
-        **{name: header.get(name) for name in ("backbone", "head", "network")},
-        "weights": (header.get("trunk") or {}).get("weights"),
+        **{name: header.get(name) for name in ("backbone", "head", "model")},
+        "weights": (header.get("backbone_weights") or {}).get("weights"),
         "trained_on": (header.get("data") or {}).get("name"),
         "steps": header.get("step"),
     }
 
 
-def trivial_scores(
+def baseline_scores(
     predictor: Predictor, name: str, root: Path | None, test: Any, protocol: str, samples: int | None
 ) -> Evaluation | None:
-    """What the trivial answer scores on the same samples; None, with a line that says why, without training samples."""
+    """Scores of the task's baseline on the same samples; None, with a log line, if there are no training samples."""
     from ..datasets import dataset_class, open_dataset
     from ..errors import UserError
     from ..tasks.evaluation import evaluate as score
 
     task = predictor.task
     try:
-        training = open_dataset(name, root, dataset_class(name).splits[0]).at(predictor.size)
-        trivial = task.baseline(training)
-    except UserError as missing:
-        print(f"No trivial baseline, since it is fitted on training samples: {missing}", file=sys.stderr)
+        training = open_dataset(name, root, dataset_class(name).splits[0]).with_size(predictor.size)
+        baseline = task.baseline(training)
+    except UserError as error:
+        print(f"No baseline, since it is computed from training samples: {error}", file=sys.stderr)
         return None
-    return score(task, trivial, test, protocol, samples)
+    return score(task, baseline, test, protocol, samples)
 
 
 def _progress(done: int, total: int) -> None:

@@ -1,15 +1,15 @@
-"""`densevision list`: every name that other commands take."""
+"""`densevision list`: the names that other commands take."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 
-def names(what: Literal["tasks", "backbones", "heads", "networks", "recipes", "data"], /) -> None:
-    """List tasks, backbones, heads, networks, recipes or data.
+def names(what: Literal["tasks", "backbones", "heads", "models", "recipes", "datasets"], /) -> None:
+    """List tasks, backbones, heads, models, recipes or datasets.
 
     Args:
-        what: Which catalogue.
+        what: Kind of names to list.
     """
     from ..backbones import BACKBONES
     from ..datasets import DATASETS, dataset_class
@@ -29,16 +29,16 @@ def names(what: Literal["tasks", "backbones", "heads", "networks", "recipes", "d
             for name in sorted(TASKS):
                 for head in sorted(task_class(name).own_heads):
                     print(f"{head:16} {name} only")
-        case "networks":
+        case "models":
             for name in sorted(TASKS):
-                for network in sorted(task_class(name).networks):
-                    print(f"{network:16} {name}")
+                for model in sorted(task_class(name).models):
+                    print(f"{model:16} {name}")
         case "recipes":
             for name in sorted(TASKS):
                 task = task_class(name)
                 for recipe in task.recipes:
-                    print(f"{recipe:16} {name}{' (default)' if recipe == task.default.recipe else ''}")
-        case "data":
+                    print(f"{recipe:16} {name}{' (default)' if recipe == task.defaults.recipe else ''}")
+        case "datasets":
             for name in sorted(DATASETS):
-                found = dataset_class(name)
-                print(f"{name:16} {found.title}; {found.terms}")
+                dataset = dataset_class(name)
+                print(f"{name:16} {dataset.title}; {dataset.terms}")

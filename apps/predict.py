@@ -1,4 +1,4 @@
-"""`densevision predict`: answers for pictures, folders and videos, as pictures for eyes and data for programs."""
+"""`densevision predict`: batch inference on images, folders and videos, saved as visualizations and raw data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError, unknown_name
 from ..version import VERSION
-from .launch import Launch
-from .overlap import Steps, overlapped
-from .record import Record
-from .sources import Question, pictures_among, questions_about
+from .distributed import ProcessGroup
+from .inputs import InferenceRequest, collect_inputs, iter_requests
+from .manifest import Manifest
+from .pipeline import PipelineSteps, pipelined_map
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..tasks.inference import Predictor, Prepared
+    from ..tasks.inference import ModelInput, Predictor
 
 Box = tuple[float, float, float, float]
 
@@ -31,219 +31,226 @@ def predict(
     /,
     *inputs: Path,
     out: Path = Path("predictions"),
-    view: str | None = None,
-    flip: bool = False,
+    input_mode: str | None = None,
+    tta_flip: bool = False,
     box: str | None = None,
     seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
-    """Answer for pictures, folders of pictures and videos.
+    """Run a model on images, folders of images and videos.
 
-    A task of two pictures (flow) takes them in pairs: two at a time as they are named, and of a folder or a video every
-    two that follow each other. What cannot be read is skipped, listed at the end, and the exit code is then 1.
+    Tasks with two input images (flow) take them in pairs: two at a time in the order of the command line, and all
+    pairs of consecutive frames of a folder or a video. Unreadable inputs are skipped and listed at the end, and the
+    exit code is then 1.
 
-    What lies answered in the output folder, asked alike of the same files, is not made again: a run that was
-    interrupted goes on where it stopped. Several processes share the work: torchrun -m densevision predict ...
+    Inputs whose results are already in the output folder, made with the same checkpoint and options, are not run
+    again, so an interrupted run can be resumed. To use several processes: torchrun -m densevision predict ...
 
     Args:
-        checkpoint: A task's name for the checkpoint that ships, or a checkpoint's file.
-        inputs: Pictures, folders of pictures, videos (.mp4, .avi, .mov, .mkv, .webm), or patterns ("photos/*.jpg").
-        out: Folder for the answers, and for predictions.jsonl, the record of what was made of which files; default:
-            predictions.
-        view: How the picture is shown: fit (at the training size, the answer resized), native (at the picture's own
-            size, tiled when large), or what the task offers instead; default: the task's first.
-        flip: Average each answer with that of the mirrored picture; default: no.
-        box: Ask about a part of each picture, as X,Y,WIDTH,HEIGHT in pixels; default: the largest person that a
-            detector finds (pose, where its weights are at hand), else the whole.
-        seed: Of what a network draws when it is asked (translation's dropout): another one gives another picture;
-            default: 0.
-        device: cpu, cuda, mps or auto; default: auto.
-        amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
+        checkpoint: Checkpoint file, or a task's name for its packaged checkpoint.
+        inputs: Images, folders of images, videos (.mp4, .avi, .mov, .mkv, .webm), or patterns ("photos/*.jpg").
+        out: Output folder for the results and for predictions.jsonl, which lists the files written for each input.
+        input_mode: How images are fed to the model: fit (resized to the training size, the output resized back), native
+            (at their own size, tiled if large), or a task's own modes; the task's first one if not stated.
+        tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
+        box: Region of each image to predict, as X,Y,WIDTH,HEIGHT in pixels; if not stated, the largest person found by
+            a detector (pose, if the detector's weights are available), else the complete image.
+        seed: Random seed of stochastic models (the dropout of translation); another seed gives another image.
+        device: Device: cpu, cuda, mps or auto.
+        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
     """
     from ..tasks.inference import load
 
-    part = None if box is None else rectangle(box)
-    launch = Launch.here()
-    sources = pictures_among(inputs, out)
+    region = None if box is None else parse_box(box)
+    group = ProcessGroup.current()
+    sources = collect_inputs(inputs, out)
     predictor = load(checkpoint, device, amp)
     predictor.seed = seed
     task, fields = predictor.task, predictor.fields
-    if view is not None and view not in task.views:
-        raise unknown_name(f"view of the task {task.name}", view, task.views)
-    asking = Asking(predictor, out, view, flip, part)
-    together = tuple(task.inputs(fields))
-    what = {1: "picture", 2: "pair"}.get(len(together), "group")
-    questions = launch.share(questions_about(sources, together))
-    for line in terms_of(predictor.header) if launch.rank == 0 else ():
+    if input_mode is not None and input_mode not in task.input_modes:
+        raise unknown_name(f"input mode of the task {task.name}", input_mode, task.input_modes)
+    config = InferenceConfig(predictor, out, input_mode, tta_flip, region)
+    input_names = tuple(task.inputs(fields))
+    noun = {1: "image", 2: "pair"}.get(len(input_names), "group")
+    requests = group.share(iter_requests(sources, input_names))
+    for line in license_notes(predictor.header) if group.rank == 0 else ():
         print(line, file=sys.stderr)
-    record = Record(out, task.name, asking.asked(), launch.rank, launch.processes)
-    tally = answer_all(asking, questions, record, f"{what}s")
-    tallies = launch.gathered(tally)
-    if launch.rank == 0 or not launch.together:
-        report(tallies, what, out)
-    if any(each.skipped for each in tallies):
+    manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
+    summary = run_all(config, requests, manifest, f"{noun}s")
+    summaries = group.all_gather(summary)
+    if group.rank == 0 or not group.distributed:
+        report(summaries, noun, out)
+    if any(each.skipped for each in summaries):
         sys.exit(1)
 
 
 @dataclass
-class Tally:
-    """How a run went.
+class RunSummary:
+    """Counts of a run.
 
     Attributes:
-        asked: questions so far.
-        before: of them, those whose answers lay there.
-        skipped: a sentence for each that has no answer.
-        anew: answers that were made again, because the checkpoint or the options are others.
+        requests: requests so far.
+        existing: requests whose results were already in the output folder.
+        skipped: one error message per failed request.
+        outdated: results of another checkpoint or of other options, which were replaced.
     """
 
-    asked: int = 0
-    before: int = 0
+    requests: int = 0
+    existing: int = 0
     skipped: list[str] = field(default_factory=list)
-    anew: int = 0
+    outdated: int = 0
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How every question of a run is asked, step by step.
+class InferenceConfig:
+    """Model and options of a run, with the steps of the inference pipeline.
 
     Attributes:
-        predictor: the network.
-        out: folder of the answers.
-        view, flip, box: as `Predictor.predict` takes them.
+        predictor: the model.
+        out: output folder.
+        mode, tta_flip, box: see `Predictor.predict`.
     """
 
     predictor: Predictor
     out: Path
-    view: str | None
-    flip: bool
+    mode: str | None
+    tta_flip: bool
     box: Box | None
 
-    def asked(self) -> dict[str, Any]:
-        """Everything that an answer depends on beside its pictures."""
-        one = self.predictor
+    def digest(self) -> dict[str, Any]:
+        """Everything that a prediction depends on besides its images, JSON-serializable."""
+        predictor = self.predictor
         return {
             "densevision": VERSION,
-            "task": repr(one.task),
-            "weights": one.fingerprint,
-            "size": list(one.size),
-            "view": self.view or one.task.views[0],
-            "flip": self.flip,
+            "task": repr(predictor.task),
+            "weights": predictor.weights_hash,
+            "size": list(predictor.size),
+            "input_mode": self.mode or predictor.task.input_modes[0],
+            "tta_flip": self.tta_flip,
             "box": self.box,
-            "seed": one.seed,
-            "bf16": one.bf16,
+            "seed": predictor.seed,
+            "bf16": predictor.bf16,
         }
 
-    def prepare(self, question: Question) -> Prepared:
-        """The pictures, read and shown as the network takes them."""
-        return self.predictor.prepared(*question.pictures(), view=self.view, flip=self.flip, box=self.box)
+    def prepare(self, request: InferenceRequest) -> ModelInput:
+        """Read and preprocess the images of a request."""
+        return self.predictor.load_inputs(*request.images(), mode=self.mode, flip=self.tta_flip, box=self.box)
 
-    def finish(self, question: Question, prepared: Prepared, output: Tensor) -> tuple[list[Path], str]:
-        """The files of the answer, and what to say of it."""
-        prediction = self.predictor.told(prepared, output)
-        files = prediction.save(self.out / question.stem.parent, question.stem.name)
-        return files, ", of ".join(filter(None, (prediction.brief(), prepared.remark)))
+    def finish(self, request: InferenceRequest, model_input: ModelInput, output: Tensor) -> tuple[list[Path], str]:
+        """Decode and save a prediction; returns the files written and a summary for the log."""
+        prediction = self.predictor.decode(model_input, output)
+        files = prediction.save(self.out / request.stem.parent, request.stem.name)
+        return files, ", of ".join(filter(None, (prediction.summary(), model_input.remark)))
 
     @staticmethod
-    def pixels(question: Question) -> int:
-        """How large the question is."""
-        from ..tasks.pictures import pixels_in
+    def pixels(request: InferenceRequest) -> int:
+        """Number of pixels in a request, by the headers of its files; 0 if they cannot be read."""
+        from ..tasks.image_io import count_pixels
 
         try:
-            return sum(map(pixels_in, question.pictures()))
+            return sum(map(count_pixels, request.images()))
         except UserError:
             return 0
 
 
-def answer_all(asking: Asking, questions: Iterator[Question], record: Record, what: str) -> Tally:
-    """Answer what is not answered yet, with a line for each; what was made when Ctrl-C came is recorded.
+def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manifest: Manifest, noun: str) -> RunSummary:
+    """Process the requests whose results do not exist yet, and print a line for each.
+
+    After Ctrl-C the finished ones are in the manifest.
 
     Args:
-        asking: how.
-        questions: of this process.
-        record: of the output folder.
-        what: "pictures", for the lines.
+        config: model and options.
+        requests: requests of this process.
+        manifest: record of the output folder.
+        noun: "images" or "pairs", for the log.
     """
-    # Up to twice Pillow's limit pictures are read, and beyond it refused with a sentence: no need to warn in between.
+    # Pillow warns above its size limit and raises above twice the limit, which becomes an error message: the warning
+    # adds nothing.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit", append=False)
-    tally, started = Tally(), time.perf_counter()
+    summary, started = RunSummary(), time.perf_counter()
 
-    def open_ones() -> Iterator[Question]:
-        for question in questions:
-            tally.asked += 1
-            if record.holds(question):
-                tally.before += 1
+    def pending() -> Iterator[InferenceRequest]:
+        for request in requests:
+            summary.requests += 1
+            if manifest.is_done(request):
+                summary.existing += 1
             else:
-                yield question
+                yield request
 
-    def finish(question: Question, prepared: Prepared, output: Tensor) -> str:
-        files, said = asking.finish(question, prepared, output)
-        record.add(question, files)
-        return f"{question.label}: {', '.join(file.name for file in files)} {said}"
+    def finish(request: InferenceRequest, model_input: ModelInput, output: Tensor) -> str:
+        files, description = config.finish(request, model_input, output)
+        manifest.add(request, files)
+        return f"{request.name}: {', '.join(file.name for file in files)} {description}"
 
-    steps = Steps(asking.prepare, asking.predictor.output, finish, asking.pixels)
-    answers = overlapped(open_ones(), steps)
+    steps = PipelineSteps(config.prepare, config.predictor.forward, finish, config.pixels)
+    results = pipelined_map(pending(), steps)
     try:
-        with closing(answers):
-            for number, (question, said) in enumerate(answers, 1):
-                if isinstance(said, UserError):
-                    sentence = " ".join(str(said).split())
-                    tally.skipped.append(sentence if question.label in sentence else f"{question.label}: {sentence}")
+        with closing(results):
+            for number, (request, result) in enumerate(results, 1):
+                if isinstance(result, UserError):
+                    message = " ".join(str(result).split())
+                    summary.skipped.append(message if request.name in message else f"{request.name}: {message}")
                 else:
-                    print(f"{said} ({number / (time.perf_counter() - started):.1f} {what}/s)", flush=True)
+                    print(f"{result} ({number / (time.perf_counter() - started):.1f} {noun}/s)", flush=True)
     except KeyboardInterrupt:
-        answered = tally.before + record.made
-        print(f"{answered} {what} are answered; the same command goes on from there.", file=sys.stderr)
+        done = summary.existing + manifest.added
+        print(f"{done} {noun} are done; run the same command again to resume.", file=sys.stderr)
         raise
-    tally.anew = record.anew
-    return tally
+    summary.outdated = manifest.outdated
+    return summary
 
 
-def report(tallies: list[Tally], what: str, out: Path) -> None:
-    """What was skipped, and how many were answered, over all processes.
+def report(summaries: list[RunSummary], noun: str, out: Path) -> None:
+    """Print what was skipped and how many predictions were made, over all processes.
 
     Args:
-        tallies: of the processes.
-        what: "picture".
-        out: folder of the answers.
+        summaries: one per process.
+        noun: "image" or "pair", for the log.
+        out: output folder.
     """
-    asked, before, anew = (sum(getattr(each, name) for each in tallies) for name in ("asked", "before", "anew"))
-    skipped = [sentence for each in tallies for sentence in each.skipped]
-    for sentence in skipped:
-        print(f"skipped: {sentence}", file=sys.stderr)
-    if anew:
-        print(f"{anew} answer(s) of another checkpoint or other options were made anew.", file=sys.stderr)
-    earlier = f", {before} of them before" if before else ""
-    print(f"{asked - len(skipped)} of {asked} {what}(s) answered{earlier}, in {out}.", file=sys.stderr)
+    total, existing, outdated = (
+        sum(getattr(each, name) for each in summaries) for name in ("requests", "existing", "outdated")
+    )
+    skipped = [message for each in summaries for message in each.skipped]
+    for message in skipped:
+        print(f"skipped: {message}", file=sys.stderr)
+    if outdated:
+        print(f"{outdated} prediction(s) of another checkpoint or other options were replaced.", file=sys.stderr)
+    earlier = f" ({existing} in an earlier run)" if existing else ""
+    print(f"{total - len(skipped)} of {total} {noun}(s) predicted{earlier}; results in {out}.", file=sys.stderr)
 
 
-def rectangle(box: str) -> Box:
-    """The four numbers of `--box`.
+def parse_box(box: str) -> Box:
+    """Parse the four numbers of `--box`.
 
     Raises:
-        UserError: they are not four, or no numbers.
+        UserError: the text is not four numbers.
     """
     try:
         x, y, width, height = map(float, box.split(","))
     except ValueError:
-        raise UserError(f"--box is '{box}'; give four numbers with commas: X,Y,WIDTH,HEIGHT in pixels.") from None
+        raise UserError(f"--box is '{box}'; give four comma-separated numbers: X,Y,WIDTH,HEIGHT in pixels.") from None
     return x, y, width, height
 
 
-def terms_of(header: dict) -> list[str]:
-    """What a network learned from, and what that data and the trunk's weights ask of its users.
+def license_notes(header: dict) -> list[str]:
+    """Training data of a model, and the license terms of that data and of the backbone's weights; one line each.
 
-    A network answers for any picture, in the words of what it has seen: that of MNIST calls a cup a nine.
+    The training data is named because a model has only its own classes: one trained on MNIST calls a cup a nine.
+
+    Args:
+        header: the checkpoint's.
     """
-    lines, run, trunk = [], header, header.get("trunk") or {}
+    lines, ancestor, backbone = [], header, header.get("backbone_weights") or {}
     if data := header.get("data"):
-        name = header.get("network") or " + ".join(filter(None, (header.get("backbone"), header.get("head"))))
-        lines.append(f"{name}, which learned from {data['title']}.")
-    while run:
-        data = run.get("data") or {}
+        name = header.get("model") or " + ".join(filter(None, (header.get("backbone"), header.get("head"))))
+        lines.append(f"{name}, trained on {data['title']}.")
+    while ancestor:
+        data = ancestor.get("data") or {}
         if "research" in data.get("terms", "") or "commercial" in data.get("terms", ""):
             lines.append(f"These weights were trained on {data['title']}: {data['terms']}.")
-        run = run.get("init")
-    if trunk.get("licence"):
-        lines.append(f"Their trunk started from {trunk['weights']} ({trunk['licence']}).")
+        ancestor = ancestor.get("init_from")
+    if backbone.get("license"):
+        lines.append(f"The backbone was initialized from {backbone['weights']} ({backbone['license']}).")
     return list(dict.fromkeys(lines))

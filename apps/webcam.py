@@ -1,4 +1,4 @@
-"""`densevision webcam`: answers for what a camera sees, or a video shows, while one looks."""
+"""`densevision webcam`: live inference on a camera or a video."""
 
 from __future__ import annotations
 
@@ -26,113 +26,112 @@ def webcam(
     out: Path = Path("snapshots"),
     size: int = 640,
     frames: int | None = None,
-    view: str | None = None,
+    input_mode: str | None = None,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
-    """Answer for what a camera sees, or a video shows, while one looks.
+    """Run models live on a camera or a video.
 
-    A window shows the newest frame, the answer, frames a second and the latency from capture to screen; where there is
-    no display, a page in the browser does. Keys: n next task (after the last one all of them), p pause, s snapshot,
-    r record, q quit. A slow network misses frames and shows none late.
+    A window displays the newest frame, the predictions, the frame rate and the latency from capture to screen; without
+    a display, a web page does. Keys: n next task (after the last one, all tasks at once), p pause, s snapshot,
+    r record, q quit. If a model is slower than the camera, frames are dropped, so the latency does not grow.
 
-    A video that is recorded without --serve or --live is not shown: every frame is answered by every task, and the
-    recording has as many frames as the video, at its rate. A task of two frames (flow) takes consecutive ones; beside
-    the first frame its cell says that it waits.
+    With --video and --record, but without --serve and --live, nothing is displayed: all tasks run on every frame, and
+    the recording has the frame count and frame rate of the video. Tasks with two input frames (flow) take consecutive
+    ones.
 
     Args:
-        tasks: Tasks' names for the checkpoints that ship, or checkpoints' files, with commas between them.
-        camera: Number of the camera; default: 0.
-        video: Video to play instead of a camera (.mp4, .avi, .mov, .mkv, .webm); default: the camera.
-        record: Video to write (.mp4) of all that is shown; default: none until the key r.
-        serve: Show on a page in the browser even where a window is possible; default: no.
-        live: Play a video that is recorded in its own time, in a window or on a page; default: no.
-        host: Address of the page; 127.0.0.1 is for this machine alone, 0.0.0.0 for everybody who reaches it;
-            default: 127.0.0.1.
-        port: Of the page, 0 for any that is free; default: 8765.
-        out: Folder for snapshots, and for recordings that the key r begins; default: snapshots.
-        size: Pixels of a frame's longer side; larger frames are reduced, 0 leaves them; default: 640.
-        frames: Stop after so many; default: with the source.
-        view: How frames are shown to the network, see densevision predict; default: each task's first.
-        device: cpu, cuda, mps or auto; default: auto.
-        amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
+        tasks: Comma-separated checkpoint files, or tasks' names for their packaged checkpoints.
+        camera: Index of the camera.
+        video: Video to play instead of a camera (.mp4, .avi, .mov, .mkv, .webm); the camera if not stated.
+        record: Video file (.mp4) to record the display to; if not stated, recording starts with the key r.
+        serve: Use the web page even if a window is possible.
+        live: Play a recorded video in real time, in a window or on the web page.
+        host: Address of the web page's server; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
+        port: Port of the web page's server; 0 chooses a free port.
+        out: Output folder for snapshots, and for recordings started with the key r.
+        size: Maximum length of a frame's longer side in pixels; larger frames are resized, 0 disables resizing.
+        frames: Number of frames after which to stop; the end of the source if not stated.
+        input_mode: How frames are fed to the model, see densevision predict; each task's first mode if not stated.
+        device: Device: cpu, cuda, mps or auto.
+        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
     """
     from ..errors import UserError
-    from ..tasks.training.interruption import stop_politely
-    from .live.answerer import answerers
+    from ..tasks.training.signals import graceful_interrupt
     from .live.camera import Camera
     from .live.capture import Capture
     from .live.live import Live
+    from .live.live_predictor import live_predictors
     from .live.recorder import Recorder
-    from .live.source import Clip
-    from .predict import terms_of
+    from .live.source import VideoFileSource
+    from .predict import license_notes
 
-    for option, value, least in (
+    for option, value, minimum in (
         ("camera", camera, 0),
         ("size", size, 0),
         ("frames", 1 if frames is None else frames, 1),
     ):
-        if value < least:
-            raise UserError(f"--{option} is {value}; it must be at least {least}.")
-    as_film = video is not None and record is not None and not serve and not live
-    source = Camera(camera, size or 640) if video is None else Clip(video, paced=not as_film)
-    recorder = Recorder(record, out, source.rate if as_film and isinstance(source, Clip) else None)
-    networks = answerers(tasks, device, amp, view)
-    leave_a_core(device)
-    for line in dict.fromkeys(line for network in networks for line in terms_of(network.predictor.header)):
+        if value < minimum:
+            raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
+    offline = video is not None and record is not None and not serve and not live
+    source = Camera(camera, size or 640) if video is None else VideoFileSource(video, realtime=not offline)
+    recorder = Recorder(record, out, source.rate if offline and isinstance(source, VideoFileSource) else None)
+    models = live_predictors(tasks, device, amp, input_mode)
+    reserve_core(device)
+    for line in dict.fromkeys(line for model in models for line in license_notes(model.predictor.header)):
         print(line, file=sys.stderr)
-    viewer = viewer_of(as_film, serve, host, port)
-    together = max(network.together for network in networks)
-    words = "The command has ended."
-    with stop_politely() as stopped:
-        wait_for_somebody(viewer, stopped, video is not None and record is None)
-        capture = Capture(source, together, size, every=as_film)
-        run = Live(capture, networks, viewer, recorder, out, film=as_film)
+    viewer = create_viewer(offline, serve, host, port)
+    num_frames = max(model.num_frames for model in models)
+    message = "The command has ended."
+    with graceful_interrupt() as stopped:
+        wait_for_client(viewer, stopped, video is not None and record is None)
+        capture = Capture(source, num_frames, size, every_frame=offline)
+        loop = Live(capture, models, viewer, recorder, out, offline=offline)
         try:
             with recorder, capture:
-                run.run(stopped, frames)
-        except UserError as mistake:
-            words = str(mistake)
+                loop.run(stopped, frames)
+        except UserError as error:
+            message = str(error)
             raise
         finally:
-            viewer.close(words)
+            viewer.close(message)
             for path, count in recorder.files:
                 print(f"Wrote {path} ({count} frames).")
-            print(f"{run.timing.line(None if as_film else capture.captured)}.", file=sys.stderr)
+            print(f"{loop.timing.summary(None if offline else capture.captured)}.", file=sys.stderr)
         if stopped():
             raise KeyboardInterrupt
 
 
-def viewer_of(as_film: bool, serve: bool, host: str, port: int) -> Viewer:
-    """Nobody, a window where one is possible, or else a page, whose address is said."""
-    from .live.viewer import Nobody
+def create_viewer(offline: bool, serve: bool, host: str, port: int) -> Viewer:
+    """No viewer offline; otherwise a window where possible, or a web page, whose address is printed."""
+    from .live.viewer import HeadlessViewer
 
-    if as_film:
-        return Nobody()
+    if offline:
+        return HeadlessViewer()
     if not serve:
-        from .live.window import Window, windows_work
+        from .live.window import Window, window_available
 
-        if windows_work():
+        if window_available():
             return Window()
-    from .live.page import Page
+    from .live.mjpeg_server import MjpegServer
 
-    page = Page(host, port)
-    print(f"Open {page.url} in a browser; q there, or Ctrl-C here, ends.", file=sys.stderr, flush=True)
-    return page
+    server = MjpegServer(host, port)
+    print(f"Open {server.url} in a browser; q there, or Ctrl-C here, quits.", file=sys.stderr, flush=True)
+    return server
 
 
-def wait_for_somebody(viewer: Viewer, stopped: Callable[[], bool], wanted: bool) -> None:
-    """Wait, where wanted, until somebody has opened the page: a video would else be over before."""
-    from .live.page import Page
+def wait_for_client(viewer: Viewer, stopped: Callable[[], bool], enabled: bool) -> None:
+    """Wait, if enabled, until the web page is open in a browser: otherwise a video might be over by then."""
+    from .live.mjpeg_server import MjpegServer
 
-    if wanted and isinstance(viewer, Page):
-        print("The video begins when somebody looks.", file=sys.stderr, flush=True)
-        while not stopped() and not viewer.wait_for_somebody(0.2):
+    if enabled and isinstance(viewer, MjpegServer):
+        print("The video starts when the page is opened.", file=sys.stderr, flush=True)
+        while not stopped() and not viewer.wait_for_client(0.2):
             pass
 
 
-def leave_a_core(device: str) -> None:
-    """One core for capture, drawing and the page: PyTorch's threads wait for each other's slowest at every layer."""
+def reserve_core(device: str) -> None:
+    """Leave one core to capture, drawing and the server: PyTorch's threads wait for the slowest one at every layer."""
     import torch
 
     from ..tasks.device import choose_device

@@ -1,7 +1,7 @@
-"""Trunks: networks that learned to name pictures, each giving its feature maps to whoever wants to build on them.
+"""Classification backbones with named feature levels.
 
->>> trunk = create_backbone("resnet18", levels=3)
->>> [level.name for level in trunk.levels], trunk.classes
+>>> backbone = create_backbone("resnet18", levels=3)
+>>> [level.name for level in backbone.levels], backbone.num_classes
 (['stem', 'layer1', 'layer2'], 0)
 """
 
@@ -11,14 +11,14 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from ..catalogue import look_up
 from ..errors import UserError
+from ..registry import lookup
 from .backbone import Backbone, Level, Preprocessing
 from .weights import open_weights
 
 __all__ = ["BACKBONES", "Backbone", "Level", "Preprocessing", "create_backbone", "list_backbones"]
 
-# A trunk is one file and its lines here. The class is called as Class(name, classes=, in_channels=, levels=, ...).
+# A backbone is one file and its lines here. Its class is called with name, num_classes, in_channels, levels, ...
 BACKBONES: dict[str, str] = {
     "alexnet": "backbones.alexnet:AlexNet",
     "alexnet_tv": "backbones.alexnet:AlexNet",
@@ -58,49 +58,49 @@ BACKBONES: dict[str, str] = {
 }
 
 TIMM_PREFIX = "timm:"
-_COMMON = ("name", "classes", "in_channels", "levels")
+_COMMON = ("name", "num_classes", "in_channels", "levels")
 
 
 def list_backbones() -> list[str]:
-    """Every trunk of our own, sorted. Those of timm are reached as `timm:NAME`."""
+    """The names of the package's own backbones, sorted. Those of timm are available as `timm:NAME`."""
     return sorted(BACKBONES)
 
 
 def create_backbone(
     name: str,
     weights: str | Path | None = None,
-    classes: int | None = None,
+    num_classes: int | None = None,
     in_channels: int | None = None,
     levels: int | None = None,
     **options: Any,
 ) -> Backbone:
-    """A trunk by name.
+    """Create a backbone by name.
 
     Args:
-        name: one of `list_backbones()`, or `timm:NAME` for a trunk of timm.
-        weights: None for the initialisation of the paper, "imagenet" for published weights, or the path of a
+        name: one of `list_backbones()`, or `timm:NAME` for a backbone of timm.
+        weights: None for the initialization of the paper, "imagenet" for published weights, or the path of a
             `.safetensors` or `.pth` file. A file's preprocessing comes with it.
-        classes: length of the logits; 0 leaves the classifier off, None means the paper's (1000; 10 for digits and
-            CIFAR). Where it differs from the weights', the last layer starts anew and a warning says so.
-        in_channels: channels of the picture, None for the paper's (3; 1 for digits); the first convolution of the
+        num_classes: length of the logits; 0 builds no classifier, None is the paper's (1000; 10 for digits and CIFAR).
+            Where it differs from that of the weights, the last layer is freshly initialized, with a warning.
+        in_channels: channels of the image, None for the paper's (3; 1 for digits); the first convolution of the
             weights is adapted to it.
-        levels: build only this many levels, counted from the finest; None builds all. A trunk that is cut short has
-            no classifier whatever `classes` says: `create_backbone("resnet18", levels=3).classes == 0`.
-        options: what the network itself offers (`stride_in` of the ResNets). None means: as the weights file has it.
+        levels: build only this many levels, counted from the finest; None builds all. A truncated backbone has no
+            classifier, whatever `num_classes` is: `create_backbone("resnet18", levels=3).num_classes == 0`.
+        options: the network's own options (`stride_in` of the ResNets). None means: as stated by the weights file.
 
     Returns:
-        The trunk, in training mode, in float32.
+        The backbone, in training mode, in float32.
 
     Raises:
-        UserError: an unknown name or option; weights that cannot be had, belong to another network, do not cover
-            what is built, or contradict an option.
+        UserError: an unknown name or option; weights that are missing, belong to another network, do not cover what is
+            built, or contradict an option.
     """
     if name.startswith(TIMM_PREFIX):
         from .interop.timm import TimmBackbone
 
         builder: Any = TimmBackbone
     else:
-        builder = look_up("backbone", name, BACKBONES)
+        builder = lookup("backbone", name, BACKBONES)
     known = [parameter for parameter in inspect.signature(builder).parameters if parameter not in _COMMON]
     for option in options:
         if option not in known:
@@ -108,10 +108,10 @@ def create_backbone(
             raise UserError(f"{name} has no option '{option}'; {offered}.")
     opened = None if weights is None else open_weights(name, weights)
     if opened is not None:
-        options = opened.settle_options(name, options, known)
-    numbers = {"classes": classes, "in_channels": in_channels, "levels": levels}
-    asked = {key: value for key, value in numbers.items() if value is not None}
-    backbone: Backbone = builder(name, **asked, **options)
+        options = opened.resolve_options(name, options, known)
+    numbers = {"num_classes": num_classes, "in_channels": in_channels, "levels": levels}
+    given = {key: value for key, value in numbers.items() if value is not None}
+    backbone: Backbone = builder(name, **given, **options)
     stated = {key: value for key, value in options.items() if value is not None}
     backbone.options = {**backbone.options, **stated}
     if opened is not None:

@@ -3,18 +3,19 @@
 Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks. NIPS 2012, figure 2 and
 section 3: `alexnet`, 60,965,224 parameters. Its two groups of channels lived on two GPUs; conv3 and the fully connected
 layers see both. Krizhevsky: One weird trick for parallelizing convolutional neural networks, 2014, arXiv:1404.5997:
-one tower without response normalisation, as torchvision has it: `alexnet_tv`, 61,100,840 parameters.
+one tower without response normalization, as torchvision has it: `alexnet_tv`, 61,100,840 parameters.
 
 Deviations of `alexnet`: the paper prints an input of 224 x 224, for which its sizes do not work out; 55 x 55 units in
-conv1 need 227 without padding, as in Caffe. The response normalisation of Caffe's weights has other constants than the
-paper's (option `lrn`; a weights file's word is taken). The paper halves outputs in testing where torch doubles them in
-training: the same expectation. It subtracts a mean picture, here a mean colour. Its start (`init="gaussian"`) sets the
-biases of `BIASES_OF_ONE` to 1 and expects pictures of range 0 to 255, which is the default preprocessing.
+conv1 need 227 without padding, as in Caffe. The response normalization of Caffe's weights has other constants than the
+paper's (option `lrn`; the metadata of a weights file decide). The paper halves outputs in testing where torch doubles
+them in training: the same expectation. It subtracts a mean image, here a mean color. Its initialization
+(`init="gaussian"`) sets the biases of `BIASES_OF_ONE` to 1 and expects images of range 0 to 255, which is the default
+preprocessing.
 
-Deviations of `alexnet_tv`: neither the paper nor torchvision chose an initialisation; the default is "he_fan_in".
-Pictures of other sizes than 224 are brought to the classifier's 6 x 6 by adaptive average pooling, as in torchvision.
+Deviations of `alexnet_tv`: neither the paper nor torchvision chose an initialization; the default is "he_fan_in".
+Images of other sizes than 224 are brought to the classifier's 6 x 6 by adaptive average pooling, as in torchvision.
 
-Files use torchvision's names for both, in which our `convolutions.conv2` is `features.3`.
+Weights files use torchvision's names for both, where our `convolutions.conv2` is `features.3`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .layers import LocalResponseNorm, linear_as_convolution
 
 
 class Row(NamedTuple):
-    """A convolution with its ReLU, and what follows them."""
+    """One row of the table: a convolution with its ReLU, and the layers that follow."""
 
     channels: int
     kernel: int
@@ -72,14 +73,14 @@ CLASSIFIER_WIDTH = 4096
 DROPOUT = 0.5
 PAPER_SIZE = (227, 227)
 BIASES_OF_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # section 5
-# torchvision's mean of ImageNet in 0 ... 255; the pictures are not divided by anything.
+# torchvision's mean of ImageNet in 0 ... 255; the images are not divided by anything.
 PAPER_PREPROCESSING = Preprocessing(
     mean=(123.675, 116.28, 103.53), std=(1.0, 1.0, 1.0), range=(0.0, 255.0), resize=256, crop=227
 )
 
 
 def lrn_text(n: int, alpha: float, beta: float, k: float, alpha_divided: bool = False) -> str:
-    """Constants of the response normalisation in the form in which a weights file's metadata has them.
+    """Constants of the response normalization as text, as in the metadata of a weights file.
 
     Args:
         n, alpha, beta, k: of the paper's section 3.3.
@@ -97,23 +98,23 @@ CAFFE_LRN = lrn_text(5, 1e-4, 0.75, 1, alpha_divided=True)  # its published Alex
 class AlexNet(Backbone):
     """The network of Krizhevsky, Sutskever, Hinton 2012, or its one-tower form (arXiv:1404.5997).
 
-    Levels: conv1 (stride 4), conv2 (8) and conv5 (16), each after its ReLU and before response normalisation and pool,
+    Levels: conv1 (stride 4), conv2 (8) and conv5 (16), each after its ReLU and before response normalization and pool,
     and pool5 (32).
 
     Args:
         name: a key of `ALEXNET_TABLE`.
-        classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits; 0 builds no classifier.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
-        lrn: constants of the response normalisation as text like `PAPER_LRN` and `CAFFE_LRN`; None is the paper's here
-            (`create_backbone` asks the weights file first). `alexnet_tv` has none.
+        lrn: constants of the response normalization as text like `PAPER_LRN` and `CAFFE_LRN`; None is the paper's here
+            (`create_backbone` takes the weights file's first). `alexnet_tv` has none.
         init: a rule of `initialization.RULES`; None is "gaussian" for `alexnet` and "he_fan_in" for `alexnet_tv`.
 
     Raises:
-        UserError: a number that this network cannot have, or `lrn` where there is none or in another form.
+        UserError: an impossible number, `lrn` for `alexnet_tv`, or a malformed `lrn`.
     """
 
-    published_names: Mapping[str, str] = {
+    state_dict_aliases: Mapping[str, str] = {
         "convolutions.conv1.": "features.0.",
         "convolutions.conv2.": "features.3.",
         "convolutions.conv3.": "features.6.",
@@ -128,7 +129,7 @@ class AlexNet(Backbone):
         self,
         name: str,
         *,
-        classes: int = 1000,
+        num_classes: int = 1000,
         in_channels: int = 3,
         levels: int | None = None,
         lrn: str | None = None,
@@ -139,14 +140,14 @@ class AlexNet(Backbone):
         width_of = {f"conv{number}": row.channels for number, row in enumerate(table, 1)}
         width_of["pool5"] = table[-1].channels
         whole = [Level(level, stride, width_of[level]) for level, stride in LEVEL_STRIDES.items()]
-        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
         constants = PAPER_LRN if lrn is None else lrn
         if name == "alexnet":
             self.preprocessing = PAPER_PREPROCESSING.for_channels(in_channels)
-            self.classifier_size = PAPER_SIZE
+            self.classifier_input_size = PAPER_SIZE
             self.options = {"lrn": constants}
         elif lrn is not None:
-            raise UserError(f"{name} has no response normalisation; leave lrn out, or build alexnet.")
+            raise UserError(f"{name} has no response normalization; leave lrn out, or use alexnet.")
 
         # ReLUs are not in place: they would overwrite what hooks take from a convolution.
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -157,15 +158,16 @@ class AlexNet(Backbone):
             )
             layers[f"relu{number}"] = nn.ReLU()
             if "lrn" in row.then:
-                layers[f"lrn{number}"] = response_normalisation(constants)
+                layers[f"lrn{number}"] = response_normalization(constants)
             if "pool" in row.then:
                 layers[f"pool{number}"] = nn.MaxPool2d(POOL, POOL_STRIDE)
             channels = row.channels
-        self.ends = [level.name.replace("conv", "relu") for level in self.levels]  # the layer that makes each level
-        self.convolutions = nn.Sequential(layers)[: list(layers).index(self.ends[-1]) + 1]
-        if self.classes:
-            self.to_six = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
-            self.classifier = _classifier(CLASSIFIER[name], channels * CLASSIFIER_SIDE**2, classes)
+        # The last layer of each level.
+        self.level_ends = [level.name.replace("conv", "relu") for level in self.levels]
+        self.convolutions = nn.Sequential(layers)[: list(layers).index(self.level_ends[-1]) + 1]
+        if self.num_classes:
+            self.avgpool = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
+            self.classifier = _classifier(CLASSIFIER[name], channels * CLASSIFIER_SIDE**2, num_classes)
 
         init = init or ("gaussian" if name == "alexnet" else "he_fan_in")
         initialize(self, init)
@@ -181,25 +183,26 @@ class AlexNet(Backbone):
         x = image
         for name, layer in self.convolutions.named_children():
             x = layer(x)
-            if name in self.ends:
+            if name in self.level_ends:
                 maps.append(x)
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W); `alexnet` takes 227 x 227 only."""
+        """(B, num_classes) logits of (B, in_channels, H, W); `alexnet` takes 227 x 227 only."""
         self.require_classifier()
         height, width = image.shape[-2:]
-        if self.classifier_size not in (None, (height, width)):
+        if self.classifier_input_size not in (None, (height, width)):
             raise UserError(
-                f"{self.name} classifies pictures of 227 x 227, not of {height} x {width}: its fc6 sees 6 x 6 units. "
-                "Resize and crop them; score_map takes larger ones, and alexnet_tv takes any."
+                f"{self.name} classifies images of 227 x 227, not of {height} x {width}: its fc6 takes 6 x 6 units. "
+                "Resize and crop them; forward_dense takes larger ones, and alexnet_tv takes any."
             )
-        return self.classifier(self.to_six(self.features(image)[-1]).flatten(1))
+        return self.classifier(self.avgpool(self.features(image)[-1]).flatten(1))
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits, h and w five less than pool5 has: fc6 as 6x6 without padding, fc7 and fc8 as 1x1.
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, num_classes, h, w) logits, h and w five less than those of pool5: fc6 as 6x6 without padding, others
+        as 1x1.
 
-        The one place of a 227 x 227 picture (`alexnet_tv`: 224 x 224) is `forward`'s answer.
+        The single position of a 227 x 227 image (`alexnet_tv`: 224 x 224) equals `forward`.
         """
         self.require_classifier()
         x = self.features(image)[-1]
@@ -212,10 +215,10 @@ class AlexNet(Backbone):
         return x
 
 
-def response_normalisation(lrn: str) -> LocalResponseNorm:
-    """The layer that a text like `PAPER_LRN` describes.
+def response_normalization(lrn: str) -> LocalResponseNorm:
+    """The layer described by a text like `PAPER_LRN`.
 
-    The same constants have one text only, so that a file's can be compared with what was asked for.
+    The text of given constants is unique, so that a file's can be compared with the option.
 
     Raises:
         UserError: the text has another form.
@@ -227,16 +230,16 @@ def response_normalisation(lrn: str) -> LocalResponseNorm:
             raise ValueError(lrn)
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise UserError(
-            f"lrn='{lrn}' is not understood; write it as '{PAPER_LRN}', or with \"divided by n\" as '{CAFFE_LRN}'."
+            f"lrn='{lrn}' is not understood; use '{PAPER_LRN}', or with \"divided by n\" as '{CAFFE_LRN}'."
         ) from error
     return LocalResponseNorm(n, alpha / n if stated["alpha_is"] == "divided by n" else alpha, beta, k)
 
 
-def _classifier(parts: tuple[str, ...], inputs: int, classes: int) -> nn.Sequential:
+def _classifier(parts: tuple[str, ...], inputs: int, num_classes: int) -> nn.Sequential:
     fans = {
         "fc6": (inputs, CLASSIFIER_WIDTH),
         "fc7": (CLASSIFIER_WIDTH, CLASSIFIER_WIDTH),
-        "fc8": (CLASSIFIER_WIDTH, classes),
+        "fc8": (CLASSIFIER_WIDTH, num_classes),
     }
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for part in parts:

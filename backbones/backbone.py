@@ -1,7 +1,7 @@
-"""The contract of a trunk: named levels from fine to coarse, and a classifier on the last one.
+"""The backbone interface: named feature levels from fine to coarse, and a classifier on the last one.
 
-A trunk knows no task and no data. Heads ask it for strides, never for positions in a list:
-VGG has a level of stride 1, ResNet has not.
+A backbone depends on no task and no dataset. Heads select levels by stride, never by position in a list: VGG has a
+level of stride 1, ResNet has not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class Level:
-    """One feature map of a trunk: its name, the input pixels between neighbouring units, its channels."""
+    """One feature map of a backbone: its name, the input pixels between neighboring units, its channels."""
 
     name: str
     stride: int
@@ -30,10 +30,10 @@ class Level:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the pictures looked that some weights were trained on. It belongs to the weights and travels with them.
+    """Input preprocessing that a set of weights was trained with: normalization, range and channel order.
 
-    Convention: pictures come in as RGB (or grey, for one channel) floats in [0, 1]; `__call__` brings them to
-    `(x in range - mean) / std` in the weights' channel order. Resize and crop are for classification only.
+    Convention: inputs are RGB (or gray, for one channel) floats in [0, 1]; `__call__` maps them to
+    `(x in range - mean) / std` in the channel order of the weights. Resize and crop are for classification only.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -45,16 +45,16 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Normalise a batch.
+        """Normalize a batch.
 
         Args:
             image: (B, C, H, W), floats in [0, 1] or uint8 in 0..255, RGB. C equals the length of `mean`.
 
         Returns:
-            (B, C, H, W), what the weights expect.
+            (B, C, H, W), as the weights expect it.
         """
         if image.shape[1] != len(self.mean):
-            raise ValueError(f"preprocessing for {len(self.mean)} channels got a picture of {image.shape[1]}")
+            raise ValueError(f"preprocessing for {len(self.mean)} channels got an image of {image.shape[1]}")
         low, high = self.range
         if self.order == "BGR":
             image = image.flip(1)
@@ -71,10 +71,11 @@ class Preprocessing:
         return scaled.add_((low - mean) / std)
 
     def for_channels(self, channels: int) -> Preprocessing:
-        """The same for pictures of another number of channels, as `opened_weights.adapt_first_convolution` has it.
+        """The preprocessing for another number of channels, consistent with
+        `state_dict_matching.adapt_first_convolution`.
 
-        One channel takes the means over the colours; other numbers take the colours in turn (R, G, B, R, ...).
-        A changed number of channels has no colour order to reverse, so the result's order is RGB.
+        One channel takes the means over the colors; other numbers take the colors in turn (R, G, B, R, ...).
+        A changed number of channels has no color order to reverse, so the result's order is RGB.
         """
         if channels == len(self.mean):
             return self
@@ -88,12 +89,12 @@ class Preprocessing:
         return replace(self, mean=mean, std=std, order="RGB")
 
     def to_json(self) -> str:
-        """The form in which it stands in a weights file's metadata."""
+        """JSON, as stored in the metadata of a weights file."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
-        """Read the metadata's form back. Missing keys take the defaults, unknown ones raise TypeError."""
+        """Read JSON of `to_json`. Missing keys take the defaults, unknown ones raise TypeError."""
         stated: dict[str, Any] = json.loads(text)
         for key in ("mean", "std", "range"):
             if key in stated:
@@ -102,85 +103,85 @@ class Preprocessing:
 
 
 class Backbone(nn.Module):
-    """A classification trunk.
+    """A classification backbone.
 
-    Subclasses set `name`, `levels`, `classes`, `in_channels` and `preprocessing` (`describe` does it) and write
-    `features` and `forward`. `levels` names only what is built: with `levels=3`, three entries and no deeper
-    parameter. A trunk that is cut short has no classifier.
+    Subclasses set `name`, `levels`, `num_classes`, `in_channels` and `preprocessing` (`_set_metadata` does it) and
+    write `features` and `forward`. `levels` contains only what is built: with `levels=3`, three entries and no deeper
+    parameter. A truncated backbone has no classifier.
 
     Attributes:
-        name: the catalogue's name ("resnet50").
-        levels: what `features` returns, fine to coarse. Strides never decrease.
-        classes: length of the logits; 0 means that there is no classifier and `forward` refuses.
-        in_channels: channels of the picture.
-        preprocessing: of the weights that were loaded, else the ImageNet constants.
-        options: what `create_backbone` needs besides name, classes, in_channels and levels to build this again
+        name: name in the registry ("resnet50").
+        levels: the levels that `features` returns, from fine to coarse. Strides never decrease.
+        num_classes: length of the logits; 0 without a classifier, and `forward` raises.
+        in_channels: channels of the image.
+        preprocessing: that of the loaded weights, else the ImageNet constants.
+        options: what `create_backbone` needs besides name, num_classes, in_channels and levels to rebuild this backbone
             without its weights file (`{"stride_in": "1x1"}`): plain values, ready for a checkpoint's header.
-        published_names: where files call parts otherwise than this module does, the beginning of our tensors' names
-            to the beginning of theirs (`{"convolutions.": "features."}`).
-        fixed_size: (H, W) where the network takes no other size; None for all that are convolutional.
-        classifier_size: (H, W) where the levels take any size and the classifier this one only; None: it takes any.
+        state_dict_aliases: prefixes of this module's parameter names to the prefixes that published weights files use
+            (`{"convolutions.": "features."}`).
+        fixed_size: (H, W) of networks that take one input size only; None for convolutional networks.
+        classifier_input_size: (H, W) where only the classifier is limited to one input size; None: it takes any size.
     """
 
     name: str
     levels: tuple[Level, ...]
-    classes: int
+    num_classes: int
     in_channels: int
     preprocessing: Preprocessing
     options: Mapping[str, Any] = MappingProxyType({})
-    published_names: Mapping[str, str] = MappingProxyType({})
+    state_dict_aliases: Mapping[str, str] = MappingProxyType({})
     fixed_size: tuple[int, int] | None = None
-    classifier_size: tuple[int, int] | None = None
+    classifier_input_size: tuple[int, int] | None = None
 
-    def describe(
-        self, name: str, levels: Sequence[Level], *, classes: int, in_channels: int, built: int | None
+    def _set_metadata(
+        self, name: str, levels: Sequence[Level], *, num_classes: int, in_channels: int, built: int | None
     ) -> None:
-        """Set every attribute of the contract but `options`, which `create_backbone` completes.
+        """Set every attribute of the interface except `options`, which `create_backbone` completes.
 
         Args:
-            name: the catalogue's name.
+            name: name in the registry.
             levels: every level of the complete network.
-            classes: length of the logits; becomes 0 where the trunk is cut.
-            in_channels: channels of the picture.
+            num_classes: length of the logits; set to 0 where the backbone is truncated.
+            in_channels: channels of the image.
             built: how many levels to build; None for all.
 
         Raises:
-            UserError: a number that no network can have.
+            UserError: an impossible number of levels, classes or channels.
         """
         if built is not None and not 1 <= built <= len(levels):
             known = ", ".join(level.name for level in levels)
-            raise UserError(f"{name} has {len(levels)} levels ({known}); levels={built} is none of 1 to {len(levels)}.")
-        if classes < 0:
-            raise UserError(f"{name} cannot have {classes} classes; 0 leaves the classifier off.")
+            raise UserError(f"{name} has {len(levels)} levels ({known}); levels={built} is not in 1 to {len(levels)}.")
+        if num_classes < 0:
+            raise UserError(f"{name} cannot have {num_classes} classes; 0 builds no classifier.")
         if in_channels < 1:
-            raise UserError(f"{name} cannot read pictures of {in_channels} channels; give 1 or more.")
+            raise UserError(f"{name} cannot read images of {in_channels} channels; give 1 or more.")
         self.name = name
         self.levels = checked_levels(levels[:built])
-        self.classes = classes if len(self.levels) == len(levels) else 0
+        self.num_classes = num_classes if len(self.levels) == len(levels) else 0
         self.in_channels = in_channels
         self.preprocessing = Preprocessing().for_channels(in_channels)
 
     def require_classifier(self) -> None:
-        """Refuse to classify without a classifier.
+        """Raise if there is no classifier.
 
         Raises:
-            UserError: `classes` is 0.
+            UserError: `num_classes` is 0.
         """
-        if self.classes == 0:
+        if self.num_classes == 0:
             built = f"to its level {self.levels[-1].name}, " if self.levels else ""
             raise UserError(
-                f"{self.name} was built {built}without a classifier; build all levels, with classes=N, to classify."
+                f"{self.name} was built {built}without a classifier; build all levels, with num_classes=N, to classify."
             )
 
-    def published_name(self, name: str) -> str:
-        """What files call the tensor that `state_dict` calls `name`."""
-        for ours, theirs in self.published_names.items():
+    def state_dict_alias(self, name: str) -> str:
+        """The name that published weights files use for an entry of `state_dict`."""
+        for ours, theirs in self.state_dict_aliases.items():
             if name.startswith(ours):
                 return theirs + name.removeprefix(ours)
         return name
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Every built level of one picture.
+        """Feature maps of all built levels.
 
         Args:
             image: (B, in_channels, H, W), already preprocessed, of any size not smaller than the network takes.
@@ -197,104 +198,106 @@ class Backbone(nn.Module):
             image: (B, in_channels, H, W), already preprocessed.
 
         Returns:
-            (B, classes) logits.
+            (B, num_classes) logits.
 
         Raises:
-            UserError: there is no classifier, or it does not fit a picture of this size.
+            UserError: there is no classifier, or it does not fit an image of this size.
         """
         raise NotImplementedError
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """The classifier at every place of the coarsest level: fully connected layers as convolutions, no dropout.
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """Class scores at every position of the coarsest level: fully connected layers as convolutions, no dropout.
 
-        Where `forward` pools over the whole picture and then is linear, the mean of this map is `forward`'s answer.
+        Where `forward` is global average pooling and a linear layer, the mean of this map equals `forward`.
 
         Args:
-            image: (B, in_channels, H, W), already preprocessed, not smaller than the classifier takes.
+            image: (B, in_channels, H, W), already preprocessed, at least as large as the classifier needs.
 
         Returns:
-            (B, classes, h, w) logits.
+            (B, num_classes, h, w) logits.
 
         Raises:
-            UserError: there is no classifier, or it has no such form.
+            UserError: there is no classifier, or it has no convolutional form.
         """
-        raise UserError(f"{self.name} has no map of scores: its classifier is no row of linear layers.")
+        raise UserError(f"{self.name} has no dense class scores: its classifier is not a sequence of linear layers.")
 
-    def training_logits(self, image: Tensor) -> tuple[Tensor, ...]:
-        """What a loss sees: `forward`'s logits first, then those of classifiers that exist for training alone."""
+    def forward_train(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Logits for the loss: those of `forward` first, then those of auxiliary training-only classifiers."""
         return (self(image),)
 
 
 class FeaturesOnly(nn.Module):
-    """A trunk whose call is its `features`, for tools that know only `forward`."""
+    """A backbone whose `forward` is its `features`, for tools that only call `forward`."""
 
-    def __init__(self, trunk: Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.backbone = backbone
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """As `Backbone.features`."""
-        return self.trunk.features(image)
+        return self.backbone.features(image)
 
 
-def empty_pictures(trunk: Backbone) -> Tensor:
-    """Two pictures on the meta device, large enough for every level: for looking at a trunk's graph.
+def meta_input(backbone: Backbone) -> Tensor:
+    """Two images on the meta device, large enough for every level, to trace the graph of a backbone.
 
-    Two, because normalisation refuses to train on a single value per channel.
+    Two, because normalization refuses to train on a single value per channel.
     """
-    side = 16 * trunk.levels[-1].stride
-    return torch.empty(2, trunk.in_channels, *(trunk.fixed_size or (side, side)), device="meta")
+    side = 16 * backbone.levels[-1].stride
+    return torch.empty(2, backbone.in_channels, *(backbone.fixed_size or (side, side)), device="meta")
 
 
-def features_on_meta(trunk: Backbone, image: Tensor, learned: bool = False) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Run `features` without numbers: shapes and graph only, whatever the trunk's size. The trunk is not touched.
+def features_on_meta(
+    backbone: Backbone, image: Tensor, learned: bool = False
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Run `features` on the meta device: shapes and graph only. The backbone is not changed.
 
     Args:
-        trunk: any trunk.
+        backbone: any backbone.
         image: (B, in_channels, H, W) on the meta device.
-        learned: whether the stand-ins of the parameters ask for gradients.
+        learned: whether the stand-ins of the parameters require gradients.
 
     Returns:
         The maps, and the stand-ins of parameters and buffers by name.
     """
-    parameters = dict(trunk.named_parameters())
+    parameters = dict(backbone.named_parameters())
     state = {}
-    for name, tensor in (parameters | dict(trunk.named_buffers())).items():
+    for name, tensor in (parameters | dict(backbone.named_buffers())).items():
         dtype = image.dtype if tensor.is_floating_point() else tensor.dtype
         stand_in = torch.empty_like(tensor, dtype=dtype, device="meta")
         state[name] = stand_in.requires_grad_(learned and name in parameters)
     with torch.set_grad_enabled(learned):
-        stand_ins = {f"trunk.{name}": tensor for name, tensor in state.items()}
-        return torch.func.functional_call(FeaturesOnly(trunk), stand_ins, image), state
+        stand_ins = {f"backbone.{name}": tensor for name, tensor in state.items()}
+        return torch.func.functional_call(FeaturesOnly(backbone), stand_ins, image), state
 
 
-def levels_divide(trunk: Backbone) -> bool:
-    """Whether every level of a picture whose sides are multiples of the coarsest stride measures side / stride.
+def levels_are_aligned(backbone: Backbone) -> bool:
+    """Whether every level has exactly size / stride units for image sizes that are multiples of the coarsest stride.
 
-    Then the units of a tile that starts at such a multiple are the whole picture's units, and answers can be made tile
-    by tile. Trunks that pad less than they reach (AlexNet 2012, Inception-v4) lose units at the border; of those that
-    do not run without numbers (timm's Swin) nothing is known, so that the answer is no.
+    Then the units of a tile that starts at such a multiple are those of the full image, and prediction can run tile by
+    tile. Backbones with less padding than their kernels need (AlexNet 2012, Inception-v4) lose units at the border;
+    those that do not run on the meta device (timm's Swin) count as not aligned.
     """
-    picture = empty_pictures(trunk)
-    height, width = picture.shape[-2:]
+    image = meta_input(backbone)
+    height, width = image.shape[-2:]
     try:
-        maps, _ = features_on_meta(trunk, picture)
+        maps, _ = features_on_meta(backbone, image)
     except RuntimeError:
         return False
     return all(
         tuple(made.shape[-2:]) == (height / level.stride, width / level.stride)
-        for level, made in zip(trunk.levels, maps, strict=True)
+        for level, made in zip(backbone.levels, maps, strict=True)
     )
 
 
 def checked_levels(levels: Sequence[Level]) -> tuple[Level, ...]:
-    """Levels as a tuple, after checking what every head relies on.
+    """Levels as a tuple, after checking the invariants that heads rely on.
 
     Raises:
         ValueError: none at all, a name twice, a stride that decreases, or no channels.
     """
     if not levels:
-        raise ValueError("a trunk needs at least one level")
+        raise ValueError("a backbone needs at least one level")
     names = [level.name for level in levels]
     if len(set(names)) != len(names):
         raise ValueError(f"two levels share a name: {names}")

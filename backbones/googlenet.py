@@ -1,11 +1,11 @@
-"""GoogLeNet as published in 2014, and with batch normalisation as torchvision has it.
+"""GoogLeNet as published in 2014, and with batch normalization as torchvision has it.
 
 Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich: Going Deeper with Convolutions. CVPR 2015,
 arXiv:1409.4842, table 1. Input 224 x 224. `googlenet`: 6,998,552 parameters, 13,378,280 with both auxiliary
 classifiers. (The column printed in the paper adds up to 6.8 million; several of its entries do not match its sizes.)
 
 `googlenet_tv` is torchvision's network, another function of 6,624,904 parameters, 13,004,888 with both: batch
-normalisation in place of biases and of response normalisation, 3x3 convolutions where the paper has 5x5, a 2x2 pool
+normalization in place of biases and of response normalization, 3x3 convolutions where the paper has 5x5, a 2x2 pool
 before 5a, less dropout, auxiliary classifiers on an adaptive pool. Its published auxiliary classifiers are untrained.
 
 Deviations of `googlenet`: the paper is silent on initial weights, so those of its Caffe port are taken ("xavier" in
@@ -50,11 +50,11 @@ LEVELS = (
 AUXILIARY = {"aux1": ("inception_4a", 512), "aux2": ("inception_4d", 528)}
 AUXILIARY_DROPOUT = 0.7
 BIAS_BEFORE_RELU = 0.2  # Caffe's port
-INCEPTION_EPS = 1e-3  # of batch normalisation in every network of this family
+INCEPTION_EPS = 1e-3  # of batch normalization in every network of this family
 
 
 class ConvUnit(nn.Module):
-    """A convolution and its ReLU; with `norm` a batch normalisation between them in the place of the bias."""
+    """A convolution and its ReLU; with `norm` a batch normalization between them in the place of the bias."""
 
     def __init__(
         self,
@@ -100,17 +100,17 @@ class InceptionModule(nn.Module):
 class AuxiliaryClassifier(nn.Module):
     """A small classifier on a module in the middle, which brings gradients there (section 5)."""
 
-    def __init__(self, channels: int, classes: int, norm: bool) -> None:
+    def __init__(self, channels: int, num_classes: int, norm: bool) -> None:
         super().__init__()
         self.pooled_first = not norm
         self.conv = ConvUnit(channels, 128, 1, norm=norm)
         self.fc1 = nn.Linear(128 * 4 * 4, 1024)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(AUXILIARY_DROPOUT)
-        self.fc2 = nn.Linear(1024, classes)
+        self.fc2 = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, h, w) to (B, classes)."""
+        """(B, channels, h, w) to (B, num_classes)."""
         if self.pooled_first and min(x.shape[-2:]) >= 5:
             x = functional.avg_pool2d(x, 5, 3)
         x = self.conv(functional.adaptive_avg_pool2d(x, 4))
@@ -121,29 +121,29 @@ class GoogLeNet(Backbone):
     """The network of Szegedy et al. 2014 (arXiv:1409.4842), table 1.
 
     Levels: conv1 (stride 2), conv2 (4), inception_3b (8), inception_4e (16), inception_5b (32), each the last ReLU's
-    output before the next downsampling; in `googlenet` conv2 is taken before its response normalisation.
+    output before the next downsampling; in `googlenet` conv2 is taken before its response normalization.
 
     Args:
-        name: "googlenet", or "googlenet_tv" for torchvision's form. The latter's pictures have mean and std 0.5.
-        classes: length of the logits; 0 leaves all classifiers off.
-        in_channels: channels of the picture.
+        name: "googlenet", or "googlenet_tv" for torchvision's form. The latter's images have mean and std 0.5.
+        num_classes: length of the logits; 0 leaves all classifiers off.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
-        auxiliary: build the two auxiliary classifiers, where there is a classifier at all. `training_logits` gives
+        auxiliary: build the two auxiliary classifiers, where there is a classifier at all. `forward_train` gives
             (main, aux1, aux2); the paper adds their losses with weight 0.3. `forward` never gives theirs.
         init: a rule of `initialization.RULES`; None is "caffe_xavier" for `googlenet` and "gaussian", torchvision's,
             for `googlenet_tv`.
 
     Raises:
-        UserError: a number that this network cannot have.
+        UserError: an impossible number.
     """
 
-    published_names: Mapping[str, str] = {"conv2_reduce.": "conv2.", "conv2.": "conv3.", "inception_": "inception"}
+    state_dict_aliases: Mapping[str, str] = {"conv2_reduce.": "conv2.", "conv2.": "conv3.", "inception_": "inception"}
 
     def __init__(
         self,
         name: str,
         *,
-        classes: int = 1000,
+        num_classes: int = 1000,
         in_channels: int = 3,
         levels: int | None = None,
         auxiliary: bool = True,
@@ -151,21 +151,21 @@ class GoogLeNet(Backbone):
     ) -> None:
         super().__init__()
         norm = name == "googlenet_tv"
-        self.describe(name, LEVELS, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, LEVELS, num_classes=num_classes, in_channels=in_channels, built=levels)
         self.options = {"auxiliary": auxiliary}
         if norm:
-            # torchvision's weights expect this. Its network makes it inside from pictures normalised as ImageNet's
-            # (`transform_input`); done before, padding zeros still mean mid-grey, as they did when it was trained.
+            # torchvision's weights expect this. Its network makes it inside from images normalized as ImageNet's
+            # (`transform_input`); done before, padding zeros still mean mid-gray, as they did when it was trained.
             # Folded into conv1 they would not: zeros beyond the border are not moved by a bias.
             self.preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3).for_channels(in_channels)
 
         self.steps = self._add_steps(in_channels, norm)
-        self.auxiliary = AUXILIARY if auxiliary and self.classes else {}
+        self.auxiliary = AUXILIARY if auxiliary and self.num_classes else {}
         for called, (_, channels) in self.auxiliary.items():
-            self.add_module(called, AuxiliaryClassifier(channels, classes, norm))
-        if self.classes:
+            self.add_module(called, AuxiliaryClassifier(channels, num_classes, norm))
+        if self.num_classes:
             self.dropout = nn.Dropout(0.2 if norm else 0.4)
-            self.fc = nn.Linear(LEVELS[-1].channels, classes)
+            self.fc = nn.Linear(LEVELS[-1].channels, num_classes)
         self._initialize(init or ("gaussian" if norm else "caffe_xavier"))
 
     def _add_steps(self, in_channels: int, norm: bool) -> tuple[str, ...]:
@@ -219,19 +219,19 @@ class GoogLeNet(Backbone):
         return [made for name, made in self._run(image) if name in names]
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W): the main classifier's, in training as in evaluation."""
+        """(B, num_classes) logits of (B, in_channels, H, W): the main classifier's, in training as in evaluation."""
         self.require_classifier()
         return self._classified(self.features(image)[-1])
 
-    def training_logits(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward_train(self, image: Tensor) -> tuple[Tensor, ...]:
         """The main logits, then those of aux1 (on 4a) and aux2 (on 4d) where they were built; one pass for all."""
         self.require_classifier()
         made = dict(self._run(image))
         beside = [self.get_submodule(called)(made[source]) for called, (source, _) in self.auxiliary.items()]
         return (self._classified(made[self.levels[-1].name]), *beside)
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, num_classes, h, w) logits at every place of the last level; see `Backbone.forward_dense`."""
         self.require_classifier()
         return linear_as_convolution(self.fc, self.features(image)[-1])
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .backbone import Level, Preprocessing
-from .inception_v4 import InceptionTrunk, Plan, Residual
+from .inception_v4 import InceptionBackbone, Plan, Residual
 
 INCEPTION_RESNET_A = Residual(0.17, ("1x1 32", "1x1 32, 3x3 32", "1x1 32, 3x3 48, 3x3 64"))
 INCEPTION_RESNET_B = Residual(0.10, ("1x1 192", "1x1 128, 1x7 160, 7x1 192"))
@@ -39,11 +39,11 @@ INCEPTION_RESNET_V2_TABLE: dict[str, Plan] = {
 }
 
 
-class InceptionResNetV2(InceptionTrunk):
+class InceptionResNetV2(InceptionBackbone):
     """The network of Szegedy et al. 2016 (arXiv:1602.07261), figure 15.
 
     Levels, each before the next downsampling: conv2d_2b (stride 2) and conv2d_4a (4) in the stem, inception_resnet_a
-    (8), inception_resnet_b (16), conv2d_7b (32). Arguments as `InceptionTrunk`; pictures have mean and std 0.5.
+    (8), inception_resnet_b (16), conv2d_7b (32). Arguments as `InceptionBackbone`; images have mean and std 0.5.
     """
 
     table = INCEPTION_RESNET_V2_TABLE
@@ -55,7 +55,7 @@ class InceptionResNetV2(InceptionTrunk):
         Level("conv2d_7b", 32, 1536),
     )
     usual_preprocessing = Preprocessing((0.5,) * 3, (0.5,) * 3, resize=333, crop=299, interpolation="bicubic")
-    published_names: Mapping[str, str] = {
+    state_dict_aliases: Mapping[str, str] = {
         "inception_resnet_a.": "repeat.",
         "reduction_a.": "mixed_6a.",
         "inception_resnet_b.": "repeat_1.",

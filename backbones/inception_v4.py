@@ -3,7 +3,7 @@
 Szegedy, Ioffe, Vanhoucke, Alemi: Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning.
 AAAI 2017, arXiv:1602.07261, figures 3 to 9. Input 299 x 299; 42,679,816 parameters.
 
-It follows the authors' published code, which timm's network keeps: batch normalisation (eps 0.001) in place of biases
+It follows the authors' published code, which timm's network keeps: batch normalization (eps 0.001) in place of biases
 behind every convolution, and average pools that do not count the padding. Initial weights are that code's (He, fan in,
 there cut off at two standard deviations). What the figures mark V is not padded, so that borders lose units.
 timm's weights load: its names are the published ones.
@@ -69,7 +69,7 @@ DROPOUT = 0.2
 
 
 class Branches(nn.Module):
-    """Parts that read the same map, their answers one behind the other."""
+    """Parallel branches whose outputs are concatenated."""
 
     def __init__(self, branches: list[nn.Module]) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Branches(nn.Module):
 
 
 class ResidualBranches(Branches):
-    """Branches whose answer is scaled and added to what they read."""
+    """Residual branches: their output is scaled and added to the input."""
 
     def __init__(self, branches: list[nn.Module], made: int, channels: int, scale: float, relu: bool) -> None:
         super().__init__(branches)
@@ -138,18 +138,18 @@ def _step(text: str, channels: int) -> tuple[nn.Module, int]:
     return ConvUnit(channels, out_channels, kernel, stride, padding), out_channels
 
 
-class InceptionTrunk(Backbone):
+class InceptionBackbone(Backbone):
     """A network that is its table: rows one after another, some of which end a level, then pool and linear layer.
 
     Args:
-        name: the catalogue's name.
-        classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        name: the registry's name.
+        num_classes: length of the logits; 0 builds no classifier.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
         init: a rule of `initialization.RULES`.
 
     Raises:
-        UserError: a number that this network cannot have.
+        UserError: an impossible number.
     """
 
     table: ClassVar[Mapping[str, Plan]]
@@ -160,13 +160,13 @@ class InceptionTrunk(Backbone):
         self,
         name: str,
         *,
-        classes: int = 1000,
+        num_classes: int = 1000,
         in_channels: int = 3,
         levels: int | None = None,
         init: str = "he_fan_in",
     ) -> None:
         super().__init__()
-        self.describe(name, self.every_level, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, self.every_level, num_classes=num_classes, in_channels=in_channels, built=levels)
         self.preprocessing = self.usual_preprocessing.for_channels(in_channels)
         rows = list(self.table)
         self.rows = rows[: rows.index(self.levels[-1].name) + 1]
@@ -174,9 +174,9 @@ class InceptionTrunk(Backbone):
         for row in self.rows:
             module, channels = build(self.table[row], channels)
             self.add_module(row, module)
-        if self.classes:
+        if self.num_classes:
             self.dropout = nn.Dropout(DROPOUT)
-            self.fc = nn.Linear(channels, classes)
+            self.fc = nn.Linear(channels, num_classes)
         initialize(self, init)
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -190,12 +190,12 @@ class InceptionTrunk(Backbone):
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W): global average pooling, dropout and one linear layer."""
+        """(B, num_classes) logits of (B, in_channels, H, W): global average pooling, dropout and one linear layer."""
         self.require_classifier()
         return self.fc(self.dropout(self.features(image)[-1].mean((2, 3))))
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, num_classes, h, w) logits at every place of the last level; see `Backbone.forward_dense`."""
         self.require_classifier()
         return linear_as_convolution(self.fc, self.features(image)[-1])
 
@@ -217,11 +217,11 @@ def _timm_names() -> dict[str, str]:
     return names
 
 
-class InceptionV4(InceptionTrunk):
+class InceptionV4(InceptionBackbone):
     """The network of Szegedy et al. 2016 (arXiv:1602.07261), figure 9.
 
     Levels, each before the next downsampling: conv2d_2b (stride 2) and mixed_4a (4) in the stem, inception_a (8),
-    inception_b (16), inception_c (32). Arguments as `InceptionTrunk`; pictures have mean and std 0.5.
+    inception_b (16), inception_c (32). Arguments as `InceptionBackbone`; images have mean and std 0.5.
     """
 
     table = INCEPTION_V4_TABLE
@@ -233,4 +233,4 @@ class InceptionV4(InceptionTrunk):
         Level("inception_c", 32, 1536),
     )
     usual_preprocessing = Preprocessing((0.5,) * 3, (0.5,) * 3, resize=342, crop=299, interpolation="bicubic")
-    published_names: Mapping[str, str] = _timm_names()
+    state_dict_aliases: Mapping[str, str] = _timm_names()

@@ -1,4 +1,4 @@
-"""Initial weights by name, each rule in its origin's exact form. Biases start at 0, normalisations at the identity.
+"""Initial weights by name, each rule in its origin's exact form. Biases start at 0, normalizations at the identity.
 
 | name           | variance of a weight | origin                                                             |
 | -------------- | -------------------- | ------------------------------------------------------------------ |
@@ -93,11 +93,11 @@ RULES: dict[str, Callable[[Tensor, int, int], None]] = {
 }
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
+_NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)
 
 
 def initialize(module: nn.Module, rule: str) -> None:
-    """Start every convolution and linear layer below `module` by one rule, biases at 0, normalisations at identity.
+    """Start every convolution and linear layer below `module` by one rule, biases at 0, normalizations at identity.
 
     Whatever a network treats differently (a residual branch that starts at 0) it sets after this call, never before.
 
@@ -109,7 +109,7 @@ def initialize(module: nn.Module, rule: str) -> None:
         UserError: there is no such rule.
     """
     if rule not in RULES:
-        raise unknown_name("initialisation", rule, RULES)
+        raise unknown_name("initialization", rule, RULES)
     for layer in module.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
             groups = 1 if isinstance(layer, nn.Linear) else layer.groups
@@ -118,7 +118,7 @@ def initialize(module: nn.Module, rule: str) -> None:
             RULES[rule](layer.weight, n_in, n_out)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, _NORMALISATIONS) and layer.weight is not None:
+        elif isinstance(layer, _NORMALIZATIONS) and layer.weight is not None:
             nn.init.ones_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""What several papers' trunks share. A layer that one paper alone uses stands in that paper's file."""
+"""What several papers' backbones share. A layer that one paper alone uses stands in that paper's file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .backbone import Backbone
 
 
 class LocalResponseNorm(nn.Module):
-    """Response normalisation of Krizhevsky, Sutskever, Hinton 2012 (AlexNet), section 3.3, over neighbouring channels:
+    """Response normalization of Krizhevsky, Sutskever, Hinton 2012 (AlexNet), section 3.3, over neighboring channels:
 
         b_i = a_i / (k + alpha * SUM_j a_j²)^beta,    j from i - size/2 to i + size/2, rounded down
 
@@ -58,23 +58,23 @@ def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Ten
     height, width = maps.shape[-2:]
     if min(height, width) < side:
         raise UserError(
-            f"The classifier sees {side} x {side} units at once, and this picture has {height} x {width}; "
+            f"The classifier sees {side} x {side} units at once, and this image has {height} x {width}; "
             "give a larger one."
         )
     return functional.conv2d(maps, linear.weight.unflatten(1, (-1, side, side)), linear.bias)
 
 
 class PooledBackbone(Backbone):
-    """A trunk whose classifier is the mean over the last level and one linear layer, `fc`: every residual network."""
+    """A backbone with global average pooling and one linear layer, `fc`, as classifier: every residual network."""
 
     fc: nn.Linear
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
+        """(B, num_classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
         self.require_classifier()
         return self.fc(self.features(image)[-1].mean((2, 3)))
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits at every place of the last level; see `Backbone.score_map`."""
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, num_classes, h, w) logits at every place of the last level; see `Backbone.forward_dense`."""
         self.require_classifier()
         return linear_as_convolution(self.fc, self.features(image)[-1])

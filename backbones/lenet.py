@@ -6,12 +6,12 @@ LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Reco
 What makes it the network of 1998, and what modern variants do instead: subsampling has a trainable coefficient and bias
 per map and is squashed (they take plain mean or max pools); C3 sees chosen maps only (theirs sees all: 2,416 parameters
 for 1,516); the output is the distance from F6 to ten drawn characters (theirs a linear layer and softmax: 61,706
-parameters in all); the picture has a border (theirs 28 x 28, padded by 2 in C1).
+parameters in all); the image has a border (theirs 28 x 28, padded by 2 in C1).
 
-Deviations: `forward` returns minus the distances, so that the largest is the answer, as everywhere in this package;
-their softmax is the posterior of the paper's eq. 9 without its rubbish class. The paper does not print the drawn
-characters in numbers, so ours are drawn anew; counts of classes other than 10 get codes without a meaning. Biases start
-at 0.
+Deviations: `forward` returns the negative distances, so that the largest is the predicted class, as everywhere in this
+package; their softmax is the posterior of the paper's eq. 9 without its rubbish class. The paper does not print the
+drawn characters in numbers, so ours are drawn anew; counts of classes other than 10 get codes without a meaning. Biases
+start at 0.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ LENET5_LEVELS = (
     Level("c5", 4, 120),
 )
 KERNEL = 5
-F6_WIDTH = 84  # a picture of 7 x 12
+F6_WIDTH = 84  # an image of 7 x 12
 PAPER_SIZE = (32, 32)
 # Table I: the maps of S2 that each map of C3 sees.
 CONNECTIONS: tuple[tuple[int, ...], ...] = (
-    # three neighbours, in a ring
+    # three neighbors, in a ring
     (0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5),
-    # four neighbours, in a ring
+    # four neighbors, in a ring
     (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
     # four, with gaps
     (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5),
@@ -81,7 +81,7 @@ DIGITS = """
 """
 
 
-def squash(x: Tensor) -> Tensor:
+def scaled_tanh(x: Tensor) -> Tensor:
     """1.7159 tanh(2x / 3), eq. 6: ±1 go to ±1, where it bends most, so that targets of ±1 do not saturate it."""
     return 1.7159 * torch.tanh(x * (2 / 3))
 
@@ -138,9 +138,9 @@ class RadialBasis(nn.Module):
 
     codes: Tensor
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.register_buffer("codes", output_codes(classes))
+        self.register_buffer("codes", output_codes(num_classes))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., 84) to (..., classes), never negative."""
@@ -154,28 +154,28 @@ class LeNet5(Backbone):
 
     Args:
         name: "lenet5".
-        classes: length of the logits; 0 leaves F6 and the output off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits; 0 leaves F6 and the output off.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
         init: a rule of `initialization.RULES`. n_in of a map of C3 counts what it sees: 75, 100 or 150.
 
     Raises:
-        UserError: a number that this network cannot have.
+        UserError: an impossible number.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        classes: int = 10,
+        num_classes: int = 10,
         in_channels: int = 1,
         levels: int | None = None,
         init: str = "lecun",
     ) -> None:
         super().__init__()
-        self.describe(name, LENET5_LEVELS, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, LENET5_LEVELS, num_classes=num_classes, in_channels=in_channels, built=levels)
         self.preprocessing = PREPROCESSING.for_channels(in_channels)
-        self.classifier_size = PAPER_SIZE
+        self.classifier_input_size = PAPER_SIZE
 
         layers = {
             "c1": nn.Conv2d(in_channels, 6, KERNEL),
@@ -186,9 +186,9 @@ class LeNet5(Backbone):
         }
         for level in self.levels:
             self.add_module(level.name, layers[level.name])
-        if self.classes:
+        if self.num_classes:
             self.f6 = nn.Linear(120, F6_WIDTH)
-            self.output = RadialBasis(self.classes)
+            self.output = RadialBasis(self.num_classes)
 
         initialize(self, init)
         for layer in self.children():
@@ -202,42 +202,42 @@ class LeNet5(Backbone):
         maps: list[Tensor] = []
         x = image
         for level in self.levels:
-            x = squash(self.get_submodule(level.name)(x))
+            x = scaled_tanh(self.get_submodule(level.name)(x))
             maps.append(x)
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, 32, 32): minus the distances to the classes' codes."""
+        """(B, num_classes) logits of (B, in_channels, 32, 32): minus the distances to the classes' codes."""
         self.require_classifier()
         height, width = image.shape[-2:]
         if (height, width) != PAPER_SIZE:
             raise UserError(
-                f"{self.name} classifies pictures of 32 x 32, not of {height} x {width}. "
-                "Resize and crop them; score_map takes larger ones."
+                f"{self.name} classifies images of 32 x 32, not of {height} x {width}. "
+                "Resize and crop them; forward_dense takes larger ones."
             )
-        return -self.output(squash(self.f6(self.features(image)[-1].flatten(1))))
+        return -self.output(scaled_tanh(self.f6(self.features(image)[-1].flatten(1))))
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, h, w) logits, one place every 4 pixels: the paper's space displacement network (section VII).
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, num_classes, h, w) logits, every 4 pixels: the paper's space displacement network (section VII).
 
-        Each place is `forward`'s answer to the 32 x 32 pixels that begin 4 pixels further on than its neighbour's.
+        Each position equals `forward` on the 32 x 32 pixels that begin 4 pixels after those of its neighbor.
         """
         self.require_classifier()
-        f6 = squash(linear_as_convolution(self.f6, self.features(image)[-1]))
+        f6 = scaled_tanh(linear_as_convolution(self.f6, self.features(image)[-1]))
         return -self.output(f6.movedim(1, -1)).movedim(-1, 1)
 
 
-def output_codes(classes: int) -> Tensor:
+def output_codes(num_classes: int) -> Tensor:
     """(classes, 84) of ±1: the drawn digits for ten classes, for other counts codes that differ in about half.
 
     Those are the bits of a hash of the class's number, the same on every machine.
     """
-    if classes == 10:
+    if num_classes == 10:
         blocks = [[line.split() for line in block.splitlines()] for block in DIGITS.strip().split("\n\n")]
         drawn = ["".join(rows) for block in blocks for rows in zip(*block, strict=True)]
         bits = [[mark == "#" for mark in digit] for digit in drawn]
     else:
-        hashes = [int.from_bytes(hashlib.shake_256(str(one).encode()).digest(11)) for one in range(classes)]
+        hashes = [int.from_bytes(hashlib.shake_256(str(one).encode()).digest(11)) for one in range(num_classes)]
         bits = [[bool(number >> bit & 1) for bit in range(F6_WIDTH)] for number in hashes]
     return torch.tensor(bits, dtype=torch.float32) * 2 - 1
 

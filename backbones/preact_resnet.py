@@ -3,15 +3,15 @@
 He, Zhang, Ren, Sun: Identity Mappings in Deep Residual Networks. ECCV 2016, arXiv:1603.05027. With 10 classes on CIFAR
 1,727,962 / 1,703,258 / 10,327,706 parameters, on ImageNet 60,185,128 / 64,666,152.
 
-Normalisation and ReLU stand before a unit's convolutions, and nothing touches the sum. Where the shape changes they
+Normalization and ReLU stand before a unit's convolutions, and nothing touches the sum. Where the shape changes they
 stand before the fork, so that the shortcut sees what they made, and once more after the last unit. Every stage begins
 behind the stem or with a change of shape: so each of those BN-ReLU pairs here closes the stem or a stage, and the first
 unit of a stage has none of its own.
 
 Shortcuts where the shape changes are the paper's: without parameters (option A) in the network of basic units, 1x1
-without normalisation (option B) in those of bottlenecks; `shortcut` chooses for the former (B: 1,730,522). Bottlenecks
+without normalization (option B) in those of bottlenecks; `shortcut` chooses for the former (B: 1,730,522). Bottlenecks
 halve in their first 1x1 as in the authors' code; `stride_in="3x3"` is the place of torchvision and timm. On ImageNet
-the stem's pair stands before its pool and serves the first unit; code that normalises again after the pool has 128
+the stem's pair stands before its pool and serves the first unit; code that normalizes again after the pool has 128
 parameters more (`first_unit_norm=True`).
 """
 
@@ -39,13 +39,13 @@ IMAGENET_WIDTHS = (64, 128, 256, 512)
 
 
 class PreActUnit(nn.Module):
-    """Convolutions, each behind a normalisation and a ReLU, beside a shortcut (figure 4e).
+    """Convolutions, each behind a normalization and a ReLU, beside a shortcut (figure 4e).
 
     Args:
         channels: of what comes in.
         convolutions: out channels, kernel and stride of each.
         shortcut: the other way to the sum.
-        activated: what comes in has been normalised and rectified already, so the first convolution reads it bare.
+        activated: what comes in has been normalized and rectified already, so the first convolution reads it bare.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class PreActResNet(PooledBackbone):
 
     Args:
         name: a key of `PREACT_TABLE`.
-        classes: length of the logits, None for 10 on CIFAR and 1000 on ImageNet; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits, None for 10 on CIFAR and 1000 on ImageNet; 0 builds no classifier.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
         shortcut: "A" or "B", for basic units only; None is "A".
-        stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "1x1" here (`create_backbone` asks the weights
-            file first).
-        first_unit_norm: normalise and rectify again between the stem's pool and the first unit; ImageNet only.
+        stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "1x1" here (`create_backbone` takes that of the
+            weights file first).
+        first_unit_norm: normalize and rectify again between the stem's pool and the first unit; ImageNet only.
         init: a rule of `initialization.RULES`.
 
     Raises:
@@ -91,7 +91,7 @@ class PreActResNet(PooledBackbone):
         self,
         name: str,
         *,
-        classes: int | None = None,
+        num_classes: int | None = None,
         in_channels: int = 3,
         levels: int | None = None,
         shortcut: str | None = None,
@@ -110,8 +110,8 @@ class PreActResNet(PooledBackbone):
         else:
             whole = [Level(f"layer{i}", 2 ** (i + 1), width * expansion) for i, width in enumerate(widths, 1)]
             whole.insert(0, Level("stem", 2, widths[0]))
-        classes = (10 if cifar else 1000) if classes is None else classes
-        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        num_classes = (10 if cifar else 1000) if num_classes is None else num_classes
+        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
         self.options = (
             {"stride_in": stride_in or "1x1", "first_unit_norm": first_unit_norm}
             if bottleneck
@@ -139,8 +139,8 @@ class PreActResNet(PooledBackbone):
                 stack.append(PreActUnit(channels, convolutions, beside, activated=unit == 0))
                 channels = level.channels
             self.add_module(level.name, stack.extend([nn.BatchNorm2d(channels), nn.ReLU()]))
-        if self.classes:
-            self.fc = nn.Linear(channels, self.classes)
+        if self.num_classes:
+            self.fc = nn.Linear(channels, self.num_classes)
         initialize(self, init)
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -166,11 +166,11 @@ def _check_options(
     if stride_in == "1x1" and not bottleneck:
         raise UserError(f"{name} has no 1x1 convolution to put its stride in; leave stride_in out.")
     if first_unit_norm and cifar:
-        raise UserError(f"{name} has no pool to normalise after; leave first_unit_norm out.")
+        raise UserError(f"{name} has no pool to normalize after; leave first_unit_norm out.")
 
 
 def _shortcut(channels: int, out_channels: int, stride: int, option: str) -> nn.Module:
-    """The identity where the shape stays; else option A, or option B without normalisation."""
+    """The identity where the shape stays; else option A, or option B without normalization."""
     if stride == 1 and channels == out_channels:
         return nn.Identity()
     if option == "A":

@@ -1,15 +1,16 @@
 """Exact receptive fields: which input pixels a unit of a level can depend on.
 
-State of a tensor along one axis: size r, jump j (input pixels between neighbouring units) and centre c of unit 0, with
-pixel centres at integers. The picture has r = 1, j = 1, c = 0. A layer of kernel k, stride s, padding p, dilation d,
+State of a tensor along one axis: size r, jump j (input pixels between neighboring units) and center c of unit 0, with
+pixel centers at integers. The image has r = 1, j = 1, c = 0. A layer of kernel k, stride s, padding p, dilation d,
 with k' = d (k - 1) + 1, makes
 
     r' = r + (k' - 1) j        c' = c + ((k' - 1) / 2 - p) j        j' = j s
 
 Pooling counts as a convolution; branches that meet are joined: from the first pixel of any to the last of any. Behind
-an operation over the whole picture (a mean over positions, group normalisation) a unit sees everything.
-The rules are applied to the operations that a trunk really performs (`spans.py`), recorded while it runs on an empty
-picture on the meta device. So any Python in between is followed, and timm's convolutional trunks as well.
+an operation over the whole image (a mean over positions, group normalization) a unit sees everything.
+The rules are applied to the operations that a backbone really performs (`receptive_field_trace.py`), recorded while it
+runs on an empty image on the meta device. So any Python in between is followed, and timm's convolutional backbones as
+well.
 """
 
 from __future__ import annotations
@@ -22,35 +23,35 @@ from typing import Any
 
 from torch import nn
 
-from .backbone import Backbone, empty_pictures, features_on_meta
-from .spans import PICTURE, Recorder, Span, Spans
+from .backbone import Backbone, features_on_meta, meta_input
+from .receptive_field_trace import IMAGE, Interval, Intervals, TraceMode
 
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What the units of one level see along one axis.
+    """Receptive field of the units of one level along one axis.
 
     Attributes:
         size: pixels; `math.inf` behind a global operation.
-        jump: pixels between the fields of neighbouring units.
-        centre: of unit 0's field, in pixels; may lie outside the picture. nan behind a global operation.
-        global_operation: the first operation over the whole picture that a unit depends on, and the submodule that
+        jump: pixels between the fields of neighboring units.
+        center: of unit 0's field, in pixels; may lie outside the image. nan behind a global operation.
+        global_operation: the first operation over the whole image that a unit depends on, and the submodule that
             performs it ("mean over positions in blocks.0.se"); None: the field is all that a unit sees.
     """
 
     size: float
     jump: float
-    centre: float
+    center: float
     global_operation: str | None = None
 
     @property
     def first(self) -> float:
         """The first pixel of unit 0's field; negative in the padding."""
-        return self.centre - (self.size - 1) / 2
+        return self.center - (self.size - 1) / 2
 
     @property
     def overlap(self) -> float:
-        """How many pixels the fields of neighbouring units share: size - jump. Negative where they leave gaps."""
+        """How many pixels the fields of neighboring units share: size - jump. Negative where they leave gaps."""
         return self.size - self.jump
 
     def pixels(self, unit: int) -> tuple[float, float]:
@@ -72,61 +73,61 @@ class ReceptiveField:
         return range(max(low, 0), min(high + 1, count))
 
 
-def receptive_fields(trunk: Backbone, axis: str = "width") -> dict[str, ReceptiveField]:
-    """The receptive field of every built level. Normalisation counts as in evaluation.
+def receptive_fields(backbone: Backbone, axis: str = "width") -> dict[str, ReceptiveField]:
+    """The receptive field of every built level. Normalization counts as in evaluation.
 
     Args:
-        trunk: any trunk; it computes nothing and is not changed.
-        axis: "width" or "height"; they differ only in trunks whose kernels are not square.
+        backbone: any backbone; it computes nothing and is not changed.
+        axis: "width" or "height"; they differ only in backbones whose kernels are not square.
 
     Returns:
         By name of the level.
 
     Raises:
-        ValueError: the trunk performs an operation whose field is not known here.
+        ValueError: the backbone performs an operation whose field is not known here.
     """
-    levels, _ = _traced(trunk)
+    levels, _ = _traced(backbone)
     return {name: _field(spans, axis) for name, spans in levels.items()}
 
 
-def layer_fields(trunk: Backbone, axis: str = "width") -> dict[str, ReceptiveField]:
+def layer_fields(backbone: Backbone, axis: str = "width") -> dict[str, ReceptiveField]:
     """The receptive field behind every submodule that widens or thins out what it reads.
 
-    So convolutions, pools, units and stages are there, and what works place by place (1x1, ReLU, normalisation) is not.
+    So convolutions, pools, units and stages are there, and what works place by place (1x1, ReLU, normalization) is not.
 
     Args:
-        trunk, axis: as in `receptive_fields`.
+        backbone, axis: as in `receptive_fields`.
 
     Returns:
-        By name of the submodule (`trunk.get_submodule(name)`), in the order in which they end. A submodule that runs
+        By name of the submodule (`backbone.get_submodule(name)`), in the order in which they end. A submodule that runs
         more than once stands for its last time.
 
     Raises:
         ValueError: as `receptive_fields`.
     """
-    _, layers = _traced(trunk)
+    _, layers = _traced(backbone)
     return {name: _field(spans, axis) for name, spans in layers.items()}
 
 
-def _traced(trunk: Backbone) -> tuple[dict[str, Spans], dict[str, Spans]]:
+def _traced(backbone: Backbone) -> tuple[dict[str, Intervals], dict[str, Intervals]]:
     """Spans of the levels and of the submodules that change them."""
-    image = empty_pictures(trunk)
-    recorder = Recorder()
-    recorder.remember(image, PICTURE)
-    layers: dict[str, Spans] = {}
-    with _followed_modules(trunk, recorder, layers), recorder:
-        maps, _ = features_on_meta(trunk, image)
-    levels = {level.name: recorder.of(made) for level, made in zip(trunk.levels, maps, strict=True)}
+    image = meta_input(backbone)
+    recorder = TraceMode()
+    recorder.remember(image, IMAGE)
+    layers: dict[str, Intervals] = {}
+    with _followed_modules(backbone, recorder, layers), recorder:
+        maps, _ = features_on_meta(backbone, image)
+    levels = {level.name: recorder.of(made) for level, made in zip(backbone.levels, maps, strict=True)}
     for name, spans in levels.items():
         if spans is None:
-            raise ValueError(f"level {name} of {trunk.name} does not depend on the picture")
+            raise ValueError(f"level {name} of {backbone.name} does not depend on the image")
     return {name: spans for name, spans in levels.items() if spans is not None}, layers
 
 
 @contextmanager
-def _followed_modules(trunk: Backbone, recorder: Recorder, layers: dict[str, Spans]) -> Iterator[None]:
+def _followed_modules(backbone: Backbone, recorder: TraceMode, layers: dict[str, Intervals]) -> Iterator[None]:
     """Tell the recorder which submodule runs, and gather what each one made of the spans of its input."""
-    before: list[Spans | None] = []
+    before: list[Intervals | None] = []
 
     def entering(name: str) -> Callable[[nn.Module, Any], None]:
         def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -147,7 +148,7 @@ def _followed_modules(trunk: Backbone, recorder: Recorder, layers: dict[str, Spa
 
     hooks = []
     try:
-        for name, module in trunk.named_modules():
+        for name, module in backbone.named_modules():
             if name:
                 hooks += [module.register_forward_pre_hook(entering(name)), module.register_forward_hook(leaving(name))]
         yield
@@ -156,8 +157,8 @@ def _followed_modules(trunk: Backbone, recorder: Recorder, layers: dict[str, Spa
             hook.remove()
 
 
-def _field(spans: Spans, axis: str) -> ReceptiveField:
-    span: Span = spans.height if axis == "height" else spans.width
+def _field(spans: Intervals, axis: str) -> ReceptiveField:
+    span: Interval = spans.height if axis == "height" else spans.width
     if span.cause:
         return ReceptiveField(math.inf, span.jump, math.nan, span.cause)
     return ReceptiveField(span.last - span.first + 1, span.jump, (span.first + span.last) / 2)

@@ -2,9 +2,9 @@
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition. CVPR 2016, arXiv:1512.03385, table 1.
 Input 224 x 224; 11,689,512 / 21,797,672 / 25,557,032 / 44,549,160 / 60,192,808 parameters. Shortcuts are option B:
-a 1x1 projection with batch normalisation where the shape changes, the identity elsewhere.
+a 1x1 projection with batch normalization where the shape changes, the identity elsewhere.
 
-Deviation, with its switch: a bottleneck that halves the picture does so in its first 1x1 in the paper, its Caffe
+Deviation, with its switch: a bottleneck that halves the image does so in its first 1x1 in the paper, its Caffe
 models and FCRN (`stride_in="1x1"`), in its 3x3 in torchvision and fb.resnet.torch (`stride_in="3x3"`, also called
 v1.5). Both have the same parameters, but they are different functions with different receptive fields (483 and 427
 pixels for ResNet-50): weights of one must never be loaded into the other. Published weights that are easy to get
@@ -36,7 +36,7 @@ BOTTLENECK_EXPANSION = 4
 STRIDE_PLACES = ("1x1", "3x3")
 
 
-class BasicUnit(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (figure 5, left). The stride is in the first."""
 
     def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module) -> None:
@@ -56,7 +56,7 @@ class BasicUnit(nn.Module):
         return self.relu2(y + self.downsample(x))
 
 
-class BottleneckUnit(nn.Module):
+class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions beside a shortcut (figure 5, right)."""
 
     def __init__(self, channels: int, width: int, stride: int, stride_in: str) -> None:
@@ -82,7 +82,7 @@ class BottleneckUnit(nn.Module):
 
 
 def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Shortcut option B: the identity where the shape stays, else a strided 1x1 convolution and its normalisation."""
+    """Shortcut option B: the identity where the shape stays, else a strided 1x1 convolution and its normalization."""
     if stride == 1 and channels == out_channels:
         return nn.Identity()
     return nn.Sequential(
@@ -98,12 +98,12 @@ class ResNet(PooledBackbone):
 
     Args:
         name: a key of `RESNET_TABLE`.
-        classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits; 0 builds no classifier.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
-        stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "3x3" here (`create_backbone` asks the weights
-            file first). Nets of basic units have no choice.
-        zero_init_residual: start the last normalisation of every unit at 0, so that it begins as the identity
+        stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "3x3" here (`create_backbone` takes that of the
+            weights file first). Nets of basic units have no choice.
+        zero_init_residual: start the last normalization of every unit at 0, so that it begins as the identity
             (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
         init: a rule of `initialization.RULES`; the paper's is "he_fan_in", torchvision's "he_fan_out".
 
@@ -115,7 +115,7 @@ class ResNet(PooledBackbone):
         self,
         name: str,
         *,
-        classes: int = 1000,
+        num_classes: int = 1000,
         in_channels: int = 3,
         levels: int | None = None,
         stride_in: str | None = None,
@@ -131,7 +131,7 @@ class ResNet(PooledBackbone):
         widths = [width * (BOTTLENECK_EXPANSION if bottleneck else 1) for width in STAGE_WIDTHS]
         whole = [Level("stem", 2, STEM_CHANNELS)]
         whole += [Level(f"layer{stage}", 2 ** (stage + 1), width) for stage, width in enumerate(widths, 1)]
-        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
 
         stride_in = stride_in or "3x3"
         if bottleneck:
@@ -148,21 +148,21 @@ class ResNet(PooledBackbone):
                 stride = 2 if stage > 0 and unit == 0 else 1
                 width = STAGE_WIDTHS[stage]
                 stack[str(unit)] = (
-                    BottleneckUnit(channels, width, stride, stride_in)
+                    Bottleneck(channels, width, stride, stride_in)
                     if bottleneck
-                    else BasicUnit(channels, width, stride, projection(channels, width, stride))
+                    else BasicBlock(channels, width, stride, projection(channels, width, stride))
                 )
                 channels = level.channels
             self.add_module(level.name, nn.Sequential(stack))
-        if self.classes:
-            self.fc = nn.Linear(channels, classes)
+        if self.num_classes:
+            self.fc = nn.Linear(channels, num_classes)
 
         initialize(self, init)
         if zero_init_residual:
             for unit in self.modules():
-                if isinstance(unit, BottleneckUnit):
+                if isinstance(unit, Bottleneck):
                     nn.init.zeros_(unit.bn3.weight)
-                elif isinstance(unit, BasicUnit):
+                elif isinstance(unit, BasicBlock):
                     nn.init.zeros_(unit.bn2.weight)
 
     def features(self, image: Tensor) -> list[Tensor]:

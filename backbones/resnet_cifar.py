@@ -8,7 +8,7 @@ are the same without the shortcuts, with as many parameters.
 Where the shape changes the paper's shortcut here is option A, which has no parameters: every second pixel, and zeros
 for the new channels. `shortcut="B"` is the projection of the ImageNet networks. The zeros stand after the old
 channels, as in fb.resnet.torch; ports that put half of them before (akamaster's) have the same counts but are other
-functions. `norm=False`, which is not in the paper, builds all without batch normalisation and gives the convolutions
+functions. `norm=False`, which is not in the paper, builds all without batch normalization and gives the convolutions
 biases: what depth does to a network that nothing holds up.
 """
 
@@ -78,11 +78,11 @@ class CifarResNet(PooledBackbone):
 
     Args:
         name: a key of `CIFAR_UNITS`.
-        classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits; 0 builds no classifier.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
         shortcut: "A" (the paper's, and what None means) or "B"; a plain network has none.
-        norm: normalise behind every convolution; without, the convolutions have biases.
+        norm: normalize behind every convolution; without, the convolutions have biases.
         init: a rule of `initialization.RULES`.
 
     Raises:
@@ -93,7 +93,7 @@ class CifarResNet(PooledBackbone):
         self,
         name: str,
         *,
-        classes: int = 10,
+        num_classes: int = 10,
         in_channels: int = 3,
         levels: int | None = None,
         shortcut: str | None = None,
@@ -107,7 +107,7 @@ class CifarResNet(PooledBackbone):
         if plain and shortcut is not None:
             raise UserError(f"{name} is plain and has no shortcut to choose; leave shortcut out.")
         whole = [Level(f"stage{stage}", 2 ** (stage - 1), width) for stage, width in enumerate(STAGE_WIDTHS, 1)]
-        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
         self.options = {"norm": norm} if plain else {"shortcut": shortcut or "A", "norm": norm}
 
         channels = STAGE_WIDTHS[0]
@@ -122,8 +122,8 @@ class CifarResNet(PooledBackbone):
                 units.append(CifarUnit(channels, width, stride, beside, norm))
                 channels = width
             self.add_module(level.name, units)
-        if self.classes:
-            self.fc = nn.Linear(channels, classes)
+        if self.num_classes:
+            self.fc = nn.Linear(channels, num_classes)
         initialize(self, init)
 
     def features(self, image: Tensor) -> list[Tensor]:

@@ -1,14 +1,14 @@
-"""VGG: networks of 11, 13, 16 and 19 weight layers, with and without batch normalisation.
+"""VGG: networks of 11, 13, 16 and 19 weight layers, with and without batch normalization.
 
 Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015,
 arXiv:1409.1556, table 1, columns A, B, D and E. Input 224 x 224; 132,863,336 / 133,047,848 / 138,357,544 /
 143,667,240 parameters. The number counts weight layers: 8, 10, 13 or 16 convolutions and three fully connected ones.
-Column A-LRN (`vgg11_lrn`) is A with one response normalisation, which has no parameters, behind the first ReLU;
+Column A-LRN (`vgg11_lrn`) is A with one response normalization, which has no parameters, behind the first ReLU;
 column C (`vgg16_c`, 133,638,952) is D with 1x1 in the place of the last three blocks' last 3x3.
 
-Deviations: batch normalisation (`vgg16_bn`) is torchvision's and not in the paper; like there, the convolutions keep
-their biases. Pictures of other sizes than 224 are brought to the classifier's 7 x 7 by adaptive average pooling as in
-torchvision (at 224 it does nothing); the paper's way to larger pictures is `score_map`. The paper started its
+Deviations: batch normalization (`vgg16_bn`) is torchvision's and not in the paper; like there, the convolutions keep
+their biases. Images of other sizes than 224 are brought to the classifier's 7 x 7 by adaptive average pooling as in
+torchvision (at 224 it does nothing); the paper's way to larger images is `forward_dense`. The paper started its
 deeper nets from the trained shallow one and noted afterwards that Glorot's rule does without; that rule is the
 default. Files use torchvision's names, in which our `convolutions.N` are `features.N`.
 """
@@ -44,22 +44,22 @@ class VGG(Backbone):
 
     Args:
         name: a key of `VGG_TABLE`, one with "_bn" behind it, or "vgg11_lrn".
-        classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits; 0 builds no classifier.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
         init: a rule of `initialization.RULES`.
 
     Raises:
-        UserError: a number that this network cannot have.
+        UserError: an impossible number.
     """
 
-    published_names: Mapping[str, str] = {"convolutions.": "features."}
+    state_dict_aliases: Mapping[str, str] = {"convolutions.": "features."}
 
     def __init__(
         self,
         name: str,
         *,
-        classes: int = 1000,
+        num_classes: int = 1000,
         in_channels: int = 3,
         levels: int | None = None,
         init: str = "glorot_normal",
@@ -67,7 +67,7 @@ class VGG(Backbone):
         super().__init__()
         whole = [Level(f"block{block + 1}", 2**block, width) for block, width in enumerate(BLOCK_CHANNELS)]
         whole.append(Level("pool5", 32, BLOCK_CHANNELS[-1]))
-        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
+        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
 
         # ReLUs are not in place: they would overwrite what hooks and the style losses take from a convolution.
         self.convolutions = nn.Sequential()
@@ -89,7 +89,7 @@ class VGG(Backbone):
         if self.levels[-1].name == "pool5":
             self.convolutions.append(nn.MaxPool2d(2))
             self.ends.append(len(self.convolutions))
-        if self.classes:
+        if self.num_classes:
             self.to_seven = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
             self.classifier = nn.Sequential(
                 nn.Linear(channels * CLASSIFIER_SIDE**2, CLASSIFIER_WIDTH),
@@ -98,7 +98,7 @@ class VGG(Backbone):
                 nn.Linear(CLASSIFIER_WIDTH, CLASSIFIER_WIDTH),
                 nn.ReLU(),
                 nn.Dropout(DROPOUT),
-                nn.Linear(CLASSIFIER_WIDTH, classes),
+                nn.Linear(CLASSIFIER_WIDTH, num_classes),
             )
         initialize(self, init)
 
@@ -114,15 +114,16 @@ class VGG(Backbone):
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W)."""
+        """(B, num_classes) logits of (B, in_channels, H, W)."""
         self.require_classifier()
         return self.classifier(self.to_seven(self.features(image)[-1]).flatten(1))
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, classes, ⌊H / 32⌋ - 6, ⌊W / 32⌋ - 6) logits: the paper's dense evaluation (section 3.2).
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, num_classes, ⌊H / 32⌋ - 6, ⌊W / 32⌋ - 6) logits: the paper's dense evaluation (section 3.2).
 
-        fc6 becomes 7x7 without padding, fc7 and fc8 become 1x1. At 224 the one place is `forward`'s answer. On a larger
-        picture the mean over places is not the mean over crops: a crop's border sees zeros where the picture goes on.
+        fc6 becomes 7x7 without padding, fc7 and fc8 become 1x1. At 224 the single position equals `forward`. On a
+        larger image the mean over places is not the mean over crops: a crop is padded with zeros where the image
+        continues.
         """
         self.require_classifier()
         x = self.features(image)[-1]

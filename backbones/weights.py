@@ -1,8 +1,8 @@
-"""Weights of trunks: published ones, local files, and the facts that travel with them.
+"""Pretrained weights of backbones: published ones and local files with their metadata.
 
-A `.safetensors` file carries in its metadata: `network`, `classes`, `levels` ("all", or the last one present), what
-the network leaves open (`stride_in` of the ResNets, `lrn` of AlexNet), `preprocessing` (JSON), `origin` and `licence`.
-A `.pth` file carries nothing, so loading one says what was assumed.
+The metadata of a `.safetensors` file: `network`, `classes`, `levels` ("all", or the last one present), options that the
+paper leaves open (`stride_in` of the ResNets, `lrn` of AlexNet), `preprocessing` (JSON), `origin` and `licence` (the
+spelling of the files). A `.pth` file has none, so loading one warns about what was assumed.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..atomic_io import atomic_path
 from ..errors import UserError, unknown_name
-from ..writing import written_aside
 from .backbone import Backbone, Preprocessing
-from .opened_weights import (
+from .state_dict_matching import (
     NOT_LEARNED,
-    SETTLED_BY_WEIGHTS,
+    OPTIONS_FROM_WEIGHTS,
     OpenedWeights,
     differs_in_channels_only,
     first_convolution,
+    format_shape,
     open_file,
     open_tensors,
     published_state,
-    times,
     whole_network,
 )
 
-# "network/name" to where the weights are; `weights="imagenet"` gives torchvision's first recipe, whose scores are the
-# ones that papers compare with, and "imagenet_v2" its recipe of 2021.
+# "network/name" to the source of the weights; `weights="imagenet"` is torchvision's first recipe, whose scores papers
+# compare with, and "imagenet_v2" its recipe of 2021.
 WEIGHTS: dict[str, str] = {
     "alexnet_tv/imagenet": "torchvision:AlexNet_Weights.IMAGENET1K_V1",
     "googlenet_tv/imagenet": "torchvision:GoogLeNet_Weights.IMAGENET1K_V1",
@@ -56,15 +56,15 @@ WEIGHTS: dict[str, str] = {
     "vgg19/imagenet": "torchvision:VGG19_Weights.IMAGENET1K_V1",
     "vgg19_bn/imagenet": "torchvision:VGG19_BN_Weights.IMAGENET1K_V1",
 }
-# What torchvision's weights settle (`SETTLED_BY_WEIGHTS`): its bottlenecks halve in their 3x3.
-TORCHVISION_SETTLES = {"stride_in": "3x3"}
+# Options fixed by torchvision's weights (`OPTIONS_FROM_WEIGHTS`): the 3x3 convolution of a bottleneck has the stride.
+TORCHVISION_OPTIONS = {"stride_in": "3x3"}
 # torchvision's GoogLeNet turns its input into one of this mean and std itself (`transform_input`); ours does not.
 TRANSFORMED_INPUT = {"googlenet_tv": (0.5, 0.5, 0.5)}
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ILSVRC2012"
+TORCHVISION_LICENSE = "BSD-3-Clause (torchvision); trained on ILSVRC2012"
 
 
 def load_weights(backbone: Backbone, weights: str | Path | Mapping[str, Tensor]) -> None:
-    """Fill a trunk that is already built, and give it the weights' preprocessing.
+    """Load weights into a backbone, together with their preprocessing.
 
     Args:
         backbone: changed in place; its dtype and device stay.
@@ -81,14 +81,14 @@ def load_weights(backbone: Backbone, weights: str | Path | Mapping[str, Tensor])
 
 
 def save_weights(backbone: Backbone, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
-    """Write a trunk as one `.safetensors` file that `create_backbone` reads without further words.
+    """Save a backbone as a `.safetensors` file that `create_backbone` loads.
 
     Args:
-        backbone: any trunk of the contract.
-        path: the file, which is written aside and renamed.
+        backbone: any backbone.
+        path: the file; written atomically.
         dtype: of the learned tensors; None keeps theirs. Running statistics keep theirs always: half precision
             cannot hold every variance.
-        metadata: further facts, above all `origin` and `licence`; text.
+        metadata: further entries, above all `origin` and `licence`; text.
     """
     from safetensors.torch import save_file
 
@@ -97,29 +97,29 @@ def save_weights(backbone: Backbone, path: str | Path, dtype: torch.dtype | None
     for name, tensor in backbone.state_dict().items():
         kept = tensor.detach().cpu().to(dtype if dtype and name in learned else tensor.dtype)
         # safetensors refuses strided memory (channels_last) and tensors that share it.
-        tensors[backbone.published_name(name)] = kept.clone(memory_format=torch.contiguous_format)
+        tensors[backbone.state_dict_alias(name)] = kept.clone(memory_format=torch.contiguous_format)
     whole = whole_network(backbone)
     facts = {
         "network": backbone.name,
-        "classes": str(backbone.classes),
+        "classes": str(backbone.num_classes),
         "levels": "all" if whole is None or len(backbone.levels) == len(whole.levels) else backbone.levels[-1].name,
         "preprocessing": backbone.preprocessing.to_json(),
-        **{key: str(value) for key, value in backbone.options.items() if key in SETTLED_BY_WEIGHTS},
+        **{key: str(value) for key, value in backbone.options.items() if key in OPTIONS_FROM_WEIGHTS},
         **metadata,
     }
-    with written_aside(path) as aside:
+    with atomic_path(path) as aside:
         save_file(tensors, aside, facts)
 
 
 def open_weights(name: str, weights: str | Path) -> OpenedWeights:
-    """Find weights for a network, by published name or path, without reading their tensors yet.
+    """Open weights of a network by published name or path, without reading their tensors yet.
 
     Raises:
         UserError: there is no such file or name, the file is damaged, or the download failed.
     """
     if isinstance(weights, str) and f"{name}/{weights}" in WEIGHTS:
         return _open_published(WEIGHTS[f"{name}/{weights}"])
-    if name.startswith("timm:") and weights == "imagenet":  # timm holds its own catalogue
+    if name.startswith("timm:") and weights == "imagenet":  # timm holds its own registry
         from .interop.timm import open_pretrained
 
         return open_pretrained(name)
@@ -135,7 +135,7 @@ def open_weights(name: str, weights: str | Path) -> OpenedWeights:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What a weights file states about itself; empty for a file without metadata.
+    """Metadata of a weights file; empty where it has none.
 
     Raises:
         UserError: no such file, or a damaged one.
@@ -148,8 +148,8 @@ def list_weights() -> list[str]:
     return sorted(WEIGHTS)
 
 
-def show_weights(name_or_path: str | Path) -> dict[str, Any]:
-    """What is known about weights before they are loaded. Nothing is downloaded.
+def read_weights_info(name_or_path: str | Path) -> dict[str, Any]:
+    """Information about weights, without loading or downloading them.
 
     Args:
         name_or_path: one of `list_weights()`, or a file.
@@ -162,61 +162,61 @@ def show_weights(name_or_path: str | Path) -> dict[str, Any]:
         UserError: neither a published name nor a readable file.
     """
     if isinstance(name_or_path, str) and name_or_path in WEIGHTS:
-        return _show_published(name_or_path)
+        return _published_info(name_or_path)
     path = Path(name_or_path)
     if not path.is_file():
         raise unknown_name("weights file or published weights", str(name_or_path), WEIGHTS)
     opened = open_file(path)
-    shown: dict[str, Any] = dict(opened.metadata)
+    info: dict[str, Any] = dict(opened.metadata)
     for key in ("preprocessing", "lrn"):
-        if key in shown and shown[key].startswith("{"):
-            shown[key] = json.loads(shown[key])
+        if key in info and info[key].startswith("{"):
+            info[key] = json.loads(info[key])
     learned = [name for name in opened.shapes if not name.endswith((NOT_LEARNED, "running_mean", "running_var"))]
-    shown["tensors"] = len(opened.shapes)
-    shown["parameters"] = sum(torch.Size(opened.shapes[name]).numel() for name in learned)
-    shown["bytes"] = path.stat().st_size
-    shown["sha256"] = _sha256(path)
-    return shown
+    info["tensors"] = len(opened.shapes)
+    info["parameters"] = sum(torch.Size(opened.shapes[name]).numel() for name in learned)
+    info["bytes"] = path.stat().st_size
+    info["sha256"] = _sha256(path)
+    return info
 
 
 def verify_weights(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
-    """Check a file: its hash, that every value is finite, and that it fits the network that it names.
+    """Verify a weights file: its hash, finite values, and names and shapes of the network that it states.
 
     Args:
         path: a `.safetensors` or `.pth` file.
         sha256: what its hash should be, or the start of it; None leaves this out.
 
     Returns:
-        `show_weights(path)`.
+        `read_weights_info(path)`.
 
     Raises:
-        UserError: the first thing found wrong.
+        UserError: the first mismatch found.
     """
     from . import create_backbone
 
     path = Path(path)
-    shown = show_weights(path)
-    if sha256 is not None and not shown["sha256"].startswith(sha256.lower()):
-        raise UserError(f"{path.name} has sha256 {shown['sha256']}, not {sha256}; fetch it again.")
+    info = read_weights_info(path)
+    if sha256 is not None and not info["sha256"].startswith(sha256.lower()):
+        raise UserError(f"{path.name} has sha256 {info['sha256']}, not {sha256}; fetch it again.")
     opened = open_file(path)
     for name in opened.shapes:
         tensor = opened.read(name)
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise UserError(f"{path.name} holds values that are not finite, in '{name}'.")
+            raise UserError(f"{path.name} contains values that are not finite, in '{name}'.")
     if "network" in opened.metadata:
         network = opened.metadata["network"]
-        options: dict[str, Any] = {key: opened.metadata[key] for key in SETTLED_BY_WEIGHTS if key in opened.metadata}
+        options: dict[str, Any] = {key: opened.metadata[key] for key in OPTIONS_FROM_WEIGHTS if key in opened.metadata}
         with torch.device("meta"):
-            whole = create_backbone(network, classes=int(opened.metadata.get("classes", 0)) or 1, **options)
+            whole = create_backbone(network, num_classes=int(opened.metadata.get("classes", 0)) or 1, **options)
         own = published_state(whole)
         for name, shape in opened.shapes.items():
             if name not in own:
-                raise UserError(f"{path.name} holds '{name}', which {network} does not have.")
-            first = name == whole.published_name(first_convolution(whole))
+                raise UserError(f"{path.name} contains '{name}', which {network} does not have.")
+            first = name == whole.state_dict_alias(first_convolution(whole))
             if shape != tuple(own[name].shape) and not (first and differs_in_channels_only(shape, own[name].shape)):
-                found, wanted = times(shape), times(own[name].shape)
+                found, wanted = format_shape(shape), format_shape(own[name].shape)
                 raise UserError(f"'{name}' is {found} in {path.name} and {wanted} in {network}.")
-    return shown
+    return info
 
 
 def _torchvision_entry(address: str) -> Any:
@@ -229,13 +229,13 @@ def _torchvision_entry(address: str) -> Any:
 def _torchvision_metadata(address: str) -> dict[str, str]:
     entry = _torchvision_entry(address)
     network = next(key.split("/")[0] for key, value in WEIGHTS.items() if value == address)
-    picture = entry.transforms()
+    image = entry.transforms()
     preprocessing = Preprocessing(
-        mean=TRANSFORMED_INPUT.get(network, tuple(picture.mean)),
-        std=TRANSFORMED_INPUT.get(network, tuple(picture.std)),
-        resize=picture.resize_size[0],
-        crop=picture.crop_size[0],
-        interpolation=picture.interpolation.value,
+        mean=TRANSFORMED_INPUT.get(network, tuple(image.mean)),
+        std=TRANSFORMED_INPUT.get(network, tuple(image.std)),
+        resize=image.resize_size[0],
+        crop=image.crop_size[0],
+        interpolation=image.interpolation.value,
     )
     return {
         "network": network,
@@ -243,8 +243,8 @@ def _torchvision_metadata(address: str) -> dict[str, str]:
         "levels": "all",
         "preprocessing": preprocessing.to_json(),
         "origin": entry.url,
-        "licence": TORCHVISION_LICENCE,
-        **(TORCHVISION_SETTLES if network.startswith("resnet") else {}),
+        "licence": TORCHVISION_LICENSE,
+        **(TORCHVISION_OPTIONS if network.startswith("resnet") else {}),
     }
 
 
@@ -257,21 +257,21 @@ def _open_published(address: str) -> OpenedWeights:
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"The weights at {url} could not be fetched ({error}); "
-            "fetch them elsewhere and give the file's path as weights."
+            f"The weights at {url} could not be downloaded ({error}); "
+            "download them elsewhere and give the path of the file as weights."
         ) from error
     return open_tensors(Path(url).name, metadata, tensors)
 
 
-def _show_published(name: str) -> dict[str, Any]:
+def _published_info(name: str) -> dict[str, Any]:
     entry = _torchvision_entry(WEIGHTS[name])
-    shown: dict[str, Any] = _torchvision_metadata(WEIGHTS[name])
-    shown["preprocessing"] = json.loads(shown["preprocessing"])
-    shown["parameters"] = entry.meta["num_params"]
+    info: dict[str, Any] = _torchvision_metadata(WEIGHTS[name])
+    info["preprocessing"] = json.loads(info["preprocessing"])
+    info["parameters"] = entry.meta["num_params"]
     # torch.hub's convention: NAME-HASH.pth, the first eight digits of the sha256.
-    shown["sha256"] = Path(entry.url).stem.rpartition("-")[2]
-    shown["scores"] = entry.meta["_metrics"]
-    return shown
+    info["sha256"] = Path(entry.url).stem.rpartition("-")[2]
+    info["scores"] = entry.meta["_metrics"]
+    return info
 
 
 def _sha256(path: Path) -> str:

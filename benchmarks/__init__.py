@@ -1,13 +1,13 @@
-"""What we claim about speed, measured beside what others do on the same machine. A benchmark is one file and its line.
+"""Benchmarks against reference implementations on the same machine.
 
-`densevision bench` runs them; no timing is ever a test.
+To add one, add a file and its line in `BENCHMARKS`. `densevision bench` runs them. Tests never depend on timings.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..catalogue import look_up
+from ..registry import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, str] = {
     "colorization-encoding": "benchmarks.colorization_encoding:measure",
     "correlation": "benchmarks.correlation:measure",
+    "image-pipeline": "benchmarks.image_pipeline:measure",
     "loader": "benchmarks.loader:measure",
     "occlusion": "benchmarks.occlusion:measure",
-    "picture-pipeline": "benchmarks.picture_pipeline:measure",
     "predict": "benchmarks.predict:measure",
-    "rooms": "benchmarks.rooms:measure",
+    "synthetic-rooms": "benchmarks.synthetic_rooms:measure",
     "training-step": "benchmarks.training_step:measure",
 }
 
 
 def list_benchmarks() -> list[str]:
-    """The names that `densevision bench` knows."""
+    """Sorted names of the benchmarks."""
     return sorted(BENCHMARKS)
 
 
 def find_benchmark(name: str) -> Callable[[Setting], Report]:
-    """The function that measures, by name.
+    """The `measure` function of a benchmark.
 
     Raises:
-        UserError: no benchmark has this name.
+        UserError: an unknown name.
     """
-    return look_up("benchmark", name, BENCHMARKS)
+    return lookup("benchmark", name, BENCHMARKS)
 
 
 __all__ = ["BENCHMARKS", "find_benchmark", "list_benchmarks"]

@@ -1,7 +1,7 @@
-"""From colours to soft targets, our table against the search of a tree that the authors' code does, on one thread.
+"""Soft-encoding benchmark of colorization: a lookup table against the tree search of the authors' code, on one thread.
 
-Both sides turn a and b of every pixel into its nearest bins and their Gaussian weights. The peer is scikit-learn's
-`NearestNeighbors` with a ball tree and numpy's exponential; it is part of the extra `test`.
+Both find the nearest bins of every pixel's a and b, and their Gaussian weights. The reference is scikit-learn's
+`NearestNeighbors` with a ball tree, and numpy's exponential; scikit-learn is part of the extra `test`.
 """
 
 from __future__ import annotations
@@ -14,74 +14,74 @@ import torch
 from torch import Tensor
 
 from ..datasets.randomness import Purpose, generator
-from ..datasets.worlds.rooms import render_room
+from ..datasets.rendering.rooms import render_room
 from ..errors import UserError
 from ..tasks.colorization.bins import bin_array
-from ..tasks.colorization.encoding import NEIGHBOURS, SIGMA, soft_targets
+from ..tasks.colorization.encoding import NEIGHBORS, SIGMA, soft_targets
 from ..tasks.colorization.lab import lab_of
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
-PICTURES, SIDE, ROUNDS = 40, 44, 5
-"""The paper's batch: 40 crops of 176, whose targets are 44 a side."""
-TIMES = 10
-"""How often a round of ours is repeated: once would be too short to be timed beside other work."""
-RELEASED = 10
-"""Neighbours in the authors' code."""
+IMAGES, TARGET_SIZE, ROUNDS = 40, 44, 5
+"""The paper's batch: 40 crops of 176x176, with targets of 44x44."""
+CALLS = 10
+"""Calls per round of ours, as a single one is too short for precise timing."""
+CODE_NEIGHBORS = 10
+"""Number of neighbors in the authors' code."""
 
 
-def measure(setting: Setting, *, pictures: int = PICTURES, side: int = SIDE, rounds: int = ROUNDS) -> Report:
-    """Soft targets of batches of drawn rooms.
+def measure(setting: Setting, *, num_images: int = IMAGES, size: int = TARGET_SIZE, rounds: int = ROUNDS) -> Report:
+    """Measure the soft encoding of batches of synthetic rooms.
 
     Args:
-        setting: its threads are not used: the peer has one.
-        pictures: of a batch.
-        side: height and width of the targets.
-        rounds: pairs, where the setting says nothing.
+        setting: its threads are ignored, since the reference is single-threaded.
+        num_images: batch size.
+        size: height and width of the targets.
+        rounds: number of pairs if the setting has none.
     """
     cpu = torch.device("cpu")
     watch, figures, facts = Stopwatch(cpu), [], {}
     with fixed_threads(1):
-        ab = colours(pictures, side)
-        for neighbours in (NEIGHBOURS, RELEASED):
-            theirs = searched(ab, neighbours)
-            apart = difference(soft_targets(ab, neighbours), theirs(), ab)
-            facts |= {f"{name}_{neighbours}": value for name, value in apart.items()}
+        ab = colors(num_images, size)
+        for neighbors in (NEIGHBORS, CODE_NEIGHBORS):
+            theirs = ball_tree_targets(ab, neighbors)
+            differences = difference(soft_targets(ab, neighbors), theirs(), ab)
+            facts |= {f"{name}_{neighbors}": value for name, value in differences.items()}
             pairs = alternate(
-                watch.rounds_of(lambda neighbours=neighbours: soft_targets(ab, neighbours), TIMES),
-                watch.rounds_of(theirs),
+                watch.as_round(lambda neighbors=neighbors: soft_targets(ab, neighbors), CALLS),
+                watch.as_round(theirs),
                 setting.rounds or rounds,
             )
-            what, shapes = f"soft targets of {neighbours} bins", f"{pictures} of {side}x{side}"
+            what, shapes = f"soft targets of {neighbors} bins", f"{num_images} of {size}x{size}"
             names = ("table", "scikit-learn's ball tree, numpy")
-            least = 30.0 if neighbours == NEIGHBOURS else None
-            figures.append(Figure.of_pairs(what, shapes, *names, pairs, pictures, least=least))
+            required = 30.0 if neighbors == NEIGHBORS else None
+            figures.append(Figure.from_pairs(what, shapes, *names, pairs, num_images, required=required))
         dense = alternate(
-            watch.rounds_of(lambda: soft_targets(ab, RELEASED), TIMES),
-            watch.rounds_of(lambda: dense_target(*theirs())),
+            watch.as_round(lambda: soft_targets(ab, CODE_NEIGHBORS), CALLS),
+            watch.as_round(lambda: dense_target(*theirs())),
             setting.rounds or rounds,
         )
-        names = ("sparse", "the same, laid out over all 313 bins as the authors' code does")
-        figures.append(Figure.of_pairs(f"targets of {RELEASED} bins", shapes, *names, dense, pictures))
-    share, distance = facts[f"same_bins_{NEIGHBOURS}"], facts[f"farther_{NEIGHBOURS}"]
+        names = ("sparse", "dense over all 313 bins, as in the authors' code")
+        figures.append(Figure.from_pairs(f"targets of {CODE_NEIGHBORS} bins", shapes, *names, dense, num_images))
+    share, distance = facts[f"same_bins_{NEIGHBORS}"], facts[f"farther_{NEIGHBORS}"]
     remarks = (
-        f"{100 * share:.1f} % of the pixels have the same {NEIGHBOURS} bins; in the others a bin stands in for one "
-        f"that is nearer by {distance:.2f} of a unit of a and b at most. Weights of the same bins differ by "
-        f"{facts[f'weights_apart_{NEIGHBOURS}']:.3f} at most.",
+        f"{100 * share:.1f} % of the pixels have the same {NEIGHBORS} bins; in the others, a bin is farther than the "
+        f"reference's by {distance:.2f} units of a and b at most. Weights of the same bins differ by "
+        f"{facts[f'weight_difference_{NEIGHBORS}']:.3f} at most.",
     )
     title = "Soft targets of colorization, on one thread"
     return Report("colorization-encoding", title, device_name(cpu), 1, tuple(figures), facts, remarks)
 
 
-def colours(pictures: int, side: int) -> Tensor:
-    """(pictures, 2, side, side) a and b of rooms."""
-    drawn = [
-        render_room(generator(0, 0, number, Purpose.TEST_WORLD), side, side)["image"] for number in range(pictures)
+def colors(images: int, size: int) -> Tensor:
+    """The a and b channels of synthetic rooms, (images, 2, size, size)."""
+    rooms = [
+        render_room(generator(0, 0, number, Purpose.TEST_SYNTHESIS), size, size)["image"] for number in range(images)
     ]
-    return torch.from_numpy(np.stack([lab_of(picture)[..., 1:] for picture in drawn])).movedim(-1, 1).contiguous()
+    return torch.from_numpy(np.stack([lab_of(image)[..., 1:] for image in rooms])).movedim(-1, 1).contiguous()
 
 
-def searched(ab: Tensor, neighbours: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-    """One batch a call: bins and weights, (pixels, K) each.
+def ball_tree_targets(ab: Tensor, neighbors: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+    """The reference: a function that returns the bins and weights of a batch, (pixels, K) each.
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -89,39 +89,39 @@ def searched(ab: Tensor, neighbours: int) -> Callable[[], tuple[np.ndarray, np.n
     try:
         from sklearn.neighbors import NearestNeighbors
     except ImportError:
-        raise UserError("The peer of this benchmark is scikit-learn: pip install scikit-learn.") from None
+        raise UserError("This benchmark compares with scikit-learn: pip install scikit-learn.") from None
 
-    tree: Any = NearestNeighbors(n_neighbors=neighbours, algorithm="ball_tree").fit(bin_array())
+    tree: Any = NearestNeighbors(n_neighbors=neighbors, algorithm="ball_tree").fit(bin_array())
 
-    def make() -> tuple[np.ndarray, np.ndarray]:
+    def encode() -> tuple[np.ndarray, np.ndarray]:
         points = ab.movedim(1, -1).reshape(-1, 2).numpy()
         distance, index = tree.kneighbors(points)
         weight = np.exp(-(distance**2) / (2 * SIGMA**2))
         return index, weight / weight.sum(1, keepdims=True)
 
-    return make
+    return encode
 
 
 def dense_target(index: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(pixels, 313): the weights among zeros."""
+    """Scatter the weights into a dense array (pixels, 313)."""
     target = np.zeros((len(index), len(bin_array())), np.float32)
     np.put_along_axis(target, index, weight, 1)
     return target
 
 
 def difference(ours: tuple[Tensor, Tensor], theirs: tuple[np.ndarray, np.ndarray], ab: Tensor) -> dict[str, float]:
-    """The share of pixels with the same bins, the largest difference of their weights, and by how much our farthest
-    bin is farther than theirs in the other pixels."""
+    """Fraction of pixels with the same bins, maximum difference of their weights, and by how much our farthest bin is
+    farther than theirs in the other pixels at most."""
     index, weight = (maps.movedim(1, -1).reshape(-1, maps.shape[1]).numpy() for maps in ours)
     points = ab.movedim(1, -1).reshape(-1, 1, 2).numpy()
     order, their_order = np.argsort(index, 1), np.argsort(theirs[0], 1)
     same = (np.take_along_axis(index, order, 1) == np.take_along_axis(theirs[0], their_order, 1)).all(1)
-    weights_apart = np.take_along_axis(weight, order, 1) - np.take_along_axis(theirs[1], their_order, 1)
+    weight_difference = np.take_along_axis(weight, order, 1) - np.take_along_axis(theirs[1], their_order, 1)
     farthest, their_farthest = (
         np.linalg.norm(bin_array()[bins] - points, axis=-1).max(1) for bins in (index, theirs[0])
     )
     return {
         "same_bins": float(same.mean()),
-        "weights_apart": float(np.abs(weights_apart[same]).max(initial=0)),
+        "weight_difference": float(np.abs(weight_difference[same]).max(initial=0)),
         "farther": float((farthest - their_farthest).max()),
     }

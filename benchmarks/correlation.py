@@ -1,6 +1,6 @@
-"""The correlation of two feature maps by tiles and products of matrices, against one displacement after the other.
+"""Benchmark of the correlation of two feature maps: tiled matrix products against a loop over the displacements.
 
-The peer is the definition as one writes it down: pad, shift, multiply, mean, stack.
+The reference follows the definition: pad, shift, multiply, mean, stack.
 """
 
 from __future__ import annotations
@@ -25,106 +25,108 @@ NAMES = ("tiles and products of matrices", "pad, shift, multiply, mean, stack")
 
 @dataclass(frozen=True)
 class Case:
-    """What is correlated.
+    """Shapes of a correlation.
 
     Attributes:
-        what: for which network.
-        shape: (B, C, H, W) of both maps.
-        reach, stride: see `tasks.flow.correlation.correlation`.
-        times: how often a round is repeated: once may be too short to be timed beside other work.
-        least: the ratios that are asked for, forward with backward and forward alone.
+        name: model that uses it.
+        shape: (B, C, H, W) of both feature maps.
+        max_displacement, stride: see `tasks.flow.correlation.correlation`.
+        calls: calls per round of ours and theirs, since a single one may be too short for precise timing.
+        required: minimum ratios of forward with backward, and of forward alone.
     """
 
-    what: str
+    name: str
     shape: tuple[int, int, int, int]
-    reach: int
+    max_displacement: int
     stride: int
-    times: int = 1
-    least: tuple[float | None, float | None] = (None, None)
+    calls: int = 1
+    required: tuple[float | None, float | None] = (None, None)
 
 
 CASES = (
-    Case("FlowNetC", (8, 256, 48, 64), reach=20, stride=2, least=(10.0, 4.0)),
-    Case("a level of the warping head", (8, 48, 24, 32), reach=4, stride=1, times=10),
+    Case("FlowNetC", (8, 256, 48, 64), max_displacement=20, stride=2, required=(10.0, 4.0)),
+    Case("a level of the warping head", (8, 48, 24, 32), max_displacement=4, stride=1, calls=10),
 )
 
 
 def measure(setting: Setting, *, cases: tuple[Case, ...] = CASES, rounds: int = ROUNDS) -> Report:
-    """Forward with backward, forward alone, and the memory of the forward pass.
+    """Measure forward with backward, forward alone, and the memory of the forward pass.
 
     Args:
         setting: device and threads.
-        cases: what is correlated.
-        rounds: pairs, where the setting says nothing.
+        cases: shapes to measure.
+        rounds: number of pairs if the setting has none.
     """
     figures, facts, remarks = [], {}, []
     with fixed_threads(setting.threads):
         for case in cases:
             figures += figures_of(case, setting, setting.rounds or rounds)
-            ours, theirs = (peak(forward(way, case, setting.device), setting.device) for way in WAYS)
-            facts[case.what] = {"bytes": ours, "their_bytes": theirs, "share": ours / theirs}
+            ours, theirs = (peak_memory(forward(way, case, setting.device), setting.device) for way in IMPLEMENTATIONS)
+            facts[case.name] = {"bytes": ours, "their_bytes": theirs, "share": ours / theirs}
             remarks.append(
-                f"{case.what}: beside its inputs a forward pass holds {ours / 2**20:.1f} MiB at most, "
-                f"the peer's {theirs / 2**20:.1f} MiB."
+                f"{case.name}: peak memory of a forward pass without its inputs: {ours / 2**20:.1f} MiB, "
+                f"the reference's: {theirs / 2**20:.1f} MiB."
             )
     device, title = device_name(setting.device), "The correlation of two feature maps in float32"
     return Report("correlation", title, device, setting.threads, tuple(figures), facts, tuple(remarks))
 
 
 def figures_of(case: Case, setting: Setting, rounds: int) -> list[Figure]:
-    """Both comparisons of a case."""
+    """The comparisons of a case: forward with backward, and forward alone."""
     watch, figures = Stopwatch(setting.device), []
-    shapes = f"{'x'.join(map(str, case.shape))}, reach {case.reach}, stride {case.stride}"
-    for passes, make, least in zip(
-        ("forward and backward", "forward"), (both_passes, forward), case.least, strict=True
+    shapes = f"{'x'.join(map(str, case.shape))}, displacement {case.max_displacement}, stride {case.stride}"
+    for passes, make, required in zip(
+        ("forward and backward", "forward"), (both_passes, forward), case.required, strict=True
     ):
-        ours, theirs = (watch.rounds_of(make(way, case, setting.device), case.times) for way in WAYS)
+        ours, theirs = (watch.as_round(make(way, case, setting.device), case.calls) for way in IMPLEMENTATIONS)
         pairs = alternate(ours, theirs, rounds, warm_up=1)
-        figures.append(Figure.of_pairs(f"{case.what}, {passes}", shapes, *NAMES, pairs, case.shape[0], least=least))
+        figures.append(
+            Figure.from_pairs(f"{case.name}, {passes}", shapes, *NAMES, pairs, case.shape[0], required=required)
+        )
     return figures
 
 
-Way = Callable[[Tensor, Tensor, int, int], Tensor]
-WAYS: tuple[Way, Way] = (correlation, correlation_by_shifts)
+Implementation = Callable[[Tensor, Tensor, int, int], Tensor]
+IMPLEMENTATIONS: tuple[Implementation, Implementation] = (correlation, correlation_by_shifts)
 
 
-def forward(way: Way, case: Case, device: torch.device) -> Callable[[], Tensor]:
-    """A forward pass that could be followed by a backward pass."""
-    first, second = maps_of(case, device)
-    return lambda: way(first, second, case.reach, case.stride)
+def forward(way: Implementation, case: Case, device: torch.device) -> Callable[[], Tensor]:
+    """A forward pass that records the graph for a backward pass."""
+    first, second = random_maps(case, device)
+    return lambda: way(first, second, case.max_displacement, case.stride)
 
 
-def both_passes(way: Way, case: Case, device: torch.device) -> Callable[[], object]:
-    """A forward and a backward pass to both maps."""
-    first, second = maps_of(case, device)
-    made = way(first.detach(), second.detach(), case.reach, case.stride)
-    gradient = torch.randn(made.shape, generator=torch.Generator().manual_seed(1)).to(device)
+def both_passes(way: Implementation, case: Case, device: torch.device) -> Callable[[], object]:
+    """A forward and backward pass with gradients of both maps."""
+    first, second = random_maps(case, device)
+    output = way(first.detach(), second.detach(), case.max_displacement, case.stride)
+    gradient = torch.randn(output.shape, generator=torch.Generator().manual_seed(1)).to(device)
 
     def passes() -> object:
-        return torch.autograd.grad(way(first, second, case.reach, case.stride), (first, second), gradient)
+        return torch.autograd.grad(way(first, second, case.max_displacement, case.stride), (first, second), gradient)
 
     return passes
 
 
-def maps_of(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Both maps, always the same."""
+def random_maps(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two random feature maps with a fixed seed."""
     rng = torch.Generator().manual_seed(0)
     first, second = (torch.randn(case.shape, generator=rng).to(device).requires_grad_() for _ in range(2))
     return first, second
 
 
-def peak(work: Callable[[], Tensor], device: torch.device) -> int:
-    """Bytes that a piece of work holds at most beside what was there before, its result included."""
+def peak_memory(work: Callable[[], Tensor], device: torch.device) -> int:
+    """Peak memory in bytes that a call allocates, including its result."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
-        watched.export_chrome_trace(str(path))
+        profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
-    taken = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
-    return max(itertools.accumulate(amount for _, amount in taken))
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    return max(itertools.accumulate(amount for _, amount in changes))

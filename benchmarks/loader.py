@@ -1,4 +1,4 @@
-"""The loader against the network it feeds: which of the two is the wall of `densevision train depth`?"""
+"""Benchmark of data loading against the training step, to find the bottleneck of `densevision train depth`."""
 
 from __future__ import annotations
 
@@ -13,106 +13,126 @@ import torch
 
 from ..datasets.geometry import Size
 from ..tasks.task import Batch
-from ..tasks.training.assembly import Run, assemble
+from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options
-from ..tasks.training.stepper import optimizer_step
-from ..tasks.training.stream import Order, batches
-from .measure import Clock, Figure, Report, Setting, Stopwatch, alternate, cores, device_name, fixed_threads, settle
+from ..tasks.training.setup import Trainer, build_trainer
+from ..tasks.training.step import optimizer_step
+from .measure import (
+    Clock,
+    Figure,
+    Report,
+    Setting,
+    Stopwatch,
+    alternate,
+    cores,
+    device_name,
+    fixed_threads,
+    synchronize,
+)
 
 TASK = "depth"
 SIZE: Size = (96, 128)
 BATCH, CUDA_BATCH = 16, 64
 STEPS, ROUNDS = 8, 5
-WAITING = 0.1
-"""Share of the time that a training waits for its batches from which on the loader is called the wall."""
+BOTTLENECK_SHARE = 0.1
+"""Fraction of the training time spent waiting for batches above which the loader counts as the bottleneck."""
 
 
 def measure(
     setting: Setting,
     *,
-    size: Size = SIZE,
-    batch: int | None = None,
+    image_size: Size = SIZE,
+    batch_size: int | None = None,
     workers: int | None = None,
     steps: int = STEPS,
     rounds: int = ROUNDS,
 ) -> Report:
-    """The loader alone, the step alone, and both together as they train.
+    """Measure the loader alone, the step alone, and both together as in training.
 
     Args:
         setting: device, threads, compile.
-        size: (height, width) of the pictures.
-        batch: pictures per step; default: 16, on a GPU 64.
-        workers: processes of the loader; default: as many as a training starts, which shares out the setting's threads.
-        steps: per round.
-        rounds: pairs, where the setting says nothing.
+        image_size: (height, width) of the images.
+        batch_size: images per step; None: 16, on a GPU 64.
+        workers: worker processes of the loader; None: as in training, where workers and model share the threads.
+        steps: steps per round.
+        rounds: number of pairs if the setting has none.
     """
-    batch = batch or (CUDA_BATCH if setting.device.type == "cuda" else BATCH)
+    batch_size = batch_size or (CUDA_BATCH if setting.device.type == "cuda" else BATCH)
     rounds = setting.rounds or rounds
     with fixed_threads(setting.threads), tempfile.TemporaryDirectory() as folder:
-        run = open_run(setting, size, batch, workers, Path(folder) / "run")
-        workers, threads = run.options.workers or 0, torch.get_num_threads()
-        again = itertools.repeat(next(stream(run, batch, 0, 1)))
+        trainer = create_trainer(setting, image_size, batch_size, workers, Path(folder) / "run")
+        workers, threads = trainer.options.workers or 0, torch.get_num_threads()
+        same_batch = itertools.repeat(next(stream(trainer, batch_size, 0, 1)))
 
         def step() -> None:
             for _ in range(steps):
-                take_step(run, again)
+                train_step(trainer, same_batch)
 
-        measured_step = Stopwatch(setting.device).rounds_of(step)
-        pairs = alternate(lambda: time_loader(run, batch, workers, steps), measured_step, rounds, warm_up=1)
-        together = [time_training(run, batch, workers, steps) for _ in range(rounds + 1)][1:]
-        run.log.close()
-    shapes = f"{batch}x3x{size[0]}x{size[1]}, {steps} batches a round"
-    amount = batch * steps
+        time_step = Stopwatch(setting.device).as_round(step)
+        pairs = alternate(lambda: time_loader(trainer, batch_size, workers, steps), time_step, rounds, warm_up=1)
+        trainings = [time_training(trainer, batch_size, workers, steps) for _ in range(rounds + 1)][1:]
+        trainer.log.close()
+    shapes = f"{batch_size}x3x{image_size[0]}x{image_size[1]}, {steps} batches a round"
+    images = batch_size * steps
+    ours, theirs = f"{trainer.options.data}, {workers} worker(s)", describe_model(trainer)
     figures = (
-        Figure.of_pairs(
-            "loader alone / step alone", shapes, f"{run.options.data}, {workers} worker(s)", network_of(run), pairs,
-            amount, least=1.0,
-        ),
-        Figure.of_rate("both at once", shapes, "training", [wall for wall, _ in together], amount),
-    )  # fmt: skip
-    waiting = statistics.median(waited / wall for wall, waited in together)
+        Figure.from_pairs("loader alone / step alone", shapes, ours, theirs, pairs, images, required=1.0),
+        Figure.from_rate("both at once", shapes, "training", [seconds for seconds, _ in trainings], images),
+    )
+    waiting = statistics.median(waited / seconds for seconds, waited in trainings)
     facts = {"workers": workers, "cores": cores(), "share_of_time_waiting_for_batches": waiting}
-    wall = "The loader is the wall" if waiting > WAITING else "The step is the wall"
-    remark = f"{wall}: with both at once, the step waits for batches {waiting:.0%} of the time."
+    bottleneck = "loader" if waiting > BOTTLENECK_SHARE else "step"
+    remark = f"The {bottleneck} is the bottleneck: in training, the step waits for batches {waiting:.0%} of the time."
     if setting.device.type == "cpu":
         remark += f" Workers and step share {cores()} core(s)."
-    title = f"The loader of `densevision train {TASK}` against the step that it feeds"
+    title = f"The loader of `densevision train {TASK}` against the training step"
     device = device_name(setting.device)
     return Report("loader", title, device, threads, figures, facts, (remark,))
 
 
-def open_run(setting: Setting, size: Size, batch: int, workers: int | None, folder: Path) -> Run:
-    """A training by the task's default recipe, at its first step; it settles threads and workers."""
+def create_trainer(setting: Setting, size: Size, batch: int, workers: int | None, folder: Path) -> Trainer:
+    """A trainer with the task's default recipe at its first step, with the numbers of threads and workers resolved."""
     options = Options(
-        size=size, batch=batch, workers=workers, device=str(setting.device), compile=setting.compile, out=folder
+        image_size=size,
+        batch_size=batch,
+        workers=workers,
+        device=str(setting.device),
+        compile=setting.compile,
+        out=folder,
     )
-    return assemble(TASK, options, None, None, {})
+    return build_trainer(TASK, options, None, None, {})
 
 
-def network_of(run: Run) -> str:
-    """The trained network in a few words."""
-    levels = f" to level {run.options.levels}" if run.options.levels else ""
-    parameters = sum(parameter.numel() for parameter in run.model.parameters()) / 1e6
-    precision = "bf16" if run.bf16 else "fp32"
-    return f"step of {run.options.backbone}{levels} + {run.options.head} ({parameters:.1f} M parameters, {precision})"
+def describe_model(trainer: Trainer) -> str:
+    """Short description of the model."""
+    levels = f" to level {trainer.options.backbone_levels}" if trainer.options.backbone_levels else ""
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6
+    precision = "bf16" if trainer.bf16 else "fp32"
+    model = f"{trainer.options.backbone}{levels} + {trainer.options.head}"
+    return f"step of {model} ({parameters:.1f} M parameters, {precision})"
 
 
-def stream(run: Run, batch: int, workers: int, count: int) -> Iterator[Batch]:
-    """Batches of the run from the beginning of its data."""
-    return batches(run.view, Order(run.train_samples, batch, range(count), seed=0), workers, run.device.type == "cuda")
+def stream(trainer: Trainer, batch: int, workers: int, count: int) -> Iterator[Batch]:
+    """The first batches of the training set."""
+    return data_loader(
+        trainer.training_set,
+        InfiniteBatchSampler(trainer.train_samples, batch, range(count), seed=0),
+        workers,
+        trainer.device.type == "cuda",
+    )
 
 
-def take_step(run: Run, source: Iterator[Batch]) -> None:
-    """One step as the training loop takes it."""
-    optimizer_step(run, 0, source, run.options.lr)
-    if run.ema is not None:
-        run.ema.update(run.model)
+def train_step(trainer: Trainer, source: Iterator[Batch]) -> None:
+    """One training step, as in the training loop."""
+    optimizer_step(trainer, 0, source, trainer.options.lr)
+    if trainer.ema is not None:
+        trainer.ema.update(trainer.model)
 
 
-def time_loader(run: Run, batch: int, workers: int, count: int, clock: Clock = time.perf_counter) -> float:
-    """Seconds for so many batches once every worker has handed over its first; nobody else works meanwhile."""
+def time_loader(trainer: Trainer, batch: int, workers: int, count: int, clock: Clock = time.perf_counter) -> float:
+    """Seconds for `count` batches, after the first batch of every worker; nothing else runs."""
     ahead = max(1, workers)
-    source = stream(run, batch, workers, ahead + count)
+    source = stream(trainer, batch, workers, ahead + count)
     for _ in range(ahead):
         next(source)
     start = clock()
@@ -122,19 +142,19 @@ def time_loader(run: Run, batch: int, workers: int, count: int, clock: Clock = t
 
 
 def time_training(
-    run: Run, batch: int, workers: int, count: int, clock: Clock = time.perf_counter
+    trainer: Trainer, batch: int, workers: int, count: int, clock: Clock = time.perf_counter
 ) -> tuple[float, float]:
-    """Seconds for so many steps on batches that arrive meanwhile, and how many of them went into waiting."""
+    """Seconds for `count` training steps while the loader runs, and the seconds spent waiting for batches."""
     ahead = max(1, workers)
-    source, waited = stream(run, batch, workers, ahead + count), 0.0
+    source, waited = stream(trainer, batch, workers, ahead + count), 0.0
     for _ in range(ahead):
-        take_step(run, source)
-    settle(run.device)
+        train_step(trainer, source)
+    synchronize(trainer.device)
     start = clock()
     for _ in range(count):
         before = clock()
-        got = next(source)
+        batch_ = next(source)
         waited += clock() - before
-        take_step(run, iter([got]))
-    settle(run.device)
+        train_step(trainer, iter([batch_]))
+    synchronize(trainer.device)
     return clock() - start, waited

@@ -1,7 +1,7 @@
-"""How a figure counts: two contestants in one process, A B A B after a warm-up, the median of the pairwise ratios.
+"""Timing and reports: two implementations alternate in one process (A B A B); the result is the median pairwise ratio.
 
-Machines are noisy: what slows one contestant down for a while slows its neighbour down too, so ratios are results and
-rates are colour. Threads and shapes stand beside every figure.
+Machines are noisy: a disturbance affects adjacent rounds of both implementations, so ratios are reliable and rates are
+only indicative. Every figure states its threads and shapes.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import torch
 
 Clock = Callable[[], float]
 Round = Callable[[], float]
-"""Plays one round of a contestant and returns the seconds it took."""
+"""Runs one round of an implementation and returns its duration in seconds."""
 
-RATE = "pictures/s"
+RATE = "images/s"
 
-DISTURBING = 0.2
-"""Cores that others may keep busy before a report warns of it."""
+MAX_OTHER_CORES = 0.2
+"""Number of cores kept busy by other processes above which a report has a warning."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the caller chose.
+    """Options of a benchmark run.
 
     Attributes:
-        device: where networks run.
-        threads: of PyTorch and OpenCV.
-        compile: whether our networks go through torch.compile.
-        rounds: pairs A B of a comparison and repetitions of a rate; None leaves it to the benchmark.
+        device: device of the models.
+        threads: number of threads of PyTorch and OpenCV.
+        compile: whether densevision's models are compiled with torch.compile.
+        rounds: number of pairs of a comparison or repetitions of a rate; None: the benchmark's default.
     """
 
     device: torch.device
@@ -46,74 +46,74 @@ class Setting:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Seconds of both contestants, round by round."""
+    """Durations of both implementations by round, in seconds."""
 
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """How many times as fast ours was, in every pair."""
+        """Speedup of ours over theirs, for each pair."""
         return tuple(theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True))
 
 
 def alternate(ours: Round, theirs: Round, rounds: int, warm_up: int = 2) -> Pairs:
-    """Play A B A B.
+    """Run two implementations alternately.
 
     Args:
-        ours, theirs: the contestants.
-        rounds: pairs that count.
-        warm_up: pairs before them that do not.
+        ours, theirs: the implementations.
+        rounds: number of measured pairs.
+        warm_up: number of discarded pairs before them.
     """
     pairs = [(ours(), theirs()) for _ in range(warm_up + rounds)][warm_up:]
     return Pairs(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
 
-def repeat(work: Round, rounds: int, warm_up: int = 1) -> tuple[float, ...]:
-    """Seconds of every round of a single contestant, after rounds that do not count."""
-    return tuple([work() for _ in range(warm_up + rounds)][warm_up:])
+def repeat(round_: Round, rounds: int, warm_up: int = 1) -> tuple[float, ...]:
+    """Durations of the rounds of a single implementation, after `warm_up` discarded ones."""
+    return tuple([round_() for _ in range(warm_up + rounds)][warm_up:])
 
 
 class Stopwatch:
-    """Seconds that work takes on a device: wall clock on a CPU, events on a GPU, which works after the call returned.
+    """Timer of work on a device: wall clock on a CPU, CUDA events on a GPU, which runs asynchronously.
 
     Args:
-        device: where the work is done.
-        clock: for tests.
+        device: device of the work.
+        clock: returns seconds; replaced in tests.
     """
 
     def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
         self.device, self.clock = device, clock
 
-    def __call__(self, work: Callable[[], object], times: int = 1) -> float:
-        """Seconds per call of work, called so many times in a row."""
+    def __call__(self, function: Callable[[], object], calls: int = 1) -> float:
+        """Seconds per call of a function, averaged over consecutive calls."""
         if self.device.type == "cuda":
-            return self._by_events(work, times)
-        settle(self.device)
+            return self._by_events(function, calls)
+        synchronize(self.device)
         start = self.clock()
-        for _ in range(times):
-            work()
-        settle(self.device)
-        return (self.clock() - start) / times
+        for _ in range(calls):
+            function()
+        synchronize(self.device)
+        return (self.clock() - start) / calls
 
-    def rounds_of(self, work: Callable[[], object], times: int = 1) -> Round:
-        """Work as a contestant of `alternate`."""
-        return lambda: self(work, times)
+    def as_round(self, function: Callable[[], object], calls: int = 1) -> Round:
+        """A function as a round of `alternate` or `repeat`."""
+        return lambda: self(function, calls)
 
-    def _by_events(self, work: Callable[[], object], times: int) -> float:
+    def _by_events(self, function: Callable[[], object], calls: int) -> float:
         with torch.cuda.device(self.device):
             start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             torch.cuda.synchronize()
             start.record()
-            for _ in range(times):
-                work()
+            for _ in range(calls):
+                function()
             stop.record()
             torch.cuda.synchronize()
-            return start.elapsed_time(stop) / 1000 / times
+            return start.elapsed_time(stop) / 1000 / calls
 
 
-def settle(device: torch.device) -> None:
-    """Wait until a device has done what it was told."""
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -122,17 +122,17 @@ def settle(device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of a report: a ratio of two contestants, or the rate of one.
+    """One line of a report: the ratio of two implementations, or the rate of one.
 
     Attributes:
-        what: what was done.
-        shapes: on what.
-        ours, theirs: the contestants; `theirs` is empty for a rate.
-        ours_rate, theirs_rate: medians, in pictures/s.
-        value, lowest, highest: the ratio (above 1: ours is faster), or the rate once more.
-        unit: "x" for a ratio, else pictures/s.
-        rounds: how many pairs or repetitions the median is of.
-        least, aim: what is asked for and what is hoped for, in `unit`; None where the figure is only information.
+        what: the measured operation.
+        shapes: the shapes of its input.
+        ours, theirs: names of the implementations; `theirs` is empty for a rate.
+        ours_rate, theirs_rate: median rates in images/s.
+        value, lowest, highest: median, minimum and maximum of the ratio (above 1: ours is faster) or of the rate.
+        unit: "x" for a ratio, else images/s.
+        rounds: number of pairs or repetitions.
+        required, goal: minimum value and desired value in `unit`; None if the figure is only informative.
     """
 
     what: str
@@ -146,58 +146,58 @@ class Figure:
     highest: float
     unit: str
     rounds: int
-    least: float | None = None
-    aim: float | None = None
+    required: float | None = None
+    goal: float | None = None
 
     @classmethod
-    def of_pairs(
+    def from_pairs(
         cls,
         what: str,
         shapes: str,
         ours: str,
         theirs: str,
         pairs: Pairs,
-        amount: float,
-        least: float | None = None,
-        aim: float | None = None,
+        images: float,
+        required: float | None = None,
+        goal: float | None = None,
     ) -> Self:
-        """A comparison; `amount` is how many pictures one round handles."""
+        """Figure of a comparison; `images` is the number of images per round."""
         ratios = pairs.ratios
-        rates = (ours, amount / statistics.median(pairs.ours), theirs, amount / statistics.median(pairs.theirs))
+        rates = (ours, images / statistics.median(pairs.ours), theirs, images / statistics.median(pairs.theirs))
         spread = (statistics.median(ratios), min(ratios), max(ratios))
-        return cls(what, shapes, *rates, *spread, "x", len(ratios), least, aim)
+        return cls(what, shapes, *rates, *spread, "x", len(ratios), required, goal)
 
     @classmethod
-    def of_rate(
-        cls, what: str, shapes: str, ours: str, seconds: Sequence[float], amount: float, least: float | None = None
+    def from_rate(
+        cls, what: str, shapes: str, ours: str, seconds: Sequence[float], images: float, required: float | None = None
     ) -> Self:
-        """A rate; `amount` is how many pictures one round handles."""
-        rates = [amount / one for one in seconds]
+        """Figure of a rate; `images` is the number of images per round."""
+        rates = [images / one for one in seconds]
         spread = (statistics.median(rates), min(rates), max(rates))
-        return cls(what, shapes, ours, spread[0], "", None, *spread, RATE, len(rates), least)
+        return cls(what, shapes, ours, spread[0], "", None, *spread, RATE, len(rates), required)
 
     @property
     def verdict(self) -> str:
-        """Whether the median is what was asked for, in words; empty where nothing was."""
-        if self.least is None:
+        """Whether the median reaches the requirement, as text; empty without a requirement."""
+        if self.required is None:
             return ""
-        if self.aim is not None and self.value >= self.aim:
-            return f"aim {self.aim:g} reached"
-        return f"{self.least:g} reached" if self.value >= self.least else f"below {self.least:g}"
+        if self.goal is not None and self.value >= self.goal:
+            return f"goal {self.goal:g} reached"
+        return f"{self.required:g} reached" if self.value >= self.required else f"below {self.required:g}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one benchmark found.
+    """Result of a benchmark.
 
     Attributes:
-        name: in the catalogue.
-        title: what it measures, in a sentence.
-        device: where, as people call it.
-        threads: of PyTorch and OpenCV while it ran.
-        figures: the table.
-        facts: other numbers that were measured, by name.
-        remarks: sentences for the reader.
+        name: name of the benchmark.
+        title: description of what it measures.
+        device: name of the device.
+        threads: number of threads of PyTorch and OpenCV.
+        figures: lines of the table.
+        facts: other measured values, by name.
+        remarks: notes, one sentence each.
     """
 
     name: str
@@ -209,11 +209,12 @@ class Report:
     remarks: tuple[str, ...] = ()
 
 
-class Neighbours:
-    """How many cores other processes kept busy between entering and leaving: beside them, figures are worth less.
+class OtherProcesses:
+    """CPU usage of other processes inside a with block, which makes figures less reliable.
 
     Attributes:
-        cores: their share, known after leaving; None where the system does not tell (it does on Linux).
+        cores: average number of cores used by others, set at the end of the block; None if the system does not report
+            it (Linux does).
     """
 
     cores: float | None = None
@@ -222,14 +223,14 @@ class Neighbours:
         self._start = self._now()
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._start is not None and (now := self._now()) is not None:
             wall, machine, own = (after - before for before, after in zip(self._start, now, strict=True))
             self.cores = max(0.0, machine - own) / max(wall, 1e-9)
 
     @staticmethod
     def _now() -> tuple[float, float, float] | None:
-        """Seconds: by the wall clock, of all cores being busy, of this process and its finished children."""
+        """Wall time, busy time of all cores, and CPU time of this process and its finished children, in seconds."""
         try:
             with open("/proc/stat", encoding="utf-8") as file:
                 user, nice, system, _, _, *rest = map(int, file.readline().split()[1:9])
@@ -242,7 +243,7 @@ class Neighbours:
 
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:
-    """So many threads for PyTorch and OpenCV, and the former numbers again afterwards."""
+    """Set the number of threads of PyTorch and OpenCV, and restore it afterwards."""
     import cv2
 
     before = torch.get_num_threads(), cv2.getNumThreads()
@@ -256,12 +257,12 @@ def fixed_threads(count: int) -> Iterator[None]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """The CPU as its maker calls it."""
+    """Model name of the CPU."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
@@ -270,25 +271,25 @@ def processor() -> str:
 
 
 def device_name(device: torch.device) -> str:
-    """A device as its maker calls it."""
+    """Model name of a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({processor()})"
 
 
-def measured(benchmark: Callable[[Setting], Report], setting: Setting) -> Report:
-    """A benchmark's report, with what others did meanwhile among its facts and, where it was much, its remarks."""
-    with Neighbours() as others:
+def run_benchmark(benchmark: Callable[[Setting], Report], setting: Setting) -> Report:
+    """Run a benchmark; the report's facts include the CPU usage of other processes, and its remarks a high usage."""
+    with OtherProcesses() as others:
         report = benchmark(setting)
     if others.cores is None:
         return report
     remarks = report.remarks
-    if others.cores > DISTURBING:
-        remarks += (f"Other processes kept {others.cores:.1f} of the {cores()} cores busy meanwhile: measure again.",)
+    if others.cores > MAX_OTHER_CORES:
+        remarks += (f"Other processes kept {others.cores:.1f} of the {cores()} cores busy; measure again.",)
     facts = {**report.facts, "cores_busy_with_others": round(others.cores, 2)}
     return replace(report, facts=facts, remarks=remarks)
 
 
 def machine() -> dict[str, Any]:
-    """Where and when the figures were taken; the load says how busy the machine was with other things before."""
+    """Machine, versions and time of a run; the load is that before the benchmarks."""
     import torchvision
 
     return {

@@ -1,8 +1,8 @@
-"""Occlusion maps by what a patch changes, against captum's, which runs every covered picture through the whole network.
+"""Benchmark of incremental occlusion maps against captum's, which runs every occluded image through the complete model.
 
-Same network, picture, grey patches and grid. captum is given as many patches at once as were fastest for it, and for
-patience only some rows of the grid: its time is one per patch, whichever the patch, so rates compare. On those rows the
-two maps are compared. captum is part of the extra `test`.
+Model, image, gray patches and grid are the same. captum gets its fastest number of patches per batch, and only some
+rows of the grid to save time: its time per patch is constant, so rates are comparable. On these rows the two maps are
+compared. captum is part of the extra `test`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..apps.visualize.model import InspectedModel, inspect_backbone
 from ..apps.visualize.occlusion import occlusion
-from ..apps.visualize.probes import Probe, parse_probe
-from ..apps.visualize.subject import Subject, subject_of_trunk
+from ..apps.visualize.target_parser import Objective, parse_target
 from ..backbones import create_backbone
 from ..errors import UserError
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
-PATCH, STRIDE, SIDE = 16, 8, 224
+PATCH, STRIDE, IMAGE_SIZE = 16, 8, 224
 ROUNDS = 1
-SKIPPED = 16
-"""Pixels between the rows that captum covers, 14 of the 27: more than the patch's it does not take, and a number that
-does not divide 224 - 16 would add a row."""
-TOGETHER = (1, 8, 32)
-"""Patches at once that captum may choose from."""
+ROW_STRIDE = 16
+"""Vertical stride of captum in pixels, which gives 14 of the 27 rows: captum does not accept more than the patch size,
+and a number that does not divide 224 - 16 would add a row."""
+BATCH_SIZES = (1, 8, 32)
+"""Numbers of patches per batch to try for captum."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A trunk with random weights, and the ratio that is asked for."""
+    """A backbone with random weights, and the required ratio."""
 
-    network: str
-    least: float
+    backbone: str
+    required: float
 
 
 CASES = (Case("vgg16", 3.0), Case("resnet50", 1.3))
@@ -48,95 +48,104 @@ def measure(
     setting: Setting,
     *,
     cases: tuple[Case, ...] = CASES,
-    side: int = SIDE,
-    skipped: int = SKIPPED,
-    together: tuple[int, ...] = TOGETHER,
+    size: int = IMAGE_SIZE,
+    row_stride: int = ROW_STRIDE,
+    batch_sizes: tuple[int, ...] = BATCH_SIZES,
     rounds: int = ROUNDS,
 ) -> Report:
-    """A map of one class.
+    """Measure the occlusion map of one class.
 
     Args:
         setting: device and threads.
-        cases: trunks.
-        side: height and width of the picture.
-        skipped: pixels between captum's rows.
-        together: patches at once that captum may choose from.
-        rounds: pairs, where the setting says nothing. One takes minutes on a CPU.
+        cases: backbones.
+        size: height and width of the image.
+        row_stride: vertical stride of captum in pixels.
+        batch_sizes: numbers of patches per batch to try for captum.
+        rounds: number of pairs if the setting has none; one takes minutes on a CPU.
     """
-    columns, rows = (side - PATCH) // STRIDE + 1, (side - PATCH) // skipped + 1
+    columns, rows = (size - PATCH) // STRIDE + 1, (size - PATCH) // row_stride + 1
     with fixed_threads(setting.threads):
-        found = [compared(setting, case, side, skipped, together, setting.rounds or rounds) for case in cases]
+        results = [
+            compare_case(setting, case, size, row_stride, batch_sizes, setting.rounds or rounds) for case in cases
+        ]
     remarks = [
-        f"{figure.what}: the map takes {fact['seconds']:.1f} s, and differs from captum's by {fact['apart']:.1e} of "
-        f"its largest value at most (1e-4 is asked for)."
-        for figure, fact in found
+        f"{figure.what}: the map takes {fact['seconds']:.1f} s, and differs from captum's by at most "
+        f"{fact['difference']:.1e} of its maximum (required: 1e-4)."
+        for figure, fact in results
     ]
     remarks.append(
-        f"captum covered {rows} of the {columns} rows, and its time is multiplied by {columns / rows:.3g}. Rates are "
-        "those of covered pictures."
+        f"captum ran on {rows} of the {columns} rows, and its time is multiplied by {columns / rows:.3g}. Rates are "
+        "occluded images per second."
     )
-    figures, facts = tuple(figure for figure, _ in found), {figure.what: fact for figure, fact in found}
+    figures, facts = tuple(figure for figure, _ in results), {figure.what: fact for figure, fact in results}
     title, device = "An occlusion map, random weights", device_name(setting.device)
     return Report("occlusion", title, device, setting.threads, figures, facts, tuple(remarks))
 
 
-def compared(
-    setting: Setting, case: Case, side: int, skipped: int, together: tuple[int, ...], rounds: int
+def compare_case(
+    setting: Setting, case: Case, size: int, row_stride: int, batch_sizes: tuple[int, ...], rounds: int
 ) -> tuple[Figure, dict[str, float]]:
-    """One trunk: the ratio, and how far the maps are apart."""
-    subject, picture = opened(case.network, side, setting.device)
-    probe = parse_probe(f"class:{subject.classes[0]}", subject)
-    watch, attribute = Stopwatch(setting.device), captums(subject, picture)
-    best = fastest(watch, subject, picture, together)
-    share = ((side - PATCH) // skipped + 1) / ((side - PATCH) // STRIDE + 1)
+    """Compare one backbone; returns the figure, and the difference of the maps among other facts."""
+    model, image = random_model(case.backbone, size, setting.device)
+    objective = parse_target(f"class:{model.classes[0]}", model)
+    watch, attribute = Stopwatch(setting.device), captum_occlusion(model, image)
+    batch_size = fastest_batch(watch, model, image, batch_sizes)
+    share = ((size - PATCH) // row_stride + 1) / ((size - PATCH) // STRIDE + 1)
 
     def ours() -> float:
-        return watch(lambda: occlusion(subject, (picture,), probe, PATCH, STRIDE))
+        return watch(lambda: occlusion(model, (image,), objective, PATCH, STRIDE))
 
-    made: list[Tensor] = []
+    maps: list[Tensor] = []
 
     def theirs() -> float:
-        return watch(lambda: made.append(attribute(skipped, best))) / share
+        return watch(lambda: maps.append(attribute(row_stride, batch_size))) / share
 
     pairs = alternate(ours, theirs, rounds, warm_up=0)
-    patches = ((side - PATCH) // STRIDE + 1) ** 2
-    shapes = f"{side}x{side}, {patches} patches of {PATCH}x{PATCH}, stride {STRIDE}"
-    names = ("what a patch changes", f"captum, {best} patches at once")
-    figure = Figure.of_pairs(case.network, shapes, *names, pairs, patches, least=case.least)
-    apart = difference(subject, picture, probe, made[0], skipped)
-    return figure, {"seconds": statistics.median(pairs.ours), "apart": apart, "captum_together": best}
+    patches = ((size - PATCH) // STRIDE + 1) ** 2
+    shapes = f"{size}x{size}, {patches} patches of {PATCH}x{PATCH}, stride {STRIDE}"
+    names = ("incremental", f"captum, {batch_size} patches per batch")
+    figure = Figure.from_pairs(case.backbone, shapes, *names, pairs, patches, required=case.required)
+    facts = {
+        "seconds": statistics.median(pairs.ours),
+        "difference": difference(model, image, objective, maps[0], row_stride),
+        "captum_batch_size": batch_size,
+    }
+    return figure, facts
 
 
-def fastest(watch: Stopwatch, subject: Subject, picture: Tensor, together: tuple[int, ...]) -> int:
-    """How many pictures at once the whole network runs fastest, per picture."""
+def fastest_batch(watch: Stopwatch, model: InspectedModel, image: Tensor, batch_sizes: tuple[int, ...]) -> int:
+    """The batch size with the smallest forward time per image."""
 
     def seconds(number: int) -> float:
-        pictures = picture.repeat(number, 1, 1, 1)
+        images = image.repeat(number, 1, 1, 1)
         with torch.inference_mode():
-            return min(watch(lambda: subject.model(pictures)) for _ in range(2)) / number
+            return min(watch(lambda: model.module(images)) for _ in range(2)) / number
 
-    subject.model.eval()
-    return min(together, key=seconds)
+    model.module.eval()
+    return min(batch_sizes, key=seconds)
 
 
-def opened(network: str, side: int, device: torch.device) -> tuple[Subject, Tensor]:
-    """A trunk and a picture of soft blotches, always the same: grey on noise would change little."""
+def random_model(name: str, size: int, device: torch.device) -> tuple[InspectedModel, Tensor]:
+    """A backbone with random weights, and a smooth random image, on which a gray patch has more effect than on noise.
+
+    Both have a fixed seed.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        trunk = create_backbone(network).to(device)
-        blotches = torch.rand(1, trunk.in_channels, 7, 7)
-        picture = functional.interpolate(blotches, (side, side), mode="bilinear").to(device)
-    # Normalisations that know their maps keep values from growing unit by unit, and rounding with them.
-    for layer in trunk.modules():
+        backbone = create_backbone(name).to(device)
+        blotches = torch.rand(1, backbone.in_channels, 7, 7)
+        image = functional.interpolate(blotches, (size, size), mode="bilinear").to(device)
+    # Calibrated batch normalization keeps activations, and with them rounding errors, from growing with depth.
+    for layer in backbone.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None
     with torch.no_grad():
-        trunk.train().features(trunk.preprocessing(picture))
-    return subject_of_trunk(trunk.eval()), picture
+        backbone.train().features(backbone.preprocessing(image))
+    return inspect_backbone(backbone.eval()), image
 
 
-def captums(subject: Subject, picture: Tensor) -> Callable[[int, int], Tensor]:
-    """captum's map, (H, W), by the pixels between rows and the patches at once.
+def captum_occlusion(model: InspectedModel, image: Tensor) -> Callable[[int, int], Tensor]:
+    """captum's occlusion: a function of the vertical stride and the patches per batch that returns the map (H, W).
 
     Raises:
         UserError: captum is not installed.
@@ -144,30 +153,30 @@ def captums(subject: Subject, picture: Tensor) -> Callable[[int, int], Tensor]:
     try:
         from captum.attr import Occlusion
     except ImportError:
-        raise UserError("The peer of this benchmark is captum: pip install captum.") from None
+        raise UserError("This benchmark compares with captum: pip install captum.") from None
 
-    method: Any = Occlusion(subject.model.eval())
-    grey = picture.new_tensor(subject.grey).view(1, -1, 1, 1).expand_as(picture)
+    method: Any = Occlusion(model.module.eval())
+    gray = image.new_tensor(model.neutral_color).view(1, -1, 1, 1).expand_as(image)
 
-    def attribute(between_rows: int, together: int) -> Tensor:
+    def attribute(row_stride: int, batch_size: int) -> Tensor:
         with torch.inference_mode():
-            found = method.attribute(
-                picture,
-                sliding_window_shapes=(picture.shape[1], PATCH, PATCH),
-                strides=(picture.shape[1], between_rows, STRIDE),
+            attribution = method.attribute(
+                image,
+                sliding_window_shapes=(image.shape[1], PATCH, PATCH),
+                strides=(image.shape[1], row_stride, STRIDE),
                 target=0,
-                baselines=grey,
-                perturbations_per_eval=together,
+                baselines=gray,
+                perturbations_per_eval=batch_size,
             )
-        return found[0, 0]
+        return attribution[0, 0]
 
     return attribute
 
 
-def difference(subject: Subject, picture: Tensor, probe: Probe, theirs: Tensor, between_rows: int) -> float:
-    """The largest difference of the two maps, as a share of the largest value."""
-    ours = occlusion(subject, (picture,), probe, PATCH, (between_rows, STRIDE)).pixels[0]
+def difference(model: InspectedModel, image: Tensor, objective: Objective, theirs: Tensor, row_stride: int) -> float:
+    """Maximum difference of the two maps, relative to the maximum value."""
+    ours = occlusion(model, (image,), objective, PATCH, (row_stride, STRIDE)).pixels[0]
     expected = theirs.cpu().numpy()
-    # Where no patch lies captum says 0, and we say nothing.
-    apart = np.abs(np.nan_to_num(ours) - expected)
-    return float(apart.max() / np.abs(expected).max())
+    # Pixels without a patch are 0 in captum's map and nan in ours.
+    differences = np.abs(np.nan_to_num(ours) - expected)
+    return float(differences.max() / np.abs(expected).max())

@@ -1,8 +1,8 @@
-"""A folder of photographs answered for depth: `densevision predict` against the plain loop.
+"""Benchmark of `densevision predict` on a folder of photos for depth, against a simple loop.
 
-The loop is what one writes who has the network: read with Pillow, resize, forward, write, picture after picture. Both
-sides use the same network in the same precision, resize by the same rule and write the same three files a picture; ours
-also keeps its record, waits for the disk and renames. What differs is that reading, network and writing overlap.
+The loop reads with Pillow, resizes, runs the model and writes, one image after the other. Both use the same model in
+the same precision, resize in the same way and write the same three files per image; ours also writes its manifest,
+waits for the disk and renames. The difference is that reading, inference and writing overlap.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import cv2
 import numpy as np
 import torch
 
-from ..apps.predict import Asking, Tally, answer_all
-from ..apps.record import Record
-from ..apps.sources import pictures_among, questions_about
-from ..datasets.drawing import draw_depth
-from ..datasets.geometry import Size, fitting_size, plain_resize, warp_picture
+from ..apps.inputs import collect_inputs, iter_requests
+from ..apps.manifest import Manifest
+from ..apps.predict import InferenceConfig, RunSummary, run_all
+from ..datasets.colorize import draw_depth
+from ..datasets.geometry import Size, fitting_size, plain_resize, warp_image
 from ..errors import UserError
-from ..tasks.inference import Predictor, evaluating, load, run_padded
+from ..tasks.inference import Predictor, eval_mode, load, run_padded
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
-PHOTOGRAPHS = ("astronaut.png", "coffee.png", "chelsea.png")
-"""What scikit-image brings along, in colour."""
+PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
+"""Color photos of scikit-image."""
 SIZES: tuple[tuple[int, Size], ...] = (
     (12, (480, 640)),
     (10, (768, 1024)),
@@ -40,83 +40,83 @@ SIZES: tuple[tuple[int, Size], ...] = (
     (4, (2448, 3264)),
     (3, (3000, 4000)),
 )
-"""How many pictures of which (height, width): a folder of pictures from the web and from telephones."""
+"""Number of images by (height, width), as in a folder of images from the web and from phones."""
 DAMAGED = 5
 ROUNDS = 5
 QUALITY = 90
 TURNED = 6
-"""EXIF's orientation of every fifth JPEG, as telephones write it."""
+"""EXIF orientation of every fifth JPEG, as written by phones."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """How far both sides' files are from each other.
+class FileDifferences:
+    """Maximum differences between the files of both implementations.
 
     Attributes:
-        answers: how many pictures both answered.
-        metres: largest difference of the arrays.
-        millimetres: largest difference of the 16-bit pictures, in their steps.
-        levels: largest difference of the coloured pictures, in grey levels.
+        images: number of images predicted by both.
+        meters: maximum difference of the arrays.
+        millimeters: maximum difference of the 16-bit images, in mm.
+        levels: maximum difference of the visualizations, in gray levels.
     """
 
-    answers: int
-    metres: float
-    millimetres: int
+    images: int
+    meters: float
+    millimeters: int
     levels: int
 
 
 def measure(setting: Setting, *, sizes: tuple[tuple[int, Size], ...] = SIZES, rounds: int = ROUNDS) -> Report:
-    """The folder, answered by both.
+    """Measure the prediction of a folder.
 
     Args:
-        setting: where the network runs, and on how many threads of PyTorch and OpenCV.
-        sizes: how many pictures of which (height, width).
-        rounds: pairs, where the setting says nothing.
+        setting: device and threads.
+        sizes: number of images by (height, width).
+        rounds: number of pairs if the setting has none.
     """
     predictor, rounds = load("depth", str(setting.device), "auto"), setting.rounds or rounds
-    with fixed_threads(setting.threads), tempfile.TemporaryDirectory() as place:
-        folder, ours_out, theirs_out = (Path(place) / name for name in ("photographs", "ours", "theirs"))
+    with fixed_threads(setting.threads), tempfile.TemporaryDirectory() as root:
+        folder, ours_out, theirs_out = (Path(root) / name for name in ("photos", "ours", "theirs"))
         files = write_folder(folder, sizes)
 
-        def ours() -> Tally:
+        def ours() -> RunSummary:
             shutil.rmtree(ours_out, ignore_errors=True)
-            return predicted(predictor, folder, ours_out)
+            return predict_folder(predictor, folder, ours_out)
 
         def theirs() -> list[Path]:
             shutil.rmtree(theirs_out, ignore_errors=True)
             return plain_loop(predictor, files, theirs_out)
 
-        skipped, refused = len(ours().skipped), len(theirs())
-        compared = compare(ours_out, theirs_out)
+        skipped, unreadable = len(ours().skipped), len(theirs())
+        differences = compare(ours_out, theirs_out)
         watch = Stopwatch(setting.device)
-        pairs = alternate(watch.rounds_of(ours), watch.rounds_of(theirs), rounds, warm_up=1)
+        pairs = alternate(watch.as_round(ours), watch.as_round(theirs), rounds, warm_up=1)
         bytes_read = sum(file.stat().st_size for file in files)
     count = sum(number for number, _ in sizes)
     height, width = max((size for _, size in sizes), key=lambda size: size[0] * size[1])
     shapes = f"{len(files)} files, {DAMAGED} damaged, {bytes_read / 2**20:.0f} MiB, JPEG and PNG up to {width}x{height}"
-    figure = Figure.of_pairs(
-        "a folder answered", shapes, "densevision predict", "one by one", pairs, count, least=1.5, aim=1.8
+    figure = Figure.from_pairs(
+        "a folder predicted", shapes, "densevision predict", "one by one", pairs, count, required=1.5, goal=1.8
     )
     precision = "bf16" if predictor.bf16 else "fp32"
     remarks = (
-        f"Both in {precision}; both answered {compared.answers} pictures and refused {skipped} and {refused}.",
-        f"Their files differ by {compared.metres:.2g} m, {compared.millimetres} mm and {compared.levels} grey levels "
-        "at most.",
+        f"Both in {precision}; both predicted {differences.images} images, and skipped {skipped} and {unreadable}.",
+        f"Their files differ by at most {differences.meters:.2g} m, {differences.millimeters} mm and "
+        f"{differences.levels} gray levels.",
     )
     facts = {
-        "largest_difference_metres": compared.metres,
-        "largest_difference_millimetres": compared.millimetres,
-        "largest_difference_levels": compared.levels,
-        "answers": compared.answers,
+        "largest_difference_meters": differences.meters,
+        "largest_difference_millimeters": differences.millimeters,
+        "largest_difference_levels": differences.levels,
+        "images": differences.images,
         "skipped": skipped,
         "precision": precision,
     }
-    title = "a folder of photographs, read, answered and written"
+    title = "a folder of photos, read, predicted and written"
     return Report("predict", title, device_name(setting.device), setting.threads, (figure,), facts, remarks)
 
 
 def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path]:
-    """Photographs enlarged to many sizes, two JPEGs to a PNG, some grey, some turned; and damaged files among them.
+    """Write photos in several sizes, two JPEGs per PNG, some gray, some rotated by EXIF, and some damaged files.
 
     Raises:
         UserError: scikit-image is not installed.
@@ -126,93 +126,93 @@ def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path
     try:
         from skimage import data_dir
     except ImportError:
-        raise UserError("The photographs are those of scikit-image: pip install scikit-image.") from None
+        raise UserError("This benchmark uses the photos of scikit-image: pip install scikit-image.") from None
     folder.mkdir(parents=True)
-    sources = [np.asarray(Image.open(Path(data_dir) / name).convert("RGB")) for name in PHOTOGRAPHS]
-    turned = Image.Exif()
-    turned[0x0112] = TURNED
+    sources = [np.asarray(Image.open(Path(data_dir) / name).convert("RGB")) for name in PHOTOS]
+    rotated = Image.Exif()
+    rotated[0x0112] = TURNED
     ordered = [size for number, size in sizes for _ in range(number)]
-    wanted = [ordered[place] for place in np.random.default_rng(0).permutation(len(ordered))]
+    shuffled = [ordered[index] for index in np.random.default_rng(0).permutation(len(ordered))]
     files = []
-    for number, (source, size) in enumerate(zip(itertools.cycle(sources), wanted, strict=False)):
-        drawn = Image.fromarray(cv2.resize(source, size[::-1], interpolation=cv2.INTER_CUBIC))
-        drawn = drawn.convert("L") if number % 11 == 10 else drawn
+    for number, (source, size) in enumerate(zip(itertools.cycle(sources), shuffled, strict=False)):
+        image = Image.fromarray(cv2.resize(source, size[::-1], interpolation=cv2.INTER_CUBIC))
+        image = image.convert("L") if number % 11 == 10 else image
         path = folder / f"{number:03}{'.png' if number % 3 == 2 else '.jpg'}"
-        extra: dict[str, Any] = {"quality": QUALITY} if path.suffix == ".jpg" else {}
+        options: dict[str, Any] = {"quality": QUALITY} if path.suffix == ".jpg" else {}
         if number % 5 == 4:
-            extra["exif"] = turned
-        drawn.save(path, **extra)
+            options["exif"] = rotated
+        image.save(path, **options)
         files.append(path)
     for number in range(DAMAGED):
-        whole = files[number].read_bytes()
+        content = files[number].read_bytes()
         path = folder / f"{number:03}-cut{files[number].suffix}"
-        path.write_bytes(whole[: len(whole) * number // DAMAGED])
+        path.write_bytes(content[: len(content) * number // DAMAGED])
         files.append(path)
     return sorted(files)
 
 
-def predicted(predictor: Predictor, folder: Path, out: Path) -> Tally:
-    """The folder as the command answers for it, without its lines."""
-    asking = Asking(predictor, out, None, False, None)
-    questions = questions_about(pictures_among([folder], out), tuple(predictor.task.inputs(predictor.fields)))
+def predict_folder(predictor: Predictor, folder: Path, out: Path) -> RunSummary:
+    """Predict a folder as the command does, without its log."""
+    config = InferenceConfig(predictor, out, None, False, None)
+    requests = iter_requests(collect_inputs([folder], out), tuple(predictor.task.inputs(predictor.fields)))
     with contextlib.redirect_stdout(io.StringIO()):
-        return answer_all(asking, questions, Record(out, predictor.task.name, asking.asked()), "pictures")
+        return run_all(config, requests, Manifest(out, predictor.task.name, config.digest()), "images")
 
 
 def plain_loop(predictor: Predictor, files: list[Path], out: Path) -> list[Path]:
-    """One picture after the other; returns those that cannot be read."""
+    """Predict one image after the other; returns the files that cannot be read."""
     from PIL import Image, ImageOps
 
     out.mkdir()
-    refused = []
-    answer = plain_network(predictor)
+    unreadable = []
+    predict = plain_model(predictor)
     for path in files:
         try:
-            with Image.open(path) as opened:
-                picture = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+            with Image.open(path) as file:
+                image = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
         except (OSError, SyntaxError):
-            refused.append(path)
+            unreadable.append(path)
             continue
-        metres = answer(picture)
+        meters = predict(image)
         stem = out / path.stem
-        np.save(f"{stem}_depth.npy", metres)
-        cv2.imwrite(f"{stem}_depth_mm.png", np.round(metres.clip(0, 65.535) * 1000).astype(np.uint16))
-        cv2.imwrite(f"{stem}_depth.png", draw_depth(metres, metres)[..., ::-1])
-    return refused
+        np.save(f"{stem}_depth.npy", meters)
+        cv2.imwrite(f"{stem}_depth_mm.png", np.round(meters.clip(0, 65.535) * 1000).astype(np.uint16))
+        cv2.imwrite(f"{stem}_depth.png", draw_depth(meters, meters)[..., ::-1])
+    return unreadable
 
 
-def plain_network(predictor: Predictor) -> Callable[[np.ndarray], np.ndarray]:
-    """(H, W, 3) uint8 to (H, W) metres, by the network alone."""
+def plain_model(predictor: Predictor) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from an image (H, W, 3) uint8 to depth (H, W) in meters, by the bare model."""
     model, device = predictor.model, predictor.device
 
     @torch.inference_mode()
-    def answer(picture: np.ndarray) -> np.ndarray:
-        size: Size = (picture.shape[0], picture.shape[1])
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        size: Size = (pixels.shape[0], pixels.shape[1])
         fitting = fitting_size(size, predictor.size)
-        small = warp_picture(picture, plain_resize(size, fitting).matrix(), fitting)
+        small = warp_image(pixels, plain_resize(size, fitting).matrix(), fitting)
         image = torch.from_numpy(small)[None].movedim(-1, 1).to(device).float() / 255
-        with evaluating(model), torch.autocast(device.type, torch.bfloat16, enabled=predictor.bf16):
+        with eval_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=predictor.bf16):
             output = run_padded(model, [image]).float()
-        whole = torch.nn.functional.interpolate(output, size, mode="bilinear", align_corners=False)
-        return whole[0, 0].cpu().numpy()
+        depth = torch.nn.functional.interpolate(output, size, mode="bilinear", align_corners=False)
+        return depth[0, 0].cpu().numpy()
 
-    return answer
+    return predict
 
 
-def compare(ours: Path, theirs: Path) -> Compared:
-    """The files of both sides; every answer of one has its like among the other's."""
+def compare(ours: Path, theirs: Path) -> FileDifferences:
+    """Compare the files in both folders, which must be for the same images."""
     stems = [sorted(file.name.removesuffix(".npy") for file in out.glob("*.npy")) for out in (ours, theirs)]
-    assert stems[0] == stems[1], "Both sides answer the same pictures."
-    metres, steps, levels = 0.0, 0, 0
+    assert stems[0] == stems[1], "Both must predict the same images."
+    meters, steps, levels = 0.0, 0, 0
     for stem in stems[0]:
         arrays = [np.load(out / f"{stem}.npy") for out in (ours, theirs)]
-        metres = max(metres, float(np.abs(arrays[0] - arrays[1]).max()))
-        steps = max(steps, _apart(*(out / f"{stem}_mm.png" for out in (ours, theirs))))
-        levels = max(levels, _apart(*(out / f"{stem}.png" for out in (ours, theirs))))
-    return Compared(len(stems[0]), metres, steps, levels)
+        meters = max(meters, float(np.abs(arrays[0] - arrays[1]).max()))
+        steps = max(steps, _max_difference(*(out / f"{stem}_mm.png" for out in (ours, theirs))))
+        levels = max(levels, _max_difference(*(out / f"{stem}.png" for out in (ours, theirs))))
+    return FileDifferences(len(stems[0]), meters, steps, levels)
 
 
-def _apart(one: Path, other: Path) -> int:
+def _max_difference(one: Path, other: Path) -> int:
     first, second = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (one, other))
     assert first is not None and second is not None
     return int(np.abs(first.astype(int) - second).max())

@@ -1,4 +1,4 @@
-"""One training step of a ResNet-18, ours against torchvision's as people write it: eager, NCHW, plain SGD."""
+"""Benchmark of a ResNet-18 training step, against torchvision's model with common defaults: eager, NCHW, plain SGD."""
 
 from __future__ import annotations
 
@@ -12,122 +12,129 @@ from torch.nn.functional import cross_entropy
 from ..backbones import create_backbone
 from ..tasks.device import use_bf16
 from ..tasks.training.optimizers import create_optimizer
-from ..tasks.training.options import Settled
+from ..tasks.training.options import ResolvedOptions
 from .ceiling import conv_ceiling, matmul_ceiling
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
-NETWORK = "resnet18"
+MODEL = "resnet18"
 CLASSES = 1000
-SGD = Settled(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
+SGD = ResolvedOptions(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
 BATCH, CUDA_BATCH = 16, 256
-"""Pictures per step; a GPU would spend 16 on waiting for Python."""
-MATMUL_SIDE, CUDA_MATMUL_SIDE = 1024, 8192
+"""Batch sizes; with 16, a GPU would wait for Python."""
+MATMUL_SIZE, CUDA_MATMUL_SIZE = 1024, 8192
 ROUNDS = 10
-SHORTEST = 0.2
-"""Seconds that a timed round takes at least; shorter steps are repeated within it."""
+MIN_SECONDS = 0.2
+"""Minimum duration of a round in seconds; shorter steps are repeated within it."""
 
 Step = Callable[[], None]
 
 
 def measure(
-    setting: Setting, *, batch: int | None = None, side: int = 224, matmul_side: int | None = None, rounds: int = ROUNDS
+    setting: Setting,
+    *,
+    batch_size: int | None = None,
+    image_size: int = 224,
+    matmul_size: int | None = None,
+    rounds: int = ROUNDS,
 ) -> Report:
-    """Steps in fp32 and, where the device does it in hardware, in bf16.
+    """Measure training steps in fp32 and, if the device supports it in hardware, in bf16.
 
     Args:
         setting: device, threads, compile.
-        batch: pictures per step; default: 16, on a GPU 256.
-        side: height and width of the pictures.
-        matmul_side: of the square matrices whose product is one of the two ceilings.
-        rounds: pairs, where the setting says nothing.
+        batch_size: images per step; None: 16, on a GPU 256.
+        image_size: height and width of the images.
+        matmul_size: size of the square matrices whose product is one of the two peak measurements.
+        rounds: number of pairs if the setting has none.
     """
     cuda = setting.device.type == "cuda"
-    batch = batch or (CUDA_BATCH if cuda else BATCH)
-    matmul_side = matmul_side or (CUDA_MATMUL_SIDE if cuda else MATMUL_SIDE)
+    batch_size = batch_size or (CUDA_BATCH if cuda else BATCH)
+    matmul_size = matmul_size or (CUDA_MATMUL_SIZE if cuda else MATMUL_SIZE)
     rounds = setting.rounds or rounds
-    shapes = f"{batch}x3x{side}x{side}, SGD with momentum"
-    picture, label = _data(setting, batch, side)
+    shapes = f"{batch_size}x3x{image_size}x{image_size}, SGD with momentum"
+    image, label = _data(setting, batch_size, image_size)
     plain = "channels_last, fused SGD" + (", compiled" if setting.compile else "")
     watch = Stopwatch(setting.device)
 
-    def against(what: str, ours: Step, theirs: Step, names: tuple[str, str], least: float | None, aim: float | None):
-        # Twice untimed first: the first call may compile, the second still allocates.
+    def compare(
+        what: str, ours: Step, theirs: Step, names: tuple[str, str], required: float | None, goal: float | None
+    ):
+        # Two untimed calls first: the first one may compile, and the second one still allocates.
         for step in (ours, theirs, ours, theirs):
             step()
-        times = max(1, math.ceil(SHORTEST / max(watch(ours), watch(theirs))))
-        pairs = alternate(watch.rounds_of(ours, times), watch.rounds_of(theirs, times), rounds, warm_up=1)
-        return Figure.of_pairs(what, shapes, *names, pairs, batch, least=least, aim=aim)
+        calls = max(1, math.ceil(MIN_SECONDS / max(watch(ours), watch(theirs))))
+        pairs = alternate(watch.as_round(ours, calls), watch.as_round(theirs, calls), rounds, warm_up=1)
+        return Figure.from_pairs(what, shapes, *names, pairs, batch_size, required=required, goal=goal)
 
     figures, facts, remarks = [], {}, []
     with fixed_threads(setting.threads):
-        theirs = their_step(setting, picture, label, bf16=False)
-        ours = our_step(setting, picture, label, bf16=False)
+        theirs = their_step(setting, image, label, bf16=False)
+        ours = our_step(setting, image, label, bf16=False)
         names = (plain, "torchvision, eager, NCHW")
-        figures.append(against("fp32", ours, theirs, names, 1.1, 1.2))
+        figures.append(compare("fp32", ours, theirs, names, 1.1, 1.2))
         bf16 = use_bf16("auto", setting.device)
         if bf16:
-            ours = our_step(setting, picture, label, bf16=True)
+            ours = our_step(setting, image, label, bf16=True)
             names = (f"{plain}, bf16", "torchvision, eager, NCHW, fp32")
-            figures.append(against("--amp auto (bf16)", ours, theirs, names, 2.0, None))
-            theirs = their_step(setting, picture, label, bf16=True)
-            names = (f"{plain}, bf16", "torchvision, eager, NCHW, bf16 too")
-            figures.append(against("bf16 on both sides", ours, theirs, names, None, None))
+            figures.append(compare("--amp auto (bf16)", ours, theirs, names, 2.0, None))
+            theirs = their_step(setting, image, label, bf16=True)
+            names = (f"{plain}, bf16", "torchvision, eager, NCHW, bf16")
+            figures.append(compare("bf16 for both", ours, theirs, names, None, None))
         else:
-            remarks.append("This device does no bf16 in hardware, so --amp auto is fp32.")
-        operations = step_operations(side)
+            remarks.append("This device does not support bf16 in hardware, so --amp auto is fp32.")
+        operations = step_operations(image_size)
         for figure, dtype in zip(figures[:2], (torch.float32, torch.bfloat16), strict=False):
             name, achieved = str(dtype).removeprefix("torch."), operations * figure.ours_rate
             reached = {
-                f"product of {matmul_side}x{matmul_side} matrices": matmul_ceiling(setting, dtype, matmul_side),
-                "large 3x3 convolution": conv_ceiling(setting, dtype, max(1, matmul_side // 256)),
+                f"product of {matmul_size}x{matmul_size} matrices": matmul_ceiling(setting, dtype, matmul_size),
+                "large 3x3 convolution": conv_ceiling(setting, dtype, max(1, matmul_size // 256)),
             }
             what, ceiling = max(reached.items(), key=lambda pair: pair[1])
             teraflops = {what: value / 1e12 for what, value in reached.items()}
             facts[name] = {"tflops": achieved / 1e12, "ceilings_tflops": teraflops, "share": achieved / ceiling}
             remarks.append(
                 f"{name}: {achieved / 1e12:.3g} TFLOP/s in our step, {achieved / ceiling:.0%} of the "
-                f"{ceiling / 1e12:.3g} that a {what} reaches here."
+                f"{ceiling / 1e12:.3g} of a {what} on this device."
             )
     title = "One training step of a ResNet-18: forward, loss, backward, update"
     device = device_name(setting.device)
     return Report("training-step", title, device, setting.threads, tuple(figures), facts, tuple(remarks))
 
 
-def our_step(setting: Setting, picture: Tensor, label: Tensor, bf16: bool) -> Step:
-    """A step as our training loop does it."""
-    model = create_backbone(NETWORK, classes=CLASSES).to(setting.device).to(memory_format=torch.channels_last)
-    optimizer = create_optimizer(model, SGD, trunk_rate=1.0)
+def our_step(setting: Setting, image: Tensor, label: Tensor, bf16: bool) -> Step:
+    """A step as in densevision's training loop."""
+    model = create_backbone(MODEL, num_classes=CLASSES).to(setting.device).to(memory_format=torch.channels_last)
+    optimizer = create_optimizer(model, SGD, backbone_lr_factor=1.0)
     if setting.compile:
         model.compile()
-    return _step(model, optimizer, picture.contiguous(memory_format=torch.channels_last), label, bf16)
+    return _step(model, optimizer, image.contiguous(memory_format=torch.channels_last), label, bf16)
 
 
-def their_step(setting: Setting, picture: Tensor, label: Tensor, bf16: bool) -> Step:
-    """A step as PyTorch's tutorials write it."""
+def their_step(setting: Setting, image: Tensor, label: Tensor, bf16: bool) -> Step:
+    """A step as in PyTorch's tutorials."""
     from torchvision.models import resnet18
 
     model = resnet18(num_classes=CLASSES).to(setting.device)
     optimizer = torch.optim.SGD(model.parameters(), SGD.lr, SGD.momentum, weight_decay=SGD.weight_decay)
-    return _step(model, optimizer, picture, label, bf16)
+    return _step(model, optimizer, image, label, bf16)
 
 
-def step_operations(side: int) -> int:
-    """Floating-point operations of one picture's step, counted on the graph: a multiplication and an addition are 2."""
+def step_operations(image_size: int) -> int:
+    """Floating-point operations of a training step per image, counted on the graph; a multiply-add is 2."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        model, picture = create_backbone(NETWORK, classes=CLASSES), torch.empty(2, 3, side, side)
+        model, image = create_backbone(MODEL, num_classes=CLASSES), torch.empty(2, 3, image_size, image_size)
     with FlopCounterMode(display=False) as counter:
-        model(picture).sum().backward()
-    return counter.get_total_flops() // len(picture)
+        model(image).sum().backward()
+    return counter.get_total_flops() // len(image)
 
 
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, picture: Tensor, label: Tensor, bf16: bool) -> Step:
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor, label: Tensor, bf16: bool) -> Step:
     model.train()
 
     def step() -> None:
-        with torch.autocast(picture.device.type, torch.bfloat16, enabled=bf16):
-            logits = model(picture)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+            logits = model(image)
         cross_entropy(logits.float(), label).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -135,7 +142,7 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, picture: Tensor, l
     return step
 
 
-def _data(setting: Setting, batch: int, side: int) -> tuple[Tensor, Tensor]:
+def _data(setting: Setting, batch_size: int, image_size: int) -> tuple[Tensor, Tensor]:
     rng = torch.Generator().manual_seed(0)
-    picture = torch.randn(batch, 3, side, side, generator=rng).to(setting.device)
-    return picture, torch.randint(CLASSES, (batch,), generator=rng).to(setting.device)
+    image = torch.randn(batch_size, 3, image_size, image_size, generator=rng).to(setting.device)
+    return image, torch.randint(CLASSES, (batch_size,), generator=rng).to(setting.device)

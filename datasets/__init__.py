@@ -1,20 +1,18 @@
-"""Where samples come from and how they move. One official set, one file; this page is their catalogue."""
+"""Registry of the datasets. One module per official dataset."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..catalogue import look_up
 from ..errors import UserError
+from ..registry import lookup
 
 if TYPE_CHECKING:
     from .dataset import Dataset
 
 DATASETS: dict[str, str] = {
-    "athletes": "datasets.figures:Athletes",
     "camvid": "datasets.camvid:CamVid",
-    "chairs": "datasets.chairs:Chairs",
     "cifar10": "datasets.cifar:CIFAR10",
     "cifar100": "datasets.cifar:CIFAR100",
     "cityscapes-pairs": "datasets.side_by_side:CityscapesPairs",
@@ -25,16 +23,17 @@ DATASETS: dict[str, str] = {
     "div2k-x2": "datasets.div2k:DIV2KX2",
     "div2k-x3": "datasets.div2k:DIV2KX3",
     "div2k-x4": "datasets.div2k:DIV2KX4",
+    "edges-to-photos": "datasets.edges_to_photos:EdgesToPhotos",
     "edges2handbags": "datasets.side_by_side:Edges2Handbags",
     "edges2shoes": "datasets.side_by_side:Edges2Shoes",
-    "facades": "datasets.facades:Facades",
-    "figures": "datasets.figures:Figures",
     "flow-folders": "datasets.flow_folders:FlowFolders",
     "flying-chairs": "datasets.flying_chairs:FlyingChairs",
     "flying-things-clean": "datasets.flying_things:FlyingThingsClean",
     "flying-things-final": "datasets.flying_things:FlyingThingsFinal",
     "gopro": "datasets.gopro:GoPro",
     "gopro-gamma": "datasets.gopro:GoProGamma",
+    "gray-to-photos": "datasets.edges_to_photos:GrayToPhotos",
+    "image-folders": "datasets.image_folders:ImageFolders",
     "imagenet": "datasets.imagenet:ImageNet",
     "imagenet-shards": "datasets.imagenet_shards:ImageNetShards",
     "kitti-depth": "datasets.kitti:KITTIDepth",
@@ -48,67 +47,68 @@ DATASETS: dict[str, str] = {
     "maps": "datasets.side_by_side:Maps",
     "matched-folders": "datasets.matched_folders:MatchedFolders",
     "middlebury-flow": "datasets.middlebury_flow:MiddleburyFlow",
-    "mislabelled-figures": "datasets.figures:MislabelledFigures",
     "mnist": "datasets.mnist:MNIST",
     "mpii": "datasets.mpii:MPII",
     "night2day": "datasets.side_by_side:Night2Day",
     "nyu-depth": "datasets.nyu_depth:NYUDepth",
     "nyu-raw": "datasets.nyu_depth:NYURaw",
     "paired-folders": "datasets.paired:PairedFolders",
-    "photograph-edges": "datasets.photograph_edges:PhotographEdges",
-    "photograph-greys": "datasets.photograph_edges:PhotographGreys",
-    "photographs": "datasets.photographs:Photographs",
     "pose-folders": "datasets.pose_folders:PoseFolders",
     "rain100": "datasets.rain100:Rain100",
     "raindrop": "datasets.raindrop:RainDrop",
-    "rooms": "datasets.rooms:Rooms",
     "seven-scenes": "datasets.seven_scenes:SevenScenes",
-    "shapes": "datasets.shapes:Shapes",
     "side-by-side": "datasets.side_by_side:SideBySide",
     "sintel-clean": "datasets.sintel:SintelClean",
     "sintel-final": "datasets.sintel:SintelFinal",
-    "weather": "datasets.weather:Weather",
+    "synthetic-athletes": "datasets.synthetic_figures:SyntheticAthletes",
+    "synthetic-chairs": "datasets.synthetic_chairs:SyntheticChairs",
+    "synthetic-facades": "datasets.synthetic_facades:SyntheticFacades",
+    "synthetic-figures": "datasets.synthetic_figures:SyntheticFigures",
+    "synthetic-mislabeled-figures": "datasets.synthetic_figures:SyntheticMislabeledFigures",
+    "synthetic-rooms": "datasets.synthetic_rooms:SyntheticRooms",
+    "synthetic-shapes": "datasets.synthetic_shapes:SyntheticShapes",
+    "synthetic-weather": "datasets.synthetic_weather:SyntheticWeather",
 }
 
 
 def list_datasets() -> list[str]:
-    """The names that `open_dataset` knows."""
+    """Names that `open_dataset` accepts, sorted."""
     return sorted(DATASETS)
 
 
 def dataset_class(name: str) -> type[Dataset]:
-    """The class of a data set, without opening it.
+    """Class of a dataset, without opening it.
 
     Raises:
-        UserError: no set has this name.
+        UserError: unknown name.
     """
-    return look_up("data set", name, DATASETS)
+    return lookup("dataset", name, DATASETS)
 
 
 def open_dataset(name: str, root: str | Path | None = None, split: str = "train", seed: int = 0) -> Dataset:
-    """Open a split of a data set.
+    """Open a split of a dataset.
 
     Args:
-        name: the catalogue's name ("nyu-depth", "rooms").
-        root: the folder that holds it; worlds need none.
+        name: name in the registry ("nyu-depth", "synthetic-rooms").
+        root: folder of the dataset; synthetic datasets need none.
         split: one of its `splits`.
-        seed: of a world; stored sets have none.
+        seed: seed of a synthetic dataset; ignored for stored ones.
 
     Raises:
-        UserError: unknown name or split, a missing folder, or a folder that is not in the set's layout.
+        UserError: unknown name or split, a missing folder, or a folder that does not have the layout of the dataset.
     """
-    from .dataset import World
+    from .dataset import SyntheticDataset
 
-    found = dataset_class(name)
-    if split not in found.splits:
-        raise UserError(f"'{name}' has the splits {', '.join(found.splits)}; there is no '{split}'.")
-    if issubclass(found, World):
-        return found(root, split, seed=seed)
+    cls = dataset_class(name)
+    if split not in cls.splits:
+        raise UserError(f"'{name}' has the splits {', '.join(cls.splits)}; there is no '{split}'.")
+    if issubclass(cls, SyntheticDataset):
+        return cls(root, split, seed=seed)
     if root is None:
-        raise UserError(f"'{name}' lies in a folder: say which with --root DIR.")
+        raise UserError(f"'{name}' is stored in a folder: state it with --root DIR.")
     if not Path(root).is_dir():
-        raise UserError(f"There is no folder '{root}' to read '{name}' from; mend --root.")
-    return found(root, split)
+        raise UserError(f"There is no folder '{root}' to read '{name}' from; fix --root.")
+    return cls(root, split)
 
 
 __all__ = ["DATASETS", "dataset_class", "list_datasets", "open_dataset"]

@@ -1,7 +1,7 @@
-"""CamVid: video frames from a driving car with a class for every pixel.
+"""CamVid: video frames from a driving car with a class per pixel.
 
-Brostow, Fauqueur, Cipolla: Semantic object classes in video. Pattern Recognition Letters 2009. Here in the form that
-the tutorial of SegNet (Badrinarayanan, Kendall, Cipolla, arXiv:1511.00561) made customary: 480 x 360, 11 classes.
+Brostow, Fauqueur, Cipolla: Semantic object classes in video. Pattern Recognition Letters 2009. In the customary form of
+the tutorial of SegNet (Badrinarayanan, Kendall, Cipolla, arXiv:1511.00561): 480 x 360, 11 classes.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from typing import ClassVar
 
 import numpy as np
 
-from .dataset import Dataset, Sample, problems_of
-from .fields import Image, Labels
+from .dataset import Dataset, Sample, validate_all
+from .field_types import Image, SegmentationMask
+from .formats.image import read_image, write_image
 from .formats.labels import read_labels
-from .formats.picture import read_picture, write_picture
 from .formats.reading import read_lines
-from .label_folders import drawn_labels
+from .label_folders import fake_labels
 from .matched_folders import require_one_size
-from .problems import DamagedData, Problem
+from .problems import DatasetError, Problem
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
 )  # fmt: skip
-UNLABELLED = len(CLASSES)
+UNLABELED = len(CLASSES)
 
 
 class CamVid(Dataset):
-    """`CamVid/{train,val,test}.txt` say which frame belongs where, a line each: the frame's file and its labels' file.
+    """Frames and label maps by the lists `CamVid/{train,val,test}.txt`, with one line per frame: image and label map.
 
-    367, 101 and 233 frames officially. The tutorial's lists hold absolute paths (`/SegNet/CamVid/train/x.png`): of a
-    path only the last two parts count, beside the lists. The root may be the folder `CamVid` itself.
+    Officially 367, 101 and 233 frames. The lists of the tutorial contain absolute paths
+    (`/SegNet/CamVid/train/x.png`): only the last two parts of a path are used, relative to the lists. The root may be
+    the folder `CamVid` itself.
     """
 
     title: ClassVar[str] = "CamVid"
@@ -39,51 +40,51 @@ class CamVid(Dataset):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
-        self._kind = Labels(CLASSES, UNLABELLED)
-        self.fields = {"labels": self._kind, "image": Image()}
-        inside = "CamVid/" if (self.root / "CamVid").is_dir() else ""
-        listed = self.root / f"{inside}{split}.txt"
-        expected = "two paths a line, a picture and its label map"
+        self._labels = SegmentationMask(CLASSES, UNLABELED)
+        self.fields = {"labels": self._labels, "image": Image()}
+        prefix = "CamVid/" if (self.root / "CamVid").is_dir() else ""
+        list_file = self.root / f"{prefix}{split}.txt"
+        expected = "two paths per line, an image and its label map"
         pairs: list[tuple[str, str]] = []
         problems: list[Problem] = []
-        for line in read_lines(listed, expected):
+        for line in read_lines(list_file, expected):
             match line.split():
-                case [picture, labels]:
-                    pairs.append((f"{inside}{_last_two(picture)}", f"{inside}{_last_two(labels)}"))
+                case [image, labels]:
+                    pairs.append((f"{prefix}{_last_two(image)}", f"{prefix}{_last_two(labels)}"))
                 case _:
-                    problems.append(Problem(str(listed), expected, f"'{line}'"))
+                    problems.append(Problem(str(list_file), expected, f"'{line}'"))
         self._pairs = np.array(pairs, np.str_).reshape(-1, 2)
         if problems:
-            raise DamagedData.of(problems, opened=self)
+            raise DatasetError.from_problems(problems, dataset=self)
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def label(self, index: int) -> str:
+    def sample_name(self, index: int) -> str:
         return str(self._pairs[index, 0])
 
     def read(self, index: int) -> Sample:
-        image = read_picture(self.root / self.label(index))
+        image = read_image(self.root / self.sample_name(index))
         stored = self.root / str(self._pairs[index, 1])
-        labels = read_labels(stored, len(self._kind.names), self._kind.ignore)
-        require_one_size(image, labels, stored, self.label(index))
+        labels = read_labels(stored, len(self._labels.names), self._labels.ignore)
+        require_one_size(image, labels, stored, self.sample_name(index))
         return {"labels": labels, "image": image}
 
     @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        return problems_of(cls, root)
+    def validate(cls, root: str | Path) -> list[Problem]:
+        return validate_all(cls, root)
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
+    def write_example(cls, root: str | Path) -> None:
         folder = Path(root) / "CamVid"
-        for place, split in enumerate(cls.splits):
+        for index, split in enumerate(cls.splits):
             lines = []
             for number in range(2):
-                labels, image = drawn_labels(10 * place + number, UNLABELLED)
+                labels, image = fake_labels(10 * index + number, UNLABELED)
                 paths = [f"{split}/0001TP_{number:06}.png", f"{split}annot/0001TP_{number:06}.png"]
-                for path, picture in zip(paths, (image, labels), strict=True):
+                for path, pixels in zip(paths, (image, labels), strict=True):
                     (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                    write_picture(folder / path, picture)
+                    write_image(folder / path, pixels)
                 lines.append(" ".join(f"/SegNet/CamVid/{path}" for path in paths))
             (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
 

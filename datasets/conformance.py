@@ -1,4 +1,4 @@
-"""The contract of a data set as checks, for our tests and for anyone who writes a loader: `check_dataset(Mine)`."""
+"""Conformance checks of a dataset class, for tests of loaders: `check_dataset(MyDataset)`."""
 
 from __future__ import annotations
 
@@ -8,151 +8,151 @@ from pathlib import Path
 
 import numpy as np
 
-from .augmentation import Augmentation, sample_geometry
-from .dataset import Dataset, Sample, World
-from .fields import Depth, Flow, Image, Kind, Labels, Mask, collate, move_sample
+from .dataset import Dataset, Sample, SyntheticDataset
+from .field_types import Depth, FieldType, Flow, Image, Mask, SegmentationMask, collate, transform_sample
+from .geometric_augmentation import Augmentation, sample_geometry
 from .geometry import Size
-from .problems import DamagedData
+from .problems import DatasetError
 from .randomness import Purpose, generator
 
-WORLD_SIZE = (48, 64)
+SYNTHETIC_SIZE = (48, 64)
 BATCH_SIZE = (40, 56)
 
 
 def check_dataset(dataset_class: type[Dataset]) -> None:
-    """Try everything that the contract promises, on the class's own miniature or, of a world, on a few samples.
+    """Check the contract of `Dataset` on the example of the class, or on a few samples of a synthetic dataset.
 
     Raises:
-        AssertionError: a promise is not kept; the sentence says which.
+        AssertionError: the contract is violated; the message says how.
     """
-    assert dataset_class.title and dataset_class.terms, "A data set states its title and its terms."
-    assert dataset_class.splits, "A data set has at least one split."
-    if issubclass(dataset_class, World):
-        _check_world(dataset_class)
+    assert dataset_class.title and dataset_class.terms, "A dataset needs a title and terms."
+    assert dataset_class.splits, "A dataset needs at least one split."
+    if issubclass(dataset_class, SyntheticDataset):
+        _check_synthetic(dataset_class)
         return
     with tempfile.TemporaryDirectory() as root:
-        dataset_class.write_miniature(root)
-        problems = dataset_class.check(root)
-        assert not problems, f"check() finds fault with the class's own miniature: {problems[0]}"
-        labels: dict[str, str] = {}
+        dataset_class.write_example(root)
+        problems = dataset_class.validate(root)
+        assert not problems, f"validate() reports a problem of the example: {problems[0]}"
+        split_of: dict[str, str] = {}
         for split in dataset_class.splits:
             dataset = dataset_class(root, split)
-            assert len(dataset) > 0, f"The split '{split}' of the miniature is empty."
+            assert len(dataset) > 0, f"The split '{split}' of the example is empty."
             for index in range(len(dataset)):
-                label = dataset.label(index)
-                assert label not in labels, f"'{label}' occurs in '{labels[label]}' and again in '{split}'."
-                labels[label] = split
+                name = dataset.sample_name(index)
+                assert name not in split_of, f"The sample '{name}' is in the splits '{split_of[name]}' and '{split}'."
+                split_of[name] = split
             check_samples(dataset, list(range(min(len(dataset), 3))))
-        _check_damage(dataset_class, Path(root))
+        _check_damaged_file(dataset_class, Path(root))
 
 
 def check_samples(dataset: Dataset, indices: list[int]) -> None:
-    """The promises about single samples of an opened data set.
+    """Check the contract of single samples, and of a batch of them.
 
     Args:
-        dataset: the opened data set.
-        indices: which samples to read.
+        dataset: an open dataset.
+        indices: samples to read.
 
     Raises:
-        AssertionError: a promise is not kept.
+        AssertionError: the contract is violated.
     """
     samples = [dataset.read(index) for index in indices]
     for index, sample in zip(indices, samples, strict=True):
-        where = f"Sample {index} ({dataset.label(index)})"
+        where = f"Sample {index} ({dataset.sample_name(index)})"
         assert sample.keys() == dataset.fields.keys(), f"{where} has {list(sample)}, but fields {list(dataset.fields)}."
-        for name, kind in dataset.fields.items():
-            wrong = kind.check(sample[name])
-            assert wrong is None, f"{where}, field '{name}': expected {wrong[0]}, found {wrong[1]}."
+        for name, field_type in dataset.fields.items():
+            mismatch = field_type.check(sample[name])
+            assert mismatch is None, f"{where}, field '{name}': expected {mismatch[0]}, found {mismatch[1]}."
         sizes = _sizes(sample, dataset.fields)
         for frame in {frame for frame, _ in sizes.values()}:
-            alike = {name: size for name, (of_frame, size) in sizes.items() if of_frame == frame}
-            assert len(set(alike.values())) == 1, f"{where}: the fields of one frame differ in size, {alike}."
+            frame_sizes = {name: size for name, (field_frame, size) in sizes.items() if field_frame == frame}
+            assert len(set(frame_sizes.values())) == 1, f"{where}: fields of one frame differ in size, {frame_sizes}."
     copy: Dataset = pickle.loads(pickle.dumps(dataset))
     for index, sample in zip(indices, samples, strict=True):
-        kept = {name: value.copy() for name, value in sample.items()}
+        expected = {name: value.copy() for name, value in sample.items()}
         for value in sample.values():
             if value.flags.writeable:
                 value[...] = 0
-        _require_equal(kept, dataset.read(index), f"Reading sample {index} a second time")
-        _require_equal(kept, copy.read(index), f"Reading sample {index} after pickling")
+        _require_equal(expected, dataset.read(index), f"Reading sample {index} a second time")
+        _require_equal(expected, copy.read(index), f"Reading sample {index} after pickling")
     _check_batch(dataset, [dataset.read(index) for index in indices])
 
 
 def _check_batch(dataset: Dataset, samples: list[Sample]) -> None:
-    moved = []
+    transformed = []
     for index, sample in enumerate(samples):
         sizes = _sizes(sample, dataset.fields)
         source = next(iter(sizes.values()))[1] if sizes else BATCH_SIZE
         rng = generator(0, 0, index, Purpose.GEOMETRY)
-        geometry = sample_geometry(rng, source, BATCH_SIZE, Augmentation(flip=0.5, rotate=5, zoom=1.2))
-        moved.append(move_sample(sample, dataset.fields, geometry))
-        for name, (_, size) in _sizes(moved[-1], dataset.fields).items():
-            assert size == BATCH_SIZE, f"Field '{name}' is {size} after a geometry to {BATCH_SIZE}."
-    for name, tensor in collate(moved, dataset.fields).items():
+        geometry = sample_geometry(rng, source, BATCH_SIZE, Augmentation(hflip=0.5, max_rotation=5, max_zoom=1.2))
+        transformed.append(transform_sample(sample, dataset.fields, geometry))
+        for name, (_, size) in _sizes(transformed[-1], dataset.fields).items():
+            assert size == BATCH_SIZE, f"Field '{name}' has the size {size} after a geometry to {BATCH_SIZE}."
+    for name, tensor in collate(transformed, dataset.fields).items():
         assert tensor.shape[0] == len(samples), f"The batch of '{name}' has {tensor.shape[0]} entries."
         assert not tensor.is_floating_point() or bool(tensor.isfinite().all()), f"The batch of '{name}' is not finite."
 
 
-def _check_damage(dataset_class: type[Dataset], root: Path) -> None:
+def _check_damaged_file(dataset_class: type[Dataset], root: Path) -> None:
     largest = max((file for file in root.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
-    whole = largest.read_bytes()
-    for what in ("cut off", "empty", "missing"):
-        if what == "missing":
+    content = largest.read_bytes()
+    for damage in ("truncated", "empty", "missing"):
+        if damage == "missing":
             largest.unlink()
         else:
-            largest.write_bytes(whole[: len(whole) // 2] if what == "cut off" else b"")
+            largest.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
         try:
-            problems = dataset_class.check(root)
+            problems = dataset_class.validate(root)
         except Exception as error:
-            raise AssertionError(f"check() raises {error!r} where {largest.name} is {what}.") from error
-        named = any(largest.stem in problem.file for problem in problems)
-        assert named, f"check() does not name {largest.name}, which is {what}; it finds {problems or 'nothing'}."
+            raise AssertionError(f"validate() raises {error!r} when {largest.name} is {damage}.") from error
+        reported = any(largest.stem in problem.file for problem in problems)
+        assert reported, f"validate() does not report {largest.name}, which is {damage}; found {problems or 'nothing'}."
     try:
         for split in dataset_class.splits:
             dataset = dataset_class(root, split)
             for index in range(len(dataset)):
                 dataset.read(index)
-    except DamagedData as damaged:
-        pickled = pickle.loads(pickle.dumps(damaged))
-        assert str(pickled) == str(damaged), "The sentence about a damaged file does not survive pickling."
+    except DatasetError as error:
+        pickled = pickle.loads(pickle.dumps(error))
+        assert str(pickled) == str(error), "Pickling changes the message of a DatasetError."
     else:
-        raise AssertionError(f"Every sample reads although {largest.name} is missing.")
+        raise AssertionError(f"No sample fails to read although {largest.name} is missing.")
 
 
-def _check_world(world_class: type[World]) -> None:
-    training, test = (world_class(None, split, WORLD_SIZE, seed=1) for split in ("train", "test"))
-    assert training.unbounded and not test.unbounded, "A world's training split is a stream, its test split is finite."
-    assert len(test) > 0, "A world has test samples."
-    for world in (training, test):
-        check_samples(world, [0, 1, len(world) - 1])
-        for name, (_, size) in _sizes(world.read(0), world.fields).items():
-            assert size == WORLD_SIZE, f"Field '{name}' of a world at {WORLD_SIZE} is {size}."
+def _check_synthetic(dataset_class: type[SyntheticDataset]) -> None:
+    training, test = (dataset_class(None, split, SYNTHETIC_SIZE, seed=1) for split in ("train", "test"))
+    assert training.infinite and not test.infinite, "The training split must be infinite, the test split finite."
+    assert len(test) > 0, "A synthetic dataset needs test samples."
+    for dataset in (training, test):
+        check_samples(dataset, [0, 1, len(dataset) - 1])
+        for name, (_, size) in _sizes(dataset.read(0), dataset.fields).items():
+            assert size == SYNTHETIC_SIZE, f"Field '{name}' has the size {size} instead of {SYNTHETIC_SIZE}."
     others = {
         "another index": training.read(1),
         "the test split": test.read(0),
-        "another seed": world_class(None, "train", WORLD_SIZE, seed=2).read(0),
+        "another seed": dataset_class(None, "train", SYNTHETIC_SIZE, seed=2).read(0),
     }
     first = training.read(0)
-    for what, other in others.items():
-        alike = all(np.array_equal(first[name], other[name], equal_nan=True) for name in first)
-        assert not alike, f"The first training sample and that of {what} are the same."
-    problems = world_class.check("")
-    assert not problems, f"check() finds fault with the world: {problems[0]}"
+    for source, other in others.items():
+        equal = all(np.array_equal(first[name], other[name], equal_nan=True) for name in first)
+        assert not equal, f"The first training sample and that of {source} are equal."
+    problems = dataset_class.validate("")
+    assert not problems, f"validate() reports a problem: {problems[0]}"
 
 
-def _sizes(sample: Sample, fields: dict[str, Kind]) -> dict[str, tuple[int, Size]]:
-    """The frame and the (height, width) of every field that has a value per pixel."""
+def _sizes(sample: Sample, fields: dict[str, FieldType]) -> dict[str, tuple[int, Size]]:
+    """Frame and (height, width) of every field with a value per pixel."""
     sizes = {}
-    for name, kind in fields.items():
-        if isinstance(kind, (Image, Depth, Flow, Labels, Mask)):
-            height, width = sample[name].shape[sample[name].ndim - kind.rank :][:2]
-            sizes[name] = (kind.frame, (height, width))
+    for name, field_type in fields.items():
+        if isinstance(field_type, (Image, Depth, Flow, SegmentationMask, Mask)):
+            height, width = sample[name].shape[sample[name].ndim - field_type.rank :][:2]
+            sizes[name] = (field_type.frame, (height, width))
     return sizes
 
 
-def _require_equal(expected: Sample, found: Sample, what: str) -> None:
+def _require_equal(expected: Sample, actual: Sample, action: str) -> None:
     for name, value in expected.items():
-        same = found[name].dtype == value.dtype and np.array_equal(
-            found[name], value, equal_nan=value.dtype.kind in "fc"
+        same = actual[name].dtype == value.dtype and np.array_equal(
+            actual[name], value, equal_nan=value.dtype.kind in "fc"
         )
-        assert same, f"{what} changes the field '{name}'."
+        assert same, f"{action} changes the field '{name}'."

@@ -1,4 +1,4 @@
-"""The contract of a data set: what it stores, in its own units, by its official lists."""
+"""Base classes of datasets: `Dataset` (stored) and `SyntheticDataset` (generated)."""
 
 from __future__ import annotations
 
@@ -10,166 +10,170 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ..errors import UserError
-from .fields import Image, Kind
+from .field_types import FieldType, Image
 from .geometry import Geometry, Size
-from .problems import DamagedData, Problem
+from .problems import DatasetError, Problem
 
 Sample = dict[str, np.ndarray]
-"""A field's name to its value. Invalid values are nan; batches carry zero and a mask."""
+"""Field name to value. Invalid values are nan; batches contain 0 there, and a mask."""
 
 
 class Dataset(ABC):
-    """Samples by index. One official set, one file.
+    """Samples by index, in the units of the dataset. One official dataset per module.
 
     Attributes:
-        title: the set's name as people write it.
-        terms: what its licence allows, in a few words; "research-only" where that is so. A file `terms.txt` in the root
-            speaks for the files beside it; checkpoints carry what it says.
-        splits: the names of its splits, the training split first.
-        unbounded: a world whose training split never repeats; `len` is then not meaningful for training.
-        fields: every field a sample holds, with its kind.
+        title: name of the dataset as publications write it.
+        terms: license in a few words, "research-only" where it excludes commercial use. The text of a file `terms.txt`
+            in the root replaces it. Checkpoints store the terms of their training data.
+        splits: names of the splits, the training split first.
+        infinite: whether samples never repeat (training split of a synthetic dataset); `len` is then not meaningful.
+        fields: field name to field type, for every field of a sample.
     """
 
     title: ClassVar[str]
     terms: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
-    unbounded: bool = False
-    fields: dict[str, Kind]
+    infinite: bool = False
+    fields: dict[str, FieldType]
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root = Path(root)
         self.split = split
-        stated = self.root / "terms.txt"
-        if root and stated.is_file():
-            self.terms = " ".join(stated.read_text(encoding="utf-8").split())  # type: ignore[misc]
+        terms_file = self.root / "terms.txt"
+        if root and terms_file.is_file():
+            self.terms = " ".join(terms_file.read_text(encoding="utf-8").split())  # type: ignore[misc]
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def read(self, index: int) -> Sample:
-        """One sample in the set's own units.
+        """Read one sample, in the units of the dataset.
 
         Raises:
-            DamagedData: a file is missing, cut short, or not what the layout says; the sentence names it.
+            DatasetError: a file is missing, truncated, or not as the layout requires; the message names it.
         """
 
     def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
-        """A sample, and the geometry that `draw` gives for the (height, width) of its first picture.
+        """Read a sample, and the geometry that `draw` returns for the (height, width) of its first image.
 
-        Sets of encoded pictures read them smaller where the geometry makes them small anyway; what is returned is the
-        geometry for what was read.
+        Datasets of encoded images may decode them at a reduced size if the geometry shrinks them anyway; the returned
+        geometry applies to the sample as it was read.
         """
         sample = self.read(index)
-        picture = next(name for name, kind in self.fields.items() if isinstance(kind, Image))
-        return sample, draw((sample[picture].shape[-3], sample[picture].shape[-2]))
+        image = next(name for name, field_type in self.fields.items() if isinstance(field_type, Image))
+        return sample, draw((sample[image].shape[-3], sample[image].shape[-2]))
 
-    def label(self, index: int) -> str:
-        """What to call a sample in messages and lists: its file relative to the root, or its number."""
+    def sample_name(self, index: int) -> str:
+        """Name of a sample in messages and lists: its file relative to the root, or its number."""
         return f"{self.split}/{index}"
 
-    def at(self, size: Size) -> Dataset:
-        """The set at about this (height, width), where it can make its samples at any size. Stored sets cannot."""
+    def with_size(self, size: Size) -> Dataset:
+        """Return the dataset with samples of about this (height, width); a stored dataset returns itself."""
         return self
 
     @classmethod
     @abstractmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        """Every problem of a folder, in one pass; an empty list is a sound set."""
+    def validate(cls, root: str | Path) -> list[Problem]:
+        """List every problem of a folder in one pass; empty if the dataset is valid."""
 
     @classmethod
     @abstractmethod
-    def write_miniature(cls, root: str | Path) -> None:
-        """Write a tiny set in the official layout, in which `check` finds nothing wrong."""
+    def write_example(cls, root: str | Path) -> None:
+        """Write a tiny dataset in the official layout; `validate` finds no problem in it."""
 
 
-def problems_of(dataset_class: type[Dataset], root: str | Path) -> list[Problem]:
-    """Open every split and read every sample, gathering what is wrong instead of stopping at the first.
+def validate_all(dataset_class: type[Dataset], root: str | Path) -> list[Problem]:
+    """List the problems of every sample of every split, instead of stopping at the first one.
 
-    Most sets' `check` is this function: it holds whatever `read` refuses, and what the kinds of the fields say of
-    the values that were read.
+    Most datasets implement `validate` with it: it reports what `read` refuses and values that a field type rejects.
     """
     problems: dict[Problem, None] = {}
     for split in dataset_class.splits:
         try:
             dataset = dataset_class(root, split)
-        except DamagedData as damaged:
-            problems.update(dict.fromkeys(damaged.problems))
-            if damaged.opened is None:
+        except DatasetError as error:
+            problems.update(dict.fromkeys(error.problems))
+            if error.dataset is None:
                 continue
-            dataset = damaged.opened
+            dataset = error.dataset
         for index in range(len(dataset)):
             try:
                 sample = dataset.read(index)
-            except DamagedData as damaged:
-                problems.update(dict.fromkeys(damaged.problems))
+            except DatasetError as error:
+                problems.update(dict.fromkeys(error.problems))
                 continue
-            for problem in wrong_values(dataset, index, sample):
+            for problem in invalid_values(dataset, index, sample):
                 problems[problem] = None
     return list(problems)
 
 
-def wrong_values(dataset: Dataset, index: int, sample: Sample) -> list[Problem]:
-    """What the kinds of its fields find wrong with one sample, and fields that are missing."""
+def invalid_values(dataset: Dataset, index: int, sample: Sample) -> list[Problem]:
+    """List the fields of a sample that are missing or that their field type rejects."""
     problems = []
-    for name, kind in dataset.fields.items():
-        where = f"{dataset.label(index)} ({name})"
+    for name, field_type in dataset.fields.items():
+        where = f"{dataset.sample_name(index)} ({name})"
         if name not in sample:
             problems.append(Problem(where, "a value", "none"))
-        elif (wrong := kind.check(sample[name])) is not None:
-            problems.append(Problem(where, *wrong))
+        elif (mismatch := field_type.check(sample[name])) is not None:
+            problems.append(Problem(where, *mismatch))
     return problems
 
 
-class World(Dataset):
-    """Samples that are drawn, not stored: a pure function of (seed, epoch 0, index, purpose).
+class SyntheticDataset(Dataset):
+    """Generated samples: each is a pure function of (seed, epoch 0, index, purpose).
 
-    The training split is a stream whose index is the running sample number; the test split is finite and uses
-    another purpose word, so the two never meet.
+    The training split is an endless stream; its index is the running sample number. The test split is finite and uses
+    another purpose, so the two never share a sample.
+
+    Attributes:
+        default_size: (height, width) of the samples if no size is stated.
+        test_samples: length of the test split.
+        cpu_heavy: whether generation is slow beside training, so that the cores are divided between the two.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     terms: ClassVar[str] = "made by this package's code (Apache-2.0)"
     default_size: ClassVar[Size] = (96, 128)
     test_samples: ClassVar[int] = 200
-    # Whether drawing takes long beside training, so that the cores are shared between the two.
-    costly: ClassVar[bool] = True
+
+    cpu_heavy: ClassVar[bool] = True
 
     def __init__(
         self, root: str | Path | None = None, split: str = "train", size: Size | None = None, seed: int = 0
     ) -> None:
         if split not in self.splits:
-            raise UserError(f"The world has the splits {' and '.join(self.splits)}, not '{split}'.")
+            raise UserError(f"A synthetic dataset has the splits {' and '.join(self.splits)}, not '{split}'.")
         super().__init__(root or "", split)
-        # `self.root` is a path in any case: a world without a folder is not one over the files that lie here.
-        self._given = root
+        # `self.root` is always a path; without a folder it must not stand for the files of the working directory.
+        self._root_argument = root
         self.size, self.seed = size or self.default_size, seed
-        self.unbounded = split == "train"
+        self.infinite = split == "train"
 
     def __len__(self) -> int:
-        return 2**31 if self.unbounded else self.test_samples
+        return 2**31 if self.infinite else self.test_samples
 
-    def at(self, size: Size) -> Self:
-        return type(self)(self._given, self.split, size, self.seed)
+    def with_size(self, size: Size) -> Self:
+        return type(self)(self._root_argument, self.split, size, self.seed)
 
     def read(self, index: int) -> Sample:
         from .randomness import Purpose, generator
 
-        purpose = Purpose.TRAINING_WORLD if self.unbounded else Purpose.TEST_WORLD
-        return self.draw(generator(self.seed, 0, index, purpose), self.size)
+        purpose = Purpose.TRAINING_SYNTHESIS if self.infinite else Purpose.TEST_SYNTHESIS
+        return self.generate(generator(self.seed, 0, index, purpose), self.size)
 
     @abstractmethod
-    def draw(self, rng: np.random.Generator, size: Size) -> Sample:
-        """One sample of the world, from this generator alone."""
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        """Generate one sample of this (height, width), from this random generator alone."""
 
     @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        world = cls(root, "test")
-        return [problem for index in range(8) for problem in wrong_values(world, index, world.read(index))]
+    def validate(cls, root: str | Path) -> list[Problem]:
+        dataset = cls(root, "test")
+        return [problem for index in range(8) for problem in invalid_values(dataset, index, dataset.read(index))]
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
-        raise UserError("A world is drawn, not stored: use it by its name alone, without a folder.")
+    def write_example(cls, root: str | Path) -> None:
+        raise UserError("A synthetic dataset is generated, not stored: use it by its name, without a folder.")
 
 
-__all__ = ["DamagedData", "Dataset", "Problem", "Sample", "World", "problems_of", "wrong_values"]
+__all__ = ["Dataset", "DatasetError", "Problem", "Sample", "SyntheticDataset", "invalid_values", "validate_all"]

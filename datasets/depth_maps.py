@@ -1,4 +1,4 @@
-"""What the depth sets share: stored numbers to metres, and the demand that picture and depth agree."""
+"""Depth maps in 16-bit PNG files, and other functions that the depth datasets share."""
 
 from __future__ import annotations
 
@@ -7,67 +7,74 @@ from pathlib import Path
 import numpy as np
 
 from .formats.png16 import read_png16, write_png16
-from .problems import DamagedData
+from .problems import DatasetError
 
 
-def read_depth_png(path: str | Path, steps_per_metre: float, invalid: tuple[int, ...] = (0,)) -> np.ndarray:
-    """Depth from a 16-bit PNG.
+def read_depth_png(path: str | Path, steps_per_meter: float, invalid: tuple[int, ...] = (0,)) -> np.ndarray:
+    """Read depth from a 16-bit PNG.
 
     Args:
         path: the file.
-        steps_per_metre: 1000 for millimetres, 256 for KITTI.
-        invalid: stored numbers that mean "not measured".
+        steps_per_meter: 1000 for millimeters, 256 for KITTI.
+        invalid: stored values that mean "not measured".
 
     Returns:
-        (H, W) float32 metres, nan where not measured.
+        (H, W) float32 meters, nan where not measured.
 
     Raises:
-        DamagedData: no file, a cut-off file, or one that is not 16-bit grey.
+        DatasetError: the file is missing, truncated, or not 16-bit gray.
     """
     stored = read_png16(path)
-    metres = stored.astype(np.float32) / np.float32(steps_per_metre)
+    meters = stored.astype(np.float32) / np.float32(steps_per_meter)
     for number in invalid:
-        metres[stored == number] = np.nan
-    return metres
+        meters[stored == number] = np.nan
+    return meters
 
 
-def write_depth_png(path: str | Path, metres: np.ndarray, steps_per_metre: float, invalid: int = 0) -> None:
-    """Write (H, W) metres as a 16-bit PNG; nan becomes `invalid`."""
-    steps = np.round(np.nan_to_num(metres.astype(np.float64)) * steps_per_metre)
+def write_depth_png(path: str | Path, meters: np.ndarray, steps_per_meter: float, invalid: int = 0) -> None:
+    """Write (H, W) meters as a 16-bit PNG; nan becomes `invalid`.
+
+    Raises:
+        ValueError: a depth does not fit into 16 bits.
+    """
+    steps = np.round(np.nan_to_num(meters.astype(np.float64)) * steps_per_meter)
     if steps.max() > 65535:
-        raise ValueError(f"{metres.max():g} m does not fit into 16 bits at {steps_per_metre:g} steps per metre.")
-    write_png16(path, np.where(np.isnan(metres), invalid, steps).astype(np.uint16))
+        raise ValueError(f"{meters.max():g} m does not fit into 16 bits at {steps_per_meter:g} steps per meter.")
+    write_png16(path, np.where(np.isnan(meters), invalid, steps).astype(np.uint16))
 
 
 def require_same_size(image: np.ndarray, depth: np.ndarray, path: str | Path) -> None:
-    """Refuse a depth map that has not its picture's size.
+    """Check that a depth map has the size of its image.
 
     Args:
         image: (H, W, C).
         depth: (H, W).
-        path: the depth's file, for the sentence.
+        path: file of the depth map, for the error message.
+
+    Raises:
+        DatasetError: the sizes differ.
     """
     if image.shape[:2] != depth.shape[:2]:
         expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (image, depth))
-        raise DamagedData(path, f"a depth map of its picture's size {expected}", found)
+        raise DatasetError(path, f"a depth map of the size of its image, {expected}", found)
 
 
-def slanted_floor(
+def fake_depth_sample(
     rng: np.random.Generator, size: tuple[int, int], near: float, far: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and its depth for miniature sets: a floor that runs away from the camera, with a box on it.
+    """Generate an image and its depth for example datasets: a receding floor with a box on it.
 
     Args:
-        rng: where the colours and the box come from.
+        rng: source of the colors and the box.
         size: (height, width).
-        near, far: depths in metres at the lower and upper edge.
+        near, far: depths in meters at the lower and upper edge.
 
     Returns:
-        (H, W, 3) uint8 and (H, W) float32 metres without holes.
+        (H, W, 3) uint8 and (H, W) float32 meters, known everywhere.
     """
     height, width = size
     share = np.linspace(0, 1, height)[:, None]
-    # Inverse depth is linear over the picture of a plane.
+    # Inverse depth is linear over the image of a plane.
     depth = np.broadcast_to(1 / (share / near + (1 - share) / far), size).astype(np.float32)
     image = np.broadcast_to((depth[..., None] / far * rng.uniform(80, 220, 3)), (*size, 3)).copy()
     top, left = (int(rng.uniform(0.2, 0.5) * extent) for extent in size)

@@ -1,4 +1,5 @@
-"""DIV2K: photographs and their bicubic reductions (Agustsson, Timofte: NTIRE 2017 Challenge, CVPR workshops 2017)."""
+"""DIV2K, super-resolution: photos and their bicubic reductions (Agustsson, Timofte: NTIRE 2017 Challenge, CVPR
+workshops 2017)."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from .formats.picture import read_picture
+from .formats.image import read_image
 from .geometry import Size, resize_antialiased
-from .paired import Pair, PairedPictures, Side, write_pair
-from .problems import DamagedData
+from .paired import FilePattern, Pair, PairedImages, write_pair
+from .problems import DatasetError
 
 
-class DIV2K(PairedPictures):
-    """800 training and 100 validation photographs of about 2040 pixels, each with its reduction by a factor.
+class DIV2K(PairedImages):
+    """800 training and 100 validation photos of about 2040 pixels, each with its reduction by a factor.
 
-    The reduction is enlarged bicubically to the photograph's size: restoration puts back what is lost, and the
-    enlargement is the trivial answer.
+    The reduction is enlarged bicubically to the size of the photo: it is the degraded input of the restoration task,
+    and its baseline.
     """
 
     terms: ClassVar[str] = "academic research purposes only"
@@ -25,18 +26,18 @@ class DIV2K(PairedPictures):
     factor: ClassVar[int]
 
     def pairs(self) -> list[Pair]:
-        reduced = Side(f"DIV2K_{self.split}_LR_bicubic/X{self.factor}", after=f"x{self.factor}.png")
-        return reduced.pairs(self.root, Side(f"DIV2K_{self.split}_HR"))
+        reduced = FilePattern(f"DIV2K_{self.split}_LR_bicubic/X{self.factor}", after=f"x{self.factor}.png")
+        return reduced.pairs(self.root, FilePattern(f"DIV2K_{self.split}_HR"))
 
     def degraded(self, file: Path, size: Size) -> np.ndarray:
-        small = read_picture(file)
-        if any(abs(whole - self.factor * part) >= self.factor for whole, part in zip(size, small.shape, strict=False)):
-            expected = f"a reduction by {self.factor} of a picture of {size[1]}x{size[0]}"
-            raise DamagedData(file, expected, f"{small.shape[1]}x{small.shape[0]}")
-        return resize_antialiased(small, size, filter="bicubic")
+        reduced = read_image(file)
+        if any(abs(full - self.factor * part) >= self.factor for full, part in zip(size, reduced.shape, strict=False)):
+            expected = f"a reduction by {self.factor} of an image of {size[1]}x{size[0]}"
+            raise DatasetError(file, expected, f"{reduced.shape[1]}x{reduced.shape[0]}")
+        return resize_antialiased(reduced, size, filter="bicubic")
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
+    def write_example(cls, root: str | Path) -> None:
         for split, first in zip(cls.splits, (1, 801), strict=True):
             for number in (first, first + 1):
                 reduced = Path(root) / f"DIV2K_{split}_LR_bicubic" / f"X{cls.factor}" / f"{number:04}x{cls.factor}.png"
@@ -44,7 +45,7 @@ class DIV2K(PairedPictures):
 
 
 class DIV2KX2(DIV2K):
-    """Half the sides."""
+    """Reduced to 1/2 of width and height."""
 
     title: ClassVar[str] = "DIV2K, reduced by 2"
     factor: ClassVar[int] = 2
@@ -52,7 +53,7 @@ class DIV2KX2(DIV2K):
 
 
 class DIV2KX3(DIV2K):
-    """A third of the sides."""
+    """Reduced to 1/3 of width and height."""
 
     title: ClassVar[str] = "DIV2K, reduced by 3"
     factor: ClassVar[int] = 3
@@ -60,7 +61,7 @@ class DIV2KX3(DIV2K):
 
 
 class DIV2KX4(DIV2K):
-    """A quarter of the sides."""
+    """Reduced to 1/4 of width and height."""
 
     title: ClassVar[str] = "DIV2K, reduced by 4"
     factor: ClassVar[int] = 4

@@ -1,4 +1,4 @@
-"""Files of optical flow, whatever their format: the suffix says which."""
+"""Optical flow files; the suffix determines the format."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from .formats.flo import read_flo, write_flo
 from .formats.kitti_flow import read_kitti_flow, write_kitti_flow
 from .formats.npz import read_npz, write_npz
 from .formats.pfm import read_pfm, write_pfm
-from .problems import DamagedData
+from .problems import DatasetError
 
 FLOW_SUFFIXES = (".flo", ".npz", ".pfm", ".png")
 NPZ_KEY = "flow"
 
 
 def read_flow(path: str | Path) -> np.ndarray:
-    """The motion that a file holds.
+    """Read optical flow.
 
     Args:
-        path: a `.flo`; a `.pfm` of three channels, of which the third says nothing; a `.png` as KITTI's; or `.npz`, a
-            form of our own: its array `flow` holds (H, W, 2) floats, as halves in half the bytes of a `.flo`.
+        path: `.flo`; `.pfm` with three channels (the third is ignored); `.png` as in KITTI; or `.npz`, a format of this
+            package: its array `flow` is (H, W, 2) float, as float16 half as large as a `.flo`.
 
     Returns:
         (H, W, 2) float32 pixels, x then y, nan where unknown.
 
     Raises:
-        DamagedData: no file, a damaged one, or one of another shape.
-        ValueError: the suffix is none of these.
+        DatasetError: the file is missing, damaged, or of another shape.
+        ValueError: unknown suffix.
     """
     match Path(path).suffix.lower():
         case ".flo":
@@ -40,10 +40,10 @@ def read_flow(path: str | Path) -> np.ndarray:
         case ".pfm":
             stored, channels = read_pfm(path), 3
         case suffix:
-            raise ValueError(f"Flow lies in {', '.join(FLOW_SUFFIXES)}, not in '{suffix}'.")
+            raise ValueError(f"Flow files have one of the suffixes {', '.join(FLOW_SUFFIXES)}, not '{suffix}'.")
     if stored.ndim != 3 or stored.shape[2] != channels or stored.dtype.kind != "f":
         found = f"{'x'.join(map(str, stored.shape))} {stored.dtype}"
-        raise DamagedData(path, f"float flow of shape HxWx{channels}", found)
+        raise DatasetError(path, f"float flow of shape HxWx{channels}", found)
     flow = stored[..., :2].astype(np.float32)
     flow[np.isnan(flow).any(axis=-1)] = np.nan
     return flow
@@ -52,10 +52,10 @@ def read_flow(path: str | Path) -> np.ndarray:
 def write_flow(path: str | Path, flow: np.ndarray) -> None:
     """Write (H, W, 2) float32 pixels, nan where unknown, in the format of the suffix; see `read_flow`.
 
-    An `.npz` gets halves: up to 64 pixels they are wrong by at most 1/64.
+    `.npz` stores float16: up to 64 pixels, the error is at most 1/64.
 
     Raises:
-        ValueError: the suffix is none of these.
+        ValueError: unknown suffix.
     """
     match Path(path).suffix.lower():
         case ".flo":
@@ -67,4 +67,4 @@ def write_flow(path: str | Path, flow: np.ndarray) -> None:
         case ".pfm":
             write_pfm(path, np.dstack([flow, np.zeros(flow.shape[:2], np.float32)]))
         case suffix:
-            raise ValueError(f"Flow lies in {', '.join(FLOW_SUFFIXES)}, not in '{suffix}'.")
+            raise ValueError(f"Flow files have one of the suffixes {', '.join(FLOW_SUFFIXES)}, not '{suffix}'.")

@@ -1,4 +1,4 @@
-"""What the sets of optical flow share: two pictures and the motion from the first to the second, each in its file."""
+"""Base class of the optical flow datasets: two images and the flow from the first to the second, in separate files."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import ClassVar, NamedTuple
 import cv2
 import numpy as np
 
-from .dataset import Dataset, Sample, problems_of
-from .fields import Flow, Image, Mask
+from .dataset import Dataset, Sample, validate_all
+from .field_types import Flow, Image, Mask
 from .flow_files import read_flow
-from .formats.picture import read_picture
+from .formats.image import read_image
 from .geometry import Size
-from .paired import Side
-from .problems import DamagedData, Problem
+from .paired import FilePattern
+from .problems import DatasetError, Problem
 from .randomness import Purpose, generator
 
 
 class Pair(NamedTuple):
-    """The files of a sample, relative to the root, with forward slashes.
+    """Files of a sample, relative to the root, with forward slashes.
 
     Attributes:
-        visible: the file that says which pixels of the first picture the second one shows too; "" where a set has none.
+        first, second: the images.
+        flow: the flow from the first to the second image.
+        visible: mask of the pixels of the first image that are visible in the second one; "" if the dataset has none.
     """
 
     first: str
@@ -34,13 +36,13 @@ class Pair(NamedTuple):
 
 
 class FlowPairs(Dataset):
-    """Two pictures and the motion between them. A loader says in `pairs` where they lie.
+    """Two images and the optical flow between them. Subclasses implement `pairs`.
 
-    Fields: `first` and `second`; `flow` in pixels, nan where unknown; and, of sets that know it, `visible`: True where
-    what the first picture shows is in the second one too.
+    Fields: `first` and `second`; `flow` in pixels, nan where unknown; and, if the dataset has it, `visible`: True for
+    pixels of the first image that are visible in the second one.
 
     Attributes:
-        layout: the files of a pair as the layout has them, for the sentence where there is none.
+        layout: example of the files of a pair, for the error message if there is no pair.
     """
 
     layout: ClassVar[Pair]
@@ -51,35 +53,35 @@ class FlowPairs(Dataset):
         pairs = self.pairs()
         if not pairs:
             files = f"{self.layout.first}, {self.layout.second} and {self.layout.flow}"
-            raise DamagedData(self.root, f"pairs for '{split}' such as {files}", "none")
+            raise DatasetError(self.root, f"pairs for '{split}' such as {files}", "none")
         if pairs[0].visible:
             self.fields["visible"] = Mask()
-        # numpy's text takes four bytes a letter: of 40,302 pairs, 40 MB for every worker.
+        # Bytes, since str arrays of numpy take four bytes per character: 40 MB per worker for 40,302 pairs.
         self._files = np.array([[file.encode() for file in pair] for pair in pairs], np.bytes_)
 
     @abstractmethod
     def pairs(self) -> list[Pair]:
-        """The files of every sample of the split.
+        """List the files of every sample of the split.
 
-        A pair that lacks a file belongs to them, so that reading it says which one is missing.
+        Pairs with a missing file are included, so that reading them reports the file.
         """
 
     def pair(self, index: int) -> Pair:
-        """The files of one sample."""
+        """Files of one sample."""
         return Pair(*(file.decode() for file in self._files[index]))
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def label(self, index: int) -> str:
-        # Not the first picture: some sets ask for the motion to its successor and for that to its predecessor.
+    def sample_name(self, index: int) -> str:
+        # Not the first image: some datasets have the flow to its successor and the flow to its predecessor.
         return self.pair(index).flow
 
     def read(self, index: int) -> Sample:
         pair = self.pair(index)
         sample = {
-            "first": read_picture(self.root / pair.first),
-            "second": read_picture(self.root / pair.second),
+            "first": read_image(self.root / pair.first),
+            "second": read_image(self.root / pair.second),
             "flow": read_flow(self.root / pair.flow),
         }
         if pair.visible:
@@ -89,49 +91,51 @@ class FlowPairs(Dataset):
         return sample
 
     def visible(self, file: Path) -> np.ndarray:
-        """(H, W) bool from a pair's file `visible`; of the sets whose pairs name one."""
-        raise NotImplementedError(f"{type(self).__name__} names {file} and does not read it.")
+        """Read the mask `visible` of a pair, (H, W) bool; for datasets whose pairs have this file."""
+        raise NotImplementedError(f"{type(self).__name__} lists {file} but does not implement `visible`.")
 
     @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        return problems_of(cls, root)
+    def validate(cls, root: str | Path) -> list[Problem]:
+        return validate_all(cls, root)
 
 
 def require_same_size(first: np.ndarray, other: np.ndarray, path: str | Path) -> None:
-    """Refuse what has not the size of the pair's first picture.
+    """Check that an array has the size of the first image of the pair.
 
     Args:
         first: (H, W, 3).
         other: (H, W) or (H, W, C).
-        path: the other's file, for the sentence.
+        path: file of the other array, for the error message.
+
+    Raises:
+        DatasetError: the sizes differ.
     """
     if first.shape[:2] != other.shape[:2]:
         expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (first, other))
-        raise DamagedData(path, f"the first picture's size {expected}", found)
+        raise DatasetError(path, f"the size of the first image, {expected}", found)
 
 
-def frame_numbers(root: Path, side: Side) -> set[int]:
-    """The numbers of a sequence's files that are there."""
-    return {int(key) for key in side.keys(root) if key.isdecimal()}
+def frame_numbers(root: Path, pattern: FilePattern) -> set[int]:
+    """Numbers of the existing files of a sequence."""
+    return {int(key) for key in pattern.keys(root) if key.isdecimal()}
 
 
 def with_successor(numbers: Collection[int]) -> range:
-    """The frames of a sequence that another one follows.
+    """Frame numbers of a sequence without the last one.
 
     Args:
-        numbers: of the frames of which any file is there. One that is missing in between counts as a frame, so that
-            reading it says which file there should be.
+        numbers: frames of which any file exists. Gaps count as frames, so that reading them reports the missing file.
     """
     return range(min(numbers), max(numbers)) if numbers else range(0)
 
 
-class Drift(NamedTuple):
-    """Frames for miniature sets: one texture that shifts by the same whole pixels from each to the next.
+class FakeSequence(NamedTuple):
+    """Frames for example datasets: one texture, shifted by the same integer pixels from each frame to the next.
 
     Attributes:
         frames: (H, W, 3) uint8 each.
-        flow: (H, W, 2) float32 pixels from each to the next; its negative leads back.
-        visible: (H, W) bool, False where a pixel leaves the picture on its way to the next.
+        flow: (H, W, 2) float32 pixels from each frame to the next; its negative is the backward flow.
+        visible: (H, W) bool, False where a pixel leaves the image before the next frame.
     """
 
     frames: list[np.ndarray]
@@ -139,9 +143,9 @@ class Drift(NamedTuple):
     visible: np.ndarray
 
 
-def drifting_frames(number: int, frames: int = 2, size: Size = (48, 64)) -> Drift:
-    """A miniature's sequence, another one for each number."""
-    rng = generator(0, 0, number, Purpose.MINIATURE)
+def fake_flow_sequence(number: int, frames: int = 2, size: Size = (48, 64)) -> FakeSequence:
+    """Generate a `FakeSequence`, a different one for each number."""
+    rng = generator(0, 0, number, Purpose.EXAMPLE)
     x, y = (int(rng.integers(1, 4) * rng.choice((-1, 1))) for _ in range(2))
     margin = 3 * frames
     canvas = rng.integers(0, 256, (size[0] + 2 * margin, size[1] + 2 * margin, 3)).astype(np.float32)
@@ -152,5 +156,5 @@ def drifting_frames(number: int, frames: int = 2, size: Size = (48, 64)) -> Drif
     flow[:] = x, y
     rows, columns = np.mgrid[: size[0], : size[1]]
     visible = (rows + y >= 0) & (rows + y < size[0]) & (columns + x >= 0) & (columns + x < size[1])
-    shown = [canvas[top : top + size[0], left : left + size[1]].copy() for top, left in corners]
-    return Drift(shown, flow, visible)
+    crops = [canvas[top : top + size[0], left : left + size[1]].copy() for top, left in corners]
+    return FakeSequence(crops, flow, visible)

@@ -1,4 +1,4 @@
-"""FlyingThings3D: things on random paths through space (Mayer et al.: A Large Dataset to Train Convolutional Networks
+"""FlyingThings3D: rendered objects on random 3D paths (Mayer et al.: A Large Dataset to Train Convolutional Networks
 for Disparity, Optical Flow, and Scene Flow Estimation, CVPR 2016, arXiv:1512.02134)."""
 
 from __future__ import annotations
@@ -7,57 +7,57 @@ from pathlib import Path
 from typing import ClassVar
 
 from .flow_files import write_flow
-from .flow_pairs import FlowPairs, Pair, drifting_frames, frame_numbers, with_successor
-from .formats.picture import write_picture
-from .paired import Side
+from .flow_pairs import FlowPairs, Pair, fake_flow_sequence, frame_numbers, with_successor
+from .formats.image import write_image
+from .paired import FilePattern
 
 FLOWS = "optical_flow"
 
 
-def sides(rendering: str, sequence: str) -> tuple[Side, Side, Side]:
-    """Where the left camera's pictures of a sequence lie, and its motions into the future and into the past."""
+def file_patterns(rendering: str, sequence: str) -> tuple[FilePattern, FilePattern, FilePattern]:
+    """File patterns of a sequence of the left camera: images, forward flow and backward flow."""
     flows = f"{FLOWS}/{sequence}"
     return (
-        Side(f"{rendering}/{sequence}/left"),
-        Side(f"{flows}/into_future/left", "OpticalFlowIntoFuture_", "_L.pfm"),
-        Side(f"{flows}/into_past/left", "OpticalFlowIntoPast_", "_L.pfm"),
+        FilePattern(f"{rendering}/{sequence}/left"),
+        FilePattern(f"{flows}/into_future/left", "OpticalFlowIntoFuture_", "_L.pfm"),
+        FilePattern(f"{flows}/into_past/left", "OpticalFlowIntoPast_", "_L.pfm"),
     )
 
 
-def onward(rendering: str, sequence: str, number: int) -> Pair:
-    """The files of a frame and the next."""
-    pictures, future, _ = sides(rendering, sequence)
-    return Pair(pictures.file(f"{number:04}"), pictures.file(f"{number + 1:04}"), future.file(f"{number:04}"))
+def forward_pair(rendering: str, sequence: str, number: int) -> Pair:
+    """Files of a frame and the next one."""
+    images, future, _ = file_patterns(rendering, sequence)
+    return Pair(images.file(f"{number:04}"), images.file(f"{number + 1:04}"), future.file(f"{number:04}"))
 
 
-def back(rendering: str, sequence: str, number: int) -> Pair:
-    """The files of a frame and the one before."""
-    pictures, _, past = sides(rendering, sequence)
-    return Pair(pictures.file(f"{number:04}"), pictures.file(f"{number - 1:04}"), past.file(f"{number:04}"))
+def backward_pair(rendering: str, sequence: str, number: int) -> Pair:
+    """Files of a frame and the previous one."""
+    images, _, past = file_patterns(rendering, sequence)
+    return Pair(images.file(f"{number:04}"), images.file(f"{number - 1:04}"), past.file(f"{number:04}"))
 
 
 class FlyingThings(FlowPairs):
-    """Sequences of ten frames of 540x960, of the left camera, with the motion to the next frame and to the one before.
+    """Sequences of ten frames of 540x960 of the left camera, with the flow to the next and to the previous frame.
 
-    The root holds `frames_cleanpass/` or `frames_finalpass/`, and `optical_flow/`; `TRAIN` is trained on and `TEST`
-    scored. A sequence gives eighteen pairs: into the future from every frame but the tenth, into the past from every
-    frame but the first. TRAIN has 40,302 of them in each pass.
+    The root contains `frames_cleanpass/` or `frames_finalpass/`, and `optical_flow/`, each with `TRAIN` and `TEST`. A
+    sequence gives eighteen pairs: forward flow of every frame but the last, backward flow of every frame but the first.
+    TRAIN has 40,302 pairs per pass.
     """
 
     terms: ClassVar[str] = "research purposes only, no commercial use: research-only"
     rendering: ClassVar[str]
 
     def pairs(self) -> list[Pair]:
-        found: list[Pair] = []
+        pairs: list[Pair] = []
         for sequence in self._sequences():
-            numbers = [frame_numbers(self.root, side) for side in sides(self.rendering, sequence)]
+            numbers = [frame_numbers(self.root, pattern) for pattern in file_patterns(self.rendering, sequence)]
             steps = with_successor(set().union(*numbers))
-            found += [onward(self.rendering, sequence, number) for number in steps]
-            found += [back(self.rendering, sequence, number + 1) for number in steps]
-        return found
+            pairs += [forward_pair(self.rendering, sequence, number) for number in steps]
+            pairs += [backward_pair(self.rendering, sequence, number + 1) for number in steps]
+        return pairs
 
     def _sequences(self) -> list[str]:
-        """Such as `TRAIN/A/0000`: those of which anything is there."""
+        """Sequences with an existing folder, such as `TRAIN/A/0000`."""
         tops = [self.root / self.rendering, self.root / FLOWS]
         return sorted(
             {
@@ -69,27 +69,27 @@ class FlyingThings(FlowPairs):
         )
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
-        for place, split in enumerate(cls.splits):
-            drift = drifting_frames(place, frames=3)
-            pictures, future, past = sides(cls.rendering, f"{split.upper()}/A/0000")
-            for number, frame in enumerate(drift.frames, start=6):
-                write_picture(Path(root) / pictures.file(f"{number:04}"), frame)
-                write_flow(Path(root) / future.file(f"{number:04}"), drift.flow)
-                write_flow(Path(root) / past.file(f"{number:04}"), -drift.flow)
+    def write_example(cls, root: str | Path) -> None:
+        for index, split in enumerate(cls.splits):
+            sequence = fake_flow_sequence(index, frames=3)
+            images, future, past = file_patterns(cls.rendering, f"{split.upper()}/A/0000")
+            for number, frame in enumerate(sequence.frames, start=6):
+                write_image(Path(root) / images.file(f"{number:04}"), frame)
+                write_flow(Path(root) / future.file(f"{number:04}"), sequence.flow)
+                write_flow(Path(root) / past.file(f"{number:04}"), -sequence.flow)
 
 
 class FlyingThingsClean(FlyingThings):
-    """Lit and shaded, no more."""
+    """Clean pass: with lighting and shading, without blur."""
 
     title: ClassVar[str] = "FlyingThings3D, clean pass"
     rendering: ClassVar[str] = "frames_cleanpass"
-    layout: ClassVar[Pair] = onward(rendering, "TRAIN/A/0000", 6)
+    layout: ClassVar[Pair] = forward_pair(rendering, "TRAIN/A/0000", 6)
 
 
 class FlyingThingsFinal(FlyingThings):
-    """With blur by motion and by depth of field."""
+    """Final pass: with motion blur and depth of field."""
 
     title: ClassVar[str] = "FlyingThings3D, final pass"
     rendering: ClassVar[str] = "frames_finalpass"
-    layout: ClassVar[Pair] = onward(rendering, "TRAIN/A/0000", 6)
+    layout: ClassVar[Pair] = forward_pair(rendering, "TRAIN/A/0000", 6)

@@ -8,93 +8,93 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from .dataset import Dataset, Sample, problems_of
-from .depth_maps import slanted_floor
-from .fields import Depth, Image
+from .dataset import Dataset, Sample, validate_all
+from .depth_maps import fake_depth_sample
+from .field_types import Depth, Image
+from .formats.image import read_image, write_image
 from .formats.mat import read_mat, write_mat
-from .formats.picture import read_picture, write_picture
-from .geometry import plain_resize, warp_nearest, warp_picture
-from .problems import DamagedData, Problem
+from .geometry import plain_resize, warp_image, warp_nearest
+from .problems import DatasetError, Problem
 from .randomness import Purpose, generator
 
-PICTURE_SIZE = (2272, 1704)
+IMAGE_SIZE = (2272, 1704)
 GRID_SIZE = (55, 305)
-"""Of the laser's grid: much finer across than down, over the same field of view as the picture."""
+"""(height, width) of the laser scan: much finer vertically than horizontally in the image's field of view."""
 
 SIZE = (460, 345)
-"""To which protocol C1 brings pictures (bilinear) and depths (nearest) before it compares them."""
+"""(height, width) to which protocol C1 resizes images (bilinear) and depths (nearest) before the comparison."""
 
-PICTURE_FOLDERS = {"train": "Train400Img", "test": "Test134"}
+IMAGE_FOLDERS = {"train": "Train400Img", "test": "Test134"}
 DEPTH_FOLDERS = {"train": ("Train400Depth",), "test": ("Gridlaserdata", "Test134Depth")}
-PICTURE_PREFIX, DEPTH_PREFIX = "img-", "depth_sph_corr-"
+IMAGE_PREFIX, DEPTH_PREFIX = "img-", "depth_sph_corr-"
 VARIABLE = "Position3DGrid"
 
 
 class Make3D(Dataset):
-    """Picture and depth in metres, both 460x345 (height x width); 400 to train, 134 to test, by folder.
+    """Image and depth in meters, both 460x345 (height x width); 400 training and 134 test samples, by folder.
 
-    The root holds `Train400Img/img-*.jpg`, `Train400Depth/depth_sph_corr-*.mat`, `Test134/img-*.jpg` and
-    `Gridlaserdata/depth_sph_corr-*.mat`; picture and depth are paired by the name after the prefix. A picture is
-    2272x1704, a depth map the fourth slice of the 55x305x4 variable `Position3DGrid`: the fields of a sample must
-    agree in size, so both are brought to the size of protocol C1, the depth by nearest neighbour.
-    The laser saturates near 81 m; far depths are kept, the protocols mask them (C1 beyond 70 m).
+    The root contains `Train400Img/img-*.jpg`, `Train400Depth/depth_sph_corr-*.mat`, `Test134/img-*.jpg` and
+    `Gridlaserdata/depth_sph_corr-*.mat`; image and depth are paired by the name after the prefix. An image is
+    2272x1704, a depth map is the fourth slice of the 55x305x4 variable `Position3DGrid`. The fields of a sample must
+    have one size, so both are resized to the size of protocol C1, the depth by nearest neighbor.
+    The laser saturates near 81 m; these depths are not removed here, the protocols mask them (C1 beyond 70 m).
     """
 
     title: ClassVar[str] = "Make3D"
-    terms: ClassVar[str] = "no explicit licence, cite: treat as research-only"
+    terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
         self.fields = {"image": Image(), "depth": Depth()}
-        pictures = self.root / PICTURE_FOLDERS[split]
+        images = self.root / IMAGE_FOLDERS[split]
         depths = [self.root / name for name in DEPTH_FOLDERS[split]]
         self._depth_folder = next((folder for folder in depths if folder.is_dir()), depths[0])
         problems = [
-            Problem(str(folder), f"a folder of {what}", "none")
-            for folder, what in ((pictures, "img-*.jpg"), (self._depth_folder, "depth_sph_corr-*.mat"))
+            Problem(str(folder), f"a folder of {pattern}", "none")
+            for folder, pattern in ((images, "img-*.jpg"), (self._depth_folder, "depth_sph_corr-*.mat"))
             if not folder.is_dir()
         ]
-        names = {file.stem.removeprefix(PICTURE_PREFIX) for file in pictures.glob(f"{PICTURE_PREFIX}*.jpg")}
+        names = {file.stem.removeprefix(IMAGE_PREFIX) for file in images.glob(f"{IMAGE_PREFIX}*.jpg")}
         if not problems:
-            # A name on one side alone stays in the table, so that reading it says which file is missing.
+            # A name in one folder only remains in the table, so that reading it reports the missing file.
             names |= {file.stem.removeprefix(DEPTH_PREFIX) for file in self._depth_folder.glob(f"{DEPTH_PREFIX}*.mat")}
             if not names:
-                problems.append(Problem(str(pictures), "pictures img-*.jpg", "none"))
+                problems.append(Problem(str(images), "images img-*.jpg", "none"))
         self._names = np.array(sorted(names), dtype=np.str_)
         if problems:
-            raise DamagedData.of(problems)
+            raise DatasetError.from_problems(problems)
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def label(self, index: int) -> str:
-        return f"{PICTURE_FOLDERS[self.split]}/{PICTURE_PREFIX}{self._names[index]}.jpg"
+    def sample_name(self, index: int) -> str:
+        return f"{IMAGE_FOLDERS[self.split]}/{IMAGE_PREFIX}{self._names[index]}.jpg"
 
     def read(self, index: int) -> Sample:
-        image = read_picture(self.root / self.label(index))
+        image = read_image(self.root / self.sample_name(index))
         stored = self._depth_folder / f"{DEPTH_PREFIX}{self._names[index]}.mat"
         grid = read_mat(stored).get(VARIABLE)
         if grid is None or grid.shape != (*GRID_SIZE, 4):
             found = "none" if grid is None else "x".join(map(str, grid.shape))
-            raise DamagedData(stored, f"a variable '{VARIABLE}' of 55x305x4", found)
+            raise DatasetError(stored, f"a variable '{VARIABLE}' of 55x305x4", found)
         depth = grid[..., 3].astype(np.float32)
         depth[depth <= 0] = np.nan
         depth = warp_nearest(depth, plain_resize(GRID_SIZE, SIZE).matrix(), SIZE, np.nan)
-        return {"image": warp_picture(image, plain_resize(image.shape[:2], SIZE).matrix(), SIZE), "depth": depth}
+        return {"image": warp_image(image, plain_resize(image.shape[:2], SIZE).matrix(), SIZE), "depth": depth}
 
     @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        return problems_of(cls, root)
+    def validate(cls, root: str | Path) -> list[Problem]:
+        return validate_all(cls, root)
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
+    def write_example(cls, root: str | Path) -> None:
         for split in cls.splits:
             for frame in range(2):
-                rng = generator(0, len(split), frame, Purpose.MINIATURE)
-                # A quarter of the official picture's sides, to stay small; the grid has its official size.
-                image, depth = slanted_floor(rng, (PICTURE_SIZE[0] // 4, PICTURE_SIZE[1] // 4), 3, 81)
+                rng = generator(0, len(split), frame, Purpose.EXAMPLE)
+                # A quarter of the official image size, for small files; the grid has its official size.
+                image, depth = fake_depth_sample(rng, (IMAGE_SIZE[0] // 4, IMAGE_SIZE[1] // 4), 3, 81)
                 name = f"{split}-{frame:02}p{frame * 31}t0"
                 grid = np.zeros((*GRID_SIZE, 4))
                 grid[..., 3] = cv2.resize(depth, GRID_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
-                write_picture(Path(root) / PICTURE_FOLDERS[split] / f"{PICTURE_PREFIX}{name}.jpg", image)
+                write_image(Path(root) / IMAGE_FOLDERS[split] / f"{IMAGE_PREFIX}{name}.jpg", image)
                 write_mat(Path(root) / DEPTH_FOLDERS[split][0] / f"{DEPTH_PREFIX}{name}.mat", {VARIABLE: grid})

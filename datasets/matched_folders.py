@@ -1,4 +1,4 @@
-"""Anyone's own pairs of pictures, in two folders and of one name."""
+"""Folders of image pairs, matched by file name: a layout for your own translation data (`matched-folders`)."""
 
 from __future__ import annotations
 
@@ -7,79 +7,81 @@ from typing import ClassVar
 
 import numpy as np
 
-from .class_folders import STANDS_IN
-from .dataset import Dataset, Sample, problems_of
-from .fields import Image
-from .folders import held_back
-from .formats.picture import read_picture, write_picture
-from .paired import drawn_pair
-from .photographs import photographs_below
-from .problems import DamagedData, Problem
+from .class_folders import SPLIT_FALLBACKS
+from .dataset import Dataset, Sample, validate_all
+from .field_types import Image
+from .folders import is_test_sample
+from .formats.image import read_image, write_image
+from .image_folders import list_images
+from .paired import fake_pair
+from .problems import DatasetError, Problem
 
 
-class MatchedPictures(Dataset):
-    """Two files a sample, matched by their names without suffix; names may lie in subfolders.
+class MatchedImages(Dataset):
+    """Two files per sample, matched by their names without suffix; files may be in subfolders.
 
-    The root holds the two folders; or `train/`, `val/` and `test/` that each hold the two; or the two each hold
-    `train/`, `val/` and `test/`. Where only one of `val` and `test` is there, it is both. Without such folders one name
-    in ten is held back for testing, chosen by a hash of the name: the same on every machine, and adding files moves no
-    other file.
+    The root contains the two folders; or `train/`, `val/` and `test/` with the two in each; or the two with `train/`,
+    `val/` and `test/` in each. If only one of `val` and `test` exists, it serves as both. Without such folders, one
+    name in ten is for testing, chosen by a hash of the name: the same on every machine, and adding files does not move
+    others.
 
     Attributes:
-        sides: the names of the two folders, in lower case; capital letters are found as well.
+        folder_names: names of the two folders in lower case; capital letters are accepted.
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
-    sides: ClassVar[tuple[str, str]]
+    folder_names: ClassVar[tuple[str, str]]
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
-        places = [_place(self.root, side, split) for side in self.sides]
+        (first_folder, first_is_split), (second_folder, second_is_split) = (
+            _split_folder(self.root, name, split) for name in self.folder_names
+        )
         problems: list[Problem] = []
-        first, second = (_by_name(self.root, folder, problems) for folder, _ in places)
+        first, second = (_by_name(self.root, folder, problems) for folder in (first_folder, second_folder))
         names = sorted(first.keys() & second.keys())
         if not names:
-            wanted = f"files of one name in '{places[0][0]}' and '{places[1][0]}'"
-            found = (_count(files, folder) for files, (folder, _) in zip((first, second), places, strict=True))
-            raise DamagedData.of([*problems, Problem(str(self.root), wanted, f"no pair: {' and '.join(found)}")])
-        for files, others, (folder, _) in ((first, second, places[1]), (second, first, places[0])):
+            expected = f"files of one name in '{first_folder}' and '{second_folder}'"
+            found = f"no pair: {_describe_files(first, first_folder)} and {_describe_files(second, second_folder)}"
+            raise DatasetError.from_problems([*problems, Problem(str(self.root), expected, found)])
+        for files, others, folder in ((first, second, second_folder), (second, first, first_folder)):
             for name in sorted(files.keys() - others.keys()):
                 problems.append(Problem(str(self.root / files[name]), f"a file of the same name in '{folder}'", "none"))
-        if not any(divided for _, divided in places):
-            names = [name for name in names if held_back(name) == (split != "train")]
+        if not (first_is_split or second_is_split):
+            names = [name for name in names if is_test_sample(name) == (split != "train")]
         if not names:
-            expected = f"pairs for '{split}': without folders 'train' and 'test', one name in ten is held back"
+            expected = f"pairs for '{split}': without folders 'train' and 'test', one name in ten is for testing"
             problems.append(Problem(str(self.root), expected, "none"))
         self._pairs = np.array([(first[name], second[name]) for name in names], np.str_).reshape(-1, 2)
         if problems:
-            raise DamagedData.of(problems, opened=self)
+            raise DatasetError.from_problems(problems, dataset=self)
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def label(self, index: int) -> str:
+    def sample_name(self, index: int) -> str:
         return str(self._pairs[index, 0])
 
     def files(self, index: int) -> tuple[Path, Path]:
-        """The two files of a sample, in the order of `sides`."""
+        """The two files of a sample, in the order of `folder_names`."""
         first, second = self._pairs[index]
         return self.root / str(first), self.root / str(second)
 
     @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        return problems_of(cls, root)
+    def validate(cls, root: str | Path) -> list[Problem]:
+        return validate_all(cls, root)
 
 
-class MatchedFolders(MatchedPictures):
-    """Pictures in `a/` and pictures in `b/`, translated from the one to the other.
+class MatchedFolders(MatchedImages):
+    """Images in `a/` and images in `b/`, for translation in either direction.
 
-    Every picture is read as 8-bit RGB of the pixels that are stored: grey is repeated, 16 bits are cut to their upper
-    8, and an EXIF orientation is not applied. The two pictures of a pair have one size.
+    Images are read as 8-bit RGB as stored: gray is repeated, 16 bits are reduced to their upper 8, and EXIF orientation
+    is not applied. The two images of a pair must have the same size.
     """
 
-    title: ClassVar[str] = "Two folders of pictures of the same names"
-    terms: ClassVar[str] = "whatever holds for your files"
-    sides: ClassVar[tuple[str, str]] = ("a", "b")
+    title: ClassVar[str] = "Two folders of images with the same names"
+    terms: ClassVar[str] = "license of your files"
+    folder_names: ClassVar[tuple[str, str]] = ("a", "b")
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.fields = {"a": Image(), "b": Image()}
@@ -87,60 +89,63 @@ class MatchedFolders(MatchedPictures):
 
     def read(self, index: int) -> Sample:
         first, second = self.files(index)
-        pictures = read_picture(first), read_picture(second)
-        require_one_size(pictures[0], pictures[1], second, self.label(index))
-        return {"a": pictures[0], "b": pictures[1]}
+        images = read_image(first), read_image(second)
+        require_one_size(images[0], images[1], second, self.sample_name(index))
+        return {"a": images[0], "b": images[1]}
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
-        for place, split in enumerate(cls.splits):
+    def write_example(cls, root: str | Path) -> None:
+        for index, split in enumerate(cls.splits):
             for number in range(2):
-                for side, picture in zip(cls.sides, drawn_pair(10 * place + number), strict=True):
-                    file = Path(root) / side / split / f"{number + 1}.png"
+                for folder, image in zip(cls.folder_names, fake_pair(10 * index + number), strict=True):
+                    file = Path(root) / folder / split / f"{number + 1}.png"
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    write_picture(file, picture)
+                    write_image(file, image)
 
 
 def require_one_size(first: np.ndarray, second: np.ndarray, file: Path, partner: str) -> None:
-    """Refuse two pictures, (H, W, ...), of different sizes.
+    """Check that two images have the same size.
 
     Args:
-        first, second: the pixels of a pair.
-        file: the second one's.
-        partner: what to call the first one.
+        first, second: the images of a pair, (H, W, ...).
+        file: file of the second one.
+        partner: name of the first one for the error message.
+
+    Raises:
+        DatasetError: the sizes differ.
     """
     if first.shape[:2] != second.shape[:2]:
         expected, found = (f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (first, second))
-        raise DamagedData(file, f"the size of {partner}, {expected}", found)
+        raise DatasetError(file, f"the size of {partner}, {expected}", found)
 
 
 def folder_of_split(parent: Path, split: str) -> str | None:
-    """The folder inside `parent` that serves a split, perhaps by standing in; None where it holds no such folders."""
-    if not any((parent / name).is_dir() for name in STANDS_IN):
+    """Name of the folder in `parent` for a split, or for its fallback; None if there are no such folders."""
+    if not any((parent / name).is_dir() for name in SPLIT_FALLBACKS):
         return None
-    return next((name for name in STANDS_IN[split] if (parent / name).is_dir()), split)
+    return next((name for name in SPLIT_FALLBACKS[split] if (parent / name).is_dir()), split)
 
 
-def _place(root: Path, side: str, split: str) -> tuple[str, bool]:
-    """A side's folder relative to the root, and whether folders say what belongs to which split."""
+def _split_folder(root: Path, name: str, split: str) -> tuple[str, bool]:
+    """Folder of a split, relative to the root, and whether it contains only this split."""
     outer = folder_of_split(root, split)
     parent = root / (outer or ".")
     entries = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
-    name = next((entry for entry in entries if entry.lower() == side), side)
+    name = next((entry for entry in entries if entry.lower() == name), name)
     inner = None if outer else folder_of_split(parent / name, split)
     return "/".join(part for part in (outer, name, inner) if part), bool(outer or inner)
 
 
 def _by_name(root: Path, folder: str, problems: list[Problem]) -> dict[str, str]:
-    """From each name, without suffix and relative to the folder, to its file relative to the root."""
+    """Name relative to the folder and without suffix to file relative to the root; double names go to `problems`."""
     files: dict[str, str] = {}
-    for inside in photographs_below(root / folder):
-        name = inside.rpartition(".")[0]
+    for file in list_images(root / folder):
+        name = file.rpartition(".")[0]
         if name in files:
-            problems.append(Problem(str(root / folder / inside), "one file of each name", f"also '{files[name]}'"))
-        files[name] = f"{folder}/{inside}"
+            problems.append(Problem(str(root / folder / file), "one file of each name", f"also '{files[name]}'"))
+        files[name] = f"{folder}/{file}"
     return files
 
 
-def _count(files: dict[str, str], folder: str) -> str:
+def _describe_files(files: dict[str, str], folder: str) -> str:
     return f"{len(files)} in '{folder}' such as {next(iter(files.values()))}" if files else f"none in '{folder}'"

@@ -1,4 +1,4 @@
-"""MPII Human Pose: people of 410 activities in frames of videos (Andriluka, Pishchulin, Gehler, Schiele, CVPR 2014)."""
+"""MPII Human Pose: people in 410 activities, in video frames (Andriluka, Pishchulin, Gehler, Schiele, CVPR 2014)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from . import skeletons
-from .fields import Box, Image, Keypoints
-from .folders import held_back
+from .field_types import Box, Image, Keypoints
+from .folders import is_test_sample
+from .formats.image import write_image
 from .formats.mat import read_mat, write_mat
-from .formats.picture import write_picture
 from .formats.reading import read_lines
-from .labelled_pictures import Files
-from .people import People, drawn_people
-from .problems import DamagedData, Problem
+from .labeled_images import Files
+from .people import People, fake_people
+from .problems import DatasetError, Problem
 
 FILE = "mpii_human_pose_v1_u12_1.mat"
-PLACES = (FILE, f"mpii_human_pose_v1_u12_2/{FILE}")
+CANDIDATE_PATHS = (FILE, f"mpii_human_pose_v1_u12_2/{FILE}")
 VALIDATION_LIST = "val.txt"
 
 SCALE_PX = 200
-"""The person's height at scale 1, in pixels."""
-LOWERED = 15
-"""Pixels at scale 1 by which Xiao et al. 2018 lower the stated centre, so that less of the feet is cut off."""
+"""Height of a person at scale 1, in pixels."""
+CENTER_SHIFT_PX = 15
+"""Pixels at scale 1 by which Xiao et al. 2018 move the stated center down, so that less of the feet is cropped."""
 
 JOINTS = len(skeletons.MPII.names)
 HEAD = ("x1", "y1", "x2", "y2")
@@ -34,18 +34,18 @@ EMPTY = np.zeros((0, 0))
 
 
 class MPII(People):
-    """Some 25,000 people with joints, each cut out of a frame by the stated centre and scale.
+    """About 25,000 people with joints, each cropped from a frame by the stated center and scale.
 
-    The root holds `images/NAME.jpg` and the annotations, `mpii_human_pose_v1_u12_1.mat`, or the folder
-    `mpii_human_pose_v1_u12_2/` that they are handed out in. The official test frames have no published joints, so that
-    both splits come from the training frames: `val.txt` in the root names the frames of `val`, one a line; without it
-    one frame in ten is held back, by a hash of its name. Papers report on a list of 2,958 people: only with that
-    list's frames is a score theirs.
+    The root contains `images/NAME.jpg` and the annotations, `mpii_human_pose_v1_u12_1.mat` or the folder
+    `mpii_human_pose_v1_u12_2/` with it (as distributed). The joints of the official test frames are not published, so
+    both splits are from the training frames: `val.txt` in the root lists the frames of `val`, one per line; without it,
+    one frame in ten, by a hash of its name. Papers report on a list of 2,958 people: scores are comparable only with
+    the frames of that list.
 
-    People who lack joints, a centre, a scale or a head box are no samples. A joint's flag is occluded where the file's
-    `is_visible` is 0, visible where it is 1 or left empty (as for most heads), unlabelled where the joint is absent.
-    The file counts pixels from 1, samples from 0. `box` is the square of 200 px times the scale about the lowered
-    centre; with the margin it is what Xiao et al. 2018 (arXiv:1804.06208) cut. `head` is the box that PCKh measures by.
+    People without joints, center, scale or head box are omitted. The flag of a joint is occluded if `is_visible` is 0,
+    visible if it is 1 or empty (as for most heads), unlabeled if the joint is absent. Pixels are counted from 1 in the
+    file, from 0 in samples. `box` is the square of 200 px times the scale around the shifted center; with the margin,
+    it is the crop of Xiao et al. 2018 (arXiv:1804.06208). `head` is the box that PCKh is relative to.
     """
 
     title: ClassVar[str] = "MPII Human Pose"
@@ -56,60 +56,61 @@ class MPII(People):
         super().__init__(root, split)
         self.fields = {"image": Image(), "joints": Keypoints(skeletons.MPII), "box": Box(), "head": Box()}
         problems: list[Problem] = []
-        file = next((self.root / place for place in PLACES if (self.root / place).is_file()), self.root / FILE)
+        file = next((self.root / path for path in CANDIDATE_PATHS if (self.root / path).is_file()), self.root / FILE)
         frames = _frames(file)
-        validated = self._validated([name for name, _ in frames], problems)
-        names, picture_of, people = [], [], []
+        validation = self._validation_frames([name for name, _ in frames], problems)
+        names, image_of, people = [], [], []
         for name, stored in frames:
-            if (name in validated) != (split == "val"):
+            if (name in validation) != (split == "val"):
                 continue
             try:
-                found = list(_people(stored))
+                people_in_frame = list(_people(stored))
             except (KeyError, ValueError, TypeError, IndexError) as error:
-                problems.append(Problem(f"{file} {name}", "people with joints, centre, scale and head", f"{error}"))
+                problems.append(Problem(f"{file} {name}", "people with joints, center, scale and head", f"{error}"))
                 continue
-            picture_of += [len(names)] * len(found)
-            people += found
-            names += [f"images/{name}"] * bool(found)
+            image_of += [len(names)] * len(people_in_frame)
+            people += people_in_frame
+            names += [f"images/{name}"] * bool(people_in_frame)
         if not (people or problems):
             problems.append(Problem(str(file), f"people for '{split}'", "none"))
-        self._pictures = Files(self.root, names)
-        self._picture_of = np.array(picture_of, np.int64)
+        self._images = Files(self.root, names)
+        self._image_of = np.array(image_of, np.int64)
         self._values = {
             "joints": np.array([person.joints for person in people]).reshape(-1, JOINTS, 3),
             "box": np.array([person.box for person in people]).reshape(-1, 4),
             "head": np.array([person.head for person in people]).reshape(-1, 4),
         }
         if problems:
-            raise DamagedData.of(problems, opened=self)
+            raise DatasetError.from_problems(problems, dataset=self)
 
-    def _validated(self, names: list[str], problems: list[Problem]) -> set[str]:
-        """The names of the frames of `val`."""
-        listed = self.root / VALIDATION_LIST
-        if not listed.is_file():
-            return {name for name in names if held_back(Path(name).stem)}
-        known = {Path(name).stem: name for name in names}
-        stems = [line.removesuffix(".jpg") for line in read_lines(listed, "a frame's name per line")]
+    def _validation_frames(self, names: list[str], problems: list[Problem]) -> set[str]:
+        """Names of the frames of `val`."""
+        list_file = self.root / VALIDATION_LIST
+        if not list_file.is_file():
+            return {name for name in names if is_test_sample(Path(name).stem)}
+        name_of = {Path(name).stem: name for name in names}
+        stems = [line.removesuffix(".jpg") for line in read_lines(list_file, "the name of a frame per line")]
         problems += [
-            Problem(str(listed), "names of training frames", f"'{stem}'") for stem in stems if stem not in known
+            Problem(str(list_file), "names of training frames", f"'{stem}'") for stem in stems if stem not in name_of
         ]
-        return {known[stem] for stem in stems if stem in known}
+        return {name_of[stem] for stem in stems if stem in name_of}
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
+    def write_example(cls, root: str | Path) -> None:
         frames: list[tuple[str, bool, list[dict[str, Any]]]] = []
         for number in range(6):
-            picture, joints = drawn_people(number, skeletons.MPII.names, people=2)
+            image, joints = fake_people(number, skeletons.MPII.names, people=2)
             name, trains = f"{15601864 + number:09}.jpg", number < 5
             if trains:
-                write_picture(Path(root) / "images" / name, picture)
-            place = {"scale": 0.4, "objpos": structures([{"x": 37.0, "y": 39.0}])}
+                write_image(Path(root) / "images" / name, image)
+            position = {"scale": 0.4, "objpos": structures([{"x": 37.0, "y": 39.0}])}
             visible = ["1", "0", 1, 0, *["1"] * 4, EMPTY, EMPTY, *["1"] * 5, None]
             head = {"x1": 31.0, "y1": 10.0, "x2": 43.0, "y2": 21.0}
-            # The second one has a head only, as strangers in the background have.
-            frames.append((name, trains, [head | place | {"annopoints": points(joints[0], visible)}, head] * trains))
+            # The second person has a head box only, as people in the background of MPII.
+            labeled = head | position | {"annopoints": example_points(joints[0], visible)}
+            frames.append((name, trains, [labeled, head] * trains))
         (Path(root) / VALIDATION_LIST).write_text(Path(frames[3][0]).stem + "\n")
-        write_mat(Path(root) / FILE, {"RELEASE": release(frames)})
+        write_mat(Path(root) / FILE, {"RELEASE": example_release(frames)})
 
 
 class Person(NamedTuple):
@@ -117,8 +118,8 @@ class Person(NamedTuple):
 
     Attributes:
         joints: (16, 3) float32 x, y, flag.
-        box: (4,) left, top, right, bottom.
-        head: likewise.
+        box: (4,) left, top, right, bottom of the person.
+        head: (4,) left, top, right, bottom of the head.
     """
 
     joints: np.ndarray
@@ -127,7 +128,7 @@ class Person(NamedTuple):
 
 
 def _frames(file: Path) -> list[tuple[str, np.ndarray]]:
-    """The name of every training frame, and its annotations."""
+    """Names of the training frames, and their annotations."""
     expected = "'RELEASE' with 'annolist' and 'img_train' of one length"
     stored = read_mat(file).get("RELEASE")
     try:
@@ -139,47 +140,47 @@ def _frames(file: Path) -> list[tuple[str, np.ndarray]]:
             if train
         ]
     except (AssertionError, IndexError, KeyError, ValueError, TypeError):
-        raise DamagedData(file, expected, "another structure" if stored is not None else "none") from None
+        raise DatasetError(file, expected, "another structure" if stored is not None else "none") from None
 
 
 def _people(annotations: np.ndarray) -> Iterator[Person]:
-    """Everyone in a frame of whom all is known that a sample needs."""
+    """People of a frame with all annotations that a sample needs."""
     for stored in annotations.ravel() if annotations.dtype.names else ():
-        points, centre = _structure(stored, "annopoints"), _structure(stored, "objpos")
+        points, center = _structure(stored, "annopoints"), _structure(stored, "objpos")
         scale, *head = (_number(stored, name) for name in ("scale", *HEAD))
-        if points is None or centre is None or scale is None or None in head:
+        if points is None or center is None or scale is None or None in head:
             continue
         joints = np.zeros((JOINTS, 3), np.float32)
         for point in points["point"].ravel():
-            # MATLAB's first pixel is (1, 1).
+            # The first pixel of MATLAB is (1, 1).
             flag = 1 if _number(point, "is_visible") == 0 else 2
             joints[int(point["id"].item())] = point["x"].item() - 1, point["y"].item() - 1, flag
         if (joints[:, 2] > 0).any():
-            middle = np.array([centre["x"].item(), centre["y"].item() + LOWERED * scale]) - 1
+            shifted = np.array([center["x"].item(), center["y"].item() + CENTER_SHIFT_PX * scale]) - 1
             half = (SCALE_PX * scale - 1) / 2
-            yield Person(joints, np.concatenate([middle - half, middle + half]), np.array(head, np.float64) - 1)
+            yield Person(joints, np.concatenate([shifted - half, shifted + half]), np.array(head, np.float64) - 1)
 
 
 def _structure(stored: np.void, name: str) -> np.void | None:
-    """A structure within a structure.
+    """A structure in a field of a structure, or None.
 
-    Where one structure of an array lacks a field, it holds an empty array; where all lack it, there is no such field.
+    A field that only some structures of an array have is an empty array in the others; a field that none has is absent.
     """
     value = stored[name] if name in (stored.dtype.names or ()) else np.empty(0)
     return value.ravel()[0] if value.size and value.dtype.names else None
 
 
 def _number(stored: np.void, name: str) -> float | None:
-    """A number, perhaps written as text; None where there is none."""
+    """A number (possibly stored as text) in a field of a structure, or None."""
     value = stored[name] if name in (stored.dtype.names or ()) else np.empty(0)
     return float(value.item()) if value.size else None
 
 
-def release(frames: Sequence[tuple[str, bool, Sequence[dict[str, Any]]]]) -> np.ndarray:
-    """The file's structure, for miniature sets.
+def example_release(frames: Sequence[tuple[str, bool, Sequence[dict[str, Any]]]]) -> np.ndarray:
+    """Build the structure `RELEASE`, for example datasets.
 
     Args:
-        frames: a name, whether it is a training frame, and the people's fields; what someone lacks is stored empty.
+        frames: name, whether it is a training frame, and the fields of its people; missing fields are stored empty.
     """
     annolist = [
         {"image": structures([{"name": name}]), "annorect": structures(people) if people else EMPTY}
@@ -189,23 +190,23 @@ def release(frames: Sequence[tuple[str, bool, Sequence[dict[str, Any]]]]) -> np.
     return structures([{"annolist": structures(annolist), "img_train": trains, "version": "12"}])
 
 
-def points(joints: np.ndarray, visible: Sequence[Any]) -> np.ndarray:
-    """The structure `annopoints` of (16, 2) joints in pixels counted from 0.
+def example_points(joints: np.ndarray, visible: Sequence[Any]) -> np.ndarray:
+    """Build the structure `annopoints`.
 
     Args:
-        joints: their places.
-        visible: what `is_visible` holds; None where the joint is absent.
+        joints: (16, 2) x, y in pixels counted from 0.
+        visible: values of `is_visible`; None if the joint is absent.
     """
     stored = [
-        {"x": x + 1.0, "y": y + 1.0, "id": number, "is_visible": said}
-        for number, ((x, y), said) in enumerate(zip(joints.tolist(), visible, strict=True))
-        if said is not None
+        {"x": x + 1.0, "y": y + 1.0, "id": number, "is_visible": flag}
+        for number, ((x, y), flag) in enumerate(zip(joints.tolist(), visible, strict=True))
+        if flag is not None
     ]
     return structures([{"point": structures(stored)}])
 
 
 def structures(rows: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(1, N) structures with every field that any of them has; what one lacks is empty."""
+    """Build (1, N) structures with the union of the fields of all rows; missing fields are empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return np.array(
         [[tuple(row.get(name, EMPTY) for name in names) for row in rows]], [(name, object) for name in names]

@@ -1,4 +1,4 @@
-"""What the sets of restoration share: a degraded picture and the clean one, in two files matched by name."""
+"""Base class of the restoration datasets: a degraded and a clean image, in two files matched by name."""
 
 from __future__ import annotations
 
@@ -10,51 +10,51 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from .dataset import Dataset, Sample, problems_of
-from .fields import Image
-from .folders import PICTURE_SUFFIXES, held_back
-from .formats.picture import read_picture, write_picture
+from .dataset import Dataset, Sample, validate_all
+from .field_types import Image
+from .folders import IMAGE_SUFFIXES, is_test_sample
+from .formats.image import read_image, write_image
 from .geometry import Size
-from .problems import DamagedData, Problem
+from .problems import DatasetError, Problem
 from .randomness import Purpose, generator
-from .worlds.shapes import draw_shape
-from .worlds.weather import degrade
+from .rendering.shapes import draw_shape
+from .rendering.weather import degrade
 
 Pair = tuple[str, str]
-"""The degraded and the clean file, relative to the root, with forward slashes."""
+"""(degraded file, clean file), relative to the root, with forward slashes."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """Where one picture of every pair lies: FOLDER/BEFORE key AFTER, the key being what the two names share."""
+class FilePattern:
+    """Pattern `folder/before KEY after` of one file of every pair; the files of a pair share the key."""
 
     folder: str
     before: str = ""
     after: str = ".png"
 
     def keys(self, root: Path) -> set[str]:
-        """The keys of the files that are there."""
+        """Keys of the existing files."""
         names = [file.name for file in (root / self.folder).glob(f"{self.before}*{self.after}")]
         return {name[len(self.before) : len(name) - len(self.after)] for name in names if name[0] != "."}
 
     def file(self, key: str) -> str:
-        """A key's file, relative to the root, with forward slashes."""
+        """File of a key, relative to the root, with forward slashes."""
         return f"{self.folder}/{self.before}{key}{self.after}".removeprefix("./")
 
-    def pairs(self, root: Path, clean: Side) -> list[Pair]:
-        """This side as the degraded one, matched with a clean one by key, the keys in the order of counting.
+    def pairs(self, root: Path, clean: FilePattern) -> list[Pair]:
+        """Match the files of this pattern (degraded) with those of `clean` by key, sorted by length, then by name.
 
-        A key on one side alone stays in the list, so that reading it says which file is missing.
+        A key of one pattern only remains in the list, so that reading it reports the missing file.
         """
         keys = self.keys(root) | clean.keys(root)
         return [(self.file(key), clean.file(key)) for key in sorted(keys, key=lambda key: (len(key), key))]
 
 
-class PairedPictures(Dataset):
-    """A degraded and a clean picture per sample. A loader says in `pairs` where they lie.
+class PairedImages(Dataset):
+    """A degraded and a clean image per sample. Subclasses implement `pairs`.
 
     Attributes:
-        layout: two files of a pair as the layout has them, for the sentence where there is none.
+        layout: example of the files of a pair, for the error message if there is no pair.
     """
 
     layout: ClassVar[Pair]
@@ -64,77 +64,77 @@ class PairedPictures(Dataset):
         self.fields = {"degraded": Image(), "image": Image()}
         self._pairs = self.pairs()
         if not self._pairs:
-            raise DamagedData(self.root, f"pairs for '{split}' such as {self.layout[0]} and {self.layout[1]}", "none")
+            raise DatasetError(self.root, f"pairs for '{split}' such as {self.layout[0]} and {self.layout[1]}", "none")
 
     @abstractmethod
     def pairs(self) -> list[Pair]:
-        """The degraded and the clean file of every sample of the split."""
+        """List the degraded and the clean file of every sample of the split."""
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def label(self, index: int) -> str:
+    def sample_name(self, index: int) -> str:
         return self._pairs[index][0]
 
     def read(self, index: int) -> Sample:
         degraded, clean = (self.root / name for name in self._pairs[index])
-        image = read_picture(clean)
+        image = read_image(clean)
         return {"degraded": self.degraded(degraded, (image.shape[0], image.shape[1])), "image": image}
 
     def degraded(self, file: Path, size: Size) -> np.ndarray:
-        """The degraded picture, at the size of the clean one.
+        """Read the degraded image, at the (height, width) of the clean one.
 
         Raises:
-            DamagedData: it has another size.
+            DatasetError: it has another size.
         """
-        picture = read_picture(file)
-        if picture.shape[:2] != size:
-            expected, found = f"{size[1]}x{size[0]}", f"{picture.shape[1]}x{picture.shape[0]}"
-            raise DamagedData(file, f"a picture of the clean one's size {expected}", found)
-        return picture
+        image = read_image(file)
+        if image.shape[:2] != size:
+            expected, found = f"{size[1]}x{size[0]}", f"{image.shape[1]}x{image.shape[0]}"
+            raise DatasetError(file, f"an image of the size of the clean one, {expected}", found)
+        return image
 
     @classmethod
-    def check(cls, root: str | Path) -> list[Problem]:
-        return problems_of(cls, root)
+    def validate(cls, root: str | Path) -> list[Problem]:
+        return validate_all(cls, root)
 
 
-class PairedFolders(PairedPictures):
-    """Degraded pictures in `input/` and clean ones in `target/`, paired by the file's name without its suffix.
+class PairedFolders(PairedImages):
+    """Degraded images in `input/` and clean ones in `target/`, paired by file name without suffix.
 
-    The root holds the two folders, or `train/` and `test/` that each hold them; names may lie in subfolders. Without
-    `train/` and `test/` one name in ten is held back for testing, chosen by a hash of the name.
+    The root contains the two folders, or `train/` and `test/` with these two; files may be in subfolders. Without
+    `train/` and `test/`, one name in ten is for testing, chosen by a hash of the name.
     """
 
-    title: ClassVar[str] = "Folders of degraded and clean pictures"
-    terms: ClassVar[str] = "whatever holds for your files"
+    title: ClassVar[str] = "Folders of degraded and clean images"
+    terms: ClassVar[str] = "license of your files"
 
     layout: ClassVar[Pair] = ("input/a.png", "target/a.png")
 
     def pairs(self) -> list[Pair]:
-        divided = any((self.root / name).is_dir() for name in self.splits)
-        folder = f"{self.split}/" if divided else ""
-        inputs, targets = (_by_name(self.root, f"{folder}{side}") for side in ("input", "target"))
+        has_split_folders = any((self.root / name).is_dir() for name in self.splits)
+        folder = f"{self.split}/" if has_split_folders else ""
+        inputs, targets = (_by_name(self.root, f"{folder}{name}") for name in ("input", "target"))
         names = sorted(inputs.keys() | targets.keys())
         return [
             (inputs.get(name, f"{folder}input/{name}"), targets.get(name, f"{folder}target/{name}"))
             for name in names
-            if divided or held_back(name) == (self.split == "test")
+            if has_split_folders or is_test_sample(name) == (self.split == "test")
         ]
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
-        root, taken = Path(root), {split: 0 for split in cls.splits}
+    def write_example(cls, root: str | Path) -> None:
+        root, count = Path(root), {split: 0 for split in cls.splits}
         for number in range(200):
-            name = f"picture-{number:03}"
-            split = "test" if held_back(name) else "train"
-            if taken[split] < 2:
-                taken[split] += 1
+            name = f"image-{number:03}"
+            split = "test" if is_test_sample(name) else "train"
+            if count[split] < 2:
+                count[split] += 1
                 write_pair(root / "input" / f"{name}.jpg", root / "target" / f"{name}.png", number)
 
 
 def _by_name(root: Path, folder: str) -> dict[str, str]:
-    """From each picture's name, without suffix and relative to the folder, to its file relative to the root."""
-    files = sorted(file for file in (root / folder).rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+    """Name of an image, relative to the folder and without suffix, to its file relative to the root."""
+    files = sorted(file for file in (root / folder).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
     return {
         file.relative_to(root / folder).with_suffix("").as_posix(): file.relative_to(root).as_posix()
         for file in files
@@ -142,18 +142,18 @@ def _by_name(root: Path, folder: str) -> dict[str, str]:
     }
 
 
-def drawn_pair(number: int, size: Size = (48, 64)) -> tuple[np.ndarray, np.ndarray]:
-    """A degraded and a clean picture for miniature sets."""
-    rng = generator(0, 0, number, Purpose.MINIATURE)
+def fake_pair(number: int, size: Size = (48, 64)) -> tuple[np.ndarray, np.ndarray]:
+    """Generate a degraded and a clean image for example datasets, each (H, W, 3) uint8."""
+    rng = generator(0, 0, number, Purpose.EXAMPLE)
     clean = draw_shape(rng, *size).image
     return degrade(clean, rng, ["rain"]), clean
 
 
 def write_pair(degraded: Path, clean: Path, number: int, factor: int = 1) -> None:
-    """Write a drawn pair, the degraded picture smaller by a factor."""
-    dirty, tidy = drawn_pair(number)
+    """Write a generated pair, with the degraded image smaller by a factor."""
+    degraded_image, clean_image = fake_pair(number)
     if factor > 1:
-        dirty = cv2.resize(tidy, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-    for path, picture in ((degraded, dirty), (clean, tidy)):
+        degraded_image = cv2.resize(clean_image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+    for path, image in ((degraded, degraded_image), (clean, clean_image)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_picture(path, picture)
+        write_image(path, image)

@@ -1,4 +1,4 @@
-"""Anyone's own people, or animals or hands: pictures, and a table of joints with a skeleton of one's own."""
+"""Folders of images with a table of joints: a layout for your own pose data, with any skeleton (`pose-folders`)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from .coco_people import edges_included
-from .fields import Box, Image, Keypoints, Skeleton
-from .folders import held_back
+from .coco_people import corners_of_boxes
+from .field_types import Box, Image, Keypoints, Skeleton
+from .folders import is_test_sample
 from .formats.coco import KeypointTable, read_json, read_keypoints, write_keypoints
-from .formats.picture import write_picture
+from .formats.image import write_image
 from .formats.reading import read_lines
-from .labelled_pictures import Files
-from .people import People, box_of, drawn_people
-from .problems import DamagedData, Problem
+from .labeled_images import Files
+from .people import People, bounding_boxes, fake_people
+from .problems import DatasetError, Problem
 from .skeletons import pairs_by_name
 
 TABLE = "people"
@@ -26,129 +26,129 @@ PARTS = ("x", "y", "flag")
 
 
 class PoseFolders(People):
-    """Pictures in the root, or in `images/`, and a table in one of two forms.
+    """Images in the root, or in `images/`, and a table in one of two formats.
 
-    - `people.json`, COCO's form: one category with `keypoints` and `skeleton`. A person's `bbox` is what is cut out,
-      with a margin; without one the labelled joints are. Crowds are no samples.
-    - `people.csv`, a line a person: `file,NAME_x,NAME_y,NAME_flag,...` is its first line, with every joint's name.
-      Pixels count from 0; a flag is 0 unlabelled, 1 occluded, 2 visible, and the places of an unlabelled joint may be
-      left empty.
+    - `people.json`, as COCO: one category with `keypoints` and `skeleton`. A person is cropped by `bbox` with a margin,
+      or by the labeled joints if there is none. Crowds are omitted.
+    - `people.csv`, one line per person; the first line is `file,NAME_x,NAME_y,NAME_flag,...` with the name of every
+      joint. Pixels are counted from 0; a flag is 0 unlabeled, 1 occluded, 2 visible, and the coordinates of unlabeled
+      joints may be empty.
 
-    `train.json` and `test.json` (or `.csv`) instead divide the people. With one table one picture in ten is held back
-    for testing, by a hash of its name. People without a labelled joint are no samples. An underscore in a joint's name
-    becomes a space.
+    `train.json` and `test.json` (or `.csv`) instead define the splits. With one table, one image in ten is for testing,
+    by a hash of its name. People without labeled joints are omitted. Underscores in joint names become spaces.
 
-    A flip exchanges joints whose names differ in "left" and "right" alone. `skeleton.json` in the root says otherwise,
-    and says which joints a drawing connects: `{"edges": [["neck", "tail"]], "pairs": [["left paw", "right paw"]]}`, the
-    left one first; either may be absent.
+    A flip exchanges joints whose names differ only in "left" and "right". `skeleton.json` in the root overrides this
+    and the edges that are drawn: `{"edges": [["neck", "tail"]], "pairs": [["left paw", "right paw"]]}`, with the left
+    one first; either key may be absent.
     """
 
-    title: ClassVar[str] = "Pictures with joints of one's own"
-    terms: ClassVar[str] = "whatever holds for your files"
+    title: ClassVar[str] = "Images with your own joints"
+    terms: ClassVar[str] = "license of your files"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
         problems: list[Problem] = []
-        file, divided = _table_of(self.root, split)
+        file, is_split_table = _table_of(self.root, split)
         table = (read_keypoints if file.suffix == ".json" else read_csv)(file, problems)
         skeleton = _skeleton(self.root / SKELETON, table)
         self.fields = {"image": Image(), "joints": Keypoints(skeleton), "box": Box()}
-        chosen = (table.joints[..., 2] > 0).any(axis=1) & ~table.crowds
-        some = chosen.any()
-        if not divided:
-            held = np.array([held_back(Path(name).with_suffix("").as_posix()) for name in table.files], bool)
-            chosen &= held[table.picture] == (split == "test")
-        if not (chosen.any() or problems):
-            way_out = f"people for '{split}'" + (", or train and test tables that divide them" if some else "")
-            problems.append(Problem(str(file), way_out, "none"))
+        rows = (table.joints[..., 2] > 0).any(axis=1) & ~table.crowds
+        has_people = rows.any()
+        if not is_split_table:
+            in_test = np.array([is_test_sample(Path(name).with_suffix("").as_posix()) for name in table.files], bool)
+            rows &= in_test[table.image] == (split == "test")
+        if not (rows.any() or problems):
+            expected = f"people for '{split}'" + (", or separate train and test tables" if has_people else "")
+            problems.append(Problem(str(file), expected, "none"))
         folder = "images/" if (self.root / "images").is_dir() else ""
-        self._pictures = Files(self.root, [folder + name for name in table.files])
-        self._picture_of = table.picture[chosen]
-        joints, boxes = table.joints[chosen], edges_included(table.boxes[chosen])
-        stated = np.isfinite(boxes).all(axis=1, keepdims=True)
-        self._values = {"joints": joints, "box": np.where(stated, boxes, box_of(joints))}
+        self._images = Files(self.root, [folder + name for name in table.files])
+        self._image_of = table.image[rows]
+        joints, boxes = table.joints[rows], corners_of_boxes(table.boxes[rows])
+        has_box = np.isfinite(boxes).all(axis=1, keepdims=True)
+        self._values = {"joints": joints, "box": np.where(has_box, boxes, bounding_boxes(joints))}
         if problems:
-            raise DamagedData.of(problems, opened=self)
+            raise DatasetError.from_problems(problems, dataset=self)
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
+    def write_example(cls, root: str | Path) -> None:
         names = ("nose", "left paw", "right paw", "tail")
         files, rows = [], []
         for number in range(12):
-            picture, joints = drawn_people(number, names, people=2)
+            image, joints = fake_people(number, names, people=2)
             files.append(f"cat-{number:02}.png")
-            write_picture(Path(root) / "images" / files[-1], picture)
+            write_image(Path(root) / "images" / files[-1], image)
             rows += list(np.concatenate([joints, np.full((2, 4, 1), 2)], axis=-1))
         joints = np.stack(rows).astype(np.float32)
         joints[0, 3], joints[1, 2, 2] = 0, 1
-        unknown, one = np.full((len(rows), 4), np.nan), np.ones(len(rows))
-        picture_of = np.repeat(np.arange(12), 2)
+        boxes, areas = np.full((len(rows), 4), np.nan), np.ones(len(rows))
+        image_of = np.repeat(np.arange(12), 2)
         edges = ((0, 1), (0, 2), (0, 3))
-        table = KeypointTable(names, edges, files, picture_of, picture_of + 1, joints, unknown, one, one == 0)
+        table = KeypointTable(names, edges, files, image_of, image_of + 1, joints, boxes, areas, areas == 0)
         write_keypoints(Path(root) / f"{TABLE}.json", table)
 
 
 def read_csv(path: str | Path, problems: list[Problem]) -> KeypointTable:
-    """The table of a `people.csv`.
+    """Read a `people.csv`.
 
     Args:
         path: the file.
-        problems: receives what is wrong with single lines, which are then left out.
+        problems: receives the problems of single lines, which are then omitted.
 
     Raises:
-        DamagedData: no file, or a first line of another form.
+        DatasetError: the file is missing, or its first line has another form.
     """
     first, *lines = csv.reader(read_lines(path, "a table 'file,NAME_x,NAME_y,NAME_flag,...'"))
     names = [column.strip().removesuffix("_x") for column in first[1::3]]
     columns = ["file", *(f"{name}_{part}" for name in names for part in PARTS)]
     if not names or [column.strip() for column in first] != columns:
-        raise DamagedData(f"{path} line 1", "'file,NAME_x,NAME_y,NAME_flag,...'", f"'{','.join(first)}'")
+        raise DatasetError(f"{path} line 1", "'file,NAME_x,NAME_y,NAME_flag,...'", f"'{','.join(first)}'")
     rows: list[tuple[str, list[float]]] = []
     for number, line in enumerate(lines, start=2):
         try:
-            rows.append((line[0].strip(), _places(line[1:], names)))
+            rows.append((line[0].strip(), _joint_values(line[1:], names)))
         except ValueError as error:
-            problems.append(Problem(f"{path} line {number}", "a file, and x, y and a flag 0 to 2 a joint", f"{error}"))
+            expected = "a file, and x, y and a flag 0 to 2 per joint"
+            problems.append(Problem(f"{path} line {number}", expected, f"{error}"))
     rows.sort(key=lambda row: row[0])
-    files, picture = np.unique([file for file, _ in rows], return_inverse=True)
-    joints = np.array([places for _, places in rows], np.float32).reshape(-1, len(names), 3)
-    nothing = np.full(len(rows), np.nan)
-    boxes = np.repeat(nothing[:, None], 4, axis=1)
-    return KeypointTable(tuple(names), (), files.tolist(), picture, picture, joints, boxes, nothing, nothing == 0)
+    files, image = np.unique([file for file, _ in rows], return_inverse=True)
+    joints = np.array([values for _, values in rows], np.float32).reshape(-1, len(names), 3)
+    areas = np.full(len(rows), np.nan)
+    boxes = np.repeat(areas[:, None], 4, axis=1)
+    return KeypointTable(tuple(names), (), files.tolist(), image, image, joints, boxes, areas, areas == 0)
 
 
-def _places(cells: Sequence[str], names: Sequence[str]) -> list[float]:
+def _joint_values(cells: Sequence[str], names: Sequence[str]) -> list[float]:
     if len(cells) != 3 * len(names):
         raise ValueError(f"{len(cells)} cells after the file")
-    places: list[float] = []
+    values: list[float] = []
     for name, x, y, flag in zip(names, cells[::3], cells[1::3], cells[2::3], strict=True):
         if float(flag) not in (0, 1, 2):
             raise ValueError(f"the flag '{flag}' of '{name}'")
-        labelled = float(flag) > 0
-        places += [float(x) if labelled else 0.0, float(y) if labelled else 0.0, float(flag)]
-    return places
+        labeled = float(flag) > 0
+        values += [float(x) if labeled else 0.0, float(y) if labeled else 0.0, float(flag)]
+    return values
 
 
 def _table_of(root: Path, split: str) -> tuple[Path, bool]:
-    """The file of a split, and whether it is the split's alone."""
-    for name, divided in ((split, True), (TABLE, False)):
-        found = [file for suffix in (".json", ".csv") if (file := root / f"{name}{suffix}").is_file()]
-        if len(found) > 1:
-            raise DamagedData(found[0], f"one table '{name}'", f"also '{found[1].name}'")
-        if found:
-            return found[0], divided
+    """Table for a split, and whether it contains only this split."""
+    for name, is_split_table in ((split, True), (TABLE, False)):
+        tables = [file for suffix in (".json", ".csv") if (file := root / f"{name}{suffix}").is_file()]
+        if len(tables) > 1:
+            raise DatasetError(tables[0], f"one table '{name}'", f"also '{tables[1].name}'")
+        if tables:
+            return tables[0], is_split_table
     expected = f"this file or '{TABLE}.csv', or '{split}.json' or '{split}.csv'"
-    raise DamagedData(root / f"{TABLE}.json", expected, "none")
+    raise DatasetError(root / f"{TABLE}.json", expected, "none")
 
 
 def _skeleton(file: Path, table: KeypointTable) -> Skeleton:
-    """The table's joints, with edges and pairs as the file says them, where it does."""
+    """Skeleton of the joints of a table; `file`, if it exists, overrides edges and pairs."""
     names = tuple(name.replace("_", " ") for name in table.names)
-    said = read_json(file) if file.is_file() else {}
-    found: dict[str, tuple[tuple[int, int], ...]] = {"edges": table.edges, "pairs": pairs_by_name(names)}
-    for key in found.keys() & said.keys():
+    stored = read_json(file) if file.is_file() else {}
+    links: dict[str, tuple[tuple[int, int], ...]] = {"edges": table.edges, "pairs": pairs_by_name(names)}
+    for key in links.keys() & stored.keys():
         try:
-            found[key] = tuple((names.index(a), names.index(b)) for a, b in said[key])
+            links[key] = tuple((names.index(a), names.index(b)) for a, b in stored[key])
         except (ValueError, TypeError) as error:
-            raise DamagedData(file, f"'{key}' as pairs of the names {', '.join(names)}", f"{error}") from None
-    return Skeleton(names, **found)
+            raise DatasetError(file, f"'{key}' as pairs of the names {', '.join(names)}", f"{error}") from None
+    return Skeleton(names, **links)

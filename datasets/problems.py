@@ -1,4 +1,4 @@
-"""What can be wrong with stored data, as one sentence: which file, what was expected, what was found."""
+"""Errors of stored data: the file, what was expected in it and what was found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a folder."""
+    """One defect of a stored dataset."""
 
     file: str
     expected: str
@@ -22,31 +22,31 @@ class Problem:
         return f"{self.file}: expected {self.expected}, found {self.found}."
 
 
-class DamagedData(UserError):
-    """A file or a folder that is not as its layout says. Its message is the problem's sentence.
+class DatasetError(UserError):
+    """A file or a folder is not as its layout requires.
 
     Attributes:
-        problem: the first thing that is wrong.
-        problems: everything that was found before this was raised; `problem` alone in most cases.
-        opened: the data set as far as it could be opened, so that a check goes on reading what is there.
+        problem: the first problem; it is the message.
+        problems: all problems found before this was raised; in most cases only `problem`.
+        dataset: the dataset as far as it could be opened, so that a validation can read the rest; None if not at all.
     """
 
     def __init__(self, file: str | Path, expected: str, found: str) -> None:
         self.problem = Problem(str(file), expected, found)
         self.problems: tuple[Problem, ...] = (self.problem,)
-        self.opened: Any = None
+        self.dataset: Any = None
         super().__init__(str(self.problem))
 
     @classmethod
-    def of(cls, problems: Sequence[Problem], opened: Any = None) -> DamagedData:
-        """One exception for several problems: its sentence is the first one's, and says how many more there are."""
+    def from_problems(cls, problems: Sequence[Problem], dataset: Any = None) -> DatasetError:
+        """One exception for several problems; the message is the first one and the number of the others."""
         first = problems[0]
-        damaged = cls(first.file, first.expected, first.found)
-        damaged.problems, damaged.opened = tuple(problems), opened
+        error = cls(first.file, first.expected, first.found)
+        error.problems, error.dataset = tuple(problems), dataset
         if len(problems) > 1:
-            damaged.args = (f"{first} {len(problems) - 1} more: 'densevision data check' lists them.",)
-        return damaged
+            error.args = (f"{first} {len(problems) - 1} more: 'densevision data validate' lists them.",)
+        return error
 
     def __reduce__(self):
         # Workers send exceptions through pickle, which would otherwise call __init__ with the message alone.
-        return DamagedData.of, (self.problems,)
+        return DatasetError.from_problems, (self.problems,)

@@ -1,4 +1,4 @@
-"""Rain100L and Rain100H: rain drawn over photographs (Yang et al.: Deep Joint Rain Detection and Removal from a Single
+"""Rain100L and Rain100H: synthetic rain on photos (Yang et al.: Deep Joint Rain Detection and Removal from a Single
 Image, CVPR 2017, arXiv:1609.07769)."""
 
 from __future__ import annotations
@@ -6,39 +6,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from .paired import Pair, PairedPictures, Side, write_pair
+from .paired import FilePattern, Pair, PairedImages, write_pair
 
 
-class Rain100(PairedPictures):
-    """The light and the heavy set have one layout; which of them it is, the folder decides.
+class Rain100(PairedImages):
+    """Light (L) or heavy (H) rain, depending on the folder; both have the same layout.
 
-    A split is a folder `train/` or `test/`, or one whose name holds that word as the packs have it
-    (`rain_data_test_Light`); a root that holds the pairs itself is the test split. Inside lie `rain/rain-001.png` and
-    `norain/norain-001.png`, or, in older packs, both in one folder. 100 test pairs each, 200 (L) and 1,800 (H) for
-    training; of the latter 546 show test scenes, which newer packs have removed.
+    A split is a folder `train/` or `test/`, or a folder with this word in its name as distributed
+    (`rain_data_test_Light`); a root with the pairs themselves is the test split. It contains `rain/rain-001.png` and
+    `norain/norain-001.png`, or, in older releases, both in one folder. 100 test pairs each; 200 (L) and 1,800 (H)
+    training pairs, of which 546 (H) show test scenes; newer releases have removed them.
     """
 
     title: ClassVar[str] = "Rain100"
-    terms: ClassVar[str] = "no explicit licence, cite: treat as research-only"
+    terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
     layout: ClassVar[Pair] = ("rain/rain-001.png", "norain/norain-001.png")
 
     def pairs(self) -> list[Pair]:
         for folder in self._folders():
             for rain, clean in ((f"{folder}rain", f"{folder}norain"), (folder or ".", folder or ".")):
-                found = Side(rain.rstrip("/"), "rain-").pairs(self.root, Side(clean.rstrip("/"), "norain-"))
-                if found:
-                    return found
+                pairs = FilePattern(rain.rstrip("/"), "rain-").pairs(
+                    self.root, FilePattern(clean.rstrip("/"), "norain-")
+                )
+                if pairs:
+                    return pairs
         return []
 
     def _folders(self) -> list[str]:
-        inside = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
-        named = [f"{name}/" for name in inside if self.split in name.lower()]
-        return named or ([""] if self.split == "test" else [])
+        names = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+        folders = [f"{name}/" for name in names if self.split in name.lower()]
+        return folders or ([""] if self.split == "test" else [])
 
     @classmethod
-    def write_miniature(cls, root: str | Path) -> None:
-        for place, split in enumerate(cls.splits):
+    def write_example(cls, root: str | Path) -> None:
+        for index, split in enumerate(cls.splits):
             for number in (1, 2):
                 folder = Path(root) / split
                 clean = folder / "norain" / f"norain-{number:03}.png"
-                write_pair(folder / "rain" / f"rain-{number:03}.png", clean, 10 * place + number)
+                write_pair(folder / "rain" / f"rain-{number:03}.png", clean, 10 * index + number)

@@ -1,7 +1,7 @@
-"""The one place where generators are made: any sample of any run can be drawn again from four numbers.
+"""Random generators by (seed, epoch, index, purpose): any sample of any run can be generated again.
 
-Always four words. numpy treats missing words as zero, so that (7, 3) and (7, 3, 0) would be the same stream;
-a purpose of at least 1 in the last place keeps every use apart.
+A seed always has four words. numpy treats missing words as zero, so that (7, 3) and (7, 3, 0) would be the same stream;
+a last word of at least 1 (the purpose) keeps all streams distinct.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for."""
+    """Use of a random stream; the values are part of the seeds and must not change."""
 
     SHUFFLE = 1
     GEOMETRY = 2
     PHOTOMETRY = 3
     PREPARE = 4
-    TRAINING_WORLD = 5
-    TEST_WORLD = 6
-    MINIATURE = 7
+    TRAINING_SYNTHESIS = 5
+    TEST_SYNTHESIS = 6
+    EXAMPLE = 7
     DROPOUT = 8
 
 
 def generator(seed: int, epoch: int, index: int, purpose: Purpose) -> np.random.Generator:
-    """The stream of one sample, of one epoch, for one purpose.
+    """Random generator of one sample, in one epoch, for one purpose.
 
-    Workers, processes and resuming change nothing: the four numbers are all it depends on.
+    It depends on these four numbers only: not on workers, processes or resuming.
     """
     return np.random.default_rng((seed, epoch, index, int(purpose)))

@@ -1,14 +1,14 @@
-"""The skeletons of the official sets as data: names of the joints, edges to draw, pairs that a flip exchanges.
+"""Skeletons of the official datasets: names of the joints, edges to draw, pairs that a flip exchanges.
 
-Sides are the person's own: the left hand of a person who faces the camera is on the right of the picture. Positions
-count from 0. A pair names the left joint first.
+Left and right are the person's own: the left hand of a person who faces the camera is on the right of the image.
+Indices are counted from 0. The left joint of a pair is first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .fields import Skeleton
+from .field_types import Skeleton
 
 LSP = Skeleton(
     names=(
@@ -33,7 +33,7 @@ LSP = Skeleton(
     ),
     pairs=((5, 0), (4, 1), (3, 2), (11, 6), (10, 7), (9, 8)),
 )  # fmt: skip
-"""Leeds Sports Pose, its extension, and the world of figures."""
+"""Leeds Sports Pose, its extension, and `synthetic-figures`."""
 
 MPII = Skeleton(
     names=(
@@ -81,7 +81,7 @@ COCO = Skeleton(
         "left ankle",
         "right ankle",
     ),
-    # In the order of the official file, which counts from 1.
+    # In the order of the official file, where indices are counted from 1.
     edges=(
         (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8),
         (7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
@@ -91,7 +91,7 @@ COCO = Skeleton(
 
 
 def pairs_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """The pairs of joints whose names differ in the word "left" or "right" alone: `left_knee` with `right_knee`."""
-    places = {name.lower(): place for place, name in enumerate(names)}
-    opposite = ((name, name.replace("left", "right")) for name in places if "left" in name)
-    return tuple((places[left], places[right]) for left, right in opposite if right in places)
+    """Pairs of joints whose names differ only in "left" and "right": `left_knee` and `right_knee`."""
+    indices = {name.lower(): index for index, name in enumerate(names)}
+    opposite = ((name, name.replace("left", "right")) for name in indices if "left" in name)
+    return tuple((indices[left], indices[right]) for left, right in opposite if right in indices)

@@ -1,10 +1,10 @@
-"""What networks are asked. One folder a task, the same rooms in each; this page is their catalogue."""
+"""Registry of tasks: one subpackage per task, with the same modules in each."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..catalogue import look_up
+from ..registry import lookup
 
 if TYPE_CHECKING:
     from .task import Task
@@ -21,21 +21,25 @@ TASKS: dict[str, str] = {
 
 
 def list_tasks() -> list[str]:
-    """The names that `create_task` knows."""
+    """Names of all tasks, sorted."""
     return sorted(TASKS)
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of a task.
+    """The class of a task by name.
 
     Raises:
         UserError: no task has this name.
     """
-    return look_up("task", name, TASKS)
+    return lookup("task", name, TASKS)
 
 
 def create_task(name: str, **options: Any) -> Task:
-    """A task by name, with its own options where they differ from the default.
+    """Create a task by name.
+
+    Args:
+        name: one of `list_tasks()`.
+        options: the task's own options, where they differ from their defaults.
 
     Raises:
         UserError: no task has this name.

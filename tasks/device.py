@@ -1,4 +1,4 @@
-"""Where a network runs and in which precision."""
+"""Device, precision and CPU cores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from ..errors import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device by name; auto takes CUDA, then MPS, then the CPU.
+    """The device with a name; "auto" is the first available of CUDA, MPS and CPU.
+
+    Under torchrun, "cuda" is the GPU of the process (LOCAL_RANK).
 
     Raises:
-        UserError: the device is not there.
+        UserError: an unknown or unavailable device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -25,18 +27,22 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(f"There is no device '{name}'; use cpu, cuda, mps or auto.")
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UserError("--device cuda: no CUDA GPU is usable here; use --device cpu, or auto for what is there.")
+            raise UserError(
+                "--device cuda: no CUDA GPU is available; use --device cpu, or auto for the best available device."
+            )
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         if (device.index or 0) >= torch.cuda.device_count():
-            raise UserError(f"--device {name}: only {torch.cuda.device_count()} GPU(s) are here, counted from 0.")
+            raise UserError(f"--device {name}: only {torch.cuda.device_count()} GPU(s) are available, numbered from 0.")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps: this is no Apple GPU; use --device cpu, or auto for what is there.")
+        raise UserError(
+            "--device mps: no Apple GPU is available; use --device cpu, or auto for the best available device."
+        )
     return device
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
-    """Whether bf16 is fast here: GPUs of the A100's generation and later, CPUs with AVX-512-BF16 or AMX."""
+    """Whether the device computes bf16 in hardware: GPUs since the A100, CPUs with AVX-512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "cpu":
@@ -45,35 +51,35 @@ def bf16_in_hardware(device: torch.device) -> bool:
 
 
 def use_bf16(amp: str, device: torch.device) -> bool:
-    """Whether autocast to bf16 is on.
+    """Whether to use autocast to bf16.
 
     Args:
-        amp: "auto" (where the hardware does it), "bf16" or "off".
-        device: the device.
+        amp: "auto" (if the hardware supports it), "bf16" or "off".
+        device: the device of the network.
     """
     return amp == "bf16" or (amp == "auto" and bf16_in_hardware(device))
 
 
-def share_cores(device: torch.device, costly: bool) -> tuple[int, int]:
-    """How a training's cores are shared: (threads of the network, processes that prepare samples).
+def split_cpu_cores(device: torch.device, cpu_heavy: bool) -> tuple[int, int]:
+    """Split the CPU cores into (threads of the model, data loading processes).
 
-    Threads of one operation wait for each other, so a worker that takes a core from one of them stops them all: on two
-    cores, two threads and two workers train slower than one and one. Drawing a costly world takes about two fifths of
-    what a step takes; stored sets and light worlds take little.
+    Threads of one operation wait for each other, so a worker that takes the core of one thread stops them all: on two
+    cores, two threads and two workers train slower than one and one. Generating a CPU-heavy synthetic sample takes
+    about two fifths of a training step; stored and other synthetic datasets take little.
 
     Args:
-        device: where the network runs.
-        costly: whether making samples takes long beside training on them.
+        device: device of the model.
+        cpu_heavy: whether generating samples takes long compared with training on them.
     """
     cores = torch.get_num_threads()
     if device.type != "cpu":
         return cores, min(8, os.cpu_count() or 1)
-    threads = max(1, round(0.6 * cores)) if costly else cores
+    threads = max(1, round(0.6 * cores)) if cpu_heavy else cores
     return threads, min(8, max(1, cores - threads))
 
 
 def device_name(device: torch.device) -> str:
-    """The device as people call it."""
+    """Name of the device for reports: the GPU's product name, or "cpu (8 threads)"."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({torch.get_num_threads()} threads)"

@@ -1,4 +1,4 @@
-"""Protocols in, one JSON out: every sample of a split counted once, whatever the number of processes."""
+"""Evaluation: metrics of a split under a protocol, each sample counted once by any number of processes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from .task import Metrics, Prediction, Task
 
 
 @dataclass
-class Share:
-    """The part of a split that one process counts: every `processes`-th sample, from `rank` on."""
+class DistributedShare:
+    """The part of a split that one process evaluates: every `processes`-th sample, starting at `rank`."""
 
     rank: int = 0
     processes: int = 1
 
     @classmethod
-    def here(cls) -> Share:
-        """This process's share, one of one outside torchrun."""
+    def current(cls) -> DistributedShare:
+        """The share of this process; the complete split outside torchrun."""
         if distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
         return cls()
 
     def indices(self, samples: int) -> range:
-        """Which samples this process counts."""
+        """Indices of the samples of this process, for a split of so many samples."""
         return range(self.rank, samples, self.processes)
 
     def merged(self, metrics: Metrics) -> dict[str, float]:
-        """The scores over all processes, on each of them."""
+        """Scores over all processes, returned to each of them."""
         if self.processes > 1:
             states: list[Any] = [None] * self.processes
             distributed.all_gather_object(states, metrics.state())
@@ -45,72 +45,72 @@ class Evaluation:
     """Scores of one split under one protocol.
 
     Attributes:
-        protocol: its name.
-        samples: how many were counted.
-        metrics: score by name.
-        shown: a few samples with their predictions, for drawing; of this process.
-        errors: (index, watched score of that sample alone), filled when asked for.
+        protocol: name of the protocol.
+        samples: number of samples over all processes.
+        metrics: scores by name.
+        examples: a few samples of this process with their predictions, for drawing.
+        sample_scores: (index, monitored metric of that sample alone), with `per_sample` only.
     """
 
     protocol: str
     samples: int
     metrics: dict[str, float]
-    shown: list[tuple[Sample, Prediction]] = field(default_factory=list)
-    errors: list[tuple[int, float]] = field(default_factory=list)
+    examples: list[tuple[Sample, Prediction]] = field(default_factory=list)
+    sample_scores: list[tuple[int, float]] = field(default_factory=list)
 
     def scores(self) -> dict[str, Any]:
-        """What a training state keeps: without the samples that were shown."""
+        """Protocol, number of samples and metrics, for the training state; examples are left out."""
         return {"protocol": self.protocol, "samples": self.samples, "metrics": self.metrics}
 
 
 def evaluate(
     task: Task,
-    answer: Callable[[Sample], Prediction],
+    predict: Callable[[Sample], Prediction],
     dataset: Dataset,
     protocol: str,
     samples: int | None = None,
-    show: int = 0,
-    each: bool = False,
+    num_examples: int = 0,
+    per_sample: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score answers on a split, in original pixels.
+    """Score predictions on a split, in original pixels.
 
     Args:
-        task: whose metrics are used.
-        answer: from a sample to a prediction at the sample's size (`Predictor.answer`, or a baseline).
-        dataset: the opened split.
-        protocol: a name of `task.protocols`.
-        samples: the first N only; default: all.
-        show: how many of the first samples to keep for drawing.
-        each: also score every sample alone, to find the worst.
-        progress: called with (done, total) of this process.
+        task: the task, whose metrics are computed.
+        predict: function from a sample to a prediction at its size (`Predictor.predict_sample`, or a baseline).
+        dataset: the split.
+        protocol: one of `task.protocols`.
+        samples: number of samples, from the first on; None: all.
+        num_examples: number of samples, from the first on, that are returned for drawing.
+        per_sample: also score every sample alone, for `worst_samples`.
+        progress: called with (done, total) of this process after every sample.
     """
-    share = Share.here()
+    share = DistributedShare.current()
     count = len(dataset) if samples is None else min(samples, len(dataset))
-    metrics, shown, errors = task.metrics(protocol), [], []
+    metrics, examples, sample_scores = task.metrics(protocol), [], []
     indices = share.indices(count)
     for done, index in enumerate(indices, 1):
         sample = dataset.read(index)
-        prediction = answer(sample)
+        prediction = predict(sample)
         metrics.update(prediction, sample)
-        if index < show:
-            shown.append((sample, prediction))
-        if each:
-            alone = task.metrics(protocol)
-            alone.update(prediction, sample)
-            errors.append((index, alone.compute()[task.watch.name]))
+        if index < num_examples:
+            examples.append((sample, prediction))
+        if per_sample:
+            sample_metrics = task.metrics(protocol)
+            sample_metrics.update(prediction, sample)
+            sample_scores.append((index, sample_metrics.compute()[task.monitor.name]))
         if progress is not None:
             progress(done, len(indices))
-    return Evaluation(protocol, count, share.merged(metrics), shown, errors)
+    return Evaluation(protocol, count, share.merged(metrics), examples, sample_scores)
 
 
-def worst(evaluation: Evaluation, watch_higher: bool, number: int) -> Sequence[int]:
-    """The samples with the worst watched score, worst first; samples that count nothing are left out."""
-    known = [(score, index) for index, score in evaluation.errors if score == score]
-    return [index for _, index in sorted(known, reverse=not watch_higher)[:number]]
+def worst_samples(evaluation: Evaluation, higher_is_better: bool, count: int) -> Sequence[int]:
+    """Indices of the samples with the worst monitored metric, worst first; samples without a score are left out."""
+    scores = [(score, index) for index, score in evaluation.sample_scores if score == score]
+    return [index for _, index in sorted(scores, reverse=not higher_is_better)[:count]]
 
 
-def predictor_answer(predictor: Predictor, protocol: str, flip: bool = False) -> Callable[[Sample], Prediction]:
-    """A predictor in the form that `evaluate` takes, asked as the protocol has it."""
-    view = predictor.task.view_of(protocol)
-    return lambda sample: predictor.answer(sample, view, flip)
+def prediction_function(predictor: Predictor, protocol: str, flip: bool = False) -> Callable[[Sample], Prediction]:
+    """A predictor as a function for `evaluate`, in the input mode of the protocol."""
+    mode = predictor.task.mode_for_protocol(protocol)
+    return lambda sample: predictor.predict_sample(sample, mode, flip)

@@ -1,7 +1,7 @@
-"""Any size in, the same size out: how a trained network is asked.
+"""Inference: `load` a model, `Predictor.predict` on images of any size.
 
-An answer takes three steps, so that those who answer for many pictures may take them side by side: `prepared` reads and
-resizes, `output` runs the network, `told` turns what it says into an answer. `predict` is one after the other.
+A prediction takes three steps, which may run in parallel for many images: `load_inputs` reads and resizes, `forward`
+runs the network, `decode` converts its output. `predict` runs one after the other.
 """
 
 from __future__ import annotations
@@ -17,58 +17,58 @@ from torch import Tensor
 
 from ..backbones.weights import WEIGHTS
 from ..datasets.dataset import Sample
-from ..datasets.fields import Kind, Labels, collate
+from ..datasets.field_types import FieldType, SegmentationMask, collate
 from ..datasets.geometry import Rectangle, Size
 from ..errors import UserError, unknown_name
-from .any_size import evaluating, original_size, pad_by_reflection, reach, run_padded, run_tiled
 from .device import choose_device, use_bf16
-from .pictures import frames_in, labels_of, picture_of
-from .task import Network, Prediction, Query, Task
-from .training.checkpoint import holds_trunk, load_checkpoint, load_classifier
+from .image_io import count_frames, load_image_as, load_labels
+from .task import Network, Prediction, PredictionContext, Task
+from .tiling import eval_mode, pad_by_reflection, receptive_radius, resize_to_input, run_padded, run_tiled
+from .training.checkpoint import is_backbone_weights, load_checkpoint, load_classifier
 
 __all__ = [
+    "ModelInput",
     "Predictor",
-    "Prepared",
-    "evaluating",
+    "eval_mode",
     "load",
-    "original_size",
+    "packaged_checkpoint",
     "pad_by_reflection",
-    "reach",
+    "receptive_radius",
+    "resize_to_input",
     "run_padded",
     "run_tiled",
-    "shipped_checkpoint",
 ]
 
-SHIPPED = Path(__file__).parent
-"""Where tasks keep the checkpoints that ship: SHIPPED / TASK / "weights"."""
+PACKAGED_CHECKPOINTS = Path(__file__).parent
+"""Parent folder of the packaged checkpoints: PACKAGED_CHECKPOINTS / TASK / "weights"."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A question as the network is asked it.
+class ModelInput:
+    """Preprocessed inputs of one prediction.
 
     Attributes:
-        shown: the inputs at the network's size, one sample for each geometry of the view.
-        view: one of the task's `views`.
-        flip: whether the answer is averaged with that of the mirrored picture.
-        query: for turning the output back into an answer about the original.
-        remark: what of the inputs is left out ("the first of 12 frames"); empty where nothing is.
+        samples: inputs at the size of the network, one sample for each geometry of the input mode.
+        mode: one of the task's `input_modes`.
+        flip: whether the output is averaged with that for the horizontally flipped inputs.
+        context: what `Task.decode` needs besides the output.
+        remark: what part of the inputs is ignored ("the first of 12 frames"); empty if none is.
     """
 
-    shown: tuple[Sample, ...]
-    view: str
+    samples: tuple[Sample, ...]
+    mode: str
     flip: bool
-    query: Query
+    context: PredictionContext
     remark: str = ""
 
 
 class Predictor:
-    """A network with all it takes to ask it: the task, the fields, the size it was trained at, the device.
+    """A trained network with its task, field types, training size and device.
 
     Attributes:
-        task, model, fields, size: as trained; `size` is (height, width).
-        header: the checkpoint's, empty for a network in training.
-        seed: of what a network draws when it is asked, which few do: the same question has the same answer.
+        task, model, fields, size: as in training; `size` is (height, width).
+        header: header of the checkpoint; empty for a network in training.
+        seed: seed of networks that are random at inference (dropout), so that equal inputs give equal predictions.
     """
 
     seed: int = 0
@@ -77,7 +77,7 @@ class Predictor:
         self,
         task: Task,
         model: Network,
-        fields: dict[str, Kind],
+        fields: dict[str, FieldType],
         size: Size,
         device: str | torch.device = "cpu",
         amp: str = "off",
@@ -89,147 +89,160 @@ class Predictor:
         self.header = header or {}
 
     def predict(
-        self, *inputs: Any, view: str | None = None, flip: bool = False, box: Rectangle | None = None
+        self, *inputs: Any, mode: str | None = None, flip: bool = False, box: Rectangle | None = None
     ) -> Prediction:
-        """Answer for one picture (or as many as the task takes), at its size.
+        """Predict for one image (or as many as the task takes), at its original size.
 
         Args:
             inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow.
-            view: one of the task's `views`: "fit" (at the training size, answer resized), "native" (at the picture's
-                own), or what the task offers instead; default: the task's first.
-            flip: average the answer with that of the mirrored picture.
-            box: x, y, width and height in pixels of the part that is asked about; None: what the task's `sought` finds,
-                for most tasks the whole picture. The answer is that part's.
+            mode: one of the task's `input_modes`: "fit" (resize to the training size, and the output back), "native"
+                (the image's own size), or others of the task; None: the task's first.
+            flip: average the output with that for the horizontally flipped image.
+            box: x, y, width and height in pixels of the part to predict for; None: the task's `default_box`, for most
+                tasks the complete image. The prediction has the size of that part.
 
         Raises:
-            UserError: wrong number of inputs, one that is no picture, or a box without a pixel of it.
+            UserError: wrong number of inputs, an input that is not an image, or a box that contains no pixel of it.
         """
-        prepared = self.prepared(*inputs, view=view, flip=flip, box=box)
-        return self.told(prepared, self.output(prepared))
+        model_input = self.load_inputs(*inputs, mode=mode, flip=flip, box=box)
+        return self.decode(model_input, self.forward(model_input))
 
-    def answer(
+    def predict_sample(
         self,
         sample: Sample,
-        view: str | None = None,
+        mode: str | None = None,
         flip: bool = False,
-        corner: tuple[int, int] | None = None,
+        offset: tuple[int, int] | None = None,
         note: str = "",
     ) -> Prediction:
-        """Answer for the inputs of a sample, at their original size.
+        """Predict for the inputs of a sample, at their original size.
 
         Args:
-            sample: holds the inputs.
-            view, flip: as in `predict`.
-            corner: (x, y) of the inputs in the pictures that they are parts of; None: they are whole.
-            note: why that part, where the task sought it.
+            sample: arrays by field name, with all inputs of the task.
+            mode: as in `predict`.
+            flip: as in `predict`.
+            offset: (x, y) of the inputs in the images from which they were cropped; None: they are complete.
+            note: the task's reason for that crop.
         """
-        prepared = self.shown(sample, view, flip, corner, note)
-        return self.told(prepared, self.output(prepared))
+        model_input = self.preprocess(sample, mode, flip, offset, note)
+        return self.decode(model_input, self.forward(model_input))
 
-    def prepared(
-        self, *inputs: Any, view: str | None = None, flip: bool = False, box: Rectangle | None = None
-    ) -> Prepared:
-        """The first step of `predict`, with its arguments: read the inputs and show them as the network takes them.
+    def load_inputs(
+        self, *inputs: Any, mode: str | None = None, flip: bool = False, box: Rectangle | None = None
+    ) -> ModelInput:
+        """First step of `predict`, with its arguments: read the inputs and bring them to the size of the network.
 
-        Any thread may do it while the network answers another question.
+        It may run in any thread, also while the network runs for another input.
 
         Raises:
             UserError: as `predict`.
         """
-        kinds = self.task.inputs(self.fields)
-        if len(inputs) != len(kinds):
-            raise UserError(f"{self.task.name} takes {len(kinds)} input(s) ({', '.join(kinds)}), not {len(inputs)}.")
-        pictures = {
-            name: labels_of(source, kind)
-            if isinstance(kind, Labels)
-            else picture_of(source, getattr(kind, "channels", 3))
-            for (name, kind), source in zip(kinds.items(), inputs, strict=True)
+        field_types = self.task.inputs(self.fields)
+        if len(inputs) != len(field_types):
+            names = ", ".join(field_types)
+            raise UserError(f"{self.task.name} takes {len(field_types)} input(s) ({names}), not {len(inputs)}.")
+        images = {
+            name: load_labels(source, field_type)
+            if isinstance(field_type, SegmentationMask)
+            else load_image_as(source, getattr(field_type, "channels", 3))
+            for (name, field_type), source in zip(field_types.items(), inputs, strict=True)
         }
-        sizes = {picture.shape[:2] for picture in pictures.values()}
+        sizes = {image.shape[:2] for image in images.values()}
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
-        frames = max(map(frames_in, inputs))
+        frames = max(map(count_frames, inputs))
         remark = f"the first of {frames} frames" if frames > 1 else ""
         note = ""
         if box is None:
-            box, note = self.task.sought(pictures)
+            box, note = self.task.default_box(images)
         if box is None:
-            return self.shown(pictures, view, flip, note=note, remark=remark)
+            return self.preprocess(images, mode, flip, note=note, remark=remark)
         size = next(iter(sizes))
         finite = all(math.isfinite(number) for number in box)
-        top, left, height, width = self.task.window(box, size) if finite else (0, 0, 0, 0)
+        top, left, height, width = self.task.crop_for_box(box, size) if finite else (0, 0, 0, 0)
         if height < 1 or width < 1:
             raise UserError(
-                f"The box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) holds no pixel of the "
-                f"picture, which is {size[1]} wide and {size[0]} high."
+                f"The box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) contains no pixel of "
+                f"the image, which is {size[1]} wide and {size[0]} high."
             )
-        parts = {name: picture[top : top + height, left : left + width] for name, picture in pictures.items()}
-        return self.shown(parts, view, flip, (left, top), note, remark)
+        parts = {name: image[top : top + height, left : left + width] for name, image in images.items()}
+        return self.preprocess(parts, mode, flip, (left, top), note, remark)
 
-    def shown(
+    def preprocess(
         self,
         sample: Sample,
-        view: str | None = None,
+        mode: str | None = None,
         flip: bool = False,
-        corner: tuple[int, int] | None = None,
+        offset: tuple[int, int] | None = None,
         note: str = "",
         remark: str = "",
-    ) -> Prepared:
-        """The inputs of a sample, as `answer` takes them, at the size of the network."""
-        kinds = self.task.inputs(self.fields)
-        inputs = {name: sample[name] for name in kinds}
-        first = next(iter(inputs.values()))
-        source: Size = (first.shape[0], first.shape[1])
-        view = view or self.task.views[0]
-        if view not in self.task.views:
-            raise unknown_name(f"view of the task {self.task.name}", view, self.task.views)
-        geometries = self.task.shown(view, source, self.size, self.model)
-        shown = tuple(
-            self.task.prepare({name: kind.move(inputs[name], geometry) for name, kind in kinds.items()}, None, 0.0)
-            for geometry in geometries
-        )
-        query = Query(inputs, self.fields, source, geometries[0].matrix(), corner, note)
-        return Prepared(shown, view, flip, query, remark)
-
-    def output(self, prepared: Prepared) -> Tensor:
-        """The second step: the network's raw output, joined over the view's geometries. One thread at a time.
+    ) -> ModelInput:
+        """Bring the inputs of a sample to the size of the network; arguments as in `predict_sample`.
 
         Raises:
-            UserError: the picture is too large for the device's memory.
+            UserError: the task has no such input mode.
+        """
+        field_types = self.task.inputs(self.fields)
+        inputs = {name: sample[name] for name in field_types}
+        first = next(iter(inputs.values()))
+        source: Size = (first.shape[0], first.shape[1])
+        mode = mode or self.task.input_modes[0]
+        if mode not in self.task.input_modes:
+            raise unknown_name(f"input mode of the task {self.task.name}", mode, self.task.input_modes)
+        geometries = self.task.input_geometries(mode, source, self.size, self.model)
+        samples = tuple(
+            self.task.prepare_sample(
+                {name: field_type.transform(inputs[name], geometry) for name, field_type in field_types.items()},
+                None,
+                0.0,
+            )
+            for geometry in geometries
+        )
+        context = PredictionContext(inputs, self.fields, source, geometries[0].matrix(), offset, note)
+        return ModelInput(samples, mode, flip, context, remark)
+
+    def forward(self, model_input: ModelInput) -> Tensor:
+        """Second step of `predict`: the raw output, merged over the geometries of the input mode.
+
+        Only one thread may run it at a time.
+
+        Raises:
+            UserError: the image is too large for the memory of the device.
         """
         try:
-            return self.task.joined([self.run(one, prepared.flip, prepared.view) for one in prepared.shown])
+            outputs = [self.run_network(one, model_input.flip, model_input.mode) for one in model_input.samples]
+            return self.task.merge_outputs(outputs)
         except torch.OutOfMemoryError:
-            height, width = prepared.query.size
+            height, width = model_input.context.size
             raise UserError(
-                f"A picture of {width}x{height} does not fit into the memory of {self.device} at the view "
-                f"'{prepared.view}'; take another view or a smaller picture."
+                f"An image of {width}x{height} does not fit into the memory of {self.device} in the input mode "
+                f"'{model_input.mode}'; use another input mode or a smaller image."
             ) from None
 
-    def told(self, prepared: Prepared, output: Tensor) -> Prediction:
-        """The third step: the output as an answer about the original picture. Any thread may do it."""
-        return self.task.decode(output, prepared.query)
+    def decode(self, model_input: ModelInput, output: Tensor) -> Prediction:
+        """Third step of `predict`: the prediction in original pixels. It may run in any thread."""
+        return self.task.decode(output, model_input.context)
 
     @torch.inference_mode()
-    def run(self, sample: Sample, flip: bool = False, view: str | None = None) -> Tensor:
-        """The network's raw output for the prepared inputs of one sample, at their size: (1, C, H, W)."""
-        prepared = self.task.prepared(self.fields)
-        kinds = {name: prepared[name] for name in self.task.inputs(self.fields)}
-        batch = collate([sample], kinds)
-        inputs = [kinds[name].arrive(batch[name].to(self.device)) for name in kinds]
-        model = self.task.asked(self.model, view or self.task.views[0])
-        drawing = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-        with drawing, evaluating(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+    def run_network(self, sample: Sample, flip: bool = False, mode: str | None = None) -> Tensor:
+        """Raw output (1, C, H, W) float32 for the preprocessed inputs of one sample, usually at their size."""
+        sample_types = self.task.sample_field_types(self.fields)
+        field_types = {name: sample_types[name] for name in self.task.inputs(self.fields)}
+        batch = collate([sample], field_types)
+        inputs = [field_types[name].to_input(batch[name].to(self.device)) for name in field_types]
+        model = self.task.inference_model(self.model, mode or self.task.input_modes[0])
+        rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
+        with rng_state, eval_mode(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             torch.manual_seed(self.seed)
             output = run_padded(model, inputs)
             if flip:
-                mirrored = run_padded(model, [tensor.flip(-1) for tensor in inputs])
-                output = (output + self.task.mirrored(mirrored, self.fields, inputs[0].shape[-1])) / 2
+                flipped = run_padded(model, [tensor.flip(-1) for tensor in inputs])
+                output = (output + self.task.unflip(flipped, self.fields, inputs[0].shape[-1])) / 2
         return output.float()
 
     @property
-    def fingerprint(self) -> str:
-        """What the network's weights are, in 16 letters: the same wherever the same checkpoint is loaded."""
+    def weights_hash(self) -> str:
+        """Hash of the weights, 16 hexadecimal digits: equal wherever the same checkpoint is loaded."""
         digest = hashlib.blake2b(digest_size=8)
         for name, tensor in self.model.state_dict().items():
             digest.update(name.encode())
@@ -238,43 +251,45 @@ class Predictor:
 
 
 def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:
-    """A trained network by its task's name (the checkpoint that ships), its file, or its run folder.
+    """Load a trained model by task name (the packaged checkpoint), checkpoint file or run folder.
 
-    The weights of a trunk with its classifier ("resnet50/imagenet", or a file of such weights) answer as the task
-    classification.
+    Weights of a backbone with its classifier ("resnet50/imagenet", or a file of such weights) are loaded as a model of
+    the task classification.
 
     >>> predictor = load("depth")  # doctest: +SKIP
-    >>> predictor.predict("photo.jpg").metres  # doctest: +SKIP
+    >>> predictor.predict("photo.jpg").meters  # doctest: +SKIP
 
     Raises:
-        UserError: no such task or file, no shipped checkpoint, a damaged file.
+        UserError: no such task or file, no packaged checkpoint, or a damaged file.
     """
     path = Path(name_or_path)
     if (path / "best.safetensors").is_file():
         path = path / "best.safetensors"
     elif not path.suffix and str(name_or_path) not in WEIGHTS:
-        path = shipped_checkpoint(str(name_or_path))
-    if str(name_or_path) in WEIGHTS or holds_trunk(path):
-        model, blueprint, header = load_classifier(str(name_or_path))
+        path = packaged_checkpoint(str(name_or_path))
+    if str(name_or_path) in WEIGHTS or is_backbone_weights(path):
+        model, model_spec, header = load_classifier(str(name_or_path))
     else:
-        model, blueprint, header = load_checkpoint(path)
-    place = choose_device(device)
-    model = model.to(place, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
+        model, model_spec, header = load_checkpoint(path)
+    torch_device = choose_device(device)
+    model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
     height, width = header["size"]
-    return Predictor(blueprint.task, model, blueprint.fields, (height, width), place, amp, header)
+    return Predictor(model_spec.task, model, model_spec.fields, (height, width), torch_device, amp, header)
 
 
-def shipped_checkpoint(task: str) -> Path:
-    """The checkpoint that comes with the package for a task.
+def packaged_checkpoint(task: str) -> Path:
+    """Path of the checkpoint that is installed with the package for a task.
 
     Raises:
-        UserError: unknown task, or none ships for it.
+        UserError: unknown task, or a task without a packaged checkpoint.
     """
     from . import task_class
 
     task_class(task)
-    folder = SHIPPED / task / "weights"
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise UserError(f"No checkpoint ships for '{task}': train one (densevision train {task}) and give its path.")
-    return found[0]
+    folder = PACKAGED_CHECKPOINTS / task / "weights"
+    checkpoints = sorted(folder.glob("*.safetensors"))
+    if not checkpoints:
+        raise UserError(
+            f"There is no packaged checkpoint for '{task}': train one (densevision train {task}) and give its path."
+        )
+    return checkpoints[0]

@@ -1,7 +1,7 @@
-"""The contract of a task: what goes in, what is asked for, what answers, and how an answer is judged.
+"""Task, prediction and metrics: the contract of every task.
 
-The training loop, evaluation, inference and every command speak to this page only. A task is a frozen dataclass
-whose fields are its own options, so that a checkpoint can store it and the command line can offer it.
+The training loop, evaluation, inference, export and every command use a task through this interface only. A task is a
+frozen dataclass; its fields are its own options, which a checkpoint stores and the command line offers.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+import cv2
 import numpy as np
 from torch import Tensor, nn
 
 from ..backbones.backbone import Backbone
-from ..datasets.augmentation import Augmentation
 from ..datasets.dataset import Dataset, Sample
-from ..datasets.fields import Kind
+from ..datasets.field_types import FieldType
+from ..datasets.geometric_augmentation import Augmentation
 from ..datasets.geometry import Geometry, Rectangle, Size, Window, fitting_size, plain_resize
 from ..errors import UserError
 from .training.options import Options
 
-AKind = TypeVar("AKind", bound=Kind)
+FieldTypeT = TypeVar("FieldTypeT", bound=FieldType)
 Batch = dict[str, Tensor]
-Terms = dict[str, Tensor]
-"""A loss's named terms, scalars; the loop sums them and logs each."""
+LossTerms = dict[str, Tensor]
+"""Scalar loss terms by name; the training loop minimizes their sum and logs each of them."""
 
 
 @dataclass(frozen=True)
-class Default:
-    """What `densevision train TASK` does when nothing else is said; no head where the trunk's classifier answers."""
+class Defaults:
+    """Dataset, backbone, head and recipe of `densevision train TASK`; head None: the backbone's own classifier."""
 
     data: str
     backbone: str
@@ -40,68 +41,69 @@ class Default:
 
 
 class Network(nn.Module):
-    """What inference needs to know of a network that a task builds.
+    """A model that a task builds, with what inference needs to know about it.
 
     Attributes:
-        takes: "tiled" where tiles of a picture give what the whole gives (fully convolutional); "whole" where they do
-            not; "exact" where a picture must come as the task's `shown` made it, and the answer is no map.
-        stride: of its coarsest level; inputs are padded to multiples of it, unless `takes` is "exact".
-        published: the part of it that files of published weights hold; usually all of it.
+        input_policy: "tiled": tiles of an image give the same output as the complete image (fully convolutional);
+            "whole": they do not; "fixed": inputs must have exactly the size that the task's `input_geometries` gives
+            them, and the output is not a map of the input.
+        stride: stride of the coarsest level; inputs are padded to multiples of it, unless `input_policy` is "fixed".
     """
 
-    takes: Literal["tiled", "whole", "exact"]
+    input_policy: Literal["tiled", "whole", "fixed"]
     stride: int
 
     @property
-    def published(self) -> nn.Module:
+    def published_module(self) -> nn.Module:
+        """The submodule whose parameters files of published weights contain; usually the complete model."""
         return self
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer's share of a step. Most tasks have one phase, an adversarial one has two.
+    """One optimizer's part of a training step. Most tasks have one phase, an adversarial task has two.
 
     Attributes:
-        name: for the log.
-        module: whose parameters this phase updates; no other parameter receives a gradient.
-        loss: (batch, made) to named terms. `made` is a dict per batch, in which an earlier phase leaves what a
-            later one reuses, so that nothing is computed twice.
+        name: name in log messages.
+        module: module whose parameters this phase updates; no other parameter receives a gradient.
+        loss: function of (batch, cache) that returns named terms. `cache` is one dict per batch, in which a phase
+            stores activations that later phases reuse with their graph.
     """
 
     name: str
     module: nn.Module
-    loss: Callable[[Batch, dict[str, Any]], Terms]
+    loss: Callable[[Batch, dict[str, Any]], LossTerms]
 
 
 @dataclass(frozen=True)
-class Query:
-    """What was asked of a network, for turning its output back into answers about the original picture.
+class PredictionContext:
+    """What `Task.decode` needs, besides the output, to make a prediction about the original image.
 
     Attributes:
-        inputs: the original inputs by field name, as the caller gave them (pictures (H, W, C)).
-        fields: the kinds of the data the network was made for: their names, skeletons and channels.
-        size: original (height, width).
-        matrix: (3, 3) from original pixels to the network's output pixels, of the first view.
-        corner: (x, y) of the inputs in the picture that they are a part of, for answers that name places; None: they
-            are whole pictures.
-        note: what the task's `sought` says of the part, where nobody named one.
+        inputs: original inputs by field name, images as (H, W, C).
+        fields: field types of the model's dataset, with their class names, skeletons and channels.
+        size: (height, width) of the inputs.
+        matrix: (3, 3), maps original pixels to pixels of the network's input, for the first geometry of the input
+            mode.
+        offset: (x, y) of the inputs in the image from which they were cropped; None if they are complete images.
+        note: the task's reason for its default box ("largest person"), empty if the caller chose the box.
     """
 
     inputs: Sample
-    fields: dict[str, Kind]
+    fields: dict[str, FieldType]
     size: Size
     matrix: np.ndarray
-    corner: tuple[int, int] | None = None
+    offset: tuple[int, int] | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Output:
-    """What the numbers of a network mean, for programs that read them without this package.
+class OutputSpec:
+    """Meaning of a network's raw output, for programs that read it without this package.
 
     Attributes:
-        channels: the name of each, along the second axis of (B, C, ...).
-        unit: in which they are; and where they lie, if that is not on the pixels of the input.
+        channels: name of each channel, along the second axis of (B, C, ...).
+        unit: unit of the values, and their grid if it is not that of the input pixels.
     """
 
     channels: tuple[str, ...]
@@ -109,254 +111,294 @@ class Output:
 
 
 class Prediction(ABC):
-    """A typed answer that says its unit."""
+    """The typed result of a model for one input, in the coordinates of the original image.
+
+    Subclasses are frozen dataclasses with `repr=False`, so that the short `repr` below is kept.
+
+    Attributes:
+        unit: unit of the values, for example "meters" or "pixels".
+    """
 
     unit: ClassVar[str]
 
     @abstractmethod
-    def picture(self, like: Prediction | None = None) -> np.ndarray:
-        """(H, W, 3) uint8 RGB for eyes, in the range of `like` where one is given."""
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        """Visualization as (H, W, 3) uint8 RGB.
 
-    def brief(self) -> str:
-        """The answer in a few words, for a line of output."""
+        Args:
+            reference: prediction whose value range is used for the colors, usually the ground truth; None: the range
+                of this prediction.
+        """
+
+    def summary(self) -> str:
+        """A few words for one line of output, for example the range of the values."""
         return f"in {self.unit}"
 
     @abstractmethod
     def save(self, folder: str | Path, stem: str) -> list[Path]:
-        """Write the data other programs read and the picture; returns the files."""
+        """Write raw data and visualization to files that start with `stem`; return their paths."""
+
+    def __repr__(self) -> str:
+        """One line with class, shape, unit and range: `DepthMap(480x640, meters, 0.82 to 6.41)`."""
+        return f"{type(self).__name__}({', '.join(self._repr_parts())})"
+
+    def _repr_parts(self) -> tuple[str, ...]:
+        """Shape, unit and range for `repr`; subclasses add what they have (`format_size`, `format_range`)."""
+        return (self.unit,)
+
+    def _repr_png_(self) -> bytes:
+        """`to_image()` as PNG: notebooks display a prediction as its visualization."""
+        return cv2.imencode(".png", self.to_image()[..., ::-1])[1].tobytes()
+
+
+def format_size(array: np.ndarray) -> str:
+    """Height and width of an array (H, W, ...) for a `repr`: "480x640"."""
+    return f"{array.shape[0]}x{array.shape[1]}"
+
+
+def format_range(values: np.ndarray) -> str:
+    """Minimum and maximum of the finite values for a `repr`: "0.82 to 6.41"; "no values" if there are none."""
+    finite = values[np.isfinite(values)]
+    return f"{finite.min():.3g} to {finite.max():.3g}" if finite.size else "no values"
 
 
 class Metrics(ABC):
-    """Scores under one protocol, gathered sample by sample."""
+    """Scores under one protocol, accumulated sample by sample and mergeable between processes."""
 
     @abstractmethod
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """Count one sample; both in original pixels."""
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Count one sample; prediction and ground truth are both in original pixels."""
 
     @abstractmethod
     def state(self) -> Any:
-        """What was counted, picklable, to be merged with other processes'."""
+        """The accumulated sums as picklable data, for `merge` in another process."""
 
     @abstractmethod
     def merge(self, states: Iterable[Any]) -> None:
-        """Replace what was counted by the union of these states."""
+        """Replace the accumulated sums by the union of these states."""
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Every score by name. nan where no sample counted."""
+        """All scores by name; nan if no sample was counted."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """The score by which the best checkpoint is chosen."""
+class MonitoredMetric:
+    """The metric that decides which checkpoint is the best."""
 
     name: str
     higher_is_better: bool
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether a value beats the best so far; nan never does."""
+        """Whether a value is better than the best one so far (None: there is none); nan never is."""
         if value != value:
             return False
         return than is None or (value > than if self.higher_is_better else value < than)
 
 
 class Task(ABC):
-    """What a network is asked, from the fields of a data set to a typed answer.
+    """What is predicted from what: data, model, losses, metrics, inference and visualization of one task.
 
     Attributes:
-        title, paper: for lists and cards.
-        default: data, backbone, head and recipe of `densevision train NAME`.
-        heads: names that this task offers on any trunk, of `tasks.heads.HEADS` and of its own; none where the trunk's
-            own classifier answers.
-        own_heads: heads that no other task could use, by name, "module:attribute" as in every catalogue.
-        networks: whole networks by name, "module:attribute" as in every catalogue.
-        recipes: what the papers' appendices say, by name.
-        losses: names that `--loss` takes, the usual one first.
-        protocols: names that `metrics` takes, the usual one first.
-        watch: the score that decides which checkpoint is best.
-        views: names of the ways in which `shown` shows a picture to the network, the usual one first. "fit": at the
-            training size, the answer resized (for tasks that need to see the whole); "native": at the picture's own
-            size, tiled when large (for tasks that look closely).
+        name, title, paper: registry name, title for lists, and main reference.
+        defaults: dataset, backbone, head and recipe of `densevision train NAME`.
+        heads: names of the heads that the task offers on any backbone, from `tasks.heads.HEADS` and `own_heads`; empty
+            if the backbone's own classifier predicts.
+        own_heads: heads of this task alone, by name, as "module:attribute".
+        models: complete models by name, as "module:attribute".
+        recipes: training options of papers and defaults, by name.
+        losses: names accepted by `--loss`, the default first.
+        protocols: names accepted by `metrics`, the default first.
+        monitor: metric that decides which checkpoint is the best.
+        input_modes: names of the ways to bring an image to the model, the default first. "fit": resize to the training
+            size and resize the output back (for tasks that need to see the complete image); "native": keep the
+            image's own size and tile large images (for tasks that look at details).
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
-    default: ClassVar[Default]
+    defaults: ClassVar[Defaults]
     heads: ClassVar[tuple[str, ...]] = ()
     own_heads: ClassVar[dict[str, str]] = {}
-    networks: ClassVar[dict[str, str]] = {}
+    models: ClassVar[dict[str, str]] = {}
     recipes: ClassVar[dict[str, Options]]
     losses: ClassVar[tuple[str, ...]]
     protocols: ClassVar[tuple[str, ...]]
-    watch: ClassVar[Watch]
-    views: ClassVar[tuple[str, ...]] = ("fit", "native")
+    monitor: ClassVar[MonitoredMetric]
+    input_modes: ClassVar[tuple[str, ...]] = ("fit", "native")
 
-    def field(self, fields: dict[str, Kind], name: str, kind: type[AKind]) -> AKind:
-        """The field of a name, which has to be of a kind.
+    def require_field(self, fields: dict[str, FieldType], name: str, field_type: type[FieldTypeT]) -> FieldTypeT:
+        """The field type of a field that the task cannot do without.
 
         Raises:
-            UserError: the set lacks it, with what it holds instead.
+            UserError: the dataset has no such field, or one of another type; the message lists its fields.
         """
-        found = fields.get(name)
-        if not isinstance(found, kind):
-            held = ", ".join(f"{key} ({type(value).__name__})" for key, value in fields.items()) or "nothing"
+        field = fields.get(name)
+        if not isinstance(field, field_type):
+            available = ", ".join(f"{key} ({type(value).__name__})" for key, value in fields.items()) or "none"
             raise UserError(
-                f"The task {self.name} needs a field '{name}' of kind {kind.__name__}; the data set: {held}."
+                f"The task {self.name} needs a field '{name}' of type {field_type.__name__}; fields of the dataset: "
+                f"{available}."
             )
-        return found
+        return field
 
     @abstractmethod
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """Which of a data set's fields go into the network, in the order of its arguments.
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The fields of a dataset that are inputs of the network, in the order of its arguments.
 
         Raises:
-            UserError: the set lacks one.
+            UserError: the dataset lacks one.
         """
 
     @abstractmethod
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """Which of a data set's fields are asked for.
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The fields of a dataset that are predicted.
 
         Raises:
-            UserError: the set lacks one.
+            UserError: the dataset lacks one.
         """
 
-    def augmentation(self, usual: Augmentation, fields: dict[str, Kind], source: Size) -> Augmentation:
-        """What the training's geometry may draw for a picture of this (height, width).
+    def augmentation_for(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
+        """Limits of the geometric augmentation for one image.
 
-        Restoration does not resize what came degraded: rain, grain and blocks have a size in pixels.
+        Restoration does not resize images that are already degraded: rain, grain and blocks have a size in pixels.
 
         Args:
-            usual: what the run's options say.
-            fields: of the data set.
-            source: (height, width) of the picture.
+            augmentation: limits from the training options.
+            fields: field types of the dataset.
+            source: (height, width) of the image.
         """
-        return usual
+        return augmentation
 
-    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
-        """In the worker, after the geometry: photometry on what it may touch, and whatever the loss needs made.
+    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """Color augmentation, and any fields that the loss needs; called in the data loading worker after resizing.
 
         Args:
-            sample: the inputs and targets at network size.
-            rng: this sample's stream; None in evaluation, where nothing is drawn.
-            colour: strength of the photometric augmentation, 0 (none) to 1.
+            sample: inputs and targets at the size of the network; must not be modified.
+            rng: random stream of this sample; None at inference, which is deterministic.
+            color_jitter: strength of the color augmentation, 0 (none) to 1.
         """
         return sample
 
-    def prepared(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The kinds of what `prepare` returns, for batching."""
+    def sample_field_types(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """Field types of the sample that `prepare_sample` returns, for batching."""
         return {**self.inputs(fields), **self.targets(fields)}
 
-    def classes(self, fields: dict[str, Kind]) -> int:
-        """How many classes the trunk's own classifier has; 0 for every task that puts a head on the trunk instead."""
+    def num_classes(self, fields: dict[str, FieldType]) -> int:
+        """Number of classes of the backbone's own classifier; 0 for tasks that put a head on the backbone."""
         return 0
 
-    def channels(self, fields: dict[str, Kind]) -> int:
-        """Channels of what goes into the trunk: the first input's. Flow may stack its two pictures."""
+    def in_channels(self, fields: dict[str, FieldType]) -> int:
+        """Input channels of the backbone: those of the first input. Flow may stack its two images."""
         return getattr(next(iter(self.inputs(fields).values())), "channels", 3)
 
     @abstractmethod
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """Trunk and head, or a whole network by name. Called with the inputs in order, pictures in [0, 1]."""
+        """Build a network from a backbone and a head, or a complete model by name.
 
-    def fit(self, model: Network, dataset: Dataset) -> None:  # noqa: B027 - most tasks have nothing to measure
-        """Before the first step, what a network must know of its training set (how often every colour occurs).
+        The network is called with the inputs in order, images as (B, C, H, W) in [0, 1].
+        """
 
-        It is kept in the network's buffers, so that checkpoints hold it; the same set gives the same values.
+    def calibrate(self, model: Network, dataset: Dataset) -> None:  # noqa: B027 - most tasks have nothing to measure
+        """Measure statistics of the training set before the first step, such as color frequencies.
+
+        They are stored in buffers of the network, so that checkpoints contain them. The same dataset must give the same
+        values, and no parameter may change.
         """
 
     @abstractmethod
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """The optimizers' shares of a step, in order."""
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """The phases of a training step, in order; each has its own optimizer."""
 
     @abstractmethod
     def metrics(self, protocol: str) -> Metrics:
-        """An empty tally under a named protocol."""
+        """New metrics under a named protocol."""
 
-    def examined(self, dataset: Dataset) -> Dataset:
-        """A split as answers are scored on it. Restoration makes its clean photographs dirty here, always alike."""
+    def evaluation_dataset(self, dataset: Dataset) -> Dataset:
+        """A split in the form in which predictions are scored; restoration degrades clean photos here, reproducibly."""
         return dataset
 
-    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
-        """The protocol that people report on a data set.
+    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
+        """The protocol under which papers report on a dataset.
 
         Args:
-            dataset: what the catalogue calls it.
-            fields: of it, where the protocol depends on what is asked for.
+            dataset: registry name of the dataset.
+            fields: its field types, if the protocol depends on what is predicted.
         """
         return self.protocols[0]
 
-    def view_of(self, protocol: str) -> str:
-        """The view under which a protocol has the network asked."""
-        return self.views[0]
+    def mode_for_protocol(self, protocol: str) -> str:
+        """The input mode under which a protocol is evaluated."""
+        return self.input_modes[0]
 
     @abstractmethod
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """The trivial answer, fitted on (at most a few hundred samples of) a training set."""
+        """The prediction that needs no network, fitted on a training set (on at most a few hundred samples)."""
 
-    def sought(self, pictures: Sample) -> tuple[Rectangle | None, str]:
-        """Where to look in whole pictures when nobody names a box. Pose looks for the largest person.
+    def default_box(self, images: Sample) -> tuple[Rectangle | None, str]:
+        """The box to predict for if the caller gives none. Pose takes the largest person.
 
         Args:
-            pictures: the inputs by field name, (H, W, C).
+            images: inputs by field name, (H, W, C).
 
         Returns:
-            A box as `window` takes it, which holds a pixel, or None for everything; and in a few words why.
+            A box for `crop_for_box` that contains at least one pixel, or None for the complete image; and the reason
+            in a few words.
         """
         return None, ""
 
-    def window(self, box: Rectangle, size: Size) -> Window:
-        """The part of a picture that is looked at when one asks about a box; a task may want to see more around it.
+    def crop_for_box(self, box: Rectangle, size: Size) -> Window:
+        """The crop of the image that is predicted for a box; a task may include context around it.
 
         Args:
             box: x, y, width and height in pixels.
-            size: (height, width) of the picture.
+            size: (height, width) of the image.
 
         Returns:
-            Top, left, height and width within the picture; no height or width where the box lies beside it.
+            Top, left, height and width within the image; height or width is 0 if the box is outside the image.
         """
         x, y, width, height = box
         left, right = (min(max(round(edge), 0), size[1]) for edge in (x, x + width))
         top, bottom = (min(max(round(edge), 0), size[0]) for edge in (y, y + height))
         return top, left, bottom - top, right - left
 
-    def shown(self, view: str, source: Size, trained: Size, model: Network) -> tuple[Geometry, ...]:
-        """How a picture is shown to the network: one geometry, or several whose answers are joined.
+    def input_geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
+        """The geometries that bring an image to the network: one, or several whose outputs `merge_outputs` merges.
 
         Args:
-            view: one of `views`.
-            source: (height, width) of the picture.
-            trained: (height, width) of the network's training.
-            model: the network, whose trunk's preprocessing says how classifiers crop.
+            mode: one of `input_modes`.
+            source: (height, width) of the image.
+            training_size: (height, width) of the training images.
+            model: the network; the preprocessing of its backbone says how classifiers crop.
         """
-        return (plain_resize(source, fitting_size(source, trained) if view == "fit" else source),)
+        return (plain_resize(source, fitting_size(source, training_size) if mode == "fit" else source),)
 
-    def asked(self, model: Network, view: str) -> Network:
-        """The network in the form in which a view asks it."""
+    def inference_model(self, model: Network, mode: str) -> Network:
+        """The network in the form that runs in an input mode, for example fully convolutional for "dense"."""
         return model
 
-    def joined(self, outputs: list[Tensor]) -> Tensor:
-        """The raw outputs for every geometry of a view as one."""
+    def merge_outputs(self, outputs: list[Tensor]) -> Tensor:
+        """Merge the raw outputs for all geometries of an input mode into one."""
         return outputs[0]
 
-    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
-        """The raw output for left-right mirrored inputs of this width, (1, C, H, W), mirrored back.
+    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
+        """Flip back the raw output (1, C, H, W) for horizontally flipped inputs of this width.
 
-        Tasks whose answer has a direction or sides say more: flow changes the sign of u, pose exchanges left and right.
+        Tasks with directions or left and right do more: flow negates u, pose swaps left and right joints.
         """
         return output.flip(-1)
 
     @abstractmethod
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """What a network of this task answers with, asked in its first view: exported files carry it."""
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """Channels and unit of the raw output in the default input mode; exported files store them."""
 
     @abstractmethod
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """A network's output for one input, (1, ...), as an answer about the original picture."""
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """Convert the raw output for one input, (1, ...), to a prediction in original pixels."""
 
     @abstractmethod
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """A sample's targets in the form of a prediction, for drawing beside one."""
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """The targets of a sample as a prediction, for scoring and drawing."""

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 import densevision
-from densevision.catalogue import look_up
 from densevision.errors import UserError
+from densevision.registry import lookup
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "albumentations", "timm", "segmentation_models_pytorch", "matplotlib", "cv2", "kornia")
-CATALOGUES = {
+REGISTRYS = {
     "TASKS": "tasks",
     "DATASETS": "datasets",
     "BACKBONES": "backbones",
@@ -55,7 +55,7 @@ def test_the_package_and_its_help_import_nothing_heavy(tmp_path, statement):
     assert modules.isdisjoint(HEAVY), modules.intersection(HEAVY)
 
 
-def test_no_folder_of_ours_answers_to_a_bare_name_from_elsewhere(tmp_path):
+def test_no_folder_can_be_imported_by_a_bare_name(tmp_path):
     holding = [path for path in ROOT.iterdir() if path.suffix == ".py" or (path.is_dir() and any(path.rglob("*.py")))]
     bare = sorted(path.stem for path in holding if path.name[0] not in "._")
     assert {"datasets", "tasks", "apps", "setup"} <= set(bare)
@@ -87,44 +87,44 @@ def test_what_type_checkers_see_is_what_is_imported_lazily():
     assert {*stated, "__version__"} == set(densevision.__all__)
 
 
-def catalogue(constant: str, module: str) -> Mapping[str, Any]:
+def registry(constant: str, module: str) -> Mapping[str, Any]:
     return getattr(importlib.import_module(f"densevision.{module}"), constant)
 
 
-@pytest.mark.parametrize(("constant", "module"), CATALOGUES.items())
-def test_a_catalogue_is_sorted_and_a_mistyped_name_gets_the_nearest(constant, module):
-    names = list(catalogue(constant, module))
+@pytest.mark.parametrize(("constant", "module"), REGISTRYS.items())
+def test_a_registry_is_sorted_and_a_mistyped_name_gets_the_nearest(constant, module):
+    names = list(registry(constant, module))
     assert names == sorted(names)
     mistyped = names[0][:-1] + "~" + names[0][-1]
     with pytest.raises(UserError, match=f"no thing named '{re.escape(mistyped)}'; (did you mean|known:)"):
-        look_up("thing", mistyped, catalogue(constant, module))
+        lookup("thing", mistyped, registry(constant, module))
 
 
-@pytest.mark.parametrize(("constant", "module"), CATALOGUES.items())
-def test_every_line_of_a_catalogue_leads_to_something(constant, module):
-    for name, line in catalogue(constant, module).items():
+@pytest.mark.parametrize(("constant", "module"), REGISTRYS.items())
+def test_every_line_of_a_registry_leads_to_something(constant, module):
+    for name, line in registry(constant, module).items():
         if line.startswith("torchvision:"):
             enum, member = line.removeprefix("torchvision:").split(".")
             import torchvision
 
             assert member in getattr(torchvision.models, enum).__members__, name
         else:
-            assert callable(look_up(constant, name, catalogue(constant, module))), name
+            assert callable(lookup(constant, name, registry(constant, module))), name
 
 
 def test_every_task_names_heads_networks_data_and_recipes_that_exist():
     for name in densevision.list_tasks():
         task = densevision.create_task(name)
-        heads, backbones = catalogue("HEADS", "tasks.heads"), catalogue("BACKBONES", "backbones")
+        heads, backbones = registry("HEADS", "tasks.heads"), registry("BACKBONES", "backbones")
         assert task.name == name
         assert set(task.heads) <= {*heads, *task.own_heads}
-        assert task.default.data in catalogue("DATASETS", "datasets")
-        assert task.default.backbone in backbones and task.default.head in (task.heads or (None,))
-        assert task.default.recipe in task.recipes
-        for network in task.networks:
-            assert callable(look_up("network", network, task.networks))
+        assert task.defaults.data in registry("DATASETS", "datasets")
+        assert task.defaults.backbone in backbones and task.defaults.head in (task.heads or (None,))
+        assert task.defaults.recipe in task.recipes
+        for network in task.models:
+            assert callable(lookup("network", network, task.models))
         for head in task.own_heads:
-            assert callable(look_up("head", head, task.own_heads))
+            assert callable(lookup("head", head, task.own_heads))
 
 
 def setup_module_of_the_root() -> Any:

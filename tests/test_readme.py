@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ tell people to type exists, option by option; what they link to is there."""
+"""Commands, imports and links of the README, the documentation and the model cards."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from pathlib import Path
 import pytest
 from cyclopts import CycloptsError
 
+import densevision
 from densevision.apps.cli import app
+from densevision.tasks.heads import list_heads
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 CARDS = sorted(ROOT.glob("tasks/*/weights/*.md"))
 SET_UP = ("pip install -e . && densevision train depth", 'pip install -e ".[test]" && pytest')
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:torchrun [^`]*-m )?densevision [^`]+)`")
-LINK = re.compile(r"\]\(([^)#\s]+)\)")
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+ON_GITHUB = "../../actions/"
+"""Beginning of links that lead from the README to the workflows of the repository, whatever its owner."""
+PLACEHOLDERS = {"TASK": "depth", "METHOD": "saliency"}
 
 
 def identity(value: object) -> str:
@@ -28,9 +38,9 @@ def identity(value: object) -> str:
 
 
 def fences(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a language, without the list's indentation."""
-    found = FENCE.findall(page.read_text(encoding="utf-8"))
-    return [re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, named, text in found if named == language]
+    """Fenced blocks of a language, without the indentation of a list."""
+    blocks = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [re.sub(f"^{indent}", "", text, flags=re.MULTILINE) for indent, named, text in blocks if named == language]
 
 
 def commands(page: Path) -> list[str]:
@@ -56,21 +66,34 @@ def test_ci_runs_the_readmes_test_command():
 )
 def test_every_command_of_the_pages_parses(page, command):
     words = shlex.split(command, comments=True)
-    words = words[words.index("densevision") + 1 :]
+    words = [PLACEHOLDERS.get(word, word) for word in words[words.index("densevision") + 1 :]]
     if words[-1:] == ["--help"]:
         words = words[:-1]
-    if not words or words in (["train"], ["data"], ["weights"]):
-        return  # these alone print their help
+    if not words or words in (["train"], ["data"], ["weights"], ["visualize"], ["--version"]):
+        return  # these alone print their help, or the version
     try:
         app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as mistake:
-        # A page may name a command without what it takes (`densevision list`), but never misname an option.
+        # A page may name a command without its required arguments (`densevision list`), but never misname an option.
         assert "requires an argument" in str(mistake), f"{page.name}: {command}: {mistake}"
 
 
-def test_the_pages_show_how_to_start_and_how_to_ask():
-    shown = {command.split()[1] for command in commands(ROOT / "README.md") if command.startswith("densevision")}
-    assert {"train", "predict", "evaluate", "data"} <= shown
+def test_the_readme_uses_every_command():
+    used = {command.split()[1] for command in commands(ROOT / "README.md") if command.startswith("densevision")}
+    commands_of_the_tool = {
+        "train",
+        "evaluate",
+        "predict",
+        "visualize",
+        "webcam",
+        "web",
+        "export",
+        "data",
+        "weights",
+        "list",
+        "bench",
+    }
+    assert commands_of_the_tool <= used
 
 
 @pytest.mark.parametrize("page", PAGES, ids=identity)
@@ -86,5 +109,31 @@ def test_the_python_of_the_pages_is_python_and_imports_what_exists(page):
 @pytest.mark.parametrize("page", [*PAGES, *CARDS], ids=identity)
 def test_every_link_between_files_leads_to_a_file(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
-        if "://" not in target and not target.startswith("mailto:"):
+        if "://" not in target and not target.startswith(("mailto:", ON_GITHUB)):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("card", CARDS, ids=identity)
+def test_model_card_has_its_headings_in_order(card):
+    headings = re.findall(r"^## (.+)$", card.read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings == [
+        "Model", "Intended use", "Training data and license", "Training command", "Metrics", "Limitations",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("card", CARDS, ids=identity)
+def test_readme_and_model_zoo_list_every_packaged_checkpoint(card):
+    for page in (ROOT / "README.md", ROOT / "docs" / "model-zoo.md"):
+        assert card.relative_to(ROOT).as_posix() in page.read_text(encoding="utf-8"), f"{page.name} lacks {card.stem}"
+
+
+def test_names_in_the_tables_of_the_readme_exist():
+    """Expressions of the tables "Coming from another library" that call densevision name what it has."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for backbone in re.findall(r'create_backbone\("([\w]+)"', text):
+        assert backbone in densevision.list_backbones()
+    for head in re.findall(r'create_head\("([\w-]+)"', text):
+        assert head in list_heads()
+    for method in ("saliency", "integrated_gradients", "grad_cam", "occlusion"):
+        module = importlib.import_module(f"densevision.apps.visualize.{method}")
+        assert f"`{method}(" in text and callable(getattr(module, method))

@@ -1,1 +1,1 @@
-"""Networks that answer while one looks: a source of frames, the newest of them, its answers, and who sees them."""
+"""Live inference: frame sources, capture of the newest frames, models, layout, viewers and recording."""

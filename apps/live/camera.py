@@ -1,4 +1,4 @@
-"""A camera, through OpenCV."""
+"""Camera capture through OpenCV."""
 
 from __future__ import annotations
 
@@ -17,48 +17,60 @@ DEVICES = Path("/dev")
 
 
 class Camera:
-    """A camera of this machine. Opening it may block, which is why it is opened where its frames are read.
+    """A local camera. It is opened in the thread that reads its frames, since opening may block.
 
     Attributes:
-        name, number: which.
-        width: pixels across that it is asked for; cameras give the nearest that they have.
+        name: name for messages ("camera 0").
+        number: index of the camera.
+        width: requested width in pixels; cameras choose the nearest resolution that they support.
     """
 
-    def __init__(self, number: int, width: int, opened: Callable[[int], Any] | None = None) -> None:
-        """Args are the attributes; `opened` gives a cv2.VideoCapture, or something that behaves like one.
+    def __init__(self, number: int, width: int, open_device: Callable[[int], Any] | None = None) -> None:
+        """
+        Args:
+            number, width: see the attributes.
+            open_device: returns a cv2.VideoCapture, or an object with its interface.
 
         Raises:
-            UserError: there is no such camera, as far as this can be known without opening it.
+            UserError: there is no such camera, as far as this is known without opening it.
         """
         self.name, self.number, self.width = f"camera {number}", number, width
-        self._opened = opened or device
-        if opened is None and sys.platform == "linux" and not (DEVICES / f"video{number}").exists():
-            found = sorted(int(at[1]) for one in DEVICES.glob("video*") if (at := re.search(r"(\d+)$", one.name)))
-            there = f"there are {', '.join(map(str, found))}" if found else "none is connected"
-            raise UserError(f"There is no camera {number} ({there}); name another with --camera, or take --video FILE.")
+        self._open_device = open_device or device
+        if open_device is None and sys.platform == "linux" and not (DEVICES / f"video{number}").exists():
+            numbers = sorted(
+                int(match[1]) for path in DEVICES.glob("video*") if (match := re.search(r"(\d+)$", path.name))
+            )
+            available = f"available: {', '.join(map(str, numbers))}" if numbers else "none is connected"
+            raise UserError(
+                f"There is no camera {number} ({available}); choose another with --camera, or use --video FILE."
+            )
 
     def frames(self) -> Iterator[np.ndarray]:
-        """What it sees, until it is closed."""
+        """Its frames, (H, W, 3) uint8 RGB, without end.
+
+        Raises:
+            UserError: the camera cannot be opened, or stops.
+        """
         import cv2
 
-        camera = self._opened(self.number)
+        camera = self._open_device(self.number)
         try:
             if not camera.isOpened():
                 raise UserError(
-                    f"Camera {self.number} cannot be opened: another program may be using it, or you may not."
+                    f"Camera {self.number} cannot be opened: another program may be using it, or you lack permission."
                 )
             camera.set(cv2.CAP_PROP_FRAME_WIDTH, self.width)
             camera.set(cv2.CAP_PROP_FRAME_HEIGHT, self.width * 3 // 4)
-            # A driver that keeps frames for later hands them out late.
+            # A larger buffer of the driver would add latency.
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             number = 0
             while True:
-                there, pixels = camera.read()
-                if not there or pixels is None:
+                ok, pixels = camera.read()
+                if not ok or pixels is None:
                     raise UserError(
                         f"Camera {self.number} stopped after frame {number}: was it unplugged?"
                         if number
-                        else f"Camera {self.number} gives no picture: another program may be using it."
+                        else f"Camera {self.number} gives no image: another program may be using it."
                     )
                 number += 1
                 yield pixels[..., ::-1] if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
@@ -67,7 +79,7 @@ class Camera:
 
 
 def device(number: int) -> Any:
-    """OpenCV's camera of a number, opened without its warnings: what matters of them becomes a sentence."""
+    """Open a camera with OpenCV, whose warnings are silenced: `Camera.frames` raises errors instead."""
     import cv2
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

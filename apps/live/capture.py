@@ -1,7 +1,7 @@
-"""The newest frames of a source, read in a thread of their own.
+"""Threaded capture of the newest frames of a source.
 
-Whoever is slow misses frames instead of seeing late ones: nothing waits in a queue, so that no latency can grow. Where
-no frame may be missed (a file that is recorded), the source waits instead.
+There is no queue: a slow consumer drops frames instead of falling behind, so the latency does not grow. Where every
+frame counts (a recorded file), the source waits instead.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from ...errors import UserError
 if TYPE_CHECKING:
     from .source import Source
 
-PATIENCE = 10.0
-"""Seconds after which a source that gives nothing counts as stalled."""
-GRACE = 1.0
-"""Seconds that a thread gets to let go of its source."""
+STALL_TIMEOUT = 10.0
+"""Seconds without a frame after which a source counts as stalled."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the thread gets to release its source."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a source gave.
+    """A captured frame.
 
     Attributes:
-        number: of the frame in its source, from 1.
-        time: when it was captured, seconds of time.perf_counter.
+        number: index in the source, from 1.
+        time: time of capture in seconds, by time.perf_counter.
         pixels: (H, W, 3) uint8 RGB.
     """
 
@@ -42,110 +42,115 @@ class Frame:
 
 
 class Capture:
-    """Keeps the newest run of consecutive frames. Use it in a with block, which starts and ends the reading.
+    """Buffer of the newest consecutive frames, as a context manager that starts and stops the reading thread.
 
     Attributes:
-        source: what is read.
-        ended: whether the source came to its end and every frame that counts was taken.
+        source: source of the frames.
+        ended: whether the source has ended and `next` has returned its last frame.
     """
 
     def __init__(
-        self, source: Source, together: int = 1, longest: int = 0, every: bool = False, patience: float = PATIENCE
+        self,
+        source: Source,
+        num_frames: int = 1,
+        max_side: int = 0,
+        every_frame: bool = False,
+        timeout: float = STALL_TIMEOUT,
     ) -> None:
-        """Nothing is read yet.
-
+        """
         Args:
-            source: where frames come from.
-            together: how many consecutive frames are kept.
-            longest: pixels of the longer side to which larger frames are reduced; 0: none is.
-            every: the source waits until a frame was taken, and none is missed.
-            patience: seconds without a frame after which `next` gives up.
+            source: source of the frames.
+            num_frames: number of consecutive frames to keep.
+            max_side: maximum length of a frame's longer side in pixels, larger ones are resized; 0: no limit.
+            every_frame: make the source wait until a frame was consumed, so that none is dropped.
+            timeout: seconds without a frame after which `next` raises an error.
         """
         self.source, self.ended = source, False
-        self._longest, self._every, self._patience = longest, every, patience
-        self._held: deque[Frame] = deque(maxlen=together)
-        self._taken, self._heard = 0, time.perf_counter()
-        self._over, self._failure = False, None
-        self._leaving = False
+        self._max_side, self._every_frame, self._timeout = max_side, every_frame, timeout
+        self._frames: deque[Frame] = deque(maxlen=num_frames)
+        self._consumed, self._last_time = 0, time.perf_counter()
+        self._finished, self._failure = False, None
+        self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
 
     _failure: BaseException | None
 
     def __enter__(self) -> Capture:
-        self._heard = time.perf_counter()
+        self._last_time = time.perf_counter()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the source. One that blocks for good is left to the end of the process."""
+        """Release the source. The thread of one that blocks forever ends with the process."""
         with self._changed:
-            self._leaving = True
+            self._closing = True
             self._changed.notify_all()
-        self._thread.join(GRACE)
+        self._thread.join(CLOSE_TIMEOUT)
 
     @property
     def captured(self) -> int:
-        """Frames that the source gave so far."""
-        return self._held[-1].number if self._held else 0
+        """Number of frames captured so far."""
+        return self._frames[-1].number if self._frames else 0
 
     def next(self, timeout: float) -> tuple[Frame, ...] | None:
-        """The newest frames, oldest first, the last of which was not given before; fewer at a source's beginning.
+        """Wait for a new frame.
 
         Args:
-            timeout: seconds to wait for one.
+            timeout: seconds to wait.
 
         Returns:
-            None: there is none yet, or the source `ended`.
+            The newest `num_frames` frames, oldest first (fewer at the start); None if there is no new one within the
+            timeout, or the source has `ended`.
 
         Raises:
-            UserError: the source failed, once the frames before were taken, or stalled.
+            UserError: the source failed (after its last frame was returned) or stalled.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self.captured > self._taken or self._over, timeout)
-            if self.captured > self._taken:
-                self._taken, self._heard = self.captured, time.perf_counter()
+            self._changed.wait_for(lambda: self.captured > self._consumed or self._finished, timeout)
+            if self.captured > self._consumed:
+                self._consumed, self._last_time = self.captured, time.perf_counter()
                 self._changed.notify_all()
-                return tuple(self._held)
+                return tuple(self._frames)
             if self._failure is not None:
                 raise self._failure
-            self.ended = self._over
-            if not self._over and time.perf_counter() - self._heard > self._patience:
-                when = f"after frame {self._taken}" if self._taken else "since it was opened"
-                raise UserError(f"No picture came from {self.source.name} for {self._patience:g} seconds, {when}.")
+            self.ended = self._finished
+            if not self._finished and time.perf_counter() - self._last_time > self._timeout:
+                when = f"after frame {self._consumed}" if self._consumed else "since it was opened"
+                raise UserError(f"No image came from {self.source.name} for {self._timeout:g} seconds, {when}.")
             return None
 
     def _read(self) -> None:
         frames = self.source.frames()
         try:
             for number, pixels in enumerate(frames, 1):
-                frame = Frame(number, time.perf_counter(), reduced(pixels, self._longest))
+                frame = Frame(number, time.perf_counter(), downscale(pixels, self._max_side))
                 with self._changed:
-                    if self._every:
-                        self._changed.wait_for(lambda: self.captured == self._taken or self._leaving)
-                    if self._leaving:
+                    if self._every_frame:
+                        self._changed.wait_for(lambda: self.captured == self._consumed or self._closing)
+                    if self._closing:
                         return
-                    if self._held and self._held[-1].pixels.shape != frame.pixels.shape:
-                        # Frames of two sizes are never asked about together.
-                        self._held.clear()
-                    self._held.append(frame)
+                    if self._frames and self._frames[-1].pixels.shape != frame.pixels.shape:
+                        # The frames of one input must have the same size.
+                        self._frames.clear()
+                    self._frames.append(frame)
                     self._changed.notify_all()
         except BaseException as failure:
             self._failure = failure
         finally:
             with self._changed:
-                self._over = True
+                self._finished = True
                 self._changed.notify_all()
             close = getattr(frames, "close", None)
             if close is not None:
                 close()
 
 
-def reduced(pixels: np.ndarray, longest: int) -> np.ndarray:
-    """A frame whose longer side has at most so many pixels; 0: as it is."""
+def downscale(pixels: np.ndarray, max_side: int) -> np.ndarray:
+    """Resize a frame (H, W, 3) so that its longer side has at most `max_side` pixels; 0: unchanged."""
     height, width = pixels.shape[:2]
-    scale = longest / max(height, width)
-    if longest == 0 or scale >= 1:
+    scale = max_side / max(height, width)
+    if max_side == 0 or scale >= 1:
         return np.ascontiguousarray(pixels)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""The recording: switched on and off, one file for each time."""
+"""Video recording of the display, one file per start."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 
 import numpy as np
 
-from ..video import USUAL_RATE, VideoWriter
-from .canvas import fitted
+from ..video import DEFAULT_RATE, VideoWriter
+from .layout import letterbox
 
 
 class Recorder:
-    """Writes what is shown. Use it in a with block, whose end closes the file, whatever ends it.
+    """Recorder of the displayed images, as a context manager that closes the file in the end.
 
     Attributes:
-        rate: frames a second; None: every frame has its own time.
-        files: what was written, with the count of frames.
+        rate: frames per second; None: each frame has its capture time.
+        files: the files written, with their number of frames.
     """
 
     def __init__(self, path: Path | None, folder: Path, rate: Fraction | None = None) -> None:
-        """Nothing is opened before the first picture.
+        """The file is opened at the first image.
 
         Args:
-            path: an .mp4 file, which is recorded to from the beginning; None: nothing is, until somebody asks for it.
-            folder: of the recordings for which no file was named.
-            rate: frames a second; None: every frame has its own time.
+            path: .mp4 file to record to from the start; None: recording begins with `start`.
+            folder: folder of the recordings if there is no path.
+            rate: frames per second; None: each frame has its capture time.
 
         Raises:
-            UserError: no .mp4, or this machine cannot write one.
+            UserError: the path does not end in .mp4, or this machine cannot write such a file.
         """
         self.rate = rate
         self.files: list[tuple[Path, int]] = []
         self._path, self._folder = path, folder
-        self._writer = None if path is None else self._begun(path)
+        self._writer = None if path is None else self._create_writer(path)
 
     _writer: VideoWriter | None
 
@@ -42,25 +42,25 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.on:
+        if self.recording:
             self.stop()
 
     @property
-    def on(self) -> bool:
-        """Whether it records."""
+    def recording(self) -> bool:
+        """Whether a recording is active."""
         return self._writer is not None
 
     def start(self) -> None:
-        """Record to a new file: that which was named, with a number from the second time on, or one after the time."""
-        again = len(self.files) + 1
+        """Start a new file: the stated path, numbered from the second recording on, or one named by the time."""
+        number = len(self.files) + 1
         if self._path is None:
-            path = self._folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{again}.mp4"
+            path = self._folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{number}.mp4"
         else:
-            path = self._path if again == 1 else self._path.with_stem(f"{self._path.stem}-{again}")
-        self._writer = self._begun(path)
+            path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
+        self._writer = self._create_writer(path)
 
     def stop(self) -> Path | None:
-        """Close the file; None where it got no picture."""
+        """Close the file and return its path; None if no image was written."""
         writer, self._writer = self._writer, None
         assert writer is not None
         writer.close()
@@ -69,18 +69,18 @@ class Recorder:
         self.files.append((writer.path, writer.written))
         return writer.path
 
-    def write(self, picture: np.ndarray, at: float) -> None:
-        """Append a picture, fitted into the size of the file's first; nothing where it does not record.
+    def write(self, image: np.ndarray, at: float) -> None:
+        """Append an image, letterboxed to the size of the file's first image; does nothing if recording is off.
 
         Args:
-            picture: (H, W, 3) uint8 RGB with even sides.
-            at: when it was captured, seconds.
+            image: (H, W, 3) uint8 RGB with even height and width.
+            at: capture time in seconds.
         """
         if self._writer is None:
             return
         if not self._writer.written:
-            self._size, self._since = (picture.shape[0], picture.shape[1]), at
-        self._writer.write(fitted(picture, self._size), None if self.rate else at - self._since)
+            self._size, self._since = (image.shape[0], image.shape[1]), at
+        self._writer.write(letterbox(image, self._size), None if self.rate else at - self._since)
 
-    def _begun(self, path: Path) -> VideoWriter:
-        return VideoWriter(path, self.rate or USUAL_RATE)
+    def _create_writer(self, path: Path) -> VideoWriter:
+        return VideoWriter(path, self.rate or DEFAULT_RATE)

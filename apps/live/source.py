@@ -1,4 +1,4 @@
-"""Where frames come from: the contract of a source, and a video's file as one."""
+"""Frame sources: the interface, and video files."""
 
 from __future__ import annotations
 
@@ -7,51 +7,54 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..sources import frames_of
-from ..video import rate_of
+from ..inputs import read_frames
+from ..video import frame_rate
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 class Source(Protocol):
-    """Something that gives frames.
+    """Source of frames.
 
     Attributes:
-        name: for sentences ("camera 0").
+        name: name for messages ("camera 0").
     """
 
     name: str
 
     def frames(self) -> Iterator[np.ndarray]:
-        """(H, W, 3) uint8 RGB one after the other, each as soon as it is there; called in a thread of its own.
+        """Iterate over the frames, (H, W, 3) uint8 RGB, each as soon as it is available; runs in a separate thread.
 
-        The iterator's end is the source's; when it is closed, it lets go of what it holds.
+        The iterator ends with the source; closing it releases the source.
 
         Raises:
-            UserError: the source broke, and how.
+            UserError: the source failed.
         """
         ...
 
 
-class Clip:
-    """A video's file.
+class VideoFileSource:
+    """Video file as a source.
 
     Attributes:
-        name, path: which.
-        rate: frames a second.
-        paced: whether it plays in its own time, as a camera would; else it is read as fast as it is asked for.
+        name: name for messages.
+        path: the file.
+        rate: frames per second.
+        realtime: whether frames come at the video's rate, as from a camera; else as fast as they are consumed.
+
+    Raises:
+        UserError: not a video.
     """
 
-    def __init__(self, path: Path, paced: bool) -> None:
-        """Raises UserError where there is no video."""
-        self.path, self.paced = path, paced
-        self.name, self.rate = f"the video '{path}'", rate_of(path)
+    def __init__(self, path: Path, realtime: bool) -> None:
+        self.path, self.realtime = path, realtime
+        self.name, self.rate = f"the video '{path}'", frame_rate(path)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Its frames, upright."""
+        """The frames, (H, W, 3) uint8 RGB, rotated upright."""
         started = time.perf_counter()
-        for number, pixels in enumerate(frames_of(self.path)):
-            if self.paced:
+        for number, pixels in enumerate(read_frames(self.path)):
+            if self.realtime:
                 time.sleep(max(0.0, started + number / self.rate - time.perf_counter()))
             yield pixels

@@ -1,4 +1,4 @@
-"""Who sees the pictures and presses the keys: a window, a page, or nobody."""
+"""Viewer interface: display of images, and keys."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Protocol
 
 import numpy as np
 
+KEYS = {"n": "next task", "p": "pause", "s": "snapshot", "r": "record", "q": "quit"}
+"""Keys of the window and of the web page."""
+HINT = ", ".join(f"{key}: {action}" for key, action in KEYS.items())
+
 
 @dataclass(frozen=True)
 class State:
-    """What is said beside a picture.
+    """State displayed beside an image.
 
     Attributes:
-        paused, recording: whether it is so.
-        message: of what just happened; empty: nothing.
+        paused, recording: current modes.
+        message: message about the last action, or empty.
     """
 
     paused: bool = False
@@ -22,44 +26,42 @@ class State:
     message: str = ""
 
     def __str__(self) -> str:
-        """In a few words."""
-        said = {"PAUSED": self.paused, "RECORDING": self.recording, self.message: self.message}
-        return ", ".join(words for words, so in said.items() if so)
+        parts = {"PAUSED": self.paused, "RECORDING": self.recording, self.message: self.message}
+        return ", ".join(text for text, active in parts.items() if active)
 
 
 class Viewer(Protocol):
-    """Where pictures are shown.
+    """Display of images, with keyboard input.
 
     Attributes:
-        plain: whether it has no place for words, so that its state and its keys are written on the picture.
+        needs_overlay: whether the state and the keys must be drawn on the image.
     """
 
-    plain: bool
+    needs_overlay: bool
 
-    def show(self, picture: np.ndarray, state: State) -> None:
-        """Put a picture on the screen, (H, W, 3) uint8 RGB, in place of the one before."""
+    def show(self, image: np.ndarray, state: State) -> None:
+        """Display an image, (H, W, 3) uint8 RGB, in place of the previous one."""
         ...
 
-    def pressed(self) -> str:
-        """What was pressed since it was last asked."""
+    def read_keys(self) -> str:
+        """The keys pressed since the last call, one character each."""
         ...
 
-    def close(self, last_words: str = "") -> None:
-        """Take everything off the screen; the words say why, where there is a place for them."""
+    def close(self, message: str = "") -> None:
+        """Close the display; the message gives the reason, if the viewer can display it."""
         ...
 
 
-class Nobody:
-    """No viewer: pictures are recorded only."""
+class HeadlessViewer:
+    """Viewer without display and keys, for offline recording."""
 
-    plain = False
+    needs_overlay = False
 
-    def show(self, picture: np.ndarray, state: State) -> None:
-        """Nobody looks."""
+    def show(self, image: np.ndarray, state: State) -> None:
+        pass
 
-    def pressed(self) -> str:
-        """Nobody presses."""
+    def read_keys(self) -> str:
         return ""
 
-    def close(self, last_words: str = "") -> None:
-        """Nobody leaves."""
+    def close(self, message: str = "") -> None:
+        pass

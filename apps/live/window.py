@@ -1,4 +1,4 @@
-"""A window of OpenCV, where OpenCV has windows and a display exists."""
+"""Viewer in an OpenCV window."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ import numpy as np
 from .viewer import State
 
 TITLE = "densevision"
-PROBE = "import cv2; cv2.namedWindow('densevision', cv2.WINDOW_AUTOSIZE); cv2.destroyAllWindows()"
-PATIENCE = 20
-"""Seconds for the probe, in which OpenCV is imported."""
+WINDOW_TEST = "import cv2; cv2.namedWindow('densevision', cv2.WINDOW_AUTOSIZE); cv2.destroyAllWindows()"
+TEST_TIMEOUT = 20
+"""Timeout of the test in seconds, which includes the import of OpenCV."""
 ESCAPE = 27
 
 
-def windows_work() -> bool:
-    """Whether OpenCV can open a window here.
+def window_available() -> bool:
+    """Whether OpenCV can open a window.
 
-    Tried in a process of its own: a Qt that finds no display does not raise, it ends the process, and a display that
-    does not answer makes it wait.
+    Tested in a subprocess: without a display, Qt aborts the process instead of raising, and a display that does not
+    respond blocks it.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return False
     try:
-        tried = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=PATIENCE, check=False)
+        result = subprocess.run(
+            [sys.executable, "-c", WINDOW_TEST], capture_output=True, timeout=TEST_TIMEOUT, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return tried.returncode == 0
+    return result.returncode == 0
 
 
 class Window:
-    """The window; closing it, or Escape, is the key q."""
+    """OpenCV window; closing it, or Escape, counts as the key q."""
 
-    plain = True
+    needs_overlay = True
 
     def __init__(self) -> None:
-        self._shown = False
+        self._open = False
 
-    def show(self, picture: np.ndarray, state: State) -> None:
-        """Draw a picture; its state is written on it."""
-        if not self._shown:
-            # Without the toolbar of Qt, whose keys are others.
+    def show(self, image: np.ndarray, state: State) -> None:
+        """Display an image; the state is already drawn on it."""
+        if not self._open:
+            # WINDOW_GUI_NORMAL is without Qt's toolbar, which has its own keys.
             cv2.namedWindow(TITLE, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
-        cv2.imshow(TITLE, picture[..., ::-1])
-        self._shown = True
+        cv2.imshow(TITLE, image[..., ::-1])
+        self._open = True
 
-    def pressed(self) -> str:
-        """At most one; the window is painted meanwhile."""
-        if not self._shown:
+    def read_keys(self) -> str:
+        """The pressed key, if any; `waitKey` also redraws the window."""
+        if not self._open:
             return ""
         key = cv2.waitKey(1)
         if (key >= 0 and key & 0xFF == ESCAPE) or cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:
             return "q"
         return chr(key & 0xFF).lower() if key >= 0 else ""
 
-    def close(self, last_words: str = "") -> None:
-        """Close the window."""
+    def close(self, message: str = "") -> None:
         cv2.destroyAllWindows()

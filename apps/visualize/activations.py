@@ -1,6 +1,6 @@
-"""`densevision visualize activations`: what the channels of a level make of a picture, as a grid of maps.
+"""`densevision visualize activations`: activation maps of the channels of a level, as a grid.
 
-Every map is drawn at its own scale; below it stand the channel's number, as probes name it, and its largest activation.
+Every map has its own color scale; its caption shows the channel's index, as used in targets, and maximum activation.
 """
 
 from __future__ import annotations
@@ -10,46 +10,46 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from .asked import Network
+from .options import ModelOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .subject import Subject
+    from .model import InspectedModel
 
 CELL = 112
-"""Pixels of a drawn map's longer side."""
+"""Longer side of a map in the grid, in pixels."""
 Order = Literal["strongest", "number"]
 
 
-def activations(subject: Subject, pixels: tuple[Tensor, ...], level: str) -> np.ndarray:
-    """The activations of a level.
+def activations(model: InspectedModel, pixels: tuple[Tensor, ...], level: str) -> np.ndarray:
+    """Activations of a level.
 
     Args:
-        subject: the network.
-        pixels: (1, C, H, W) in [0, 1] each. Of two pictures the first one's maps are returned.
-        level: a level of the trunk or any submodule that makes maps.
+        model: the model.
+        pixels: (1, C, H, W) in [0, 1] each. For two inputs, the maps of the first are returned.
+        level: a level of the backbone or any submodule with feature maps.
 
     Returns:
-        (K, h, w) float32, a map a channel.
+        (K, h, w) float32, one map per channel.
 
     Raises:
-        UserError: no such level, or one without places.
+        UserError: an unknown level, or one without spatial positions.
     """
     import torch
 
     from ...errors import UserError
 
     with torch.no_grad():
-        made = subject.look(pixels, (level,), answer=False).levels[level]
-    if made.ndim != 4:
-        raise UserError(f"'{level}' of {subject.name} has no places; name a level that makes maps.")
-    return made[0].detach().float().cpu().numpy()
+        maps = model.forward(pixels, (level,), run_output=False).levels[level]
+    if maps.ndim != 4:
+        raise UserError(f"'{level}' of {model.name} has no spatial positions; choose a level with feature maps.")
+    return maps[0].detach().float().cpu().numpy()
 
 
-def chosen_channels(maps: np.ndarray, count: int, order: Order = "strongest") -> list[int]:
-    """The channels to draw: those of the largest means of absolute activations, or simply the first."""
+def select_channels(maps: np.ndarray, count: int, order: Order = "strongest") -> list[int]:
+    """Channels to draw: those with the largest mean absolute activation, or the first ones."""
     import numpy as np
 
     if order == "number":
@@ -58,23 +58,23 @@ def chosen_channels(maps: np.ndarray, count: int, order: Order = "strongest") ->
 
 
 def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
-    """(H, W, 3) uint8: white is most where nothing is below 0, else red is above and blue below."""
+    """Grid of maps, (H, W, 3) uint8: grayscale if no activation is negative, otherwise red above 0 and blue below."""
     import math
 
     import numpy as np
 
-    from .drawing import brightness, signed
-    from .tiles import captioned, fitted, grid
+    from .image_grid import add_caption, fit_to_cell, image_grid
+    from .render import diverging_map, intensity_map
 
-    draw = brightness if maps.min() >= 0 else signed
+    draw = intensity_map if maps.min() >= 0 else diverging_map
     height, width = maps.shape[1:]
     cell = (max(1, round(CELL * height / max(height, width))), max(1, round(CELL * width / max(height, width))))
-    cells = [captioned(fitted(draw(maps[k]), cell), f"{k}: {np.abs(maps[k]).max():.2g}") for k in channels]
-    return grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))
+    cells = [add_caption(fit_to_cell(draw(maps[k]), cell), f"{k}: {np.abs(maps[k]).max():.2g}") for k in channels]
+    return image_grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))
 
 
 def show_activations(
-    network: Annotated[Network, Parameter(name="*")],
+    model_options: Annotated[ModelOptions, Parameter(name="*")],
     *,
     image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
     level: str,
@@ -82,24 +82,24 @@ def show_activations(
     count: int = 48,
     order: Order = "strongest",
 ) -> None:
-    """Draw what the channels of a level make of a picture, each at its own scale.
+    """Draw the activation maps of the channels of a level, each at its own scale.
 
     Args:
-        image: Photograph; two for a network that takes two.
-        level: Level of the trunk, or any layer that makes maps.
-        out: Picture to write (.png); the raw array of all channels lies beside it (.npy).
-        count: At most so many channels are drawn; default: 48.
-        order: Which ones: strongest (largest mean) or number (the first); default: strongest.
+        image: Input image; two for a model with two inputs.
+        level: Level of the backbone, or any layer with feature maps.
+        out: Output image (.png); the raw array of all channels is written to the same name with .npy.
+        count: Maximum number of channels to draw.
+        order: Channels to draw: strongest (largest mean absolute activation) or number (lowest index).
     """
     from ...errors import UserError
-    from .drawing import checked_out, write_both
+    from .render import validate_out, write_image_and_array
 
     if count < 1:
         raise UserError(f"--count is {count}; it must be at least 1.")
-    checked_out(out)
-    subject = network.subject()
-    maps = activations(subject, subject.pixels(*image), level)
-    drawn = draw_activations(maps, chosen_channels(maps, count, order))
+    validate_out(out)
+    model = model_options.open_model()
+    maps = activations(model, model.pixels(*image), level)
+    rendered = draw_activations(maps, select_channels(maps, count, order))
     dead = int((~maps.any((1, 2))).sum())
-    print(f"{level}: {maps.shape[0]} channels of {maps.shape[1]} x {maps.shape[2]}, {dead} of them 0 everywhere.")
-    print(f"Wrote {' and '.join(map(str, write_both(out, drawn, maps)))}.")
+    print(f"{level}: {maps.shape[0]} channels of {maps.shape[1]} x {maps.shape[2]}, {dead} of them are 0 everywhere.")
+    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, rendered, maps)))}.")

@@ -1,12 +1,12 @@
-"""`densevision visualize dream`: a photograph in which a level sees more and more of what it already sees a little.
+"""`densevision visualize deepdream`: DeepDream, amplify what a level detects in an image.
 
 Mordvintsev, Olah, Tyka: Inceptionism, and the notebook DeepDream. Google 2015. Gradient ascent on half the squared
-activations of a level, at several sizes (octaves), the smallest first: what was added there is enlarged and added to
-the photograph's next size. Pixels go round in a circle by a random shift before every look. With a guide picture, every
-place of the level is led to the guide's activation that is most like its own.
+activations of a level, at several sizes (octaves) from small to large: the details added at one size are upsampled and
+added to the image at the next. Before every step the image is rolled by a random shift. With a guide image, the
+activation at every position is moved towards the most similar activation of the guide.
 
-Deviations: the notebook's steps of 1.5 in pixels of 255 are here in pixels of [0, 1]; it clips every channel where the
-network's input ends, here all end at 0 and 1, which is the same.
+Deviations: the notebook's step size of 1.5 in pixels of 255 is converted to pixels of [0, 1]; it clips every channel of
+the normalized input to its range, which equals the clipping to 0 and 1 here.
 """
 
 from __future__ import annotations
@@ -18,96 +18,95 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .asked import Network
-from .painting import Painting
+from .options import ModelOptions
+from .seeded_options import SeededOptions
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from ...datasets.geometry import Size
-    from .measures import Probe
-    from .subject import Subject
+    from .model import InspectedModel
+    from .objectives import Objective
 
-SMALLEST = 16
-"""Pixels of an octave's shorter side, below which networks see nothing."""
-FLOOR = 1e-8
-"""Of the mean size of a gradient, by which steps are divided."""
-RATE = 24
-"""Frames a second of a film."""
+MIN_OCTAVE_SIZE = 16
+"""Minimum short side of an octave in pixels."""
+EPSILON = 1e-8
+"""Minimum of the mean absolute gradient by which steps are divided."""
+FRAME_RATE = 24
+"""Frames per second of the video."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dream(Painting):
-    """How deep a dream is."""
+class DreamOptions(SeededOptions):
+    """Options of DeepDream."""
 
     octaves: int = 4
-    """Sizes; default: 4."""
-    factor: float = 1.4
-    """Between two sizes; default: 1.4."""
+    """Number of image sizes."""
+    octave_scale: float = 1.4
+    """Ratio of consecutive image sizes."""
     steps: int = 10
-    """At each size; default: 10."""
-    rate: float = 1.5
-    """By how much a step changes a pixel on average, in units of 1/255; default: 1.5."""
+    """Number of gradient ascent steps per octave."""
+    lr: float = 1.5
+    """Mean absolute change of a pixel per step, in units of 1/255."""
     jitter: int = 32
-    """Pixels of the largest shift before a look; default: 32."""
+    """Maximum random shift before every step, in pixels."""
 
 
 def deep_dream(
-    subject: Subject,
+    model: InspectedModel,
     pixels: tuple[Tensor, ...],
-    probe: Probe,
-    dream: Dream | None = None,
-    told: Callable[[int, Size, float], None] | None = None,
+    objective: Objective,
+    options: DreamOptions | None = None,
+    callback: Callable[[int, Size, float], None] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Let a network dream in a photograph.
+    """Apply DeepDream to an image.
 
     Args:
-        subject: the network.
-        pixels: (1, C, H, W) in [0, 1] each, of any size that the network takes.
-        probe: what is raised: `dreams.Activity` of a level, `dreams.Alike` to a guide, a channel, a class. Probes with
-            a place in the picture need `octaves=1`.
-        dream: how deep.
-        told: is told the octave that was dreamt, from 1, its (height, width), and what the probe measures there.
+        model: the model.
+        pixels: (1, C, H, W) in [0, 1] each, of any size that the model accepts.
+        objective: what is maximized: `L2Activation` of a level, `GuidedSimilarity` to a guide, a channel or a class.
+            Objectives with a position need `octaves=1`.
+        options: options of DeepDream.
+        callback: called after every octave with its number, from 1, its (height, width), and the score.
 
     Returns:
-        (1, C, H, W) in [0, 1] each, as large as the photograph.
+        (1, C, H, W) in [0, 1] each, of the size of the input.
 
     Raises:
-        UserError: an octave so small that nothing can be seen, a probe that nothing changes, or a number that makes no
-            sense.
+        UserError: an octave too small for the model, a gradient that is 0 everywhere, or an invalid option.
     """
     import torch
 
     from ...errors import UserError
-    from .dreams import levels_only
+    from .dream_objectives import without_classifier
 
-    dream = checked(dream or Dream())
-    subject = levels_only(subject, probe)
-    stream = torch.Generator("cpu").manual_seed(dream.seed)
-    pixels = tuple(each.detach().to(subject.device) for each in pixels)
+    options = validate_options(options or DreamOptions())
+    model = without_classifier(model, objective)
+    generator = torch.Generator("cpu").manual_seed(options.seed)
+    pixels = tuple(each.detach().to(model.device) for each in pixels)
     details = tuple(torch.zeros_like(each) for each in pixels)
-    made = pixels
-    for octave, size in enumerate(octave_sizes((pixels[0].shape[2], pixels[0].shape[3]), dream), 1):
-        bases = tuple(resized(each, size) for each in pixels)
-        made = tuple(base + resized(detail, size) for base, detail in zip(bases, details, strict=True))
-        measured = 0.0
-        for _ in range(dream.steps):
+    images = pixels
+    for octave, size in enumerate(octave_sizes((pixels[0].shape[2], pixels[0].shape[3]), options), 1):
+        bases = tuple(resize(each, size) for each in pixels)
+        images = tuple(base + resize(detail, size) for base, detail in zip(bases, details, strict=True))
+        score = 0.0
+        for _ in range(options.steps):
             try:
-                made, measured = _step(subject, made, probe, dream, stream)
+                images, score = _step(model, images, objective, options, generator)
             except RuntimeError as error:
                 raise UserError(
-                    f"{subject.name} sees nothing in an octave of {size[0]}x{size[1]}; take fewer --octaves or a larger"
-                    " photograph."
+                    f"{model.name} does not accept an octave of {size[0]}x{size[1]}; use fewer --octaves or a "
+                    "larger image."
                 ) from error
-        details = tuple(each - base for each, base in zip(made, bases, strict=True))
-        if told is not None:
-            told(octave, size, measured)
-    return made
+        details = tuple(each - base for each, base in zip(images, bases, strict=True))
+        if callback is not None:
+            callback(octave, size, score)
+    return images
 
 
-def octave_sizes(size: Size, dream: Dream) -> list[Size]:
-    """(height, width) of every octave, the smallest first, the photograph's own last.
+def octave_sizes(size: Size, options: DreamOptions) -> list[Size]:
+    """(height, width) of the octaves, from the smallest to the size of the image.
 
     Raises:
         UserError: the smallest is too small.
@@ -115,155 +114,168 @@ def octave_sizes(size: Size, dream: Dream) -> list[Size]:
     from ...errors import UserError
 
     sizes = [
-        (round(size[0] / dream.factor**octave), round(size[1] / dream.factor**octave))
-        for octave in reversed(range(dream.octaves))
+        (round(size[0] / options.octave_scale**octave), round(size[1] / options.octave_scale**octave))
+        for octave in reversed(range(options.octaves))
     ]
-    if min(sizes[0]) < SMALLEST:
+    if min(sizes[0]) < MIN_OCTAVE_SIZE:
         raise UserError(
-            f"The smallest of {dream.octaves} octaves is {sizes[0][1]} wide and {sizes[0][0]} high; take fewer"
-            " --octaves or a larger photograph."
+            f"The smallest of {options.octaves} octaves is {sizes[0][1]} wide and {sizes[0][0]} high; use fewer"
+            " --octaves or a larger image."
         )
     return sizes
 
 
-def resized(x: Tensor, size: Size) -> Tensor:
-    """(B, C, H, W) at another size, bilinearly; smaller ones without aliasing."""
+def resize(x: Tensor, size: Size) -> Tensor:
+    """Resize (B, C, H, W) bilinearly, with antialiasing."""
     from torch.nn import functional
 
     return functional.interpolate(x, size, mode="bilinear", antialias=True) if x.shape[-2:] != size else x
 
 
 def zoom(
-    subject: Subject, pixels: tuple[Tensor, ...], probe: Probe, dream: Dream, frames: int, share: float = 0.05
+    model: InspectedModel,
+    pixels: tuple[Tensor, ...],
+    objective: Objective,
+    options: DreamOptions,
+    frames: int,
+    zoom_per_frame: float = 0.05,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Dream, go closer, dream again: the frames of a film.
+    """Frames of a video that alternates DeepDream and zooming in.
 
     Args:
-        subject, pixels, probe, dream: as in `deep_dream`; every frame has a seed of its own.
-        frames: how many.
-        share: of the sides by which the picture shrinks from one frame to the next.
+        model, pixels, objective, options: as in `deep_dream`; the seed is incremented for every frame.
+        frames: number of frames.
+        zoom_per_frame: fraction of height and width that is cropped from one frame to the next.
     """
     from dataclasses import replace
 
     for frame in range(frames):
-        pixels = deep_dream(subject, pixels, probe, replace(dream, seed=dream.seed + frame))
+        pixels = deep_dream(model, pixels, objective, replace(options, seed=options.seed + frame))
         yield pixels
-        pixels = tuple(closer(each, share) for each in pixels)
+        pixels = tuple(zoom_in(each, zoom_per_frame) for each in pixels)
 
 
-def closer(x: Tensor, share: float) -> Tensor:
-    """The middle of (B, C, H, W), without `share` of its sides, at the same size, bilinearly."""
+def zoom_in(x: Tensor, zoom_per_frame: float) -> Tensor:
+    """Crop a fraction of height and width of (B, C, H, W) and resize bilinearly to the original size."""
     import torch
     from torch.nn import functional
 
-    matrix = torch.tensor([[1 - share, 0.0, 0.0], [0.0, 1 - share, 0.0]]).to(x).expand(len(x), 2, 3)
-    places = functional.affine_grid(matrix, list(x.shape), align_corners=False)
-    return functional.grid_sample(x, places, padding_mode="border", align_corners=False)
+    matrix = torch.tensor([[1 - zoom_per_frame, 0.0, 0.0], [0.0, 1 - zoom_per_frame, 0.0]]).to(x).expand(len(x), 2, 3)
+    coordinates = functional.affine_grid(matrix, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, coordinates, padding_mode="border", align_corners=False)
 
 
-def checked(dream: Dream) -> Dream:
-    """The same, if it makes sense.
+def validate_options(options: DreamOptions) -> DreamOptions:
+    """Check the options.
 
     Raises:
-        UserError: a number that does not.
+        UserError: an invalid value.
     """
     from ...errors import UserError
 
-    if min(dream.octaves, dream.steps) < 1:
-        raise UserError(f"--octaves {dream.octaves} --steps {dream.steps}: both must be at least 1.")
-    if dream.factor <= 1:
-        raise UserError(f"--factor is {dream.factor:g}; it must be above 1.")
-    if min(dream.rate, dream.jitter) < 0:
-        raise UserError(f"--rate {dream.rate:g} --jitter {dream.jitter}: neither may be below 0.")
-    return dream
+    if min(options.octaves, options.steps) < 1:
+        raise UserError(f"--octaves {options.octaves} --steps {options.steps}: both must be at least 1.")
+    if options.octave_scale <= 1:
+        raise UserError(f"--octave-scale is {options.octave_scale:g}; it must be above 1.")
+    if min(options.lr, options.jitter) < 0:
+        raise UserError(f"--lr {options.lr:g} --jitter {options.jitter}: both must be at least 0.")
+    return options
 
 
 def _step(
-    subject: Subject, pixels: tuple[Tensor, ...], probe: Probe, dream: Dream, stream: torch.Generator
+    model: InspectedModel,
+    pixels: tuple[Tensor, ...],
+    objective: Objective,
+    options: DreamOptions,
+    generator: torch.Generator,
 ) -> tuple[tuple[Tensor, ...], float]:
-    """One step up, and what was measured before it."""
+    """One gradient ascent step; also returns the score before it."""
     import torch
 
     from ...tasks.device import use_bf16
-    from .sensitivity import require_alive, score
+    from .gradients import check_nonzero_gradient, evaluate_objective
 
-    down, right = torch.randint(-dream.jitter, dream.jitter + 1, (2,), generator=stream).tolist()
-    rolled = tuple(each.roll((down, right), (2, 3)).requires_grad_() for each in pixels)
-    autocast = torch.autocast(subject.device.type, torch.bfloat16, enabled=use_bf16(dream.amp, subject.device))
+    down, right = torch.randint(-options.jitter, options.jitter + 1, (2,), generator=generator).tolist()
+    shifted = tuple(each.roll((down, right), (2, 3)).requires_grad_() for each in pixels)
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=use_bf16(options.amp, model.device))
     with torch.enable_grad():
         with autocast:
-            measured = score(subject, rolled, probe)[0].sum()
-        found = torch.autograd.grad(measured, rolled, allow_unused=True)
-    slopes = [torch.zeros_like(each) if one is None else one for each, one in zip(rolled, found, strict=True)]
-    require_alive(subject, tuple(each.detach() for each in rolled), probe, slopes)
-    stepped = []
-    for each, slope in zip(rolled, slopes, strict=True):
-        # Over the whole picture: a mean for each channel would change the colours.
-        length = slope.abs().mean().clamp_min(FLOOR)
-        changed = (each.detach() + dream.rate / 255 * slope / length).clamp(0, 1)
-        stepped.append(changed.roll((-down, -right), (2, 3)))
-    return tuple(stepped), float(measured.detach())
+            score = evaluate_objective(model, shifted, objective)[0].sum()
+        grads = torch.autograd.grad(score, shifted, allow_unused=True)
+    grads_or_zeros = [torch.zeros_like(each) if one is None else one for each, one in zip(shifted, grads, strict=True)]
+    check_nonzero_gradient(model, tuple(each.detach() for each in shifted), objective, grads_or_zeros)
+    results = []
+    for each, grad in zip(shifted, grads_or_zeros, strict=True):
+        # One scale for all channels: a scale per channel would change the colors.
+        scale = grad.abs().mean().clamp_min(EPSILON)
+        image = (each.detach() + options.lr / 255 * grad / scale).clamp(0, 1)
+        results.append(image.roll((-down, -right), (2, 3)))
+    return tuple(results), float(score.detach())
 
 
-def show_dream(
-    asked: Annotated[Network, Parameter(name="*")],
-    dream: Annotated[Dream | None, Parameter(name="*")] = None,
+def show_deepdream(
+    model_options: Annotated[ModelOptions, Parameter(name="*")],
+    options: Annotated[DreamOptions | None, Parameter(name="*")] = None,
     *,
     image: Path,
-    probe: str,
+    target: str,
     out: Path,
     guide: Path | None = None,
     size: int | None = None,
-    film: Path | None = None,
+    video: Path | None = None,
     frames: int = 48,
-    closer: float = 0.05,
+    zoom_per_frame: float = 0.05,
 ) -> None:
-    """Dream in a photograph.
+    """Apply DeepDream to an image, optionally as a zooming video.
 
     Args:
-        image: Photograph.
-        probe: What is raised: a whole level by its name (layer3), or any probe (layer3:17, class:tabby).
-        out: Picture to write (.png); the raw array lies beside it (.npy).
-        guide: Photograph whose activations of the level are dreamt of; default: the level's own.
-        size: Pixels of the whole photograph's longer side; default: the part that the network usually sees.
-        film: Video to write (.mp4) that goes deeper and deeper, of which --out is the first frame; default: none.
-        frames: Of the film; default: 48.
-        closer: Share of the sides by which the picture shrinks from one frame to the next; default: 0.05.
+        image: Input image.
+        target: Target to amplify: a level (layer3), or any other target (layer3:17, class:tabby).
+        out: Output image (.png); the raw array is written to the same name with .npy.
+        guide: Guide image, whose activations of the level are amplified instead.
+        size: Longer side of the uncropped image, in pixels; the usual crop of the model if not stated.
+        video: Output video (.mp4) that zooms in; its first frame is the output image.
+        frames: Number of video frames.
+        zoom_per_frame: Fraction of height and width that is cropped from one video frame to the next.
     """
     from ...errors import UserError
-    from .drawing import checked_out, photograph, write_both
-    from .dreams import parse_dream
+    from .dream_objectives import parse_dream_objective
+    from .render import to_uint8_image, validate_out, write_image_and_array
 
-    checked_out(out)
-    dream = checked(dream or Dream(amp="auto"))
-    if film is not None and (film.suffix.lower() != ".mp4" or frames < 1 or not 0 <= closer < 1):
-        raise UserError(f"--film {film} --frames {frames} --closer {closer:g}: a .mp4 of 1 or more, and 0 to 1.")
-    if size is not None and size < SMALLEST:
-        raise UserError(f"--size is {size}; it must be at least {SMALLEST}.")
-    subject = asked.subject()
-    pixels = whole(subject, image, size) if size else subject.pixels(image)
-    wish = parse_dream(probe, subject, None if guide is None else subject.pixels(guide))
+    validate_out(out)
+    options = validate_options(options or DreamOptions(amp="auto"))
+    if video is not None and (video.suffix.lower() != ".mp4" or frames < 1 or not 0 <= zoom_per_frame < 1):
+        raise UserError(
+            f"--video {video} --frames {frames} --zoom-per-frame {zoom_per_frame:g}: give a .mp4 file, "
+            "at least 1 frame, and a zoom of at least 0 and below 1."
+        )
+    if size is not None and size < MIN_OCTAVE_SIZE:
+        raise UserError(f"--size is {size}; it must be at least {MIN_OCTAVE_SIZE}.")
+    model = model_options.open_model()
+    pixels = load_at_size(model, image, size) if size else model.pixels(image)
+    objective = parse_dream_objective(target, model, None if guide is None else model.pixels(guide))
 
-    def told(octave: int, at: Size, measured: float) -> None:
-        print(f"octave {octave} of {dream.octaves}, {at[1]}x{at[0]}: {wish} {measured:.4g}")
+    def print_score(octave: int, at: Size, score: float) -> None:
+        print(f"octave {octave} of {options.octaves}, {at[1]}x{at[0]}: {objective} {score:.4g}")
 
-    made = deep_dream(subject, pixels, wish, dream, told)
-    print(f"Wrote {' and '.join(map(str, write_both(out, photograph(made[0]), made[0].cpu().numpy())))}.")
-    if film is not None:
-        from .film import write_film
+    images = deep_dream(model, pixels, objective, options, print_score)
+    paths = write_image_and_array(out, to_uint8_image(images[0]), images[0].cpu().numpy())
+    print(f"Wrote {' and '.join(map(str, paths))}.")
+    if video is not None:
+        from ..video import write_video
 
-        seen = zoom(subject, pixels, wish, dream, frames, closer)
-        print(f"Wrote {write_film(film, (photograph(each[0]) for each in seen), RATE)}.")
+        zoomed = zoom(model, pixels, objective, options, frames, zoom_per_frame)
+        print(f"Wrote {write_video(video, (to_uint8_image(each[0]) for each in zoomed), FRAME_RATE)}.")
 
 
-def whole(subject: Subject, image: Path, longer: int) -> tuple[Tensor]:
-    """A photograph as (1, C, H, W) in [0, 1] whose longer side has so many pixels, without any crop."""
+def load_at_size(model: InspectedModel, image: Path, long_side: int) -> tuple[Tensor]:
+    """Load an image as (1, C, H, W) in [0, 1], resized to the given longer side, without a crop."""
     import torch
 
-    from ...tasks.pictures import picture_of
-    from .maximize import painted_channels
+    from ...tasks.image_io import load_image_as
+    from .feature_visualization import input_channels
 
-    picture = torch.from_numpy(picture_of(image, painted_channels(subject)[0])).float() / 255
-    picture = picture.reshape(*picture.shape[:2], -1).movedim(2, 0)[None]
-    scale = longer / max(picture.shape[2:])
-    return (resized(picture, (round(picture.shape[2] * scale), round(picture.shape[3] * scale))).clamp(0, 1),)
+    pixels = torch.from_numpy(load_image_as(image, input_channels(model)[0])).float() / 255
+    pixels = pixels.reshape(*pixels.shape[:2], -1).movedim(2, 0)[None]
+    scale = long_side / max(pixels.shape[2:])
+    return (resize(pixels, (round(pixels.shape[2] * scale), round(pixels.shape[3] * scale))).clamp(0, 1),)

@@ -1,7 +1,7 @@
-"""`densevision visualize filters`: the first convolution's filters, as the colours that they answer to.
+"""`densevision visualize filters`: filters of the first convolution, as RGB images.
 
-A filter is drawn as it acts on pixels in [0, 1]: its weights times (high - low) / std of the preprocessing, with red
-first. Mid-grey is 0, and every filter is drawn at its own scale, so that weak ones can be seen.
+Filters are drawn with respect to pixels in [0, 1]: the weights times (high - low) / std of the preprocessing, in RGB
+order. Mid-gray is 0, and every filter has its own scale.
 """
 
 from __future__ import annotations
@@ -11,68 +11,72 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .asked import Network
+from .options import ModelOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .subject import Subject
+    from .model import InspectedModel
 
 CELL = 44
-"""Pixels of a drawn filter."""
+"""Size of a filter in the grid, in pixels."""
 
 
-def filters(subject: Subject) -> np.ndarray:
-    """The weights of the first convolution, with respect to pixels.
+def filters(model: InspectedModel) -> np.ndarray:
+    """Weights of the first convolution, with respect to pixels.
 
     Args:
-        subject: the network.
+        model: the model.
 
     Returns:
-        (K, C, kh, kw) float32: K filters over the C channels of a picture, RGB.
+        (K, C, kh, kw) float32: K filters over the C channels of an RGB image.
 
     Raises:
-        UserError: it has no convolution that reads the picture.
+        UserError: no convolution reads the image.
     """
     import torch
     from torch import nn
 
     from ...errors import UserError
 
-    trunk = subject.trunk
-    reader = subject.model if trunk is None else trunk
-    first = next((layer for layer in reader.modules() if isinstance(layer, nn.Conv2d)), None)
-    if first is None or (trunk is not None and first.in_channels != trunk.in_channels):
-        raise UserError(f"{subject.name} reads its picture with no convolution, hence it has no filters to draw.")
+    backbone = model.backbone
+    module = model.module if backbone is None else backbone
+    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None or (backbone is not None and first.in_channels != backbone.in_channels):
+        raise UserError(f"{model.name} has no convolution that reads the image, hence no filters to draw.")
     weights = first.weight.detach().float().cpu()
-    if trunk is not None:
-        one = trunk.preprocessing
-        weights = weights * (one.range[1] - one.range[0]) / torch.tensor(one.std).view(1, -1, 1, 1)
-        weights = weights.flip(1) if one.order == "BGR" else weights
+    if backbone is not None:
+        preprocessing = backbone.preprocessing
+        weights = (
+            weights
+            * (preprocessing.range[1] - preprocessing.range[0])
+            / torch.tensor(preprocessing.std).view(1, -1, 1, 1)
+        )
+        weights = weights.flip(1) if preprocessing.order == "BGR" else weights
     return weights.numpy()
 
 
 def draw_filters(weights: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: the filters of `filters` on one sheet. Of more than three channels the first three are drawn."""
+    """Grid of filters, (H, W, 3) uint8, from the first three channels."""
     import math
 
-    from .drawing import in_colour
-    from .tiles import fitted, grid
+    from .image_grid import fit_to_cell, image_grid
+    from .render import to_rgb
 
-    cells = [fitted(in_colour(each[:3]), (CELL, CELL)) for each in weights]
-    return grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))
+    cells = [fit_to_cell(to_rgb(each[:3]), (CELL, CELL)) for each in weights]
+    return image_grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))
 
 
-def show_filters(network: Annotated[Network, Parameter(name="*")], *, out: Path) -> None:
-    """Draw the first convolution's filters: grey is 0, every filter at its own scale.
+def show_filters(model_options: Annotated[ModelOptions, Parameter(name="*")], *, out: Path) -> None:
+    """Draw the filters of the first convolution; gray is 0, every filter has its own scale.
 
     Args:
-        out: Picture to write (.png); the raw array lies beside it (.npy).
+        out: Output image (.png); the raw array is written to the same name with .npy.
     """
-    from .drawing import checked_out, write_both
+    from .render import validate_out, write_image_and_array
 
-    checked_out(out)
-    weights = filters(network.subject())
+    validate_out(out)
+    weights = filters(model_options.open_model())
     dead = [str(number) for number, each in enumerate(weights) if not each.any()]
     print(f"{len(weights)} filters of {weights.shape[2]} x {weights.shape[3]}; all zero: {', '.join(dead) or 'none'}.")
-    print(f"Wrote {' and '.join(map(str, write_both(out, draw_filters(weights), weights)))}.")
+    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, draw_filters(weights), weights)))}.")

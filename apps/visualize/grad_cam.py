@@ -1,12 +1,13 @@
-"""`densevision visualize grad-cam`: where in the picture a level speaks for the answer.
+"""`densevision visualize grad-cam`: Grad-CAM, a class activation map of a level weighted by gradients.
 
 Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
-Localization. ICCV 2017, arXiv:1610.02391, equations 1 and 2: each channel of a level, weighted by the mean of its
-gradient over the places, summed, and its positive part. For a network that ends in a mean over places and one linear
-layer this is the class activation map of Zhou et al. (CVPR 2016, arXiv:1512.04150) divided by the number of places.
+Localization. ICCV 2017, arXiv:1610.02391, equations 1 and 2: the channels of a level, weighted by the spatial mean of
+their gradients, are summed; the positive part is the map. For a model that ends in global average pooling and one
+linear layer this is the class activation map of Zhou et al. (CVPR 2016, arXiv:1512.04150) divided by the number of
+positions.
 
-The map is enlarged bilinearly with every unit at the centre of what it sees (`backbones.receptive_field`), where a
-plain resize would move it by some pixels.
+The map is upsampled bilinearly with every unit at the center of its receptive field (`backbones.receptive_field`); a
+plain resize would shift it by some pixels.
 """
 
 from __future__ import annotations
@@ -17,30 +18,30 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from cyclopts import Parameter
 
-from .asked import Asked
+from .options import AttributionOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .measures import Probe
-    from .subject import Subject
+    from .model import InspectedModel
+    from .objectives import Objective
 
 
-class Grid(NamedTuple):
-    """Where the units of a level lie along one axis of the picture: the first at `centre`, then every `jump` pixels."""
+class UnitGrid(NamedTuple):
+    """Positions of a level's units along one axis of the image, in pixels: the first at `center`, then every `jump`."""
 
-    centre: float
+    center: float
     jump: float
 
 
-class Activation(NamedTuple):
+class CamResult(NamedTuple):
     """A class activation map.
 
     Attributes:
-        units: (h, w) float32, of either sign: a number for each unit of the level.
-        pixels: (H, W) float32 from 0 up: its positive part at the size of the shown picture.
-        level: whose units these are.
+        units: (h, w) float32, signed, one value per unit of the level.
+        pixels: (H, W) float32, non-negative: the positive part at the size of the model input.
+        level: name of the level.
     """
 
     units: np.ndarray
@@ -48,97 +49,101 @@ class Activation(NamedTuple):
     level: str
 
 
-def grad_cam(subject: Subject, pixels: tuple[Tensor, ...], probe: Probe, level: str | None = None) -> Activation:
+def grad_cam(
+    model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, level: str | None = None
+) -> CamResult:
     """max(0, sum over channels k of mean(dS / dA_k) A_k).
 
     Args:
-        subject: the network.
-        pixels: (1, C, H, W) in [0, 1] each. Of two pictures the first one's map is made.
-        probe: S.
-        level: A: a level of the trunk or any submodule that makes maps; None: the trunk's last level.
+        model: the model.
+        pixels: (1, C, H, W) in [0, 1] each. For two inputs, the map of the first is returned.
+        objective: S.
+        level: A: a level of the backbone or any submodule with feature maps; None: the last level of the backbone.
 
     Raises:
-        UserError: no such level, one without places, or one that the probe does not depend on.
+        UserError: an unknown level, one without spatial positions, or one on which the objective does not depend.
     """
     import torch
 
     from ...errors import UserError
-    from .sensitivity import require_alive, score
+    from .gradients import check_nonzero_gradient, evaluate_objective
 
     if level is None:
-        if subject.trunk is None:
-            raise UserError(f"{subject.name} has no trunk with levels; name a layer with --level.")
-        level = subject.trunk.levels[-1].name
-    watched = tuple(each.detach().requires_grad_() for each in pixels)
+        if model.backbone is None:
+            raise UserError(f"{model.name} has no backbone with levels; give a layer with --level.")
+        level = model.backbone.levels[-1].name
+    inputs = tuple(each.detach().requires_grad_() for each in pixels)
     with torch.enable_grad():
-        measured, seen = score(subject, watched, probe, (level,))
-        maps = seen.levels[level]
+        score, result = evaluate_objective(model, inputs, objective, (level,))
+        maps = result.levels[level]
         if maps.ndim != 4:
-            raise UserError(f"'{level}' of {subject.name} has no places; name a level that makes maps.")
-        (found,) = torch.autograd.grad(measured.sum(), maps, allow_unused=True)
-    if found is None:
-        raise UserError(f"{probe} does not depend on '{level}'; name a level in front of it.")
-    require_alive(subject, pixels, probe, (found,))
-    # Of a trunk that sees two pictures, the first one's maps come first.
-    units = (found.mean((2, 3), keepdim=True) * maps.detach()).sum(1)[0]
+            raise UserError(f"'{level}' of {model.name} has no spatial positions; choose a level with feature maps.")
+        (grad,) = torch.autograd.grad(score.sum(), maps, allow_unused=True)
+    if grad is None:
+        raise UserError(f"{objective} does not depend on '{level}'; choose an earlier level.")
+    check_nonzero_gradient(model, pixels, objective, (grad,))
+    # A backbone that reads two images separately has the maps of the first one first.
+    units = (grad.mean((2, 3), keepdim=True) * maps.detach()).sum(1)[0]
     size = (pixels[0].shape[-2], pixels[0].shape[-1])
-    placed = at_pixels(units.clamp_min(0), unit_grids(subject, level, units.shape, size), size)
-    return Activation(units.float().cpu().numpy(), placed.float().cpu().numpy(), level)
+    upsampled = upsample_aligned(units.clamp_min(0), unit_grids(model, level, units.shape, size), size)
+    return CamResult(units.float().cpu().numpy(), upsampled.float().cpu().numpy(), level)
 
 
-def unit_grids(subject: Subject, level: str, count: tuple[int, ...], size: tuple[int, int]) -> tuple[Grid, Grid]:
-    """Where a level's units lie, along height and width: by the trunk's own graph, else spread evenly over the picture.
+def unit_grids(
+    model: InspectedModel, level: str, count: tuple[int, ...], size: tuple[int, int]
+) -> tuple[UnitGrid, UnitGrid]:
+    """Positions of a level's units, along height and width: traced if possible, otherwise evenly spread over the image.
 
     Args:
-        subject: the network.
+        model: the model.
         level: a level or a submodule.
         count: (h, w) units.
-        size: (height, width) of the picture, pixels.
+        size: (height, width) of the image in pixels.
     """
     from ...backbones.receptive_field import layer_fields, receptive_fields
 
     grids = []
     for axis, units, pixels in zip(("height", "width"), count, size, strict=True):
         fields = {}
-        if subject.trunk is not None:
-            with suppress(ValueError, RuntimeError):  # attention and the like: no field is known
-                fields = {**layer_fields(subject.trunk, axis), **receptive_fields(subject.trunk, axis)}
-        known = fields.get(level)
-        if known is not None and math.isfinite(known.centre):
-            grids.append(Grid(known.centre, known.jump))
+        if model.backbone is not None:
+            with suppress(ValueError, RuntimeError):  # not traceable, for example attention
+                fields = {**layer_fields(model.backbone, axis), **receptive_fields(model.backbone, axis)}
+        field = fields.get(level)
+        if field is not None and math.isfinite(field.center):
+            grids.append(UnitGrid(field.center, field.jump))
         else:
-            # Pictures are padded to whole strides to the right and below, where nothing is shown.
-            jump = known.jump if known is not None else pixels / units
-            grids.append(Grid((jump - 1) / 2, jump))
+            # Inputs are padded to multiples of the stride at the right and bottom.
+            jump = field.jump if field is not None else pixels / units
+            grids.append(UnitGrid((jump - 1) / 2, jump))
     return grids[0], grids[1]
 
 
-def at_pixels(units: Tensor, grids: tuple[Grid, Grid], size: tuple[int, int]) -> Tensor:
-    """(h, w) numbers of units, bilinearly at every pixel of (height, width); beyond the outer units, theirs."""
+def upsample_aligned(units: Tensor, grids: tuple[UnitGrid, UnitGrid], size: tuple[int, int]) -> Tensor:
+    """Upsample (h, w) bilinearly to (height, width), aligned to the units; constant beyond the outer units."""
     import torch
     from torch.nn import functional
 
-    sides = []
-    for grid, count, pixels in zip(grids, units.shape, size, strict=True):
-        place = (torch.arange(pixels, device=units.device, dtype=torch.float64) - grid.centre) / grid.jump
-        sides.append((2 * place / max(count - 1, 1) - 1).to(units.dtype))
-    rows, columns = torch.meshgrid(*sides, indexing="ij")
-    wanted = torch.stack((columns, rows), dim=-1)[None]
+    axes = []
+    for unit_grid, count, pixels in zip(grids, units.shape, size, strict=True):
+        position = (torch.arange(pixels, device=units.device, dtype=torch.float64) - unit_grid.center) / unit_grid.jump
+        axes.append((2 * position / max(count - 1, 1) - 1).to(units.dtype))
+    rows, columns = torch.meshgrid(*axes, indexing="ij")
+    coordinates = torch.stack((columns, rows), dim=-1)[None]
     return functional.grid_sample(
-        units[None, None], wanted, mode="bilinear", padding_mode="border", align_corners=True
+        units[None, None], coordinates, mode="bilinear", padding_mode="border", align_corners=True
     )[0, 0]
 
 
-def show_grad_cam(asked: Annotated[Asked, Parameter(name="*")], *, level: str | None = None) -> None:
-    """Draw where a level speaks for the probe, over the picture: red is most.
+def show_grad_cam(options: Annotated[AttributionOptions, Parameter(name="*")], *, level: str | None = None) -> None:
+    """Draw the Grad-CAM heat map of a target over the image; red is the maximum.
 
     Args:
-        level: Level of the trunk, or any layer that makes maps; default: the trunk's last.
+        level: Level of the backbone, or any layer with feature maps; the last level of the backbone if not stated.
     """
-    from .drawing import over, photograph
+    from .render import overlay_heatmap, to_uint8_image
 
-    opened = asked.opened()
-    found = grad_cam(opened.subject, opened.pixels, opened.probe, level)
-    if not found.pixels.any():
-        print(f"No unit of {found.level} speaks for {opened.probe}: the map is empty.")
-    asked.write(over(photograph(opened.pixels[0]), found.pixels), found.pixels)
+    inputs = options.open()
+    cam = grad_cam(inputs.model, inputs.pixels, inputs.objective, level)
+    if not cam.pixels.any():
+        print(f"Grad-CAM of {inputs.objective} at {cam.level} is 0 everywhere: no unit has a positive contribution.")
+    options.write(overlay_heatmap(to_uint8_image(inputs.pixels[0]), cam.pixels), cam.pixels)

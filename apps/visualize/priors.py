@@ -1,13 +1,13 @@
-"""What is known of pictures beforehand: terms that keep a painted picture from turning into noise.
+"""Image priors: regularizers of feature visualization and feature inversion.
 
-    alpha norm        sum over pixels and channels of |x|^alpha, x about grey
+    alpha norm        sum over pixels and channels of |x|^alpha, x about gray
     total variation   sum of ((right - here)^2 + (below - here)^2)^(beta / 2); at the last column and row the difference
                       is 0
-    naturalness       how far the statistics in front of every batch normalisation are from those of the training
+    BN statistics     distance of the batch statistics at every batch normalization to its running statistics
 
 The first two: Mahendran, Vedaldi: Understanding Deep Image Representations by Inverting Them. CVPR 2015,
 arXiv:1412.0035, section 2. The third: Yin et al.: Dreaming to Distill. CVPR 2020, arXiv:1912.08795, equation 4. The
-statistics are those of all pictures that are painted together: one alone would have to be everything at once.
+statistics are those of the entire batch: a single image cannot have the statistics of a data set.
 """
 
 from __future__ import annotations
@@ -20,65 +20,65 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-FLOOR = 1e-10
-"""Under a root, whose gradient at 0 is infinite. The code of 2015 floors squared differences of bytes at 1e-5."""
-FIRST = 10.0
-"""Weight of the first normalisation, which sees fine noise; the code of 2020 has it, its paper has not."""
+EPSILON = 1e-10
+"""Minimum under a square root, whose gradient at 0 is infinite. The code of 2015 uses 1e-5 for squared bytes."""
+FIRST_LAYER_WEIGHT = 10.0
+"""Weight of the first normalization, which detects fine noise; in the code of 2020, not in the paper."""
 
 
 def alpha_norm(x: Tensor, alpha: float = 6.0) -> Tensor:
-    """(B,) of (B, C, H, W) about 0; no root is taken."""
+    """sum |x|^alpha, (B,) from (B, C, H, W) about 0; without the root."""
     return x.abs().pow(alpha).flatten(1).sum(1)
 
 
 def total_variation(x: Tensor, beta: float = 2.0) -> Tensor:
-    """(B,) of (B, C, H, W). With beta below 2, edges cost less, and spikes too."""
+    """Total variation, (B,) from (B, C, H, W). With beta below 2, edges cost less, and spikes too."""
     right = functional.pad(x.diff(dim=3), (0, 1))
     below = functional.pad(x.diff(dim=2), (0, 0, 0, 1))
     squares = right.square() + below.square()
     if beta != 2:
-        squares = squares.clamp_min(FLOOR).pow(beta / 2)
+        squares = squares.clamp_min(EPSILON).pow(beta / 2)
     return squares.flatten(1).sum(1)
 
 
-def has_statistics(model: nn.Module) -> bool:
-    """Whether any layer remembers what it saw in training."""
-    return any(_remembers(module) for module in model.modules())
+def has_running_statistics(model: nn.Module) -> bool:
+    """Whether the model has a batch normalization with running statistics."""
+    return any(_has_running_statistics(module) for module in model.modules())
 
 
 @contextmanager
-def unnaturalness(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
-    """While it lasts, passes tell how far their statistics are from those of the training.
+def bn_statistics_loss(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+    """Context that records the batch statistics of forward passes at every batch normalization.
 
     Yields:
-        A function that gives one number: over all normalisations that the last passes met, the distances of the
-        channels' means and variances over all pictures and places. It forgets what it has told.
+        A function that returns the loss of the passes since its last call: the sum over the normalizations of the
+        distances of the channels' means and variances, over all images and positions, to the running statistics.
     """
-    met: list[Tensor] = []
+    distances: list[Tensor] = []
 
-    def meet(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         mean, variance = layer.running_mean, layer.running_var
         assert isinstance(mean, Tensor) and isinstance(variance, Tensor)
         maps = inputs[0].float()
-        far = _distance(maps.mean((0, 2, 3)), mean) + _distance(maps.var((0, 2, 3), correction=0), variance)
-        met.append(far if met else FIRST * far)
+        distance = _distance(maps.mean((0, 2, 3)), mean) + _distance(maps.var((0, 2, 3), correction=0), variance)
+        distances.append(distance if distances else FIRST_LAYER_WEIGHT * distance)
 
-    def told() -> Tensor:
-        far = torch.stack(met).sum() if met else torch.zeros(())
-        met.clear()
-        return far
+    def pop_loss() -> Tensor:
+        distance = torch.stack(distances).sum() if distances else torch.zeros(())
+        distances.clear()
+        return distance
 
-    hooks = [module.register_forward_pre_hook(meet) for module in model.modules() if _remembers(module)]
+    hooks = [module.register_forward_pre_hook(hook) for module in model.modules() if _has_running_statistics(module)]
     try:
-        yield told
+        yield pop_loss
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
 
 
-def _remembers(module: nn.Module) -> bool:
+def _has_running_statistics(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and module.running_mean is not None and not isinstance(module, nn.BatchNorm1d)
 
 
-def _distance(here: Tensor, there: Tensor) -> Tensor:
-    return (here - there).square().sum().clamp_min(FLOOR).sqrt()
+def _distance(batch_statistic: Tensor, running_statistic: Tensor) -> Tensor:
+    return (batch_statistic - running_statistic).square().sum().clamp_min(EPSILON).sqrt()

@@ -1,6 +1,6 @@
-"""`densevision visualize receptive-field`: what a unit of every level sees, as a table and over a photograph.
+"""`densevision visualize receptive-field`: receptive fields of all levels, as a table or drawn over an image.
 
-Sizes come from the network's own graph (`backbones.receptive_field`); no weights are needed.
+They are traced through the computational graph (`backbones.receptive_field`); no weights are needed.
 """
 
 from __future__ import annotations
@@ -16,91 +16,92 @@ if TYPE_CHECKING:
     from ...backbones import Backbone
     from ...backbones.receptive_field import ReceptiveField
 
-COLUMNS = ("stride", "size", "first centre", "overlap", "global operation")
-LONGEST = 1000
-"""Pixels of a drawing's longer side, without its legend."""
-PADDING_GREY = 236
+COLUMNS = ("stride", "size", "first center", "overlap", "global operation")
+MAX_LENGTH = 1000
+"""Longer side of a drawing in pixels, without its legend."""
+PADDING_GRAY = 236
+"""Gray value of the padding."""
 
 
 def receptive_field(
     *,
-    network: str,
+    model: str,
     stride_in: Literal["1x1", "3x3"] | None = None,
     layers: bool = False,
     image: Path | None = None,
     size: tuple[int, int] | None = None,
     out: Path = Path("receptive-field.png"),
 ) -> None:
-    """Print the exact receptive field of every level, in pixels; with --image, draw it over a photograph.
+    """Print the exact receptive field of every level, in pixels; with --image, draw it over an image.
 
-    A level's middle unit is drawn as a frame. What lies outside of the photograph is padding.
+    The receptive field of a level's center unit is drawn as a frame. The area outside of the image is padding.
 
     Args:
-        network: Trunk by name (`densevision list backbones`), or timm:NAME.
-        stride_in: Where a bottleneck of a ResNet halves; default: 3x3.
-        layers: Print every convolution and pool as well; default: levels only.
-        image: Photograph to draw over; default: print only.
-        size: Height and width in pixels at which the network reads the photograph; default: the photograph's own.
-        out: Picture to write; default: receptive-field.png where you stand.
+        model: Backbone name (`densevision list backbones`), or timm:NAME.
+        stride_in: Convolution of a ResNet bottleneck that downsamples; 3x3 if not stated.
+        layers: Also print every convolution and pooling layer.
+        image: Image to draw over; print only if not stated.
+        size: Height and width, in pixels, to which the image is resized; its own size if not stated.
+        out: Output image of --image.
     """
     import torch
 
     from ...backbones import create_backbone
-    from ...datasets.formats.picture import write_picture
+    from ...datasets.formats.image import write_image
     from ...errors import UserError
 
     if size is not None and min(size) < 1:
-        raise UserError(f"--size is {size[0]}x{size[1]}; both sides must be at least 1 pixel.")
+        raise UserError(f"--size is {size[0]}x{size[1]}; both must be at least 1 pixel.")
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out is '{out}'; name a .png or .jpg file.")
     options: dict[str, Any] = {"stride_in": stride_in} if stride_in else {}
     with torch.device("meta"):
-        trunk = create_backbone(network, classes=0, **options)
-    printed = [level_table(trunk)]
+        backbone = create_backbone(model, num_classes=0, **options)
+    output = [level_table(backbone)]
     if layers:
-        printed += ["", layer_table(trunk)]
+        output += ["", layer_table(backbone)]
     if image is not None:
-        write_picture(out, draw_fields(trunk, read_photograph(image, size or trunk.fixed_size)))
-        printed.append(f"Wrote {out}.")
-    print("\n".join(printed))
+        write_image(out, draw_fields(backbone, read_photo(image, size or backbone.fixed_size)))
+        output.append(f"Wrote {out}.")
+    print("\n".join(output))
 
 
-def level_table(trunk: Backbone) -> str:
-    """A line per level: stride, size of the field, centre of the first unit, overlap of neighbours, all in pixels."""
-    height, width = both_axes(trunk)
-    return aligned("level", {name: (height[name], width[name]) for name in width})
+def level_table(backbone: Backbone) -> str:
+    """Table of the levels: stride, field size, center of the first unit, overlap of adjacent fields, in pixels."""
+    height, width = fields_by_axis(backbone)
+    return format_table("level", {name: (height[name], width[name]) for name in width})
 
 
-def layer_table(trunk: Backbone) -> str:
-    """The same for every innermost submodule that widens or thins out: convolutions and pools."""
+def layer_table(backbone: Backbone) -> str:
+    """The same for every convolution and pooling layer."""
     from ...backbones.receptive_field import layer_fields
 
-    height, width = layer_fields(trunk, "height"), layer_fields(trunk, "width")
-    innermost = [name for name in width if not any(trunk.get_submodule(name).children())]
-    return aligned("layer", {name: (height[name], width[name]) for name in innermost})
+    height, width = layer_fields(backbone, "height"), layer_fields(backbone, "width")
+    innermost = [name for name in width if not any(backbone.get_submodule(name).children())]
+    return format_table("layer", {name: (height[name], width[name]) for name in innermost})
 
 
-def both_axes(trunk: Backbone) -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]]:
-    """The levels' fields along height and width.
+def fields_by_axis(backbone: Backbone) -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]]:
+    """Receptive fields of the levels along height and width.
 
     Raises:
-        UserError: the trunk does something whose field is not known (attention).
+        UserError: the backbone cannot be traced (attention).
     """
     from ...backbones.receptive_field import receptive_fields
     from ...errors import UserError
 
     try:
-        return receptive_fields(trunk, "height"), receptive_fields(trunk, "width")
+        return receptive_fields(backbone, "height"), receptive_fields(backbone, "width")
     except ValueError as error:
-        raise UserError(f"{trunk.name} cannot be followed: {error}; take another trunk.") from error
+        raise UserError(f"{backbone.name} cannot be traced: {error}; choose another backbone.") from error
 
 
-def aligned(what: str, fields: dict[str, tuple[ReceptiveField, ReceptiveField]]) -> str:
-    """Fields along height and width as a table for eyes; one number where both are alike."""
-    rows: list[tuple[str, ...]] = [(what, *COLUMNS)]
+def format_table(heading: str, fields: dict[str, tuple[ReceptiveField, ReceptiveField]]) -> str:
+    """Format fields along height and width as an aligned table, with one number where both are equal."""
+    rows: list[tuple[str, ...]] = [(heading, *COLUMNS)]
     for name, (height, width) in fields.items():
-        numbers = ((each.jump, each.size, each.centre, each.overlap) for each in (height, width))
-        rows.append((name, *map(along_both, *numbers), width.global_operation or "-"))
+        numbers = ((each.jump, each.size, each.center, each.overlap) for each in (height, width))
+        rows.append((name, *map(format_axes, *numbers), width.global_operation or "-"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *cells, last in rows:
@@ -109,29 +110,29 @@ def aligned(what: str, fields: dict[str, tuple[ReceptiveField, ReceptiveField]])
     return "\n".join(lines)
 
 
-def along_both(height: float, width: float) -> str:
-    """A number along both axes as a reader wants it; what a global operation leaves open is "all" or "-"."""
+def format_axes(height: float, width: float) -> str:
+    """Format a number along both axes; after a global operation, sizes are "all" and centers "-"."""
     one, other = ("all" if math.isinf(each) else "-" if math.isnan(each) else f"{each:g}" for each in (height, width))
     return one if one == other else f"{one} x {other}"
 
 
-def read_photograph(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """(H, W, 3) uint8 of any picture file, brought to a size if one is given."""
+def read_photo(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """Load an image file as (H, W, 3) uint8, resized if a size is given."""
     import cv2
 
-    from ...tasks.pictures import any_picture
+    from ...tasks.image_io import load_image
 
-    photograph = any_picture(path)
-    return photograph if size is None else cv2.resize(photograph, size[::-1], interpolation=cv2.INTER_AREA)
+    photo = load_image(path)
+    return photo if size is None else cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 class Frame(NamedTuple):
-    """What the middle unit of a level sees.
+    """Receptive field of the center unit of a level.
 
     Attributes:
-        level: its name.
-        note: size and stride in words, or the global operation behind which a unit sees everything.
-        box: left, top, right and bottom edge of the field in pixels of the photograph; None for everything.
+        level: name of the level.
+        note: size and stride as text, or the global operation that makes the field global.
+        box: left, top, right and bottom edge in pixels of the image; None if global.
     """
 
     level: str
@@ -139,11 +140,11 @@ class Frame(NamedTuple):
     box: tuple[float, float, float, float] | None
 
 
-def middle_frames(trunk: Backbone, size: tuple[int, int]) -> list[Frame]:
-    """The frame of every level's middle unit, for a picture of (height, width).
+def center_unit_frames(backbone: Backbone, size: tuple[int, int]) -> list[Frame]:
+    """Frames of the center units of all levels, for an image of (height, width).
 
     Raises:
-        UserError: the network takes no picture of this size, or cannot be followed.
+        UserError: the model does not accept images of this size, or cannot be traced.
     """
     import torch
 
@@ -151,74 +152,73 @@ def middle_frames(trunk: Backbone, size: tuple[int, int]) -> list[Frame]:
     from ...errors import UserError
 
     try:
-        maps, _ = features_on_meta(trunk, torch.empty(2, trunk.in_channels, *size, device="meta"))
+        maps, _ = features_on_meta(backbone, torch.empty(2, backbone.in_channels, *size, device="meta"))
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"{trunk.name} takes no picture of {size[0]}x{size[1]}; give another --size.") from error
-    heights, widths = both_axes(trunk)
+        raise UserError(
+            f"{backbone.name} does not accept images of {size[0]}x{size[1]}; give another --size."
+        ) from error
+    heights, widths = fields_by_axis(backbone)
     frames = []
-    for level, made in zip(trunk.levels, maps, strict=True):
+    for level, level_map in zip(backbone.levels, maps, strict=True):
         rows, columns = heights[level.name], widths[level.name]
-        note = f"{along_both(rows.size, columns.size)} pixels, every {along_both(rows.jump, columns.jump)}"
+        note = f"{format_axes(rows.size, columns.size)} pixels, every {format_axes(rows.jump, columns.jump)}"
         if operation := rows.global_operation or columns.global_operation:
             frames.append(Frame(level.name, f"everything ({operation})", None))
             continue
-        (top, bottom), (left, right) = rows.pixels(made.shape[-2] // 2), columns.pixels(made.shape[-1] // 2)
-        # Pixel centres are at integers, so a pixel ends half a pixel further.
+        (top, bottom), (left, right) = rows.pixels(level_map.shape[-2] // 2), columns.pixels(level_map.shape[-1] // 2)
+        # Pixel centers are at integers, so a pixel ends half a pixel further.
         frames.append(Frame(level.name, note, (left - 0.5, top - 0.5, right + 0.5, bottom + 0.5)))
     return frames
 
 
-def draw_fields(trunk: Backbone, photograph: np.ndarray) -> np.ndarray:
-    """What the middle unit of every level sees, as nested frames with a legend.
+def draw_fields(backbone: Backbone, photo: np.ndarray) -> np.ndarray:
+    """Draw the receptive fields of the levels' center units as nested frames with a legend.
 
     Args:
-        trunk: any convolutional trunk.
-        photograph: (H, W, 3) uint8 at the size at which the trunk reads it.
+        backbone: a convolutional backbone.
+        photo: (H, W, 3) uint8, at the size of the model input.
 
     Returns:
-        (h, w, 3) uint8, larger than the photograph where a field reaches beyond it, and `LONGEST` pixels on its longer
-        side without the legend.
+        (h, w, 3) uint8: the image, extended where a field is larger, scaled to `MAX_LENGTH` pixels without the legend.
 
     Raises:
-        UserError: as `middle_frames`.
+        UserError: as `center_unit_frames`.
     """
     import cv2
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
-    height, width = photograph.shape[:2]
-    frames = middle_frames(trunk, (height, width))
+    height, width = photo.shape[:2]
+    frames = center_unit_frames(backbone, (height, width))
     boxes = np.array([(-0.5, -0.5, width - 0.5, height - 0.5), *(frame.box for frame in frames if frame.box)])
     left, top = boxes[:, :2].min(0)
     right, bottom = boxes[:, 2:].max(0)
-    scale = LONGEST / max(right - left, bottom - top)
+    scale = MAX_LENGTH / max(right - left, bottom - top)
     font, line, swatch = ImageFont.load_default(20), 32, 22
-    written = [f"{frame.level}: {frame.note}" for frame in frames]
-    legend = swatch + 28 + round(max(font.getlength(text) for text in written))
-    tall = max(round((bottom - top) * scale), line * (len(frames) + 1))
-    sheet = Image.new("RGB", (round((right - left) * scale) + legend, tall), "white")
-    draw = ImageDraw.Draw(sheet)
+    labels = [f"{frame.level}: {frame.note}" for frame in frames]
+    legend = swatch + 28 + round(max(font.getlength(text) for text in labels))
+    canvas_height = max(round((bottom - top) * scale), line * (len(frames) + 1))
+    canvas = Image.new("RGB", (round((right - left) * scale) + legend, canvas_height), "white")
+    draw = ImageDraw.Draw(canvas)
 
-    def placed(box: Sequence[float]) -> tuple[float, float, float, float]:
+    def to_canvas(box: Sequence[float]) -> tuple[float, float, float, float]:
         x, y, x_end, y_end = ((edge - start) * scale for edge, start in zip(box, (left, top) * 2, strict=True))
         return x, y, x_end - 1, y_end - 1
 
-    draw.rectangle(placed((left, top, right, bottom)), fill=(PADDING_GREY,) * 3)
-    x, y, x_end, y_end = (round(edge) for edge in placed(boxes[0]))
-    shown = Image.fromarray(photograph).resize((x_end - x + 1, y_end - y + 1), Image.Resampling.LANCZOS)
-    sheet.paste(shown, (x, y))
+    draw.rectangle(to_canvas((left, top, right, bottom)), fill=(PADDING_GRAY,) * 3)
+    x, y, x_end, y_end = (round(edge) for edge in to_canvas(boxes[0]))
+    resized_photo = Image.fromarray(photo).resize((x_end - x + 1, y_end - y + 1), Image.Resampling.LANCZOS)
+    canvas.paste(resized_photo, (x, y))
     shades = np.linspace(20, 235, len(frames)).round().astype(np.uint8)[None]
-    colours = [
-        tuple(int(part) for part in colour) for colour in cv2.applyColorMap(shades, cv2.COLORMAP_TURBO)[0, :, ::-1]
-    ]
-    # From the widest to the narrowest, so that a small frame lies on top.
-    for frame, colour in reversed(list(zip(frames, colours, strict=True))):
+    colors = [tuple(int(part) for part in color) for color in cv2.applyColorMap(shades, cv2.COLORMAP_TURBO)[0, :, ::-1]]
+    # From the widest to the narrowest, so that small frames are on top.
+    for frame, color in reversed(list(zip(frames, colors, strict=True))):
         if frame.box:
-            x, y, x_end, y_end = placed(frame.box)
+            x, y, x_end, y_end = to_canvas(frame.box)
             draw.rectangle((x, y, x_end, y_end), outline="white", width=5)
-            draw.rectangle((x + 1, y + 1, x_end - 1, y_end - 1), outline=colour, width=3)
-    at = sheet.width - legend + 12
-    for number, (text, colour) in enumerate(zip(written, colours, strict=True)):
-        draw.rectangle((at, number * line + 5, at + swatch, number * line + 5 + swatch), fill=colour)
-        draw.text((at + swatch + 8, number * line + 5), text, fill="black", font=font)
-    return np.asarray(sheet)
+            draw.rectangle((x + 1, y + 1, x_end - 1, y_end - 1), outline=color, width=3)
+    legend_x = canvas.width - legend + 12
+    for index, (text, color) in enumerate(zip(labels, colors, strict=True)):
+        draw.rectangle((legend_x, index * line + 5, legend_x + swatch, index * line + 5 + swatch), fill=color)
+        draw.text((legend_x + swatch + 8, index * line + 5), text, fill="black", font=font)
+    return np.asarray(canvas)

@@ -1,11 +1,11 @@
-"""`densevision visualize saliency`: which pixels, changed a little, change the answer most.
+"""`densevision visualize saliency`: saliency map, the absolute gradient of the target; and SmoothGrad.
 
-Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks. 2013, arXiv:1312.6034, section 3: the largest
-absolute gradient over the colour channels. Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad. 2017,
-arXiv:1706.03825: the mean of that map over noisy copies of the picture.
+Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks. 2013, arXiv:1312.6034, section 3: the maximum
+absolute gradient over the color channels. Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad. 2017,
+arXiv:1706.03825: the mean of this map over noisy copies of the image.
 
-Deviations: the first paper averages its maps over ten crops; here one picture is looked at. Gradient and noise are
-those of pixels in [0, 1], not of the normalised picture, whose channels have other units.
+Deviations: the first paper averages its maps over ten crops, this implementation uses one image. Gradient and noise
+refer to pixels in [0, 1], not to the normalized image, whose channels have other units.
 """
 
 from __future__ import annotations
@@ -14,67 +14,67 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from .asked import Asked
+from .options import AttributionOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from .measures import Probe
-    from .subject import Subject
+    from .model import InspectedModel
+    from .objectives import Objective
 
 
 def saliency(
-    subject: Subject,
+    model: InspectedModel,
     pixels: tuple[Tensor, ...],
-    probe: Probe,
-    smooth: int = 0,
-    noise: float = 0.15,
+    objective: Objective,
+    smoothgrad_samples: int = 0,
+    noise_std: float = 0.15,
     seed: int = 0,
 ) -> np.ndarray:
     """max over channels of |dS / dI|.
 
     Args:
-        subject: the network.
-        pixels: (1, C, H, W) in [0, 1] each, as `subject.pixels` makes them.
-        probe: S.
-        smooth: noisy copies over which the map is averaged (SmoothGrad; 50 is usual); 0: none, the picture itself.
-        noise: standard deviation of their noise, as a share of the picture's range; the paper takes 0.1 to 0.2.
-        seed: of the noise.
+        model: the model.
+        pixels: (1, C, H, W) in [0, 1] each, from `model.pixels`.
+        objective: S.
+        smoothgrad_samples: noisy copies over which the map is averaged (SmoothGrad; usually 50); 0: the plain gradient.
+        noise_std: standard deviation of the noise, as a fraction of the image's range; the paper uses 0.1 to 0.2.
+        seed: random seed of the noise.
 
     Returns:
-        (P, H, W) float32 from 0 up, a map for each of the P pictures that go in.
+        (P, H, W) float32, non-negative, one map for each of the P inputs.
 
     Raises:
-        UserError: no pixel changes the probe, or a number that makes no sense.
+        UserError: a gradient that is 0 everywhere, or a negative argument.
     """
     import torch
 
     from ...errors import UserError
-    from .sensitivity import gradients, require_alive
+    from .gradients import check_nonzero_gradient, gradients
 
-    if smooth < 0 or noise < 0:
-        raise UserError(f"--smooth {smooth} --noise {noise:g}: neither may be below 0.")
-    if not smooth:
-        found = gradients(subject, pixels, probe)
-        require_alive(subject, pixels, probe, found)
-        return _maps([gradient.abs().amax(1) for gradient in found])
-    # Drawn on the CPU, one copy after the other: a GPU and another batch give the same.
-    stream = torch.Generator("cpu").manual_seed(seed)
+    if smoothgrad_samples < 0 or noise_std < 0:
+        raise UserError(f"--smoothgrad-samples {smoothgrad_samples} --noise-std {noise_std:g}: neither may be below 0.")
+    if not smoothgrad_samples:
+        grads = gradients(model, pixels, objective)
+        check_nonzero_gradient(model, pixels, objective, grads)
+        return _maps([gradient.abs().amax(1) for gradient in grads])
+    # Sampled on the CPU, copy by copy: the noise depends neither on the device nor on the batch size.
+    generator = torch.Generator("cpu").manual_seed(seed)
     sums = [torch.zeros_like(each[:, 0]) for each in pixels]
     done = 0
-    while done < smooth:
-        count = min(subject.together, smooth - done)
+    while done < smoothgrad_samples:
+        count = min(model.max_batch, smoothgrad_samples - done)
         noisy = []
         for each in pixels:
-            spread = noise * float(each.max() - each.min())
-            drawn = torch.randn(count, *each.shape[1:], generator=stream) * spread
-            noisy.append(each + drawn.to(each.device))
-        found = gradients(subject, tuple(noisy), probe)
-        sums = [total + gradient.abs().amax(1).sum(0) for total, gradient in zip(sums, found, strict=True)]
+            spread = noise_std * float(each.max() - each.min())
+            noise = torch.randn(count, *each.shape[1:], generator=generator) * spread
+            noisy.append(each + noise.to(each.device))
+        grads = gradients(model, tuple(noisy), objective)
+        sums = [total + gradient.abs().amax(1).sum(0) for total, gradient in zip(sums, grads, strict=True)]
         done += count
-    require_alive(subject, pixels, probe, sums)
-    return _maps([total / smooth for total in sums])
+    check_nonzero_gradient(model, pixels, objective, sums)
+    return _maps([total / smoothgrad_samples for total in sums])
 
 
 def _maps(maps: list[Tensor]) -> np.ndarray:
@@ -84,19 +84,23 @@ def _maps(maps: list[Tensor]) -> np.ndarray:
 
 
 def show_saliency(
-    asked: Annotated[Asked, Parameter(name="*")], *, smooth: int = 0, noise: float = 0.15, seed: int = 0
+    options: Annotated[AttributionOptions, Parameter(name="*")],
+    *,
+    smoothgrad_samples: int = 0,
+    noise_std: float = 0.15,
+    seed: int = 0,
 ) -> None:
-    """Draw which pixels, changed a little, change the probe most: white where it is most.
+    """Draw the saliency map of a target; white is the maximum.
 
     Args:
-        smooth: Noisy copies over which the map is averaged (SmoothGrad; 50 is usual); default: none.
-        noise: Standard deviation of their noise, as a share of the picture's range; default: 0.15.
-        seed: Of the noise; default: 0.
+        smoothgrad_samples: Number of noisy copies that SmoothGrad averages (usually 50); 0: the plain gradient.
+        noise_std: Standard deviation of the SmoothGrad noise, as a fraction of the image's range.
+        seed: Random seed of the noise.
     """
     import numpy as np
 
-    from .drawing import brightness
+    from .render import intensity_map
 
-    opened = asked.opened()
-    maps = saliency(opened.subject, opened.pixels, opened.probe, smooth, noise, seed)
-    asked.write(np.concatenate([brightness(each) for each in maps], axis=1), maps)
+    inputs = options.open()
+    maps = saliency(inputs.model, inputs.pixels, inputs.objective, smoothgrad_samples, noise_std, seed)
+    options.write(np.concatenate([intensity_map(each) for each in maps], axis=1), maps)

@@ -1,13 +1,13 @@
-"""What neural style compares: activations place by place for content, how channels occur together for style.
+"""Content and style losses of neural style transfer.
 
-Gatys, Ecker, Bethge: A Neural Algorithm of Artistic Style. 2015, arXiv:1508.06576, equations 1 to 5. Of a level with N
-channels and M places, F is the N x M matrix of activations, and
+Gatys, Ecker, Bethge: A Neural Algorithm of Artistic Style. 2015, arXiv:1508.06576, equations 1 to 5. For a level with N
+channels and M positions, F is the N x M matrix of activations, and
 
     content  1/2 sum (F - P)^2                  style  sum (F F' - A)^2 / (4 N^2 M^2)
 
-Here the Gram matrix is F F' / M, which gives the same number where both pictures have as many places, and compares
-what can be compared where they have not. The authors' later code takes 4000 / N^2 of the paper's style term, and ports
-that divide the Gram matrix by N M take 4 / N^2 of it.
+Here the Gram matrix is F F' / M, which gives the same loss if both images have the same number of positions, and is
+comparable if they do not. The authors' later code uses 4000 / N^2 times the paper's style loss, and ports that divide
+the Gram matrix by N M use 4 / N^2 times.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from ...backbones.backbone import Backbone
 from ...backbones.vgg import VGG
 
 
-def gram(maps: Tensor) -> Tensor:
-    """F F' / M of (B, N, h, w), each sample's own: (B, N, N)."""
+def gram_matrix(maps: Tensor) -> Tensor:
+    """Gram matrix F F' / M of (B, N, h, w), per sample: (B, N, N)."""
     flat = maps.flatten(2)
     return flat @ flat.mT / flat.shape[2]
 
 
-def style_loss(made: Tensor, wanted: Tensor) -> Tensor:
-    """sum (G - A)^2 / (4 N^2) of two `gram` matrices (1, N, N)."""
-    return (made - wanted).square().sum() / (4 * made.shape[1] ** 2)
+def style_loss(output: Tensor, target: Tensor) -> Tensor:
+    """sum (G - A)^2 / (4 N^2) of two Gram matrices (1, N, N)."""
+    return (output - target).square().sum() / (4 * output.shape[1] ** 2)
 
 
-def content_loss(made: Tensor, wanted: Tensor) -> Tensor:
+def content_loss(output: Tensor, target: Tensor) -> Tensor:
     """1/2 sum (F - P)^2 of two maps (1, N, h, w)."""
-    return (made - wanted).square().sum() / 2
+    return (output - target).square().sum() / 2
 
 
-def roughness(pixels: Tensor) -> Tensor:
-    """Total variation of (1, C, H, W): the mean square difference of neighbours along both axes, added."""
+def mean_total_variation(pixels: Tensor) -> Tensor:
+    """Total variation of (1, C, H, W): mean squared differences of adjacent pixels, summed over both axes."""
     return pixels.diff(dim=-1).square().mean() + pixels.diff(dim=-2).square().mean()
 
 
 @contextmanager
-def averaging_pools() -> Iterator[None]:
-    """While it lasts, every max pool that runs averages instead, over the same window. Networks are not touched.
+def average_pooling() -> Iterator[None]:
+    """Context in which every max pool averages over the same window; the model is not changed.
 
-    Padding is left out of the means, as it is left out of maxima.
+    Padding is excluded from the means, as it is from the maxima.
     """
 
     def average(
@@ -80,36 +80,36 @@ def averaging_pools() -> Iterator[None]:
         yield
 
 
-def paper_layers(trunk: Backbone | None) -> dict[str, str]:
-    """The layers of a VGG by the papers' names ("conv1_1", "relu1_1"), with their submodules; none of other trunks.
+def vgg_layer_names(backbone: Backbone | None) -> dict[str, str]:
+    """Submodules of a VGG by the paper's layer names ("conv1_1", "relu1_1"); empty for other backbones.
 
-    Layers behind the end of the weights are left out.
+    Layers after the end of partial weights are left out.
     """
-    named: dict[str, str] = {}
-    if not isinstance(trunk, VGG):
-        return named
+    names: dict[str, str] = {}
+    if not isinstance(backbone, VGG):
+        return names
     block, number = 1, 0
-    for index, layer in enumerate(trunk.convolutions):
+    for index, layer in enumerate(backbone.convolutions):
         if isinstance(layer, nn.MaxPool2d):
             block, number = block + 1, 0
         elif isinstance(layer, nn.Conv2d):
             if not layer.weight.is_meta and bool(layer.weight.isnan().any()):
                 break
             number += 1
-            named[f"conv{block}_{number}"] = f"convolutions.{index}"
+            names[f"conv{block}_{number}"] = f"convolutions.{index}"
         elif isinstance(layer, nn.ReLU):
-            named[f"relu{block}_{number}"] = f"convolutions.{index}"
-    return named
+            names[f"relu{block}_{number}"] = f"convolutions.{index}"
+    return names
 
 
-def usual_layers(trunk: Backbone) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The layers of content and of style, where nobody names others.
+def default_layers(backbone: Backbone) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Default layers of content and style.
 
-    Of a VGG the paper's, as far as the weights go: relu4_2 or the deepest there is, and relu1_1 to relu5_1 (the paper
-    says conv, and its authors' code takes the ReLUs). Of other trunks the last level but one, and all but the last.
+    For a VGG those of the paper, as far as the weights go: relu4_2 or the deepest layer, and relu1_1 to relu5_1 (the
+    paper says conv, its authors' code uses ReLUs). For other backbones the last level but one, and all but the last.
     """
-    relus = [name for name in paper_layers(trunk) if name.startswith("relu")]
+    relus = [name for name in vgg_layer_names(backbone) if name.startswith("relu")]
     if relus:
         return ("relu4_2" if "relu4_2" in relus else relus[-1],), tuple(name for name in relus if name.endswith("_1"))
-    names = [level.name for level in trunk.levels]
+    names = [level.name for level in backbone.levels]
     return (names[max(len(names) - 2, 0)],), tuple(names[:-1] or names)

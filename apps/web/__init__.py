@@ -1,14 +1,14 @@
-"""`densevision web`: a page in the browser with a tab for every task and one that looks into networks.
+"""`densevision web`: a Gradio demo with a tab per task and one for visualization.
 
-uploads.py      what visitors send, and when it is refused
-networks.py     the checkpoints they choose among, loaded once, asked one at a time
-answering.py    a picture in, its answer, a sentence and files out
-probing.py      the tab that looks into networks
-examples.py     pictures to begin with, drawn here
-components.py   gradio's parts, where they do more or less than is wanted here
-page.py         the tabs
-doors.py        what of the server can be reached
-server.py       its beginning and end
+uploads.py         validation and decoding of uploaded images
+checkpoints.py     the checkpoints to choose from, loaded once and run one at a time
+handlers.py        request handlers: an image in; its prediction, a summary and files out
+visualize_tab.py   request handler of the tab "Visualize"
+examples.py        generated example images
+components.py      Gradio image components for uploads, the camera and its predictions
+page.py            the page and its tabs
+middleware.py      ASGI middleware that allows only the routes the page needs
+server.py          start and shutdown of the server
 """
 
 from __future__ import annotations
@@ -16,75 +16,75 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def web(
     *,
-    checkpoint: tuple[str, ...] = (),
+    checkpoint: Annotated[tuple[str, ...], Parameter(negative_iterable=(), show_default=False)] = (),
     host: str = "127.0.0.1",
     port: int = 7860,
-    megabytes: float = 25,
-    megapixels: float = 24,
+    max_upload_mb: float = 25,
+    max_megapixels: float = 24,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
 ) -> None:
-    """Show a page in the browser: a tab for every task, with uploads, examples and the camera, and one that looks into
-    networks.
+    """Serve a web demo: a tab per task, with uploads, example images and the camera, and a tab for visualization.
 
     Args:
-        checkpoint: File or run folder that visitors may choose beside those that ship, or weights with a classifier
-            (resnet50/imagenet); may be given several times; default: none.
-        host: Address to listen at; 0.0.0.0 lets everyone in who can reach this machine; default: 127.0.0.1, which is
-            this machine alone.
-        port: TCP port to listen at; default: 7860.
-        megabytes: Largest file that is taken, in megabytes; default: 25.
-        megapixels: Largest picture that is answered, in millions of pixels; default: 24.
-        device: cpu, cuda, mps or auto; default: auto.
-        amp: Mixed precision; auto: bf16 where the device does it in hardware; default: auto.
+        checkpoint: Checkpoint file, run folder or weights with a classifier (resnet50/imagenet) to offer besides the
+            packaged checkpoints; can be repeated.
+        host: Address to listen on; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
+        port: TCP port to listen on.
+        max_upload_mb: Maximum size of an uploaded file, in megabytes.
+        max_megapixels: Maximum size of an image, in megapixels.
+        device: Device: cpu, cuda, mps or auto.
+        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
     """
     from ...errors import UserError
     from ...tasks.device import choose_device
 
-    if megabytes <= 0 or megapixels <= 0:
-        raise UserError(f"--megabytes {megabytes:g} --megapixels {megapixels:g}: both must be above 0.")
+    if max_upload_mb <= 0 or max_megapixels <= 0:
+        raise UserError(f"--max-upload-mb {max_upload_mb:g} --max-megapixels {max_megapixels:g}: both must be above 0.")
     if not 1 <= port <= 65535:
-        raise UserError(f"--port is {port}; it must lie in 1 to 65535.")
+        raise UserError(f"--port is {port}; it must be from 1 to 65535.")
     require_gradio()
     choose_device(device)
 
-    from .networks import offers_of
-    from .server import serving
+    from .checkpoints import checkpoint_entries
+    from .server import serve
     from .uploads import Limits
 
-    offers = offers_of(checkpoint, device, amp)
-    limits = Limits(round(megabytes * 2**20), round(megapixels * 1e6))
-    # A service is ended by SIGTERM; it leaves as after Ctrl-C, its folder removed.
+    entries = checkpoint_entries(checkpoint, device, amp)
+    limits = Limits(round(max_upload_mb * 2**20), round(max_megapixels * 1e6))
+    # SIGTERM, which stops a service, is handled like Ctrl-C, so that the temporary folder is removed.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with serving(offers, limits, host, port) as address:
-            print(f"The page is at {address} (Ctrl-C ends it).", flush=True)
+        with serve(entries, limits, host, port) as address:
+            print(f"Serving at {address} (Ctrl-C stops the server).", flush=True)
             if host not in LOOPBACK:
-                said = f"--host {host}: everyone who can reach this machine can use the page; it asks for no password."
-                print(said, file=sys.stderr)
+                warning = f"--host {host}: everyone who can reach this machine can use the page without a password."
+                print(warning, file=sys.stderr)
             threading.Event().wait()
     except KeyboardInterrupt:
-        print("The page is closed.", file=sys.stderr)
+        print("The server has stopped.", file=sys.stderr)
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def require_gradio() -> None:
-    """See that the page can be built.
+    """Check that Gradio is installed.
 
     Raises:
-        UserError: gradio is missing, with what to type.
+        UserError: it is not.
     """
     import importlib.util
 
     from ...errors import UserError
 
     if importlib.util.find_spec("gradio") is None:
-        raise UserError('The page needs gradio, which is not installed: pip install "gradio>=6".')
+        raise UserError('densevision web needs gradio, which is not installed: pip install "gradio>=6".')

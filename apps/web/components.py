@@ -1,5 +1,7 @@
-"""gradio's picture, taken and shown in other ways than its own: it would decode what visitors send before we judge it,
-fetch what they link to, and keep a file for every picture of a film.
+"""Gradio image components for uploads, the camera and live predictions.
+
+Gradio's own component would decode uploads before they are validated, fetch linked images, and store a file for every
+frame of a live prediction.
 """
 
 from __future__ import annotations
@@ -14,19 +16,19 @@ import gradio as gr
 import numpy as np
 from gradio.data_classes import ImageData
 
-REFUSED = "Pictures are uploaded here, not linked."
+NOT_UPLOADED = "Images must be uploaded, not linked."
 QUALITY = 85
 
 
 class _Plain(type(gr.Image)):
-    """gradio's own writes a stub beside the file of every class of a component, into the installed package."""
+    """Metaclass that does not write a stub file next to each component class, as Gradio's does."""
 
     def __new__(mcs, name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:
         return ABCMeta.__new__(mcs, name, bases, attributes)
 
 
-class _Picture(gr.Image, metaclass=_Plain):
-    """What browsers and clients take for gradio's own."""
+class _Image(gr.Image, metaclass=_Plain):
+    """Base class, which looks like Gradio's component to browsers and clients."""
 
     def get_block_name(self) -> str:
         return "image"
@@ -35,47 +37,47 @@ class _Picture(gr.Image, metaclass=_Plain):
         return "image"
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """As gradio's, for files alone: an address would be fetched by the server.
+        """Like Gradio's method, but for files only: the server must not fetch URLs.
 
         Raises:
-            gr.Error: it is an address.
+            gr.Error: a URL.
         """
         if url_or_file_path is not None and "://" in str(url_or_file_path):
-            raise gr.Error(REFUSED, print_exception=False)
+            raise gr.Error(NOT_UPLOADED, print_exception=False)
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
-class Upload(_Picture):
-    """A picture that visitors send: its file, as it came."""
+class Upload(_Image):
+    """An uploaded image, as its unchanged file."""
 
     def preprocess(self, payload: ImageData | None) -> Any:
-        """The uploaded file; None where there is none.
+        """Path of the uploaded file; None without one.
 
         Raises:
-            gr.Error: it names a file that nobody uploaded.
+            gr.Error: a path that was not uploaded.
         """
         if payload is None:
             return None
-        kept, path = Path(self.GRADIO_CACHE).resolve(), Path(payload.path or "").resolve()
-        if not payload.path or kept not in path.parents or not path.is_file():
-            raise gr.Error(REFUSED, print_exception=False)
+        cache, path = Path(self.GRADIO_CACHE).resolve(), Path(payload.path or "").resolve()
+        if not payload.path or cache not in path.parents or not path.is_file():
+            raise gr.Error(NOT_UPLOADED, print_exception=False)
         return path
 
 
-class Camera(_Picture):
-    """The camera of a visitor: its newest picture as a "data:" URL, which is what browsers send."""
+class Camera(_Image):
+    """The newest image of the client's camera, as the "data:" URL that browsers send."""
 
     def preprocess(self, payload: ImageData | None) -> Any:
-        """The URL; None where there is none."""
+        """The URL; None without an image."""
         return None if payload is None else payload.url or ""
 
 
-class Film(_Picture):
-    """A picture that changes many times a second: it travels within the answer, and no file is kept."""
+class VideoFrame(_Image):
+    """An image that changes many times a second: it is sent in the response itself, without a file."""
 
     def postprocess(self, value: Any) -> ImageData | None:
-        """(H, W, 3) uint8 as a JPEG in a "data:" URL."""
+        """Encode an image (H, W, 3) uint8 RGB as a JPEG in a "data:" URL."""
         if value is None:
             return None
-        coded = cv2.imencode(".jpg", np.ascontiguousarray(value[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-        return ImageData(url="data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode())
+        jpeg = cv2.imencode(".jpg", np.ascontiguousarray(value[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+        return ImageData(url="data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode())

@@ -1,6 +1,6 @@
-"""Pictures to begin with, drawn when the page is opened: by the worlds, and where none fits, by the two pens below.
+"""Example images, generated when the server starts: by the synthetic datasets, or by the two drawing functions below.
 
-No photograph ships with the package.
+No photo ships with the package.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 
 from ...datasets import DATASETS, dataset_class
-from ...datasets.dataset import World
-from ...datasets.fields import Category, Image, Kind, Labels
+from ...datasets.dataset import SyntheticDataset
+from ...datasets.field_types import ClassLabel, FieldType, Image, SegmentationMask
 from ...datasets.geometry import Size
-from .networks import Offer
+from .checkpoints import CheckpointEntry
 
 COUNT = 3
-"""Examples a checkpoint."""
+"""Number of examples per checkpoint."""
 SIZE: Size = (192, 256)
 
 STREET = (
-    # Class and polygon, x and y in shares of the picture, the farthest first.
+    # Class and polygon, x and y as fractions of the image size, the farthest first.
     ("sky", ((0, 0), (1, 0), (1, 1), (0, 1))),
     ("building", ((0, 0.02), (0.2, 0.1), (0.43, 0.36), (0.43, 0.58), (0, 0.8))),
     ("building", ((1, 0), (0.84, 0.14), (0.84, 0.6), (1, 0.7))),
@@ -37,76 +37,84 @@ STREET = (
     ("car", ((0.48, 0.52), (0.54, 0.52), (0.55, 0.58), (0.47, 0.58))),
     ("car", ((0.62, 0.66), (0.66, 0.57), (0.78, 0.57), (0.83, 0.66), (0.84, 0.75), (0.61, 0.75))),
 )
-"""What a town may look like from behind a windscreen."""
+"""A street scene from the view of a driver."""
 
 
-def write_examples(offer: Offer, folder: Path) -> list[list[Path]]:
-    """Files that a checkpoint can answer, a row of as many as it takes at a time; none where nothing here fits it.
+def write_examples(entry: CheckpointEntry, folder: Path) -> list[list[Path]]:
+    """Write example images for a checkpoint.
 
     Args:
-        offer: the checkpoint.
-        folder: where they are written.
+        entry: the checkpoint.
+        folder: folder to write to.
+
+    Returns:
+        One row of files per example, with a file for each input of the model; empty if there is no fitting example.
     """
-    kinds = list(offer.kinds.values())
+    field_types = list(entry.inputs.values())
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, values in enumerate(_samples(offer, kinds)):
-        row = [folder / f"{number}-{place}.png" for place in range(len(kinds))]
-        for path, value, kind in zip(row, values, kinds, strict=True):
-            _write(path, value, kind)
+    for number, values in enumerate(_samples(entry, field_types)):
+        row = [folder / f"{number}-{column}.png" for column in range(len(field_types))]
+        for path, value, field_type in zip(row, values, field_types, strict=True):
+            _write(path, value, field_type)
         rows.append(row)
     return rows
 
 
-def _samples(offer: Offer, kinds: list[Kind]) -> Iterable[Sequence[np.ndarray]]:
-    trained_on = (offer.header.get("data") or {}).get("name")
-    for name in dict.fromkeys((trained_on, offer.task.default.data)):
-        if name in DATASETS and issubclass(dataset_class(name), World):
-            world = dataset_class(name)(None, "test").at(SIZE)  # pyright: ignore[reportArgumentType] - worlds take none
-            if list(offer.task.inputs(world.fields).values()) == kinds:
-                asked = offer.task.examined(world)
-                names = tuple(offer.task.inputs(asked.fields))
-                return ([sample[field] for field in names] for sample in map(asked.read, range(COUNT)))
-    (kind, *others) = kinds
-    if not others and isinstance(kind, Labels) and {name for name, _ in STREET} <= set(kind.names):
-        street = street_labels(kind, SIZE)
+def _samples(entry: CheckpointEntry, field_types: list[FieldType]) -> Iterable[Sequence[np.ndarray]]:
+    trained_on = (entry.header.get("data") or {}).get("name")
+    for name in dict.fromkeys((trained_on, entry.task.defaults.data)):
+        if name in DATASETS and issubclass(dataset_class(name), SyntheticDataset):
+            # Synthetic datasets have no root.
+            synthetic = dataset_class(name)(None, "test").with_size(SIZE)  # pyright: ignore[reportArgumentType]
+            if list(entry.task.inputs(synthetic.fields).values()) == field_types:
+                dataset = entry.task.evaluation_dataset(synthetic)
+                names = tuple(entry.task.inputs(dataset.fields))
+                return ([sample[field] for field in names] for sample in map(dataset.read, range(COUNT)))
+    (field_type, *others) = field_types
+    if (
+        not others
+        and isinstance(field_type, SegmentationMask)
+        and {name for name, _ in STREET} <= set(field_type.names)
+    ):
+        street = street_labels(field_type, SIZE)
         return [[street], [np.ascontiguousarray(street[:, ::-1])]]
-    for asked_for in offer.task.targets(offer.fields).values():
-        if not others and isinstance(kind, Image) and isinstance(asked_for, Category):
-            return [[_written(name, kind.channels)] for name in asked_for.names if len(name) == 1][:COUNT]
+    for target in entry.task.targets(entry.fields).values():
+        if not others and isinstance(field_type, Image) and isinstance(target, ClassLabel):
+            return [[_draw_character(name, field_type.channels)] for name in target.names if len(name) == 1][:COUNT]
     return []
 
 
-def street_labels(kind: Labels, size: Size) -> np.ndarray:
-    """A street drawn in labels: (H, W) uint8, of a kind that knows the classes of `STREET`."""
+def street_labels(field_type: SegmentationMask, size: Size) -> np.ndarray:
+    """Label map of a street scene, (H, W) uint8; the field type must have the classes of `STREET`."""
     height, width = size
-    labels = np.full(size, kind.ignore, np.uint8)
+    labels = np.full(size, field_type.ignore, np.uint8)
     for name, corners in STREET:
         polygon = np.round(np.array(corners) * (width - 1, height - 1)).astype(np.int32)
-        cv2.fillPoly(labels, [polygon], kind.names.index(name))
+        cv2.fillPoly(labels, [polygon], field_type.names.index(name))
     return labels
 
 
-def _written(letter: str, channels: int) -> np.ndarray:
-    """(56, 56, C) uint8: a letter or a digit as by a broad pen, white on black."""
+def _draw_character(character: str, channels: int) -> np.ndarray:
+    """A letter or digit in thick strokes, white on black: (56, 56, C) uint8."""
     canvas = np.zeros((112, 112), np.uint8)
-    (width, height), _ = cv2.getTextSize(letter, cv2.FONT_HERSHEY_SIMPLEX, 2.8, 10)
-    place = ((112 - width) // 2, (112 + height) // 2)
-    cv2.putText(canvas, letter, place, cv2.FONT_HERSHEY_SIMPLEX, 2.8, 255, 10, cv2.LINE_AA)
+    (width, height), _ = cv2.getTextSize(character, cv2.FONT_HERSHEY_SIMPLEX, 2.8, 10)
+    origin = ((112 - width) // 2, (112 + height) // 2)
+    cv2.putText(canvas, character, origin, cv2.FONT_HERSHEY_SIMPLEX, 2.8, 255, 10, cv2.LINE_AA)
     small = cv2.resize(canvas, (56, 56), interpolation=cv2.INTER_AREA)
     return np.repeat(small[..., None], channels, axis=2)
 
 
-def _write(path: Path, value: np.ndarray, kind: Kind) -> None:
-    """Pictures as they are; label maps with the colours in which they are drawn as their palette."""
+def _write(path: Path, value: np.ndarray, field_type: FieldType) -> None:
+    """Write an image; a label map gets a palette with the colors of its visualization."""
     from PIL import Image as Pillow
 
-    if isinstance(kind, Labels):
-        stored = Pillow.fromarray(value.astype(np.uint8))
-        numbers = np.full(256, kind.ignore, np.uint8)
-        numbers[: len(kind.names)] = range(len(kind.names))
-        stored.putpalette(kind.draw(numbers[None])[0].tobytes())
+    if isinstance(field_type, SegmentationMask):
+        image = Pillow.fromarray(value.astype(np.uint8))
+        labels = np.full(256, field_type.ignore, np.uint8)
+        labels[: len(field_type.names)] = range(len(field_type.names))
+        image.putpalette(field_type.colorize(labels[None])[0].tobytes())
     else:
-        drawn = kind.draw(value)
-        stored = Pillow.fromarray(drawn[..., 0] if value.shape[-1] == 1 else drawn)
-    stored.save(path)
+        pixels = field_type.colorize(value)
+        image = Pillow.fromarray(pixels[..., 0] if value.shape[-1] == 1 else pixels)
+    image.save(path)

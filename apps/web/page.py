@@ -1,4 +1,4 @@
-"""The page: a tab for every task that is registered, and one that looks into networks."""
+"""The page: a tab for each registered task, and one for visualization."""
 
 from __future__ import annotations
 
@@ -10,204 +10,208 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ...datasets.fields import Kind, Labels
+from ...datasets.field_types import FieldType, SegmentationMask
 from ...errors import unknown_name
 from ...tasks import task_class
-from .answering import Answer, answered, filmed, give_memory_back, in_sentences
-from .components import Camera, Film, Upload
+from .checkpoints import CheckpointEntry
+from .components import Camera, Upload, VideoFrame
 from .examples import write_examples
-from .networks import Offer
-from .probing import METHODS, probed, probes_for
+from .handlers import Response, handle_frame, handle_images, safe_call, trim_memory
 from .uploads import Limits, bytes_of_data_url
+from .visualize_tab import METHODS, handle_visualize, targets_for
 
-KEPT_SECONDS = 15 * 60
-"""How long uploads and answers can be fetched."""
-WAITING = 64
-"""Questions that may wait; who comes later is told so."""
+FILE_LIFETIME = 15 * 60
+"""Seconds after which uploads and results are deleted."""
+QUEUE_SIZE = 64
+"""Maximum number of waiting requests; further ones are rejected with a message."""
 CAMERAS = 8
-"""Cameras of a task that are answered at once."""
+"""Maximum number of simultaneous cameras per task."""
 CAMERA_SECONDS = 300
-"""After which a camera has to be started again."""
+"""Seconds after which a camera stops and has to be started again."""
 CAMERA = {"video": {"width": 640, "height": 480}}
 HEIGHT = 340
 
 
-def build(offers: dict[str, list[Offer]], limits: Limits, folder: Path) -> gr.Blocks:
-    """The page, to be launched.
+def build(entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Path) -> gr.Blocks:
+    """Build the page.
 
     Args:
-        offers: the checkpoints of every task.
-        limits: how much is taken of visitors.
-        folder: gradio's, for uploads; examples and answers get folders of their own in it.
+        entries: the checkpoints of each task.
+        limits: limits of uploads.
+        folder: Gradio's folder for uploads; examples and results get subfolders.
     """
-    answers = folder / "answers"
+    results = folder / "results"
     rows = {
-        (task, offer.name): write_examples(offer, folder / "examples" / f"{task}-{number}")
-        for task, held in offers.items()
-        for number, offer in enumerate(held)
+        (task, entry.name): write_examples(entry, folder / "examples" / f"{task}-{number}")
+        for task, of_task in entries.items()
+        for number, entry in enumerate(of_task)
     }
-    with gr.Blocks(title="densevision", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as page:
-        gr.Markdown("# densevision\nTrunks that learned to name pictures, with heads that answer for every pixel.")
+    with gr.Blocks(title="densevision", analytics_enabled=False, delete_cache=(60, FILE_LIFETIME)) as page:
+        gr.Markdown("# densevision\nPyTorch classification backbones with dense-prediction heads.")
         with gr.Tabs():
-            for task, held in offers.items():
+            for task, of_task in entries.items():
                 with gr.Tab(task.capitalize()):
                     gr.Markdown(f"**{task_class(task).title}.** {task_class(task).paper}")
-                    if held:
-                        examples = [row for offer in held[:1] for row in rows[task, offer.name]]
-                        _task_tab(task, {offer.name: offer for offer in held}, examples, limits, answers)
+                    if of_task:
+                        examples = [row for entry in of_task[:1] for row in rows[task, entry.name]]
+                        _task_tab(task, {entry.name: entry for entry in of_task}, examples, limits, results)
                     else:
                         gr.Markdown(
                             f"No checkpoint ships for this task. Train one (`densevision train {task}`) and start the "
-                            "page with it: `densevision web --checkpoint FILE`."
+                            "server with it: `densevision web --checkpoint FILE`."
                         )
             with gr.Tab("Visualize"):
-                gr.Markdown("**What a network looks at.** A probe is a number in its answer or inside it.")
-                named = {f"{task}: {offer.name}": offer for task, held in offers.items() for offer in held}
+                gr.Markdown("**Attribution.** A target is a value of the model's output or of one of its layers.")
+                by_name = {f"{task}: {entry.name}": entry for task, of_task in entries.items() for entry in of_task}
                 examples = [
-                    [f"{task}: {offer.name}", row] for task, held in offers.items() for offer in held
-                    for row in rows[task, offer.name][:1]
+                    [f"{task}: {entry.name}", row] for task, of_task in entries.items() for entry in of_task
+                    for row in rows[task, entry.name][:1]
                 ]  # fmt: skip
-                if named:
-                    _probing_tab(page, named, examples, limits, answers)
+                if by_name:
+                    _visualize_tab(page, by_name, examples, limits, results)
                 else:
                     gr.Markdown(
-                        "There is no checkpoint: start the page with one (`densevision web --checkpoint FILE`)."
+                        "There is no checkpoint; start the server with one (`densevision web --checkpoint FILE`)."
                     )
-    page.queue(max_size=WAITING, api_open=False)
+    page.queue(max_size=QUEUE_SIZE, api_open=False)
     return page
 
 
-def _task_tab(task: str, named: dict[str, Offer], examples: list[list[Path]], limits: Limits, answers: Path) -> None:
-    first = next(iter(named.values()))
-    choice = gr.Dropdown(list(named), value=first.name, label="Checkpoint", interactive=True)
+def _task_tab(
+    task: str, entries: dict[str, CheckpointEntry], examples: list[list[Path]], limits: Limits, results: Path
+) -> None:
+    first = next(iter(entries.values()))
+    choice = gr.Dropdown(list(entries), value=first.name, label="Checkpoint", interactive=True)
     terms = gr.Markdown(_terms(first))
-    choice.change(lambda name: _terms(named[name]), choice, terms, api_visibility="private", queue=False)
+    choice.change(lambda name: _terms(entries[name]), choice, terms, api_visibility="private", queue=False)
 
-    def answer(name: str, *sent: Path | None) -> tuple[Any, ...]:
-        found = in_sentences(lambda: answered(_chosen(named, name), sent, limits, answers), traceback.print_exc)
-        return _parts(found)
+    def run(name: str, *files: Path | None) -> tuple[Any, ...]:
+        return _parts(
+            safe_call(lambda: handle_images(_entry(entries, name), files, limits, results), traceback.print_exc)
+        )
 
     with gr.Tabs():
-        with gr.Tab("Pictures"):
+        with gr.Tab("Images"):
             with gr.Row():
                 with gr.Column():
                     uploads = [Upload(label=_label(*one), sources=["upload", "clipboard"], height=HEIGHT)
-                               for one in first.kinds.items()]  # fmt: skip
-                    button = gr.Button("Answer", variant="primary")
+                               for one in first.inputs.items()]  # fmt: skip
+                    button = gr.Button("Run", variant="primary")
                 with gr.Column():
-                    shown = _outputs()
+                    outputs = _outputs("Prediction")
             _examples(examples, uploads)
-            button.click(answer, [choice, *uploads], shown, api_name=task, concurrency_id=task, concurrency_limit=1)
-        if any(offer.filmed for offer in named.values()):
+            button.click(run, [choice, *uploads], outputs, api_name=task, concurrency_id=task, concurrency_limit=1)
+        if any(entry.accepts_camera for entry in entries.values()):
             with gr.Tab("Camera"):
-                _camera(task, choice, named, limits)
+                _camera(task, choice, entries, limits)
 
 
-def _camera(task: str, choice: gr.Dropdown, named: dict[str, Offer], limits: Limits) -> None:
-    """The camera's picture and the answer to it, side by side."""
+def _camera(task: str, choice: gr.Dropdown, entries: dict[str, CheckpointEntry], limits: Limits) -> None:
+    """Camera image and prediction, side by side."""
 
-    def answer(name: str, frame: str | None, held: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
-        kept = held
+    def run(name: str, frame: str | None, previous: tuple[np.ndarray, ...]) -> tuple[Any, ...]:
+        state = previous
 
-        def ask() -> Answer:
-            nonlocal kept
-            found, kept = filmed(_chosen(named, name), bytes_of_data_url(frame or ""), held, limits)
-            return found
+        def handle() -> Response:
+            nonlocal state
+            response, state = handle_frame(_entry(entries, name), bytes_of_data_url(frame or ""), previous, limits)
+            return response
 
-        found = in_sentences(ask, traceback.print_exc)
-        return found.picture, found.sentence, kept
+        response = safe_call(handle, traceback.print_exc)
+        return response.image, response.text, state
 
     with gr.Row():
         camera = Camera(
             label="Camera", sources=["webcam"], streaming=True, height=HEIGHT,
             webcam_options=gr.WebcamOptions(mirror=False, constraints=CAMERA),
         )  # fmt: skip
-        film = Film(label="Answer", interactive=False, height=HEIGHT, buttons=[])
-    sentence = gr.Textbox(label="In words", interactive=False)
-    held = gr.State(())
+        prediction = VideoFrame(label="Prediction", interactive=False, height=HEIGHT, buttons=[])
+    text = gr.Textbox(label="Summary", interactive=False)
+    state = gr.State(())
     camera.stream(
-        answer, [choice, camera, held], [film, sentence, held], stream_every=0.1, time_limit=CAMERA_SECONDS,
+        run, [choice, camera, state], [prediction, text, state], stream_every=0.1, time_limit=CAMERA_SECONDS,
         concurrency_id=f"{task} camera", concurrency_limit=CAMERAS, show_progress="hidden", api_name=f"{task}_camera",
     )  # fmt: skip
 
 
-def _probing_tab(
-    page: gr.Blocks, named: dict[str, Offer], examples: list[list[Any]], limits: Limits, answers: Path
+def _visualize_tab(
+    page: gr.Blocks, entries: dict[str, CheckpointEntry], examples: list[list[Any]], limits: Limits, results: Path
 ) -> None:
-    first = next(iter(named))
-    most = max(len(offer.kinds) for offer in named.values())
+    first = next(iter(entries))
+    max_inputs = max(len(entry.inputs) for entry in entries.values())
 
-    def answer(name: str, method: str, probe: str, *sent: Path | None) -> tuple[Any, ...]:
-        found = in_sentences(
-            lambda: probed(_chosen(named, name), str(method), str(probe or ""), sent, limits, answers),
+    def run(name: str, method: str, target: str, *files: Path | None) -> tuple[Any, ...]:
+        response = safe_call(
+            lambda: handle_visualize(_entry(entries, name), str(method), str(target or ""), files, limits, results),
             traceback.print_exc,
         )
-        return _parts(found)
+        return _parts(response)
 
-    def fitting(name: str) -> list[Any]:
-        """What can be asked of a network, and the pictures that it takes."""
-        offer = _chosen(named, name)
-        probes, kinds = probes_for(offer), list(offer.kinds.items())
+    def update(name: str) -> list[Any]:
+        """Adapt the targets and the image inputs to the chosen model."""
+        entry = _entry(entries, name)
+        targets, inputs = targets_for(entry), list(entry.inputs.items())
         return [
-            gr.Dropdown(choices=probes, value=probes[0]),
-            *(gr.update(label=_label(*kinds[place])) if place < len(kinds) else gr.update(visible=False)
-              for place in range(most)),
+            gr.Dropdown(choices=targets, value=targets[0]),
+            *(gr.update(label=_label(*inputs[index])) if index < len(inputs) else gr.update(visible=False)
+              for index in range(max_inputs)),
         ]  # fmt: skip
 
     with gr.Row():
         with gr.Column():
-            network = gr.Dropdown(list(named), value=first, label="Network", interactive=True)
+            model = gr.Dropdown(list(entries), value=first, label="Model", interactive=True)
             method = gr.Dropdown(list(METHODS), value="saliency", label="Method", interactive=True)
-            probe = gr.Dropdown([], label="Probe, chosen or typed", allow_custom_value=True, interactive=True)
-            uploads = [Upload(label="Picture", sources=["upload", "clipboard"], height=HEIGHT) for _ in range(most)]
-            button = gr.Button("Look", variant="primary")
+            target = gr.Dropdown([], label="Target (choose or type)", allow_custom_value=True, interactive=True)
+            uploads = [Upload(label="Image", sources=["upload", "clipboard"], height=HEIGHT) for _ in range(max_inputs)]
+            button = gr.Button("Run", variant="primary")
         with gr.Column():
-            shown = _outputs()
-    # Of a network that takes fewer, the last picture lies in the places that are not shown.
-    rows = [[name, *row, *row[-1:] * (most - len(row))] for name, row in examples]
-    _examples(rows, [network, *uploads], [name for name, _ in examples])
-    changed = {"fn": fitting, "inputs": network, "outputs": [probe, *uploads], "api_visibility": "private"}
-    page.load(**changed)
-    network.change(**changed)
+            outputs = _outputs("Visualization")
+    # For models with fewer inputs, the hidden image inputs get the last image.
+    rows = [[name, *row, *row[-1:] * (max_inputs - len(row))] for name, row in examples]
+    _examples(rows, [model, *uploads], [name for name, _ in examples])
+    change = {"fn": update, "inputs": model, "outputs": [target, *uploads], "api_visibility": "private"}
+    page.load(**change)
+    model.change(**change)
     button.click(
-        answer, [network, method, probe, *uploads], shown, api_name="visualize", concurrency_id="visualize",
+        run, [model, method, target, *uploads], outputs, api_name="visualize", concurrency_id="visualize",
         concurrency_limit=1,
     )  # fmt: skip
 
 
-def _chosen(named: dict[str, Offer], name: str) -> Offer:
-    if name not in named:
-        raise unknown_name("checkpoint", str(name), named)
-    return named[name]
+def _entry(entries: dict[str, CheckpointEntry], name: str) -> CheckpointEntry:
+    if name not in entries:
+        raise unknown_name("checkpoint", str(name), entries)
+    return entries[name]
 
 
-def _outputs() -> list[Any]:
-    """Where an answer is shown, in the order of `_parts`."""
+def _outputs(label: str) -> list[Any]:
+    """Output components, in the order of `_parts`."""
     return [
-        gr.Image(label="Answer", format="png", interactive=False, height=HEIGHT, buttons=["fullscreen"]),
-        gr.Textbox(label="In words", interactive=False, lines=2),
-        gr.File(label="The data, to download", file_count="multiple", interactive=False),
+        gr.Image(label=label, format="png", interactive=False, height=HEIGHT, buttons=["fullscreen"]),
+        gr.Textbox(label="Summary", interactive=False, lines=2),
+        gr.File(label="Files", file_count="multiple", interactive=False),
     ]
 
 
-def _parts(answer: Answer) -> tuple[Any, ...]:
-    give_memory_back()
-    return answer.picture, answer.sentence, [str(file) for file in answer.files] or None
+def _parts(response: Response) -> tuple[Any, ...]:
+    """Values of the output components."""
+    trim_memory()
+    return response.image, response.text, [str(file) for file in response.files] or None
 
 
 def _examples(rows: list[list[Any]], inputs: Sequence[Any], names: list[str] | None = None) -> None:
-    """Rows to click on, shown as the pictures that they hold, or by names."""
+    """Clickable examples, displayed as images, or as names if stated."""
     if rows:
-        words = [[str(cell) if isinstance(cell, Path) else cell for cell in row] for row in rows]
-        said = "Examples, drawn by this package"
-        gr.Examples(words, list(inputs), label=said, cache_examples=False, example_labels=names)
+        samples = [[str(cell) if isinstance(cell, Path) else cell for cell in row] for row in rows]
+        label = "Generated examples"
+        gr.Examples(samples, list(inputs), label=label, cache_examples=False, example_labels=names)
 
 
-def _label(name: str, kind: Kind) -> str:
-    if isinstance(kind, Labels):
-        return f"{name.capitalize()}: a PNG of one channel or of a palette, whose values are classes"
+def _label(name: str, field_type: FieldType) -> str:
+    if isinstance(field_type, SegmentationMask):
+        return f"{name.capitalize()}: a PNG with one channel or a palette, whose values are classes"
     return name.capitalize()
 
 
-def _terms(offer: Offer) -> str:
-    return " ".join(offer.terms) or "The weights ask nothing of their users."
+def _terms(entry: CheckpointEntry) -> str:
+    return " ".join(entry.terms) or "No license restrictions are stated for these weights."

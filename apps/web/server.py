@@ -1,4 +1,4 @@
-"""The page's beginning and end: gradio with everything off that speaks to others, and a folder that goes with it."""
+"""Start and shutdown of the server: Gradio without its connections to other servers, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ...errors import UserError
-from .networks import Offer
+from .checkpoints import CheckpointEntry
 from .uploads import Limits
 
 SESSIONS = 100
-"""Visitors whose last question is remembered; the one who was silent longest is forgotten first."""
+"""Number of client sessions with stored state; the least recently used one is dropped first."""
 FONTS = ("system-ui", "sans-serif")
 MONOSPACE = ("ui-monospace", "monospace")
 OFF: dict[str, Any] = {
@@ -27,44 +27,46 @@ OFF: dict[str, Any] = {
     "pwa": False,
     "inbrowser": False,
 }
-"""What the page has no use for, as far as this gradio knows of it."""
+"""Features to switch off, as far as the installed version of Gradio has them."""
 
 
 @contextmanager
-def serving(offers: dict[str, list[Offer]], limits: Limits, host: str = "127.0.0.1", port: int = 7860) -> Iterator[str]:
-    """The page, served while the block runs; gives its address.
+def serve(
+    entries: dict[str, list[CheckpointEntry]], limits: Limits, host: str = "127.0.0.1", port: int = 7860
+) -> Iterator[str]:
+    """Serve the page as a context manager; yields its address.
 
     Args:
-        offers: the checkpoints of every task.
-        limits: how much is taken of visitors.
-        host, port: where to listen.
+        entries: the checkpoints of each task.
+        limits: limits of uploads.
+        host, port: address to listen on.
 
     Raises:
-        UserError: the port is taken, or the address is not this machine's.
+        UserError: the port is in use, or not an address of this machine.
     """
-    with TemporaryDirectory(prefix="densevision-web-", ignore_cleanup_errors=True) as made:
-        folder = Path(made).resolve()
-        quiet = {
+    with TemporaryDirectory(prefix="densevision-web-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary).resolve()
+        environment = {
             "GRADIO_TEMP_DIR": str(folder),
             "GRADIO_EXAMPLES_CACHE": str(folder / "examples"),
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_ALLOWED_PATHS": "",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
-        with _environment(quiet):
+        with _environment(environment):
             import gradio as gr
             from starlette.middleware import Middleware
             from starlette.middleware.trustedhost import TrustedHostMiddleware
 
             from . import LOOPBACK
-            from .doors import Doors
+            from .middleware import RequestFilter
             from .page import build
 
-            # A page of another site that resolves its own name to this machine is not let in.
+            # Host names that another site resolves to this machine (DNS rebinding) are rejected.
             names = ["localhost", "127.0.0.1", "[::1]", host] if host in LOOPBACK else ["*"]
-            page = build(offers, limits, folder)
+            page = build(entries, limits, folder)
             try:
-                known = inspect.signature(page.launch).parameters
+                parameters = inspect.signature(page.launch).parameters
                 _, address, _ = page.launch(
                     server_name=host,
                     server_port=port,
@@ -77,13 +79,13 @@ def serving(offers: dict[str, list[Offer]], limits: Limits, host: str = "127.0.0
                     app_kwargs={
                         "middleware": [
                             Middleware(TrustedHostMiddleware, allowed_hosts=names),
-                            Middleware(Doors, folder=folder, file_bytes=limits.file_bytes),
+                            Middleware(RequestFilter, folder=folder, file_bytes=limits.file_bytes),
                         ]
                     },
-                    **{name: value for name, value in OFF.items() if name in known},
+                    **{name: value for name, value in OFF.items() if name in parameters},
                 )
             except OSError as error:
-                raise UserError(f"Nothing can listen at {host}, port {port}: give another --port or --host.") from error
+                raise UserError(f"Cannot serve at {host}:{port}; give another --port or --host.") from error
             try:
                 yield address.rstrip("/")
             finally:
@@ -92,7 +94,7 @@ def serving(offers: dict[str, list[Offer]], limits: Limits, host: str = "127.0.0
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """What gradio reads there, while it runs."""
+    """Set environment variables, which Gradio reads, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,6 +1,6 @@
-"""What visitors send, and when it is refused: by bytes, by format, by pixels, each with a sentence.
+"""Validation and decoding of uploads: limits on bytes, formats and pixels.
 
-A file is judged by its header before a pixel is decoded, and no sentence names a path of the server.
+The header of a file is checked before its pixels are decoded, and error messages contain no path of the server.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from pathlib import Path
 from typing import Any
 from zlib import error as ZlibError
 
-from ...datasets.fields import Kind, Labels
+from ...datasets.field_types import FieldType, SegmentationMask
 from ...errors import UserError
 
 FORMATS = {
     "JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF",
     "PPM": "PPM",
 }  # fmt: skip
-"""Pillow's names of what is read, and ours. Others (EPS, PDF, ...) start programs or are no photographs."""
+"""Accepted formats: Pillow's name to the displayed name. Others (EPS, PDF, ...) start programs or are not photos."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, ZlibError)
-"""What Pillow's decoders raise on damaged files."""
+"""Exceptions of Pillow's decoders on damaged files."""
 
 FRAME_BYTES = 2**22
-"""Of one picture of a camera, encoded; browsers send some tens of kilobytes."""
+"""Maximum size of an encoded camera image; browsers send some tens of kilobytes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken.
+    """Limits of uploads.
 
     Attributes:
-        file_bytes: of one file.
-        pixels: of one picture, decoded.
+        file_bytes: maximum size of a file in bytes.
+        pixels: maximum number of pixels of an image.
     """
 
     file_bytes: int = 25 * 2**20
@@ -44,88 +44,89 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A picture that was taken.
+class DecodedImage:
+    """A decoded upload.
 
     Attributes:
-        image: Pillow's, decoded, as it was stored: neither turned nor converted.
-        remarks: what its sender may not expect, a sentence each.
+        image: PIL image as stored in the file, neither rotated by EXIF nor converted.
+        remarks: notes for the user, one sentence each.
     """
 
     image: Any
     remarks: tuple[str, ...] = ()
 
 
-def opened(sent: Path | bytes, kind: Kind, limits: Limits) -> Opened:
-    """The picture in a file that somebody sent.
+def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) -> DecodedImage:
+    """Validate and decode an uploaded image.
 
     Args:
-        sent: the file, or its bytes.
-        kind: what the network takes there.
-        limits: how much is taken.
+        upload: the file, or its bytes.
+        field_type: field type of the model's input.
+        limits: limits of uploads.
 
     Raises:
-        UserError: it is too large, no picture of a format that is read, damaged, or no label map where one is needed.
+        UserError: the file is too large, damaged, not an image of an accepted format, or not a label map where one is
+            needed.
     """
     from PIL import Image
 
-    size = len(sent) if isinstance(sent, bytes) else sent.stat().st_size
+    size = len(upload) if isinstance(upload, bytes) else upload.stat().st_size
     if size > limits.file_bytes:
-        raise UserError(f"The file has {size / 2**20:.1f} MB; at most {limits.file_bytes / 2**20:g} MB are taken here.")
+        raise UserError(f"The file has {size / 2**20:.1f} MB; at most {limits.file_bytes / 2**20:g} MB are allowed.")
     try:
-        with Image.open(io.BytesIO(sent) if isinstance(sent, bytes) else sent) as image:
+        with Image.open(io.BytesIO(upload) if isinstance(upload, bytes) else upload) as image:
             _check_header(image, limits)
             remarks = _remarks(image)
             image.load()
     except Image.UnidentifiedImageError:
-        read = ", ".join(dict.fromkeys(FORMATS.values()))
-        raise UserError(f"This is no picture that can be read here: send one of {read}.") from None
+        formats = ", ".join(dict.fromkeys(FORMATS.values()))
+        raise UserError(f"This file is not an image; accepted formats: {formats}.") from None
     except Image.DecompressionBombError:
-        raise UserError(f"The picture claims to be enormous, and {_most(limits)}.") from None
+        raise UserError(f"The image is too large by its header; {_pixel_limit(limits)}.") from None
     except UNREADABLE:
-        raise UserError("The picture is damaged: its pixels do not decode. Save it again and send that.") from None
-    if isinstance(kind, Labels) and len(image.getbands()) != 1:
+        raise UserError("The image is damaged: its pixels cannot be decoded. Save it again and upload that.") from None
+    if isinstance(field_type, SegmentationMask) and len(image.getbands()) != 1:
         raise UserError(
-            "The network takes a label map, and this is a picture in colour: send a PNG of one channel or of a"
-            f" palette, whose values are classes 0 to {len(kind.names) - 1}, or {kind.ignore} for none."
+            "The model takes a label map, but this is a color image; upload a PNG with one channel or a palette,"
+            f" whose values are classes from 0 to {len(field_type.names) - 1}, or {field_type.ignore} for unlabeled."
         )
-    return Opened(image, remarks)
+    return DecodedImage(image, remarks)
 
 
 def _check_header(image: Any, limits: Limits) -> None:
     if image.format not in FORMATS:
-        read = ", ".join(dict.fromkeys(FORMATS.values()))
-        raise UserError(f"{image.format} is not read here: send one of {read}.")
+        formats = ", ".join(dict.fromkeys(FORMATS.values()))
+        raise UserError(f"{image.format} files are not accepted; accepted formats: {formats}.")
     width, height = image.size
     if width * height > limits.pixels:
-        million = f"{width * height / 1e6:.1f}"
-        raise UserError(f"The picture is {width} wide and {height} high, {million} megapixels, and {_most(limits)}.")
+        megapixels = f"{width * height / 1e6:.1f}"
+        raise UserError(f"The image has {width}x{height} pixels ({megapixels} megapixels); {_pixel_limit(limits)}.")
 
 
-def _most(limits: Limits) -> str:
-    return f"at most {limits.pixels / 1e6:g} megapixels are answered here; send a smaller copy"
+def _pixel_limit(limits: Limits) -> str:
+    return f"at most {limits.pixels / 1e6:g} megapixels are allowed; upload a smaller copy"
 
 
 def _remarks(image: Any) -> tuple[str, ...]:
-    """What of the file does not become part of the answer."""
+    """Notes on what is ignored in the file."""
     remarks = []
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        remarks.append("The file is animated; its first picture is answered.")
+        remarks.append("The file is animated; only its first frame is used.")
     if image.mode == "CMYK":
-        remarks.append("The picture is CMYK; it was turned into RGB without its colour profile.")
+        remarks.append("The image is CMYK; it was converted to RGB without its color profile.")
     return tuple(remarks)
 
 
 def bytes_of_data_url(url: str) -> bytes:
-    """The file in a "data:" URL, as cameras in browsers send them.
+    """Decode a "data:" URL, as browsers send camera images.
 
     Raises:
-        UserError: it is none, or too long.
+        UserError: not such a URL, or a too long one.
     """
     head, comma, body = url.partition(",")
     if len(body) > FRAME_BYTES * 4 // 3 or not comma or not head.endswith(";base64"):
-        raise UserError("The camera sent something that is no picture.")
+        raise UserError("The camera sent data that is not an image.")
     try:
         return base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
-        raise UserError("The camera sent something that is no picture.") from None
+        raise UserError("The camera sent data that is not an image.") from None

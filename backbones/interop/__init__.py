@@ -1,1 +1,1 @@
-"""Other libraries' trunks under our contract, and ours under theirs."""
+"""Other libraries' backbones under our contract, and ours under theirs."""

@@ -1,10 +1,10 @@
-"""Our trunks as encoders of segmentation-models-pytorch (Iakubovskii, qubvel/segmentation_models.pytorch).
+"""Our backbones as encoders of segmentation-models-pytorch (Iakubovskii, qubvel/segmentation_models.pytorch).
 
 >>> register_in_smp()
 >>> model = smp.Unet("densevision-resnet50", encoder_weights="imagenet", classes=5)
 
 The library knows encoders by name. Its table has no place for weights that do not lie on its hub, so the functions that
-read the table are replaced, wherever the library holds them, by ones that ask us first.
+read the table are replaced, wherever the library uses them, by ones that look up ours first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from ...errors import UserError
 from .. import create_backbone, list_backbones
-from ..weights import WEIGHTS, show_weights
+from ..weights import WEIGHTS, read_weights_info
 
 PREFIX = "densevision-"
 THEIRS = (smp.encoders.get_encoder, smp.encoders.get_encoder_names, smp.encoders.get_preprocessing_params)
@@ -30,22 +30,22 @@ UNDILATED = 32
 """The library's word for an encoder that is not dilated."""
 
 
-class TrunkEncoder(nn.Module, EncoderMixin):
-    """A trunk as the library's decoders want it: the picture, then one map for each of the strides 2, 4, ... 2^depth.
+class BackboneEncoder(nn.Module, EncoderMixin):
+    """A backbone as the library's decoders want it: the image, then one map for each of the strides 2, 4, ... 2^depth.
 
-    Every stride takes the trunk's deepest level of it. Where there is none (AlexNet has no stride 2), it takes the next
-    coarser one. Maps that are not side / stride units large, rounded up, are interpolated to that: those, and the maps
-    of trunks that pad less than they reach (AlexNet 2012, Inception-v4).
+    Every stride takes the backbone's deepest level of it. Where there is none (AlexNet has no stride 2), it takes the
+    next coarser one. Maps that are not side / stride units large, rounded up, are interpolated to that: those, and the
+    maps of backbones that pad less than they reach (AlexNet 2012, Inception-v4).
 
     Args:
         network: as `create_backbone`.
-        depth: how many times the picture is halved.
+        depth: how many times the image is halved.
         weights: as `create_backbone`.
-        in_channels: channels of the picture.
+        in_channels: channels of the image.
         options: the network's own (`stride_in="1x1"`).
 
     Raises:
-        UserError: as `create_backbone`, or a trunk that does not reach the depth.
+        UserError: as `create_backbone`, or a backbone that does not reach the depth.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class TrunkEncoder(nn.Module, EncoderMixin):
     ) -> None:
         super().__init__()
         with torch.device("meta"):
-            levels = create_backbone(network, classes=0, **options).levels
+            levels = create_backbone(network, num_classes=0, **options).levels
         reached = int(math.log2(levels[-1].stride))
         if not 1 <= depth <= reached:
             raise UserError(
-                f"{network} halves a picture {reached} times; give encoder_depth=1 to {reached} "
+                f"{network} halves an image {reached} times; give encoder_depth=1 to {reached} "
                 f"(and as many decoder_channels), not {depth}."
             )
         self.chosen = [
@@ -71,7 +71,9 @@ class TrunkEncoder(nn.Module, EncoderMixin):
             for stride in [min(level.stride for level in levels if level.stride >= 2**step)]
         ]
         built = self.chosen[-1] + 1
-        self.trunk = create_backbone(network, weights, classes=0, in_channels=in_channels, levels=built, **options)
+        self.backbone = create_backbone(
+            network, weights, num_classes=0, in_channels=in_channels, levels=built, **options
+        )
         self._in_channels = in_channels
         self._depth = depth
         self._out_channels = [in_channels, *(levels[position].channels for position in self.chosen)]
@@ -79,7 +81,7 @@ class TrunkEncoder(nn.Module, EncoderMixin):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) and behind it `depth` maps (B, out_channels[i], ⌈H / 2^i⌉, ⌈W / 2^i⌉)."""
-        maps = self.trunk.features(image)
+        maps = self.backbone.features(image)
         pyramid = [image]
         for step, position in enumerate(self.chosen, 1):
             size = [math.ceil(side / 2**step) for side in image.shape[-2:]]
@@ -91,10 +93,10 @@ class TrunkEncoder(nn.Module, EncoderMixin):
 
 
 def register_in_smp() -> None:
-    """Let segmentation-models-pytorch know every trunk of `list_backbones()` as "densevision-NAME".
+    """Let segmentation-models-pytorch know every backbone of `list_backbones()` as "densevision-NAME".
 
     Then `smp.Unet("densevision-resnet50")` and all its other networks take them, with `encoder_weights` ("imagenet",
-    another published name, a path, or None), `encoder_depth`, `in_channels`, and the trunk's options by their names
+    another published name, a path, or None), `encoder_depth`, `in_channels`, and the backbone's options by their names
     (`stride_in="1x1"`). Doing it twice is doing it once.
     """
     ours_for_theirs = zip((get_encoder, get_encoder_names, get_preprocessing_params), THEIRS, strict=True)
@@ -113,10 +115,10 @@ def get_encoder(
     output_stride: int = UNDILATED,
     **options: Any,
 ) -> nn.Module:
-    """The library's function of this name, which asks us for names of ours.
+    """Replacement of the library's function that handles the names of this package.
 
     Raises:
-        UserError: as `TrunkEncoder`, or a dilated trunk.
+        UserError: as `BackboneEncoder`, or a dilated backbone.
     """
     if not name.startswith(PREFIX):
         return THEIRS[0](name, in_channels, depth, weights, output_stride, **options)
@@ -125,7 +127,7 @@ def get_encoder(
             f"'{name}' cannot be dilated to an output stride of {output_stride}; "
             f"give encoder_output_stride={UNDILATED} where the network offers it (PAN), or take FPN or UPerNet."
         )
-    return TrunkEncoder(name.removeprefix(PREFIX), depth, weights, in_channels, **options)
+    return BackboneEncoder(name.removeprefix(PREFIX), depth, weights, in_channels, **options)
 
 
 def get_encoder_names() -> list[str]:
@@ -142,7 +144,7 @@ def get_preprocessing_params(encoder_name: str, pretrained: str = "imagenet") ->
     if not encoder_name.startswith(PREFIX):
         return THEIRS[2](encoder_name, pretrained)
     published = f"{encoder_name.removeprefix(PREFIX)}/{pretrained}"
-    stated = show_weights(published if published in WEIGHTS else pretrained)["preprocessing"]
+    stated = read_weights_info(published if published in WEIGHTS else pretrained)["preprocessing"]
     return {
         "input_space": stated["order"],
         "input_range": list(stated["range"]),

@@ -1,4 +1,4 @@
-"""Trunks of timm (Wightman, huggingface/pytorch-image-models) under our contract: `create_backbone("timm:NAME")`.
+"""Backbones of timm (Wightman, huggingface/pytorch-image-models) under our contract: `create_backbone("timm:NAME")`.
 
 timm says itself where a network's feature maps are (`feature_info`). Without a classifier its `features_only` form is
 built, which leaves out what lies behind the last level; with one, the whole network, whose maps are caught by hooks.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError, unknown_name
 from ..backbone import Backbone, Level, Preprocessing
-from ..opened_weights import OpenedWeights, levels_of_tensors
+from ..state_dict_matching import OpenedWeights, levels_of_tensors
 
 PREFIX = "timm:"
 
@@ -25,49 +25,49 @@ class TimmBackbone(Backbone):
 
     Args:
         name: "timm:" and timm's name, `timm:efficientnet_b0`.
-        classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the picture.
+        num_classes: length of the logits; 0 leaves the classifier off.
+        in_channels: channels of the image.
         levels: how many levels to build, None for all.
 
     Raises:
         UserError: timm has no such network, it gives no feature maps, or a number that it cannot have.
     """
 
-    def __init__(self, name: str, *, classes: int = 1000, in_channels: int = 3, levels: int | None = None) -> None:
+    def __init__(self, name: str, *, num_classes: int = 1000, in_channels: int = 3, levels: int | None = None) -> None:
         super().__init__()
         import timm
 
         called = name.removeprefix(PREFIX)
         if not timm.is_model(called):
-            raise unknown_name("trunk of timm", called, timm.list_models())
+            raise unknown_name("backbone of timm", called, timm.list_models())
         with torch.device("meta"):
             whole = _levels(_features_only(called, None, 3).feature_info)
-        self.describe(name, whole, classes=classes, in_channels=in_channels, built=levels)
-        if self.classes:
-            self.model: Any = timm.create_model(called, num_classes=classes, in_chans=in_channels)
+        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
+        if self.num_classes:
+            self.model: Any = timm.create_model(called, num_classes=num_classes, in_chans=in_channels)
         else:
             self.model = _features_only(called, len(self.levels), in_channels)
         self.channels_last = str(getattr(self.model, "output_fmt", "NCHW")).endswith("NHWC")
         self.taps = [(info["module"], info.get("hook_type", "forward")) for info in _infos(self.model.feature_info)]
         self.taps = self.taps[: len(self.levels)]
         inner = {"model.model.": ""} if type(self.model).__name__ == "FeatureGetterNet" else {}
-        self.published_names = {**inner, **_flattened(called, self.model), "model.": ""}
+        self.state_dict_aliases = {**inner, **_flattened(called, self.model), "model.": ""}
         config = timm.get_pretrained_cfg(called)
         if config is not None:
             self.preprocessing = _preprocessing(config.to_dict()).for_channels(in_channels)
             self.fixed_size = config.input_size[-2:] if config.fixed_input_size else None
-        if not self.classes:
+        if not self.num_classes:
             self._leave_out_what_no_level_needs()
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The built levels of (B, in_channels, H, W); see `Backbone.features`. Some networks take one size only."""
-        maps = self._caught(image) if self.classes else list(self.model(image))
+        maps = self._caught(image) if self.num_classes else list(self.model(image))
         if self.channels_last:
             maps = [each.permute(0, 3, 1, 2) for each in maps]
         return maps
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, classes) logits of (B, in_channels, H, W)."""
+        """(B, num_classes) logits of (B, in_channels, H, W)."""
         self.require_classifier()
         return self.model(image)
 
@@ -159,7 +159,7 @@ def _features_only(called: str, levels: int | None, in_channels: int) -> Any:
     try:
         return timm.create_model(called, features_only=True, in_chans=in_channels, **wanted)
     except (RuntimeError, AttributeError, KeyError) as error:
-        raise UserError(f"timm's {called} gives no feature maps ({error}); choose another trunk.") from error
+        raise UserError(f"timm's {called} gives no feature maps ({error}); choose another backbone.") from error
 
 
 def _infos(feature_info: Any) -> list[dict[str, Any]]:
@@ -174,7 +174,7 @@ def _levels(feature_info: Any) -> list[Level]:
 def _flattened(called: str, model: nn.Module) -> dict[str, str]:
     """timm's `features_only` form calls "features.0" "features_0": our beginning to the whole network's.
 
-    Which underscore was a dot is told by the whole network, since names have underscores of their own.
+    Which underscore was a dot follows from the complete network, since names contain underscores themselves.
     """
     import timm
 

@@ -1,1 +1,1 @@
-"""File formats: read and write, nothing else."""
+"""Readers and writers of file formats."""

@@ -1,4 +1,4 @@
-"""FLO, Middlebury's flow: `PIEH`, int32 WIDTH, int32 height, then float32 u, v row by row; little-endian."""
+"""FLO, the flow format of Middlebury: `PIEH`, int32 width and height, then float32 u, v row by row; little-endian."""
 
 from __future__ import annotations
 
@@ -7,53 +7,58 @@ from pathlib import Path
 
 import numpy as np
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 from .reading import read_bytes
 
 MAGIC = struct.pack("<f", 202021.25)
-"""The four letters `PIEH`; on a machine of the other byte order the number would come out as another one."""
+"""The bytes `PIEH`; a file of the other byte order begins with another number."""
 
-LARGEST_KNOWN, UNKNOWN = 1e9, 1e10
-"""Beyond the first, u or v means that nothing is known; the second is what writers put there."""
+MAX_KNOWN, UNKNOWN = 1e9, 1e10
+"""u or v beyond the first value means unknown; writers store the second one."""
 
-LARGEST_SIDE = 99_999
-"""Of the format's own reader (Baker et al., flowIO.cpp)."""
+MAX_SIZE = 99_999
+"""Maximum width and height, from the reference reader (Baker et al., flowIO.cpp)."""
 
 _HEADER = 12
 
 
 def read_flo(path: str | Path) -> np.ndarray:
-    """The stored flow.
+    """Read a `.flo` file.
 
     Returns:
         (H, W, 2) float32 pixels, x then y; nan where u or v is unknown.
 
     Raises:
-        DamagedData: no file, another format, a width or height that no picture has, or not as many bytes as they need.
+        DatasetError: the file is missing, of another format, has an impossible width or height, or another length than
+            they require.
     """
     data = read_bytes(path, "a .flo file")
     if len(data) < _HEADER or not data.startswith(MAGIC):
-        raise DamagedData(path, "a .flo header ('PIEH', width, height)", repr(data[:_HEADER])[1:])
+        raise DatasetError(path, "a .flo header ('PIEH', width, height)", repr(data[:_HEADER])[1:])
     width, height = struct.unpack_from("<2i", data, len(MAGIC))
-    if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
-        raise DamagedData(path, f"a width and a height from 1 to {LARGEST_SIDE}", f"{width}x{height}")
+    if not (1 <= width <= MAX_SIZE and 1 <= height <= MAX_SIZE):
+        raise DatasetError(path, f"a width and a height from 1 to {MAX_SIZE}", f"{width}x{height}")
     needed = 8 * width * height
     if len(data) - _HEADER != needed:
-        announced = f"{needed} bytes after the header of a {width}x{height} .flo"
-        raise DamagedData(path, announced, f"{len(data) - _HEADER}")
+        expected = f"{needed} bytes after the header of a {width}x{height} .flo"
+        raise DatasetError(path, expected, f"{len(data) - _HEADER}")
     flow = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2).astype(np.float32)
-    # Asked this way round, a stored nan is unknown as well.
-    flow[~(np.abs(flow) <= LARGEST_KNOWN).all(axis=-1)] = np.nan
+    # With the negated comparison, a stored nan is unknown as well.
+    flow[~(np.abs(flow) <= MAX_KNOWN).all(axis=-1)] = np.nan
     return flow
 
 
 def write_flo(path: str | Path, flow: np.ndarray) -> None:
-    """Write (H, W, 2) float32 pixels, aside then renamed; where u or v is nan, both become `UNKNOWN`."""
+    """Write (H, W, 2) float32 pixels atomically; where u or v is nan, both become `UNKNOWN`.
+
+    Raises:
+        ValueError: another shape or type, or flow beyond `MAX_KNOWN`, which would be read as unknown.
+    """
     if flow.dtype != np.float32 or flow.ndim != 3 or flow.shape[2] != 2:
-        raise ValueError(f"A .flo holds (H, W, 2) float32, not {flow.shape} {flow.dtype}.")
-    if (np.abs(flow) > LARGEST_KNOWN).any():
-        raise ValueError(f"A .flo holds motions up to {LARGEST_KNOWN:g} pixels; larger ones would read as unknown.")
+        raise ValueError(f"A .flo file contains (H, W, 2) float32, not {flow.shape} {flow.dtype}.")
+    if (np.abs(flow) > MAX_KNOWN).any():
+        raise ValueError(f"A .flo file contains flow up to {MAX_KNOWN:g} pixels; more would be read as unknown.")
     stored = np.where(np.isnan(flow).any(axis=-1, keepdims=True), UNKNOWN, flow).astype("<f4")
-    with written_aside(path) as aside:
-        aside.write_bytes(MAGIC + struct.pack("<2i", flow.shape[1], flow.shape[0]) + stored.tobytes())
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(MAGIC + struct.pack("<2i", flow.shape[1], flow.shape[0]) + stored.tobytes())

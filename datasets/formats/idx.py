@@ -1,4 +1,4 @@
-"""IDX, the array file of MNIST: two zero bytes, a type, the number of axes, their lengths, the values; big-endian."""
+"""IDX, the array format of MNIST: two zero bytes, type, number of axes, their lengths, the values; big-endian."""
 
 from __future__ import annotations
 
@@ -10,50 +10,54 @@ from pathlib import Path
 
 import numpy as np
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 from .reading import read_bytes
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-"""The third byte of a file to the type of its values."""
+"""Type code (third byte of a file) to the dtype of the values."""
 
 _GZIP = b"\x1f\x8b"
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """The stored array, in this machine's byte order. The file may be packed with gzip, whatever its name.
+    """Read an array in native byte order. The file may be compressed with gzip, whatever its name.
 
     Raises:
-        DamagedData: no file, no IDX header, or not as many values as the header announces.
+        DatasetError: the file is missing, has no IDX header, or not the number of values that the header states.
     """
     data = read_bytes(path, "an IDX file")
     if data.startswith(_GZIP):
         try:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as error:
-            found = f"one that does not unpack ({' '.join(str(error).split()).rstrip('.')})"
-            raise DamagedData(path, "a whole gzip file", found) from None
-    kind, axes = (data[2], data[3]) if len(data) >= 4 and data[:2] == bytes(2) else (0, 0)
+            found = f"one that cannot be unpacked ({' '.join(str(error).split()).rstrip('.')})"
+            raise DatasetError(path, "a complete gzip file", found) from None
+    code, axes = (data[2], data[3]) if len(data) >= 4 and data[:2] == bytes(2) else (0, 0)
     start = 4 + 4 * axes
-    if kind not in IDX_TYPES or axes == 0 or len(data) < start:
-        raise DamagedData(path, "an IDX header (0, 0, type, axes, lengths)", repr(data[:16])[1:])
+    if code not in IDX_TYPES or axes == 0 or len(data) < start:
+        raise DatasetError(path, "an IDX header (0, 0, type, axes, lengths)", repr(data[:16])[1:])
     shape = struct.unpack_from(f">{axes}I", data, 4)
-    stored = np.dtype(IDX_TYPES[kind])
+    stored = np.dtype(IDX_TYPES[code])
     needed = math.prod(shape) * stored.itemsize
     if len(data) - start != needed:
         size = "x".join(map(str, shape))
-        raise DamagedData(path, f"{needed} bytes after the header of an IDX array {size}", f"{len(data) - start}")
+        raise DatasetError(path, f"{needed} bytes after the header of an IDX array {size}", f"{len(data) - start}")
     return np.frombuffer(data, stored, offset=start).reshape(shape).astype(stored.newbyteorder("="))
 
 
 def write_idx(path: str | Path, array: np.ndarray) -> None:
-    """Write an array, aside then renamed; packed with gzip where the name ends in `.gz`."""
-    kinds = {np.dtype(stored).newbyteorder("="): kind for kind, stored in IDX_TYPES.items()}
-    if array.dtype not in kinds or not array.ndim:
+    """Write an array atomically; compressed with gzip if the name ends in `.gz`.
+
+    Raises:
+        ValueError: the format has no such type.
+    """
+    codes = {np.dtype(stored).newbyteorder("="): code for code, stored in IDX_TYPES.items()}
+    if array.dtype not in codes or not array.ndim:
         raise ValueError(f"IDX has no type for {array.shape} {array.dtype}.")
-    kind = kinds[array.dtype]
-    header = bytes((0, 0, kind, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
-    data = header + array.astype(IDX_TYPES[kind]).tobytes()
-    with written_aside(path) as aside:
-        # Without a time stamp, so that equal arrays make equal files.
-        aside.write_bytes(gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
+    code = codes[array.dtype]
+    header = bytes((0, 0, code, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    data = header + array.astype(IDX_TYPES[code]).tobytes()
+    with atomic_path(path) as temporary:
+        # Without a time stamp, so that equal arrays give equal files.
+        temporary.write_bytes(gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)

@@ -1,8 +1,8 @@
-"""MATLAB's two file formats: up to v7 (read by scipy) and v7.3, which is HDF5 (read by h5py).
+"""MATLAB files: up to v7 (with scipy) and v7.3, which is HDF5 (with h5py).
 
-MATLAB stores arrays column by column, HDF5 row by row: h5py therefore shows every array of a v7.3 file with its axes
-reversed, (H, W, 3, N) as (N, 3, W, H). Read without care, a picture comes out plausible and transposed. Everything
-here takes and gives MATLAB's order of axes.
+MATLAB stores arrays column by column, HDF5 row by row: h5py therefore returns every array of a v7.3 file with reversed
+axes, (H, W, 3, N) as (N, 3, W, H), so that an image looks plausible but is transposed. All functions here accept and
+return the axis order of MATLAB.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 
 _USER_BLOCK = 512
-"""Bytes before the HDF5 part of a v7.3 file, which begin with MATLAB's own signature."""
+"""Bytes before the HDF5 part of a v7.3 file; they begin with the signature of MATLAB."""
 
 
 def read_mat(path: str | Path) -> dict[str, np.ndarray]:
-    """Every variable of a file up to v7, with MATLAB's two axes or more.
+    """Read all variables of a file up to v7, with at least two axes as in MATLAB.
 
     Raises:
-        DamagedData: no file, a cut-off file, or no MATLAB file (v7.3 included: `Mat73` reads that).
+        DatasetError: the file is missing, truncated, or not a MATLAB file up to v7 (for v7.3, use `Mat73`).
     """
     import zlib
 
@@ -33,31 +33,28 @@ def read_mat(path: str | Path) -> dict[str, np.ndarray]:
     try:
         variables = loadmat(str(path), appendmat=False)
     except FileNotFoundError:
-        raise DamagedData(path, "a MATLAB file", "no file") from None
+        raise DatasetError(path, "a MATLAB file", "no file") from None
     except NotImplementedError:
-        raise DamagedData(path, "a MATLAB file up to v7", "one of v7.3 (HDF5)") from None
+        raise DatasetError(path, "a MATLAB file up to v7", "one of v7.3 (HDF5)") from None
     except (MatReadError, ValueError, TypeError, OSError, EOFError, KeyError, zlib.error) as error:
         found = " ".join(str(error).split()).rstrip(".")
-        raise DamagedData(path, "a whole MATLAB file", f"one that does not read ({found})") from None
+        raise DatasetError(path, "a complete MATLAB file", f"one that cannot be read ({found})") from None
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
 
 def write_mat(path: str | Path, variables: dict[str, np.ndarray]) -> None:
-    """Write a compressed v7 file, aside then renamed."""
+    """Write a compressed v7 file, atomically."""
     from scipy.io import savemat
 
-    with written_aside(path) as aside:
-        savemat(aside, variables, do_compression=True, appendmat=False)
+    with atomic_path(path) as temporary:
+        savemat(temporary, variables, do_compression=True, appendmat=False)
 
 
 class Mat73:
-    """A v7.3 file of which single entries are read.
+    """A v7.3 file, from which single entries are read.
 
-    The file is opened at the first use in each process and is left behind when this is pickled, because an HDF5
-    handle may not be shared between processes.
-
-    Args:
-        path: the file.
+    The file is opened at the first use in each process and is not pickled, because an HDF5 handle must not be shared
+    between processes.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -69,30 +66,30 @@ class Mat73:
         return {"path": self.path, "_file": None, "_process": 0}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A variable's shape as MATLAB's `size` says it."""
+        """Shape of a variable, as `size` of MATLAB returns it."""
         return self._variable(name).shape[::-1]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._opened()
+        return name in self._open()
 
     def read(self, name: str) -> np.ndarray:
-        """A whole variable, its axes in MATLAB's order."""
+        """Read a variable, in the axis order of MATLAB."""
         return self._read(name, ())
 
     def entry(self, name: str, index: int) -> np.ndarray:
-        """MATLAB's `name(:, ..., :, index + 1)`: one entry along the last axis, the others in MATLAB's order."""
+        """Read `name(:, ..., :, index + 1)` of MATLAB: one entry along the last axis."""
         return self._read(name, index)
 
     def strings(self, name: str) -> list[str]:
-        """A cell array of strings: references to arrays of UTF-16 code units."""
-        file, cells = self._opened(), self._variable(name)
+        """Read a cell array of strings: references to arrays of UTF-16 code units."""
+        file, cells = self._open(), self._variable(name)
         try:
             return [np.asarray(file[cell]).astype("<u2").tobytes().decode("utf-16-le") for cell in cells[()].flat]
         except (OSError, ValueError, KeyError) as error:
-            raise DamagedData(self.path, f"a cell array of strings '{name}'", str(error)) from None
+            raise DatasetError(self.path, f"a cell array of strings '{name}'", str(error)) from None
 
     def close(self) -> None:
-        """Let go of the file; the next use opens it again."""
+        """Close the file; the next use opens it again."""
         if self._file is not None:
             self._file.close()
         self._file = None
@@ -102,46 +99,46 @@ class Mat73:
         try:
             return np.ascontiguousarray(np.asarray(variable[index]).T)
         except (OSError, ValueError) as error:
-            raise DamagedData(self.path, f"the variable '{name}'", f"one that does not read ({error})") from None
+            raise DatasetError(self.path, f"the variable '{name}'", f"one that cannot be read ({error})") from None
 
     def _variable(self, name: str) -> Any:
-        file = self._opened()
+        file = self._open()
         if name not in file:
-            known = ", ".join(sorted(key for key in file if not key.startswith("#")))
-            raise DamagedData(self.path, f"a variable '{name}'", f"only {known or 'nothing'}")
+            variables = ", ".join(sorted(key for key in file if not key.startswith("#")))
+            raise DatasetError(self.path, f"a variable '{name}'", f"only {variables or 'nothing'}")
         return file[name]
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
         import os
 
         import h5py
 
         if self._process != os.getpid():
-            # A forked worker drops the handle it was born with: HDF5 would go on using it for the same file.
+            # A forked worker drops the inherited handle: HDF5 would continue to use it for the same file.
             self.close()
         if self._file is None:
             try:
                 self._file, self._process = h5py.File(self.path, "r"), os.getpid()
             except FileNotFoundError:
-                raise DamagedData(self.path, "a MATLAB v7.3 file", "no file") from None
+                raise DatasetError(self.path, "a MATLAB v7.3 file", "no file") from None
             except OSError as error:
-                found = " ".join(str(error).split())
-                raise DamagedData(self.path, "a whole MATLAB v7.3 file", f"one that does not open ({found})") from None
+                found = f"one that cannot be opened ({' '.join(str(error).split())})"
+                raise DatasetError(self.path, "a complete MATLAB v7.3 file", found) from None
         return self._file
 
 
 def write_mat73(path: str | Path, variables: dict[str, np.ndarray | list[str]]) -> None:
-    """Write a v7.3 file, aside then renamed.
+    """Write a v7.3 file, atomically.
 
     Args:
-        path: where to.
-        variables: arrays with MATLAB's order of axes (stored reversed, compressed), or lists of strings, which become
+        path: the file.
+        variables: arrays in the axis order of MATLAB (stored reversed, compressed), or lists of strings, which become
             cell arrays.
     """
     import h5py
 
-    with written_aside(path) as aside:
-        with h5py.File(aside, "w", userblock_size=_USER_BLOCK) as file:
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=_USER_BLOCK) as file:
             for name, value in variables.items():
                 if isinstance(value, list):
                     cells = file.create_dataset(name, (1, len(value)), dtype=h5py.ref_dtype)
@@ -156,6 +153,6 @@ def write_mat73(path: str | Path, variables: dict[str, np.ndarray | list[str]]) 
                     written.attrs["MATLAB_class"] = np.bytes_(
                         {"float32": "single", "float64": "double"}.get(value.dtype.name, value.dtype.name)
                     )
-        with aside.open("r+b") as file:
+        with temporary.open("r+b") as file:
             # Text to byte 116, eight bytes of subsystem offset, version 0x0200, and the byte order mark.
             file.write(b"MATLAB 7.3 MAT-file, written by densevision".ljust(116) + bytes(8) + b"\x00\x02IM")

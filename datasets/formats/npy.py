@@ -1,4 +1,4 @@
-"""NPY, numpy's own array file; never with pickled objects, which could run code."""
+"""NPY, the array format of numpy; files with pickled objects, which could run code, are refused."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from pathlib import Path
 
 import numpy as np
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 from .reading import read_bytes
 
 
 def read_npy(path: str | Path) -> np.ndarray:
-    """The stored array.
+    """Read an array.
 
     Raises:
-        DamagedData: no file, a cut-off file, or one that holds pickled objects.
+        DatasetError: the file is missing, truncated, or contains pickled objects.
     """
     try:
         return np.load(io.BytesIO(read_bytes(path, "an NPY array")), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise DamagedData(path, "an NPY array", " ".join(str(error).split()).rstrip(".") or "a cut-off file") from None
+        found = " ".join(str(error).split()).rstrip(".") or "a truncated file"
+        raise DatasetError(path, "an NPY array", found) from None
 
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:
-    """Write an array, aside then renamed."""
-    with written_aside(path) as aside, aside.open("wb") as file:
+    """Write an array, atomically."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""NPZ, numpy's arrays by name in a zip archive; never with pickled objects, which could run code."""
+"""NPZ, named numpy arrays in a zip archive; files with pickled objects, which could run code, are refused."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any
 
 import numpy as np
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 from .reading import read_bytes
 
 
 def read_npz(path: str | Path, key: str) -> np.ndarray:
-    """The array of one name.
+    """Read one array by its name.
 
     Raises:
-        DamagedData: no file, a cut-off file, no array of this name, or one of pickled objects.
+        DatasetError: the file is missing, truncated, has no such array, or the array contains pickled objects.
     """
     expected = f"an NPZ archive with the array '{key}'"
     data = read_bytes(path, expected)
     if not data.startswith(b"PK"):
-        raise DamagedData(path, expected, "a file of another format")
+        raise DatasetError(path, expected, "a file of another format")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             if key not in arrays.files:
-                raise DamagedData(path, expected, f"only {', '.join(sorted(arrays.files)) or 'an empty one'}")
+                raise DatasetError(path, expected, f"only {', '.join(sorted(arrays.files)) or 'an empty one'}")
             return arrays[key]
     except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DamagedData(path, expected, " ".join(str(error).split()).rstrip(".") or "a cut-off file") from None
+        raise DatasetError(path, expected, " ".join(str(error).split()).rstrip(".") or "a truncated file") from None
 
 
 def write_npz(path: str | Path, key: str, array: np.ndarray) -> None:
-    """Write one array by its name, compressed, aside then renamed."""
+    """Write one named array, compressed, atomically."""
     arrays: dict[str, Any] = {key: array}
-    with written_aside(path) as aside, aside.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)

@@ -1,7 +1,7 @@
-"""The pickled dictionaries of CIFAR, read without running what they might hold.
+"""Pickled dictionaries of CIFAR, read with a restricted unpickler.
 
-A pickle is a program: loading one from a stranger can start anything. These need nothing but numpy arrays of plain
-numbers, so every other name is refused.
+A pickle can execute arbitrary code when it is loaded. These files need numpy arrays of plain numbers only, so every
+other name is refused.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 
@@ -26,7 +26,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes for Python 2
 }
-"""Every name that a pickle may call."""
+"""(module, name) of the callables that a pickle may use."""
 
 
 class _Restricted(pickle.Unpickler):
@@ -37,29 +37,29 @@ class _Restricted(pickle.Unpickler):
 
 
 def load_pickled_batch(data: bytes, path: str | Path) -> dict[str, Any]:
-    """A dictionary of numbers, lists, bytes and arrays.
+    """Load a pickled dictionary of numbers, lists, bytes and arrays.
 
     Args:
         data: the pickle, of Python 2 or 3.
-        path: the file it comes from, for the sentence.
+        path: its file, for the error message.
 
     Returns:
-        The dictionary with its names as text; strings of Python 2 inside stay bytes.
+        The dictionary with str keys; other strings of Python 2 remain bytes.
 
     Raises:
-        DamagedData: a cut-off pickle, one that calls anything but `ALLOWED`, or one that is no dictionary.
+        DatasetError: the pickle is truncated, uses a callable that is not in `ALLOWED`, or is not a dictionary.
     """
-    expected = "a pickled dictionary of arrays and nothing that runs"
+    expected = "a pickled dictionary of arrays, without calls of other code"
     try:
         batch = _Restricted(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a broken pickle fails in whatever it happens to build
-        raise DamagedData(path, expected, " ".join(str(error).split()).rstrip(".") or "a cut-off file") from None
+    except Exception as error:  # a damaged pickle can raise any exception
+        raise DatasetError(path, expected, " ".join(str(error).split()).rstrip(".") or "a truncated file") from None
     if not isinstance(batch, dict):
-        raise DamagedData(path, expected, f"a {type(batch).__name__}")
+        raise DatasetError(path, expected, f"a {type(batch).__name__}")
     return {name.decode("latin-1") if isinstance(name, bytes) else str(name): value for name, value in batch.items()}
 
 
 def write_pickled_batch(path: str | Path, batch: dict[str, Any]) -> None:
-    """Write a dictionary as the official files hold it (protocol 2, names as bytes), aside then renamed."""
-    with written_aside(path) as aside:
-        aside.write_bytes(pickle.dumps({name.encode(): value for name, value in batch.items()}, protocol=2))
+    """Write a dictionary in the format of the official files (protocol 2, keys as bytes), atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(pickle.dumps({name.encode(): value for name, value in batch.items()}, protocol=2))

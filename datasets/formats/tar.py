@@ -1,4 +1,4 @@
-"""Tar archives read in place: where each file inside begins and how long it is, so that nothing need be unpacked."""
+"""Tar archives, read in place by the offset and size of each member, without unpacking."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ...writing import written_aside
-from ..problems import DamagedData
+from ...atomic_io import atomic_path
+from ..problems import DatasetError
 
 
 class Member(NamedTuple):
-    """A file inside an archive: its name, where its bytes begin in the archive, and how many they are."""
+    """A file in an archive: its name, the offset of its bytes in the archive, and their number."""
 
     name: str
     offset: int
@@ -23,36 +23,36 @@ class Member(NamedTuple):
 
 
 def list_members(path: str | Path, start: int = 0) -> list[Member]:
-    """Every file inside an archive that is not compressed, in its order.
+    """List the files of an uncompressed archive, in their order.
 
     Args:
         path: the archive.
-        start: where it begins; of an archive inside this archive, that member's offset.
+        start: offset at which it begins: for a nested archive, the offset of that member.
 
     Raises:
-        DamagedData: no file, no tar archive, or one that is cut off.
+        DatasetError: the file is missing, truncated, or not a tar archive.
     """
     try:
         with Path(path).open("rb") as file:
             file.seek(start)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 members = [Member(info.name, info.offset_data, info.size) for info in archive if info.isfile()]
-                # Python takes an archive cut off between two files for a whole one; the format ends in zeros.
+                # tarfile accepts an archive that is truncated between two members; the format ends with zeros.
                 file.seek(archive.offset)
                 if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise DamagedData(path, "a whole tar archive", f"one cut off after {archive.offset} bytes")
+                    raise DatasetError(path, "a complete tar archive", f"one truncated after {archive.offset} bytes")
     except FileNotFoundError:
-        raise DamagedData(path, "a tar archive", "no file") from None
+        raise DatasetError(path, "a tar archive", "no file") from None
     except (tarfile.TarError, OSError) as error:
-        raise DamagedData(path, "a whole tar archive", _reason(error)) from None
+        raise DatasetError(path, "a complete tar archive", _reason(error)) from None
     return members
 
 
 def read_member(path: str | Path, offset: int, size: int) -> bytes:
-    """The bytes of one file inside an archive. Opened anew each time: no handle is shared between processes.
+    """Read one file of an archive. The archive is opened at each call: no handle is shared between processes.
 
     Raises:
-        DamagedData: no archive, or one that has become shorter.
+        DatasetError: the archive is missing or too short.
     """
     try:
         with Path(path).open("rb") as file:
@@ -60,38 +60,38 @@ def read_member(path: str | Path, offset: int, size: int) -> bytes:
             data = file.read(size)
     except OSError as error:
         found = "no file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
-        raise DamagedData(path, "a tar archive", found) from None
+        raise DatasetError(path, "a tar archive", found) from None
     if len(data) != size:
-        raise DamagedData(path, f"{size} bytes from byte {offset} on", f"{len(data)}")
+        raise DatasetError(path, f"{size} bytes from byte {offset} on", f"{len(data)}")
     return data
 
 
 def unpack_members(path: str | Path, folder: str) -> dict[str, bytes]:
-    """The files of one folder of an archive, packed with gzip or not, by their names in that folder.
+    """Read the files of one folder of an archive, compressed with gzip or not, by their names in that folder.
 
     Args:
         path: the archive.
-        folder: the folder inside it ("cifar-10-batches-py").
+        folder: a folder in the archive ("cifar-10-batches-py").
 
     Raises:
-        DamagedData: no file, no archive, or one that is cut off.
+        DatasetError: the file is missing, truncated, or not an archive.
     """
     files: dict[str, bytes] = {}
     try:
         with tarfile.open(path) as archive:
             for info in archive:
                 name = info.name.removeprefix("./")
-                if info.isfile() and name.startswith(f"{folder}/") and (inside := archive.extractfile(info)):
-                    files[name.removeprefix(f"{folder}/")] = inside.read()
+                if info.isfile() and name.startswith(f"{folder}/") and (member := archive.extractfile(info)):
+                    files[name.removeprefix(f"{folder}/")] = member.read()
     except FileNotFoundError:
-        raise DamagedData(path, "an archive", "no file") from None
+        raise DatasetError(path, "an archive", "no file") from None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DamagedData(path, "a whole archive", _reason(error)) from None
+        raise DatasetError(path, "a complete archive", _reason(error)) from None
     return files
 
 
-def holds_folder(path: str | Path, folder: str) -> bool:
-    """Whether the first entry of an archive, packed with gzip or not, is this folder or lies in it."""
+def contains_folder(path: str | Path, folder: str) -> bool:
+    """Whether the first entry of an archive, compressed with gzip or not, is this folder or in this folder."""
     try:
         with tarfile.open(path) as archive:
             first = archive.next()
@@ -101,7 +101,7 @@ def holds_folder(path: str | Path, folder: str) -> bool:
 
 
 def pack_members(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """A tar archive, not compressed, of names and their bytes."""
+    """Pack (name, bytes) pairs into an uncompressed tar archive."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in files:
@@ -112,11 +112,11 @@ def pack_members(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def write_tar(path: str | Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Write `pack_members` to a file, aside then renamed; packed with gzip where the name ends in `.gz`."""
+    """Write a tar archive of (name, bytes) pairs atomically; compressed with gzip if the name ends in `.gz`."""
     data = pack_members(files)
-    with written_aside(path) as aside:
-        aside.write_bytes(gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
 
 def _reason(error: Exception) -> str:
-    return f"one that does not read ({' '.join(str(error).split()).rstrip('.') or 'cut off'})"
+    return f"one that cannot be read ({' '.join(str(error).split()).rstrip('.') or 'truncated'})"

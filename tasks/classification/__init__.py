@@ -1,7 +1,7 @@
-"""Classification: one name for a whole picture. Every trunk of this package learned by it.
+"""Image classification with the recipes and test protocols of the papers.
 
 Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks. NIPS 2012. There is no
-head here: the trunk's own classifier answers, and the recipes are those of the papers.
+head: the backbone's own classifier gives the logits.
 """
 
 from __future__ import annotations
@@ -14,121 +14,135 @@ import numpy as np
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
+from ...datasets.color_augmentation import pca_color
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import Category, Image, Kind
+from ...datasets.field_types import ClassLabel, FieldType, Image
 from ...datasets.geometry import Geometry, Size
-from ...datasets.photometry import pca_colour
-from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
+from ..task import (
+    Batch,
+    Defaults,
+    LossTerms,
+    Metrics,
+    MonitoredMetric,
+    Network,
+    OutputSpec,
+    Phase,
+    Prediction,
+    PredictionContext,
+    Task,
+)
 from ..training.options import Options
+from .class_scores import ClassScores
+from .crops import DENSE_CROPS, TEST_CROPS
 from .losses import LOSSES
-from .metrics import PROTOCOLS, RankingMetrics
+from .metrics import PROTOCOLS, ClassificationMetrics
 from .networks import Classifier, Probabilities
-from .ranking import Ranking
 from .recipes import RECIPES
-from .views import DENSE_VIEWS, VIEWS
 
 BASELINE_SAMPLES = 1000
-"""Training samples whose most frequent class is the trivial answer."""
+"""Training samples whose class frequencies are the baseline."""
 
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """One picture in, one name out."""
+    """An image in, class probabilities out."""
 
     name: ClassVar[str] = "classification"
-    title: ClassVar[str] = "A name for a picture"
+    title: ClassVar[str] = "Image classification"
     paper: ClassVar[str] = "Krizhevsky et al. 2012"
-    default: ClassVar[Default] = Default(data="shapes", backbone="resnet20_cifar", head=None, recipe="shapes")
+    defaults: ClassVar[Defaults] = Defaults(
+        data="synthetic-shapes", backbone="resnet20_cifar", head=None, recipe="synthetic-shapes"
+    )
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = PROTOCOLS
-    watch: ClassVar[Watch] = Watch("top1", higher_is_better=True)
-    views: ClassVar[tuple[str, ...]] = tuple(VIEWS)
+    monitor: ClassVar[MonitoredMetric] = MonitoredMetric("top1", higher_is_better=True)
+    input_modes: ClassVar[tuple[str, ...]] = tuple(TEST_CROPS)
 
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The picture."""
-        return {"image": self.field(fields, "image", Image)}
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The image."""
+        return {"image": self.require_field(fields, "image", Image)}
 
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """What it shows."""
-        return {"category": self.field(fields, "category", Category)}
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The class label."""
+        return {"category": self.require_field(fields, "category", ClassLabel)}
 
-    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
-        """The colour noise of Krizhevsky et al. 2012, section 4.1; at strength 1 with their deviation of 0.1."""
-        if rng is None or colour == 0 or sample["image"].shape[-1] != 3:
+    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """PCA color noise of Krizhevsky et al. 2012, section 4.1; strength 1 is their standard deviation of 0.1."""
+        if rng is None or color_jitter == 0 or sample["image"].shape[-1] != 3:
             return sample
-        return {**sample, "image": pca_colour(sample["image"], rng, 0.1 * colour)}
+        return {**sample, "image": pca_color(sample["image"], rng, 0.1 * color_jitter)}
 
-    def names(self, fields: dict[str, Kind]) -> tuple[str, ...]:
-        """What the data set calls its classes."""
-        return self.field(fields, "category", Category).names
+    def names(self, fields: dict[str, FieldType]) -> tuple[str, ...]:
+        """Class names of the dataset."""
+        return self.require_field(fields, "category", ClassLabel).names
 
-    def classes(self, fields: dict[str, Kind]) -> int:
-        """As many as the data set has names."""
+    def num_classes(self, fields: dict[str, FieldType]) -> int:
+        """The number of class names of the dataset."""
         return len(self.names(fields))
 
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """(B, C, H, W) in [0, 1] to (B, classes) logits."""
+        """(B, C, H, W) in [0, 1] to (B, num_classes) logits."""
         assert backbone is not None and head is None
         return Classifier(backbone)
 
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """One phase: the logits against the class, auxiliary classifiers included."""
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """One phase: the loss of the logits, auxiliary classifiers included."""
         assert isinstance(model, Classifier)
         terms = LOSSES[loss]
 
-        def compare(batch: Batch, made: dict[str, Any]) -> Terms:
+        def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             return terms([logits.float() for logits in model(batch["image"], True)], batch["category"])
 
-        return (Phase("classifier", model, compare),)
+        return (Phase("classifier", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """top1 and top5."""
-        return RankingMetrics()
+        """top1, top5 and nll."""
+        return ClassificationMetrics()
 
-    def view_of(self, protocol: str) -> str:
-        """A protocol is a way to show the picture: they share their names."""
+    def mode_for_protocol(self, protocol: str) -> str:
+        """Protocols and input modes have the same names."""
         return protocol
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """How often every class occurs in training samples."""
+        """Class frequencies of the training set, whatever the image."""
         count = min(BASELINE_SAMPLES, len(dataset))
-        # From the first to the last: stored sets often lie sorted by class.
-        span = count if dataset.unbounded else len(dataset)
+        # Evenly from first to last: stored datasets are often sorted by class.
+        span = count if dataset.infinite else len(dataset)
         names = self.names(dataset.fields)
-        seen = [int(dataset.read(number * span // count)["category"]) for number in range(count)]
-        share = np.bincount(seen, minlength=len(names)) / count
-        return lambda sample: Ranking(names, share)
+        labels = [int(dataset.read(number * span // count)["category"]) for number in range(count)]
+        share = np.bincount(labels, minlength=len(names)) / count
+        return lambda sample: ClassScores(names, share)
 
-    def shown(self, view: str, source: Size, trained: Size, model: Network) -> tuple[Geometry, ...]:
-        """As the trunk's preprocessing has it: short side `resize`, crop `crop`, at the size of the training."""
+    def input_geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
+        """Crops as in the backbone's preprocessing: short side `resize`, crop `crop`, scaled to the training size."""
         assert isinstance(model, Classifier)
-        return VIEWS[view](source, trained, model.backbone.preprocessing)
+        return TEST_CROPS[mode](source, training_size, model.backbone.preprocessing)
 
-    def asked(self, model: Network, view: str) -> Network:
-        """For probabilities, so that views are averaged after the softmax; densely where the view says so."""
+    def inference_model(self, model: Network, mode: str) -> Network:
+        """The network with a softmax, so that crops are averaged as probabilities; convolutional for dense modes."""
         assert isinstance(model, Classifier)
-        return Probabilities(model, dense=view in DENSE_VIEWS)
+        return Probabilities(model, dense=mode in DENSE_CROPS)
 
-    def joined(self, outputs: list[Tensor]) -> Tensor:
-        """The mean probability over the views."""
+    def merge_outputs(self, outputs: list[Tensor]) -> Tensor:
+        """The mean probability over all crops."""
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
-    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
-        """A name has no left and right."""
+    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
+        """Class probabilities are independent of a flip."""
         return output
 
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """A probability for every name."""
-        return Output(self.names(fields), "probability")
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """One probability per class."""
+        return OutputSpec(self.names(fields), "probability")
 
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """Every class with its probability."""
-        return Ranking(self.names(query.fields), output[0].cpu().numpy())
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """Class names and probabilities."""
+        return ClassScores(self.names(context.fields), output[0].cpu().numpy())
 
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """All the probability on the true class."""
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """Probability 1 for the labeled class."""
         names = self.names(fields)
-        return Ranking(names, np.eye(len(names))[int(sample["category"])])
+        return ClassScores(names, np.eye(len(names))[int(sample["category"])])

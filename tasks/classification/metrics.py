@@ -1,4 +1,4 @@
-"""How often the true class is named first, and among the first five."""
+"""Top-1 and top-5 accuracy and negative log-likelihood."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import numpy as np
 
 from ...datasets.dataset import Sample
 from ..task import Metrics, Prediction
-from .ranking import Ranking
-from .views import VIEWS
+from .class_scores import ClassScores
+from .crops import TEST_CROPS
 
-PROTOCOLS: tuple[str, ...] = tuple(VIEWS)
-"""Scores differ by how the picture is shown; what is counted is the same."""
+PROTOCOLS: tuple[str, ...] = tuple(TEST_CROPS)
+"""Protocols differ in the crops of the image; the metrics are the same."""
 
 
-class RankingMetrics(Metrics):
-    """top1 and top5, shares from 0 to 1 of the pictures; nll, the mean of minus ln of the true class's probability.
+class ClassificationMetrics(Metrics):
+    """top1 and top5 accuracy from 0 to 1; nll, the mean negative natural logarithm of the label's probability.
 
-    A tie does not count as right: a network that gives every class the same has named none. Neither does nan.
+    Ties and nan count as wrong: a network that gives every class the same probability has no accuracy.
     """
 
     def __init__(self) -> None:
         self.first = self.five = self.count = 0
-        self.surprise = 0.0
+        self.nll = 0.0
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        assert isinstance(prediction, Ranking)
-        chance = prediction.probabilities[int(truth["category"])]
-        before = int(np.count_nonzero(~(prediction.probabilities < chance))) - 1
-        named = not np.isnan(chance)
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        assert isinstance(prediction, ClassScores)
+        probability = prediction.probabilities[int(ground_truth["category"])]
+        better = int(np.count_nonzero(~(prediction.probabilities < probability))) - 1
+        valid = not np.isnan(probability)
         self.count += 1
-        self.first += named and before < 1
-        self.five += named and before < 5
-        self.surprise -= float(np.log(max(chance, np.finfo(np.float32).tiny)))
+        self.first += valid and better < 1
+        self.five += valid and better < 5
+        self.nll -= float(np.log(max(probability, np.finfo(np.float32).tiny)))
 
     def state(self) -> Any:
-        return self.first, self.five, self.surprise, self.count
+        return self.first, self.five, self.nll, self.count
 
     def merge(self, states: Iterable[Any]) -> None:
-        self.first, self.five, self.surprise, self.count = (
+        self.first, self.five, self.nll, self.count = (
             sum(values) for values in zip(*states, (0, 0, 0.0, 0), strict=True)
         )
 
@@ -50,5 +50,5 @@ class RankingMetrics(Metrics):
         return {
             "top1": self.first / self.count,
             "top5": self.five / self.count,
-            "nll": self.surprise / self.count,
+            "nll": self.nll / self.count,
         }

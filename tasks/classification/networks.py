@@ -1,4 +1,4 @@
-"""A trunk that names pictures, with the preprocessing its weights ask for."""
+"""Classifiers: a backbone with the preprocessing of its weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ..task import Network
 
 
 class Classifier(Network):
-    """A trunk with its own classifier, fed with pictures in [0, 1].
+    """A backbone with its own classifier, for images in [0, 1].
 
     Raises:
-        UserError: the trunk has no classifier, because it was cut short.
+        UserError: the backbone has no classifier.
     """
 
-    takes = "exact"
+    input_policy = "fixed"
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -24,31 +24,31 @@ class Classifier(Network):
         self.stride = backbone.levels[-1].stride
 
     def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, ...]:
-        """(B, C, H, W) in [0, 1] to (B, classes) logits; with `auxiliary` those of every classifier, the main first."""
-        picture = self.backbone.preprocessing(image)
-        return self.backbone.training_logits(picture) if auxiliary else self.backbone(picture)
+        """(B, C, H, W) in [0, 1] to (B, num_classes) logits; with `auxiliary` those of every classifier, main first."""
+        inputs = self.backbone.preprocessing(image)
+        return self.backbone.forward_train(inputs) if auxiliary else self.backbone(inputs)
 
-    def score_map(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to (B, classes, h, w) logits, one for every place the classifier fits."""
-        return self.backbone.score_map(self.backbone.preprocessing(image))
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, num_classes, h, w) logits at every position of the classifier."""
+        return self.backbone.forward_dense(self.backbone.preprocessing(image))
 
 
 class Probabilities(Network):
-    """A classifier asked for probabilities instead of logits.
+    """A classifier with a softmax.
 
     Args:
         classifier: the network.
-        dense: slide the classifier over the picture and average its logits over the places (Simonyan and Zisserman
-            2014, section 3.2), instead of asking once.
+        dense: apply the classifier convolutionally and average its logits over all positions (Simonyan and Zisserman
+            2014, section 3.2).
     """
 
-    takes = "exact"
+    input_policy = "fixed"
 
     def __init__(self, classifier: Classifier, dense: bool) -> None:
         super().__init__()
         self.classifier, self.dense, self.stride = classifier, dense, classifier.stride
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to (B, classes) probabilities."""
-        logits = self.classifier.score_map(image).mean((2, 3)) if self.dense else self.classifier(image)
+        """(B, C, H, W) in [0, 1] to (B, num_classes) probabilities."""
+        logits = self.classifier.forward_dense(image).mean((2, 3)) if self.dense else self.classifier(image)
         return logits.float().softmax(1)

@@ -1,8 +1,9 @@
-"""Colours for a grey photograph: a and b of CIE Lab for every pixel, from its lightness.
+"""Colorization: the a and b channels of CIE Lab for every pixel of a gray image.
 
-Zhang, Isola, Efros: Colorful Image Colorization. ECCV 2016, arXiv:1603.08511. The whole network is `--network zhang`;
-any trunk with any head is the other way. A colour is chosen among 313 bins, because several may be right and the mean
-of several is grey; rare colours weigh more in training, because most pixels of photographs are nearly grey.
+Zhang, Isola, Efros: Colorful Image Colorization. ECCV 2016, arXiv:1603.08511. The complete model is `--model zhang`;
+any backbone with any head is the alternative. Colors are classified into 313 bins, because several colors may be
+plausible and their mean is gray; rare colors have larger weights in training, because most pixels of photos are nearly
+gray.
 """
 
 from __future__ import annotations
@@ -15,127 +16,142 @@ import numpy as np
 import torch
 
 from ...backbones.backbone import Backbone
-from ...catalogue import look_up
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import Image, Kind
+from ...datasets.field_types import FieldType, Image
 from ...errors import UserError, unknown_name
+from ...registry import lookup
 from ..heads import HEADS
-from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
+from ..inference import resize_to_input
+from ..task import (
+    Batch,
+    Defaults,
+    LossTerms,
+    Metrics,
+    MonitoredMetric,
+    Network,
+    OutputSpec,
+    Phase,
+    Prediction,
+    PredictionContext,
+    Task,
+)
 from ..training.options import Options
-from .answers import Classes
-from .colours import Colours
-from .encoding import NEIGHBOURS, measured_prior
+from .colorized_image import ColorizedImage
+from .decoders import BinClassification
+from .encoding import NEIGHBORS, measured_prior
 from .lab import lab_of, lightness_of, rgb_to_lab
 from .losses import LOSSES, find_loss
-from .metrics import PROTOCOLS, ColourMetrics
+from .metrics import PROTOCOLS, ColorizationMetrics
 from .recipes import RECIPES
 
 
 @dataclass(frozen=True)
 class Colorization(Task):
-    """One picture in, of which the network sees the lightness; its colours out.
+    """The lightness of an image in, its colors out.
 
-    The picture is shown at the size of the training ("fit") unless told otherwise: colours are guessed from what things
-    are, which takes the whole picture, and need no fine detail, since the lightness that has it is the picture's own.
-    Photometric augmentation does nothing here: it would change the very colours that are asked for.
+    The default input mode is "fit" (training size): colors follow from what objects are, which takes the complete
+    image, and need no fine detail, since the lightness is that of the image itself. Color augmentation has no effect:
+    it would change the target.
     """
 
-    answer: Literal["classes", "regression"] = "classes"
-    """What the network answers for a pixel: classes (313 colours to choose from) or regression (a and b);
-    default: classes."""
-    neighbours: int = NEIGHBOURS
-    """Nearest classes that share a pixel's colour in training: 5 in the paper, 10 in the released code; default: 5."""
+    output: Literal["bins", "regression"] = "bins"
+    """Network output per pixel: bins (probabilities of 313 color bins) or regression (a and b)."""
+    neighbors: int = NEIGHBORS
+    """Nearest bins in the soft target of a pixel: 5 in the paper, 10 in the released code."""
 
     name: ClassVar[str] = "colorization"
-    title: ClassVar[str] = "Colours for a grey photograph"
+    title: ClassVar[str] = "Colorization"
     paper: ClassVar[str] = "Zhang et al. 2016, arXiv:1603.08511"
-    default: ClassVar[Default] = Default(data="shapes", backbone="resnet18", head="unet", recipe="shapes")
+    defaults: ClassVar[Defaults] = Defaults(
+        data="synthetic-shapes", backbone="resnet18", head="unet", recipe="synthetic-shapes"
+    )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
-    networks: ClassVar[dict[str, str]] = {
+    models: ClassVar[dict[str, str]] = {
         "zhang": "tasks.colorization.networks:zhang",
         "zhang_affine": "tasks.colorization.networks:zhang_affine",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES
-    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES["classes"])
+    losses: ClassVar[tuple[str, ...]] = tuple(LOSSES["bins"])
     protocols: ClassVar[tuple[str, ...]] = PROTOCOLS
-    watch: ClassVar[Watch] = Watch("auc_rebalanced", higher_is_better=True)
+    monitor: ClassVar[MonitoredMetric] = MonitoredMetric("auc_rebalanced", higher_is_better=True)
 
     def __post_init__(self) -> None:
-        if self.answer not in LOSSES:
-            raise unknown_name("answer of the task colorization", self.answer, LOSSES)
-        if not 1 <= self.neighbours <= 32:
-            raise UserError(f"--neighbours is {self.neighbours}; it must lie in 1 to 32.")
-        # What a network answers decides which losses there are.
-        object.__setattr__(self, "losses", tuple(LOSSES[self.answer]))
+        if self.output not in LOSSES:
+            raise unknown_name("output of the task colorization", self.output, LOSSES)
+        if not 1 <= self.neighbors <= 32:
+            raise UserError(f"--neighbors is {self.neighbors}; it must be in 1 to 32.")
+        # The output decides which losses are available.
+        object.__setattr__(self, "losses", tuple(LOSSES[self.output]))
 
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The picture; networks take its lightness and nothing else."""
-        image = self.field(fields, "image", Image)
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The image, of which networks use the lightness only."""
+        image = self.require_field(fields, "image", Image)
         if image.channels != 3:
-            raise UserError(f"Colours are learned from pictures of 3 channels; the data set's have {image.channels}.")
+            raise UserError(
+                f"Colorization is trained on images of 3 channels; those of the dataset have {image.channels}."
+            )
         return {"image": image}
 
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The same picture, for its colours."""
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The same image: its colors are the target."""
         return self.inputs(fields)
 
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W): a, b and, from classes, sureness."""
-        from .networks import ColourNetwork
+        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W): a, b and, with bins, confidence."""
+        from .networks import ColorizationNetwork
 
-        if network is not None:
-            return look_up("network", network, self.networks)(self.answer)
+        if model is not None:
+            return lookup("model", model, self.models)(self.output)
         assert backbone is not None and head is not None
-        return ColourNetwork(backbone, head, self.answer)
+        return ColorizationNetwork(backbone, head, self.output)
 
-    def fit(self, model: Network, dataset: Dataset) -> None:
-        """Measure how often every colour occurs: the rare ones are to weigh more."""
-        answer: Any = model.answer
-        if isinstance(answer, Classes):
-            answer.prior.copy_(torch.from_numpy(measured_prior(dataset)))
+    def calibrate(self, model: Network, dataset: Dataset) -> None:
+        """Measure the color distribution of the training set, for class rebalancing."""
+        decoder: Any = model.decoder
+        if isinstance(decoder, BinClassification):
+            decoder.prior.copy_(torch.from_numpy(measured_prior(dataset)))
 
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """One phase: what the network says of every fourth pixel against that pixel's colour."""
-        from .networks import STRIDE, ColourNetwork, ZhangNetwork
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """One phase: the loss at every fourth pixel."""
+        from .networks import STRIDE, ColorizationNetwork, ZhangNetwork
 
-        assert isinstance(model, (ColourNetwork, ZhangNetwork))
-        terms = find_loss(self.answer, loss)
+        assert isinstance(model, (ColorizationNetwork, ZhangNetwork))
+        terms = find_loss(self.output, loss)
 
-        def compare(batch: Batch, made: dict[str, Any]) -> Terms:
+        def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             ab = rgb_to_lab(batch["image"][..., ::STRIDE, ::STRIDE].float())[:, 1:]
-            return terms(model.raw(batch["image"]), ab, model.answer, self.neighbours)
+            return terms(model.logits(batch["image"]), ab, model.decoder, self.neighbors)
 
-        return (Phase("colours", model, compare),)
+        return (Phase("colors", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """auc, plain and rebalanced, psnr, colourfulness."""
-        return ColourMetrics()
+        """auc, plain and rebalanced, psnr and colorfulness."""
+        return ColorizationMetrics()
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """Grey: the lightness as it is, a = b = 0. No colour is learned from the training set."""
+        """The gray image: a = b = 0."""
 
-        def answer(sample: Sample) -> Prediction:
+        def predict(sample: Sample) -> Prediction:
             lightness = lightness_of(sample["image"])
-            return Colours(lightness, np.zeros((*lightness.shape, 2), np.float32))
+            return ColorizedImage(lightness, np.zeros((*lightness.shape, 2), np.float32))
 
-        return answer
+        return predict
 
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """a and b and, from classes, sureness."""
-        if self.answer == "regression":
-            return Output(("a", "b"), "CIE Lab under D65")
-        return Output(("a", "b", "sureness"), "a and b of CIE Lab under D65; sureness from 0 to 1")
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """a and b and, with bins, confidence."""
+        if self.output == "regression":
+            return OutputSpec(("a", "b"), "CIE Lab under D65")
+        return OutputSpec(("a", "b", "confidence"), "a and b of CIE Lab under D65; confidence from 0 to 1")
 
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """a and b resized to the picture, beside the lightness of its own pixels."""
-        lightness = lightness_of(query.inputs["image"])
-        answered = original_size(output, query)
-        return Colours(lightness, answered[..., :2], answered[..., 2] if answered.shape[-1] == 3 else None)
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """a and b resized to the image, with the image's own lightness."""
+        lightness = lightness_of(context.inputs["image"])
+        values = resize_to_input(output, context)
+        return ColorizedImage(lightness, values[..., :2], values[..., 2] if values.shape[-1] == 3 else None)
 
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """The picture's own colours."""
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """The image's own colors."""
         lab = lab_of(sample["image"])
-        return Colours(lab[..., 0], lab[..., 1:])
+        return ColorizedImage(lab[..., 0], lab[..., 1:])

@@ -1,8 +1,8 @@
-"""The 313 colours a network chooses from: bins of the plane of a and b, derived by code.
+"""The 313 color bins of Zhang et al. 2016: a grid on the plane of a and b, derived by code.
 
-Zhang et al. 2016 speak of the "in-gamut" points of a grid of step 10. Their released list is neither the set of bins
-that sRGB colours fall into (261) nor of the grid points within the hull of those colours (233). It is this: the
-colours' points, each widened to the square of +-10 about it, and of that set's convex hull every grid point inside.
+Zhang et al. 2016 describe them as the "in-gamut" points of a grid of step 10. Their released list is neither the set of
+bins that sRGB colors fall into (261) nor of the grid points within the hull of those colors (233). It is this: the
+colors' points, each widened to the square of +-10 about it, and of that set's convex hull every grid point inside.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .lab import rgb_to_lab
 
 STEP = 10
 CUBE = 6
-"""Values of each of R, G and B: 216 colours give the same hull as all 16.7 million."""
+"""Values of R, G and B each: 216 colors give the same hull as all 16.7 million."""
 
 BINS = 313
 
 
 @lru_cache(maxsize=1)
-def colour_bins() -> tuple[tuple[int, int], ...]:
-    """Every bin's (a, b), in lexicographic order: from (-90, 50) to (100, 0)."""
+def color_bins() -> tuple[tuple[int, int], ...]:
+    """(a, b) of every bin, in lexicographic order: from (-90, 50) to (100, 0)."""
     from scipy.spatial import ConvexHull
 
     cube = np.stack(np.meshgrid(*3 * [np.linspace(0, 1, CUBE)]))
@@ -39,13 +39,13 @@ def colour_bins() -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=1)
 def bin_array() -> np.ndarray:
-    """(313, 2) int64, read-only: `colour_bins` for arithmetic."""
-    bins = np.array(colour_bins(), np.int64)
+    """`color_bins` as a read-only array, (313, 2) int64."""
+    bins = np.array(color_bins(), np.int64)
     bins.setflags(write=False)
     return bins
 
 
 def distances_squared() -> np.ndarray:
-    """(313, 313) int64 between bins."""
+    """Squared distances between bins, (313, 313) int64."""
     bins = bin_array()
     return ((bins[:, None] - bins) ** 2).sum(-1)

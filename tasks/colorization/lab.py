@@ -1,8 +1,8 @@
 """CIE Lab under D65 at 2 degrees, to and from sRGB: L in 0..100, a and b about -110..110.
 
-Written here because the network needs the lightness alone (a third of the work), answers need colours before they are
-clipped, and both must take float64 for tests. Constants and thresholds are scikit-image's, with whose `rgb2lab` a
-colour cube agrees to 1e-3; OpenCV's float conversion is a look-up table that is 0.4 off.
+Implemented here because networks need the lightness alone (a third of the work), predictions need unclipped colors,
+and tests need float64. Constants and thresholds are scikit-image's, whose `rgb2lab` agrees to 1e-3 on a color cube;
+OpenCV's float conversion is a lookup table with errors of 0.4.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
-"""IEC 61966-2-1, rows X, Y, Z of linear light. The row of Y adds up to 1, so that white has Y = 1."""
+"""IEC 61966-2-1, rows X, Y, Z of linear light. The row of Y has sum 1, so that white has Y = 1."""
 
 WHITE = (0.95047, 1.0, 1.08883)
 
 AB_RANGE = 110.0
-"""No sRGB colour has an |a| or |b| above this: a reaches from -86.2 to 98.2, b from -107.9 to 94.5."""
+"""Upper bound of |a| and |b| of sRGB colors: a reaches from -86.2 to 98.2, b from -107.9 to 94.5."""
 
 
 def rgb_to_lab(rgb: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """(..., 3, H, W) L, a, b to sRGB, which lies outside [0, 1] where a screen has no such colour."""
+    """(..., 3, H, W) L, a, b to sRGB, outside [0, 1] for colors outside the gamut."""
     lightness, a, b = lab.unbind(-3)
     y = (lightness + 16) / 116
     cubes = (_f_inverse(f) * white for f, white in zip((y + a / 500, y, y - b / 200), WHITE, strict=True))
@@ -41,32 +41,32 @@ def lightness(rgb: Tensor) -> Tensor:
     return 116 * _f(_luminance(rgb)) - 16
 
 
-def grey(rgb: Tensor) -> Tensor:
-    """(..., 3, H, W) sRGB in [0, 1] to (..., 1, H, W): the sRGB value of the grey of the same lightness."""
+def gray(rgb: Tensor) -> Tensor:
+    """(..., 3, H, W) sRGB in [0, 1] to (..., 1, H, W): the sRGB value of the gray of the same lightness."""
     return _encoded(_luminance(rgb))
 
 
-def lab_of(picture: np.ndarray) -> np.ndarray:
+def lab_of(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB, uint8, uint16 or floats in [0, 1], to (H, W, 3) float32 L, a, b."""
-    return np.ascontiguousarray(rgb_to_lab(_tensor_of(picture)).movedim(0, -1).numpy())
+    return np.ascontiguousarray(rgb_to_lab(_tensor_of(image)).movedim(0, -1).numpy())
 
 
-def lightness_of(picture: np.ndarray) -> np.ndarray:
+def lightness_of(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB, uint8, uint16 or floats in [0, 1], to (H, W) float32 L."""
-    return lightness(_tensor_of(picture))[0].numpy()
+    return lightness(_tensor_of(image))[0].numpy()
 
 
 def rgb_of(lab: np.ndarray) -> np.ndarray:
-    """(H, W, 3) L, a, b to (H, W, 3) float32 sRGB, outside [0, 1] where a screen has no such colour."""
+    """(H, W, 3) L, a, b to (H, W, 3) float32 sRGB, outside [0, 1] for colors outside the gamut."""
     values = torch.from_numpy(np.ascontiguousarray(lab, np.float32))
     return np.ascontiguousarray(lab_to_rgb(values.movedim(-1, 0)).movedim(0, -1).numpy())
 
 
-def _tensor_of(picture: np.ndarray) -> Tensor:
+def _tensor_of(image: np.ndarray) -> Tensor:
     """(3, H, W) float32 in [0, 1]."""
-    top = np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1
+    top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     # Cast first: 8-bit values times anything wrap around.
-    return torch.from_numpy(np.ascontiguousarray(picture, np.float32) / np.float32(top)).movedim(-1, 0)
+    return torch.from_numpy(np.ascontiguousarray(image, np.float32) / np.float32(top)).movedim(-1, 0)
 
 
 def _luminance(rgb: Tensor) -> Tensor:

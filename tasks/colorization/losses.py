@@ -1,11 +1,10 @@
-"""Losses of colorization.
+"""Colorization losses.
 
-Convention: `raw` is (B, channels of the answer, h, w) as a network's `raw` gives it, `ab` is (B, 2, h, w), the true
-colour at the same places. Losses are averaged over the pixels of each picture, then over pictures, in float32.
+Convention: `logits` (or `prediction`) is (B, channels, h, w), the output of a network's `logits`; `ab` is (B, 2, h, w),
+the target color at the same positions. Losses are averaged over the pixels of each image, then over images, in float32.
 
-Weights act on the gradient alone, as in the authors' code: the value printed stays the plain loss, which can be
-compared between weightings. A picture in which no |a| or |b| exceeds 5 is a grey photograph that teaches grey; its
-weight is 0 in every loss.
+Weights act on the gradient only, as in the authors' code: the logged value is the unweighted loss, comparable between
+weightings. Images in which no |a| or |b| exceeds 5 are gray; their weight is 0 in every loss.
 """
 
 from __future__ import annotations
@@ -17,67 +16,71 @@ import torch
 from torch import Tensor
 
 from ...errors import unknown_name
-from ..task import Terms
-from .answers import Classes, Regression
-from .encoding import rarity, soft_targets
+from ..task import LossTerms
+from .decoders import BinClassification, Regression
+from .encoding import class_rebalancing_weights, soft_targets
 from .lab import AB_RANGE
 
-GREY = 5.0
+GRAY = 5.0
 
-Loss = Callable[[Tensor, Tensor, Any, int], Terms]
+Loss = Callable[[Tensor, Tensor, Any, int], LossTerms]
 
 
-def rebalanced(raw: Tensor, ab: Tensor, answer: Classes, neighbours: int) -> Terms:
-    """Soft cross-entropy whose gradient is multiplied by the rarity of the true colour under the network's prior.
+def rebalanced(logits: Tensor, ab: Tensor, decoder: BinClassification, neighbors: int) -> LossTerms:
+    """Soft cross-entropy whose gradient is weighted by class rebalancing under the decoder's prior.
 
     Args:
-        raw, ab: see the convention above.
-        answer: whose prior is used.
-        neighbours: bins of a soft target.
+        logits, ab: see the convention above.
+        decoder: decoder with the prior.
+        neighbors: bins of a soft target.
 
     Source: Zhang et al. 2016, equations 2 to 4.
     """
-    index, weight = soft_targets(ab.float(), neighbours)
-    per_pixel = soft_cross_entropy(raw.float(), index, weight)
-    return {"cross_entropy": weighted_gradient(per_pixel, rarity(answer.prior)[index[:, 0]] * coloured(ab)).mean()}
+    index, weight = soft_targets(ab.float(), neighbors)
+    per_pixel = soft_cross_entropy(logits.float(), index, weight)
+    return {
+        "cross_entropy": weighted_gradient(
+            per_pixel, class_rebalancing_weights(decoder.prior)[index[:, 0]] * colored(ab)
+        ).mean()
+    }
 
 
-def classification(raw: Tensor, ab: Tensor, answer: Classes, neighbours: int) -> Terms:
-    """Soft cross-entropy, every colour alike; see `rebalanced`."""
-    per_pixel = soft_cross_entropy(raw.float(), *soft_targets(ab.float(), neighbours))
-    return {"cross_entropy": weighted_gradient(per_pixel, coloured(ab).expand_as(per_pixel)).mean()}
+def cross_entropy(logits: Tensor, ab: Tensor, decoder: BinClassification, neighbors: int) -> LossTerms:
+    """Soft cross-entropy without class rebalancing; see `rebalanced`."""
+    per_pixel = soft_cross_entropy(logits.float(), *soft_targets(ab.float(), neighbors))
+    return {"cross_entropy": weighted_gradient(per_pixel, colored(ab).expand_as(per_pixel)).mean()}
 
 
-def l2(raw: Tensor, ab: Tensor, answer: Regression, neighbours: int) -> Terms:
-    """Half the squared distance of the colours, in units of 110 (Zhang et al. 2016, equation 1)."""
-    per_pixel = (raw.float() - ab.float() / AB_RANGE).square().sum(1) / 2
-    return {"l2": weighted_gradient(per_pixel, coloured(ab).expand_as(per_pixel)).mean()}
+def l2(prediction: Tensor, ab: Tensor, decoder: Regression, neighbors: int) -> LossTerms:
+    """Half the squared distance of the colors, in units of 110 (Zhang et al. 2016, equation 1)."""
+    per_pixel = (prediction.float() - ab.float() / AB_RANGE).square().sum(1) / 2
+    return {"l2": weighted_gradient(per_pixel, colored(ab).expand_as(per_pixel)).mean()}
 
 
 LOSSES: dict[str, dict[str, Loss]] = {
-    "classes": {"rebalanced": rebalanced, "classification": classification},
+    "bins": {"rebalanced": rebalanced, "cross-entropy": cross_entropy},
     "regression": {"l2": l2},
 }
-"""By what a network answers; the usual one first."""
+"""Losses by the task's `output`; the default first."""
 
 
-def find_loss(answer: str, name: str) -> Loss:
-    """The loss of a name.
+def find_loss(output: str, name: str) -> Loss:
+    """Look up a loss by name.
 
     Raises:
-        UserError: no loss of this name for this answer.
+        UserError: no loss of this name for this output.
     """
-    if name not in LOSSES[answer]:
-        raise unknown_name(f"loss for --answer {answer}", name, LOSSES[answer])
-    return LOSSES[answer][name]
+    if name not in LOSSES[output]:
+        raise unknown_name(f"loss for --output {output}", name, LOSSES[output])
+    return LOSSES[output][name]
 
 
 def soft_cross_entropy(logits: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-    """-Σ w log softmax(logits) over the bins of a sparse target, whose weights add up to 1.
+    """-Σ w log softmax(logits) over the bins of a sparse target, whose weights have sum 1.
 
     Args:
         logits: (B, Q, h, w).
-        index, weight: (B, K, h, w) as `soft_targets` gives them.
+        index, weight: (B, K, h, w), from `soft_targets`.
 
     Returns:
         (B, h, w).
@@ -85,13 +88,13 @@ def soft_cross_entropy(logits: Tensor, index: Tensor, weight: Tensor) -> Tensor:
     return logits.logsumexp(1) - (logits.gather(1, index) * weight).sum(1)
 
 
-def coloured(ab: Tensor) -> Tensor:
-    """(B, 2, h, w) to (B, 1, 1): 1 for a picture with any colour in it, 0 for a grey one."""
-    return (ab.abs().amax((1, 2, 3)) > GREY).float()[:, None, None]
+def colored(ab: Tensor) -> Tensor:
+    """(B, 2, h, w) to (B, 1, 1): 1 for an image with any color in it, 0 for a gray one."""
+    return (ab.abs().amax((1, 2, 3)) > GRAY).float()[:, None, None]
 
 
 def weighted_gradient(values: Tensor, weight: Tensor) -> Tensor:
-    """The values as they are; on the way back their gradient is multiplied by the weights of the same shape."""
+    """Identity whose gradient is multiplied by weights of the same shape."""
     return _WeightedGradient.apply(values, weight)  # pyright: ignore[reportReturnType] - untyped in torch
 
 

@@ -1,7 +1,7 @@
-"""Networks that colour: any trunk with any head, and the dilated network as published.
+"""Colorization networks: any backbone with any head, and the dilated network of Zhang et al. 2016.
 
-All take pictures in [0, 1] and look at their lightness alone. They answer at a quarter of the picture's sides, where
-313 logits cost a sixteenth; unit i stands for pixel 4 i, at which its target is taken, and is put back there.
+All take images in [0, 1] and use their lightness only. Their logits have a quarter of the image's height and width,
+where 313 channels cost a sixteenth; unit i predicts pixel 4 i, whose color is its target.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.initialization import initialize
-from ..dense import DenseNetwork
+from ..encoder_decoder import EncoderDecoder
 from ..heads import create_head
-from ..heads.head import takes
+from ..heads.head import combined_input_policy
 from ..heads.smp import SmpHead
 from ..task import Network
-from .answers import ANSWERS, Classes, Regression
-from .lab import grey, lightness
+from .decoders import DECODERS, BinClassification, Regression
+from .lab import gray, lightness
 
 STRIDE = 4
-"""Pixels between neighbouring units of the answer."""
+"""Pixels between neighboring units of the logits."""
 
 MIDDLE = 50.0
-"""The lightness that is subtracted in front of conv1, as in Caffe: the network eats L - 50. The later PyTorch release
-divides by 100 as well; its weights are other weights."""
+"""Lightness subtracted before conv1, as in Caffe: the input is L - 50. The later PyTorch release also divides by 100;
+its weights differ."""
 
 # Section 3 and figure 2: per block its convolutions, the stride of the last one, the dilation of all.
 ZHANG_TABLE: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
@@ -42,69 +42,69 @@ ZHANG_TABLE: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
 CONV8 = (256, 256, 256)
 
 
-class ColourNetwork(DenseNetwork):
-    """A trunk and a head that guess the colours of a grey photograph.
+class ColorizationNetwork(EncoderDecoder):
+    """A backbone and a head that predict colors.
 
-    The trunk sees the grey picture of the same lightness, repeated over its three channels, through its own
-    preprocessing: trunks trained on photographs know grey ones. Its levels finer than stride 4 are not used.
+    The input of the backbone is the gray image of the same lightness, repeated over three channels, with the
+    backbone's own preprocessing. Levels finer than stride 4 are not used.
 
     Args:
-        backbone: any trunk of three channels.
+        backbone: any backbone of three channels.
         head: a name of `tasks.heads.HEADS`.
-        answer: "classes" or "regression".
+        output: "bins" or "regression".
     """
 
-    def __init__(self, backbone: Backbone, head: str, answer: str = "classes") -> None:
-        made = ANSWERS[answer]()
-        # A trunk without a level that coarse keeps them all.
+    def __init__(self, backbone: Backbone, head: str, output: str = "bins") -> None:
+        decoder = DECODERS[output]()
+        # A backbone without such a coarse level keeps all levels.
         fine = sum(level.stride < STRIDE for level in backbone.levels) % len(backbone.levels)
-        super().__init__(backbone, create_head(head, backbone.levels[fine:], made.channels))
-        self.unused = fine
-        self.answer = made
-        self.answer.start(self.head.predict)
-        # The library's decoders lay their pyramid over the size they are asked for, here a quarter of the picture's.
-        self.takes = "whole" if isinstance(self.head, SmpHead) else takes(backbone, self.head)
+        super().__init__(backbone, create_head(head, backbone.levels[fine:], decoder.channels))
+        self.unused_levels = fine
+        self.decoder = decoder
+        self.decoder.init_last_layer(self.head.predict)
+        # The decoders of smp build their pyramid for the requested size, here a quarter of the image's.
+        self.input_policy = "whole" if isinstance(self.head, SmpHead) else combined_input_policy(backbone, self.head)
 
-    def raw(self, image: Tensor) -> Tensor:
-        """What the loss sees: (B, 3, H, W) in [0, 1] to (B, channels of the answer, ⌈H / 4⌉, ⌈W / 4⌉) float32."""
-        seen = grey(image.float()).expand(-1, 3, -1, -1)
-        features = self.backbone.features(self.backbone.preprocessing(seen))
-        return self.head(features[self.unused :], quarter(image)).float()
+    def logits(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""
+        inputs = gray(image.float()).expand(-1, 3, -1, -1)
+        features = self.backbone.features(self.backbone.preprocessing(inputs))
+        return self.head(features[self.unused_levels :], quarter(image)).float()
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, from classes, sureness."""
-        return to_pixels(self.answer(self.raw(image)), image)
+        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, with bins, confidence."""
+        return to_pixels(self.decoder(self.logits(image)), image)
 
 
 class ZhangNetwork(Network):
     """The dilated network of Zhang, Isola, Efros 2016: Colorful Image Colorization.
 
     ECCV 2016, arXiv:1603.08511, figure 2. Trained at 176 x 176, logits at a quarter. 32,230,393 parameters with
-    normalisations that learn nothing, as Caffe has them; 32,235,385 with scale and shift (`affine`), as the PyTorch
-    release has them; 626 more where the mean over the bins is counted as a convolution, which is a buffer here.
-    Normalisation comes after the ReLU, and conv8 has none. Input: L - 50 (see `MIDDLE`).
+    normalization layers without scale and shift, as in Caffe; 32,235,385 with them (`affine`), as in the PyTorch
+    release; 626 more where the mean over the bins is counted as a convolution, which is a buffer here.
+    Normalization comes after the ReLU, and conv8 has none. Input: L - 50 (see `MIDDLE`).
 
-    Deviations: weights start by He's rule, and the last layer greyish and alike everywhere (`Classes.start`), where
-    the authors use the k-means initialisation of Krähenbühl et al. 2016; answers are put back on the pixels that
-    targets are taken at, not on the middle of each four.
+    Deviations: He initialization, with a grayish last layer (`BinClassification.init_last_layer`), where the authors
+    use the k-means initialization of Krähenbühl et al. 2016; predictions are aligned with the pixels of their targets,
+    not with the center of four pixels.
 
     Args:
-        affine: whether normalisations have scale and shift.
-        answer: "classes" or "regression".
+        affine: whether normalization layers have scale and shift.
+        output: "bins" or "regression".
     """
 
-    takes = "tiled"
+    input_policy = "tiled"
     stride = 8
 
-    def __init__(self, affine: bool = False, answer: str = "classes") -> None:
+    def __init__(self, affine: bool = False, output: str = "bins") -> None:
         super().__init__()
-        self.answer: Classes | Regression = ANSWERS[answer]()
+        self.decoder: BinClassification | Regression = DECODERS[output]()
         self.blocks = nn.Sequential()
         channels = 1
         for name, widths, stride, dilation in ZHANG_TABLE:
             block = nn.Sequential()
-            for place, width in enumerate(widths, 1):
-                step = stride if place == len(widths) else 1
+            for number, width in enumerate(widths, 1):
+                step = stride if number == len(widths) else 1
                 block.append(nn.Conv2d(channels, width, 3, step, padding=dilation, dilation=dilation))
                 block.append(nn.ReLU())
                 channels = width
@@ -115,43 +115,43 @@ class ZhangNetwork(Network):
             conv8.append(nn.Conv2d(before, width, 3, padding=1))
             conv8.append(nn.ReLU())
         self.blocks.add_module("conv8", conv8)
-        self.predict = nn.Conv2d(CONV8[-1], self.answer.channels, 1)
+        self.predict = nn.Conv2d(CONV8[-1], self.decoder.channels, 1)
         initialize(self, "he_fan_in")
-        self.answer.start(self.predict)
+        self.decoder.init_last_layer(self.predict)
 
-    def raw(self, image: Tensor) -> Tensor:
-        """What the loss sees: (B, 3, H, W) in [0, 1] to (B, channels of the answer, ⌈H / 4⌉, ⌈W / 4⌉) float32."""
+    def logits(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""
         height, width = quarter(image)
-        # Strides round up: of a picture that is no multiple of 8, conv8 makes a unit too many.
+        # Strides round up: for sizes that are not multiples of 8, conv8 gives one unit too many.
         return self.predict(self.blocks(lightness(image.float()) - MIDDLE))[..., :height, :width].float()
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, from classes, sureness."""
-        return to_pixels(self.answer(self.raw(image)), image)
+        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, with bins, confidence."""
+        return to_pixels(self.decoder(self.logits(image)), image)
 
 
-def zhang(answer: str = "classes") -> ZhangNetwork:
-    """The network as published, as `--network zhang` builds it."""
-    return ZhangNetwork(answer=answer)
+def zhang(output: str = "bins") -> ZhangNetwork:
+    """The network as published (`--model zhang`)."""
+    return ZhangNetwork(output=output)
 
 
-def zhang_affine(answer: str = "classes") -> ZhangNetwork:
-    """The same whose normalisations have scale and shift."""
-    return ZhangNetwork(affine=True, answer=answer)
+def zhang_affine(output: str = "bins") -> ZhangNetwork:
+    """The network with scale and shift in its normalization layers."""
+    return ZhangNetwork(affine=True, output=output)
 
 
 def quarter(image: Tensor) -> tuple[int, int]:
-    """The size of the answer for (B, C, H, W)."""
+    """Height and width of the logits for (B, C, H, W)."""
     return math.ceil(image.shape[-2] / STRIDE), math.ceil(image.shape[-1] / STRIDE)
 
 
 def to_pixels(maps: Tensor, image: Tensor) -> Tensor:
     """(B, C, ⌈H / 4⌉, ⌈W / 4⌉) bilinearly to the size of (B, 3, H, W), unit i on pixel 4 i.
 
-    An ordinary resize would put it on pixel 4 i + 1.5, and every colour beside its object.
+    An ordinary resize would place it at pixel 4 i + 1.5 and shift all colors.
     """
     height, width = maps.shape[-2:]
-    continued = functional.pad(maps, (0, 1, 0, 1), mode="replicate")
+    padded = functional.pad(maps, (0, 1, 0, 1), mode="replicate")
     size = (STRIDE * height + 1, STRIDE * width + 1)
-    placed = functional.interpolate(continued, size=size, mode="bilinear", align_corners=True)
-    return placed[..., : image.shape[-2], : image.shape[-1]]
+    aligned = functional.interpolate(padded, size=size, mode="bilinear", align_corners=True)
+    return aligned[..., : image.shape[-2], : image.shape[-1]]

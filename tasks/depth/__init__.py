@@ -1,7 +1,7 @@
-"""Depth from one picture: metres along the camera's axis, for every pixel.
+"""Monocular depth estimation: meters along the optical axis for every pixel of one image.
 
 Laina, Rupprecht, Belagiannis, Tombari, Navab: Deeper Depth Prediction with Fully Convolutional Residual Networks.
-3DV 2016, arXiv:1606.00373. The whole network is `--network fcrn`; any trunk with any head is the other way.
+3DV 2016, arXiv:1606.00373. The model of the paper is `--model fcrn`; otherwise, any backbone with any head.
 """
 
 from __future__ import annotations
@@ -13,87 +13,101 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...backbones.backbone import Backbone
-from ...catalogue import look_up
+from ...datasets.color_augmentation import apply_transform, color_jitter_transform
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import Depth as DepthKind
-from ...datasets.fields import Image, Kind
-from ...datasets.geometry import plain_resize, warp_picture
-from ...datasets.photometry import colour_jitter, photometric
+from ...datasets.field_types import Depth as DepthKind
+from ...datasets.field_types import FieldType, Image
+from ...datasets.geometry import plain_resize, warp_image
 from ...errors import UserError
+from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
+from ..inference import resize_to_input
+from ..task import (
+    Batch,
+    Defaults,
+    LossTerms,
+    Metrics,
+    MonitoredMetric,
+    Network,
+    OutputSpec,
+    Phase,
+    Prediction,
+    PredictionContext,
+    Task,
+)
 from ..training.options import Options
 from .depth_map import DepthMap
-from .losses import LOSSES, at_size, find_loss
+from .losses import LOSSES, find_loss, resize_target
 from .metrics import PROTOCOLS, DepthMetrics, find_protocol
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 300
-"""Training samples whose mean is the trivial answer."""
+"""Maximum number of training samples whose mean is the baseline."""
 
 
 @dataclass(frozen=True)
 class Depth(Task):
-    """One picture in, metres out."""
+    """Monocular depth estimation: `image` to `depth` in meters."""
 
     name: ClassVar[str] = "depth"
-    title: ClassVar[str] = "Depth from one picture"
+    title: ClassVar[str] = "Monocular depth estimation"
     paper: ClassVar[str] = "Laina et al. 2016, arXiv:1606.00373"
-    default: ClassVar[Default] = Default(data="rooms", backbone="resnet18", head="unet", recipe="rooms")
+    defaults: ClassVar[Defaults] = Defaults(
+        data="synthetic-rooms", backbone="resnet18", head="unet", recipe="synthetic-rooms"
+    )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
-    networks: ClassVar[dict[str, str]] = {
+    models: ClassVar[dict[str, str]] = {
         "fcrn": "tasks.depth.networks:fcrn",
         "fcrn_plain": "tasks.depth.networks:fcrn_plain",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
-    watch: ClassVar[Watch] = Watch("abs_rel", higher_is_better=False)
+    monitor: ClassVar[MonitoredMetric] = MonitoredMetric("abs_rel", higher_is_better=False)
 
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The picture."""
-        return {"image": self.field(fields, "image", Image)}
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """`image`; see `Task.inputs`."""
+        return {"image": self.require_field(fields, "image", Image)}
 
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """Its depth."""
-        return {"depth": self.field(fields, "depth", DepthKind)}
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """`depth`; see `Task.targets`."""
+        return {"depth": self.require_field(fields, "depth", DepthKind)}
 
-    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
-        """Photometry on the picture alone: no exposure changes a distance."""
-        if rng is None or colour == 0:
+    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """Augment the colors of the image; depth does not change."""
+        if rng is None or color_jitter == 0:
             return sample
-        (image,) = photometric([sample["image"]], rng, colour_jitter(colour))
+        (image,) = apply_transform([sample["image"]], rng, color_jitter_transform(color_jitter))
         return {**sample, "image": image}
 
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """(B, 3, H, W) in [0, 1] to (B, 1, h, w) metres."""
+        """Build a model from (B, 3, H, W) in [0, 1] to (B, 1, h, w) meters."""
         from .networks import DepthNetwork
 
-        if network is not None:
-            return look_up("network", network, self.networks)()
+        if model is not None:
+            return lookup("model", model, self.models)()
         assert backbone is not None and head is not None
         return DepthNetwork(backbone, create_head(head, backbone.levels, 1))
 
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """One phase: the loss between the answer and the truth at the answer's resolution."""
-        terms = find_loss(loss)
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """One phase: the loss at the resolution of the prediction."""
+        loss_function = find_loss(loss)
 
-        def compare(batch: Batch, made: dict[str, Any]) -> Terms:
-            metres = model(batch["image"])[:, 0]
-            truth, mask = at_size(batch["depth"], batch["depth_mask"], (metres.shape[-2], metres.shape[-1]))
-            return terms(metres, truth, mask)
+        def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
+            meters = model(batch["image"])[:, 0]
+            target, mask = resize_target(batch["depth"], batch["depth_mask"], (meters.shape[-2], meters.shape[-1]))
+            return loss_function(meters, target, mask)
 
-        return (Phase("depth", model, compare),)
+        return (Phase("depth", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """abs_rel and its family under a named protocol."""
+        """Metrics (abs_rel, rmse, delta1 and others) under a protocol."""
         return DepthMetrics(find_protocol(protocol))
 
-    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
-        """What people report on a set; every known pixel pooled where there is no custom."""
+    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
+        """Protocol that papers report on a dataset; `all-pixels` if there is none."""
         return {
             "nyu-depth": "nyu-laina",
             "nyu-raw": "nyu-eigen-bts",
@@ -102,37 +116,38 @@ class Depth(Task):
         }.get(dataset, "all-pixels")
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """The mean depth of every pixel over training samples, resized to the picture at hand."""
+        """The mean depth map of training samples, resized to the size of the image."""
         count = min(BASELINE_SAMPLES, len(dataset))
-        # Evenly over the set, so that a sorted one is covered; a world's stream just begins.
-        stride = 1 if dataset.unbounded else max(1, len(dataset) // count)
+        # Spread evenly, so that a sorted dataset is covered; for an infinite one, the first samples.
+        stride = 1 if dataset.infinite else max(1, len(dataset) // count)
         maps = [dataset.read(number * stride)["depth"] for number in range(count)]
         size = (maps[0].shape[0], maps[0].shape[1])
-        total, known = np.zeros(size), np.zeros(size)
+        total, known_count = np.zeros(size), np.zeros(size)
         for depth in maps:
             if depth.shape != size:
-                depth = DepthKind().move(depth, plain_resize((depth.shape[0], depth.shape[1]), size))
+                depth = DepthKind().transform(depth, plain_resize((depth.shape[0], depth.shape[1]), size))
             finite = np.isfinite(depth)
             total += np.where(finite, depth, 0)
-            known += finite
-        if not known.any():
-            raise UserError("No training sample holds a known depth: there is nothing to learn from.")
-        mean = np.where(known > 0, total / np.maximum(known, 1), total.sum() / known.sum()).astype(np.float32)
+            known_count += finite
+        if not known_count.any():
+            raise UserError("No training sample contains a known depth: check the depth maps of the dataset.")
+        overall_mean = total.sum() / known_count.sum()
+        mean = np.where(known_count > 0, total / np.maximum(known_count, 1), overall_mean).astype(np.float32)
 
-        def answer(sample: Sample) -> Prediction:
+        def predict(sample: Sample) -> Prediction:
             height, width = sample["depth"].shape
-            return DepthMap(warp_picture(mean, plain_resize(size, (height, width)).matrix(), (height, width)))
+            return DepthMap(warp_image(mean, plain_resize(size, (height, width)).matrix(), (height, width)))
 
-        return answer
+        return predict
 
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """Metres."""
-        return Output(("depth",), "metres along the camera's axis")
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """One channel, in meters."""
+        return OutputSpec(("depth",), "meters along the camera's axis")
 
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """Metres at the picture's size. A resize changes no metres."""
-        return DepthMap(original_size(output, query)[..., 0])
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """A `DepthMap` at the size of the image; resizing does not change the depth."""
+        return DepthMap(resize_to_input(output, context)[..., 0])
 
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """The stored depth."""
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """The stored depth as a `DepthMap`."""
         return DepthMap(sample["depth"])

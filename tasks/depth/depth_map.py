@@ -1,4 +1,4 @@
-"""The answer of a depth network: metres along the camera's axis."""
+"""DepthMap: the prediction of a depth model, in meters along the optical axis."""
 
 from __future__ import annotations
 
@@ -8,53 +8,57 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...datasets.fields import Depth as DepthKind
-from ...datasets.formats.picture import write_picture
+from ...atomic_io import atomic_path
+from ...datasets.field_types import Depth as DepthKind
+from ...datasets.formats.image import write_image
 from ...datasets.formats.png16 import write_png16
-from ...writing import written_aside
-from ..task import Prediction
+from ..task import Prediction, format_range, format_size
 
-MILLIMETRES = 1000.0
-FARTHEST = 65.535
-"""Metres that still fit a 16-bit picture of millimetres."""
+MILLIMETERS = 1000.0
+MAX_DEPTH = 65.535
+"""Maximum depth in meters that fits into 16 bits as millimeters."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DepthMap(Prediction):
-    """Depth of every pixel of a picture.
+    """Depth of every pixel of an image.
 
     Attributes:
-        metres: (H, W) float32, along the camera's axis; nan where unknown (only in truths).
+        meters: (H, W) float32, along the optical axis; nan where unknown (only in ground truth).
     """
 
-    metres: np.ndarray
-    unit: ClassVar[str] = "metres"
+    meters: np.ndarray
+    unit: ClassVar[str] = "meters"
 
-    def picture(self, like: Prediction | None = None) -> np.ndarray:
-        """(H, W, 3) uint8: near is bright, in the range of `like`."""
-        reference = like.metres if isinstance(like, DepthMap) else None
-        return DepthKind().draw(self.metres, reference)
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        """Visualize depth as (H, W, 3) uint8: near is bright, with the color scale of `reference` if stated."""
+        reference_meters = reference.meters if isinstance(reference, DepthMap) else None
+        return DepthKind().colorize(self.meters, reference_meters)
 
-    def brief(self) -> str:
-        """The range, and how the picture shows it."""
-        # fmin and fmax take the number where the other is nan.
-        near, far = np.fmin.reduce(self.metres, axis=None), np.fmax.reduce(self.metres, axis=None)
+    def summary(self) -> str:
+        """Range of the depth, and the meaning of the colors."""
+        # fmin and fmax return the number if the other operand is nan.
+        near, far = np.fmin.reduce(self.meters, axis=None), np.fmax.reduce(self.meters, axis=None)
         return f"{near:.1f} to {far:.1f} m, near is bright" if near <= far else "no known depth"
 
-    def save(self, folder: str | Path, stem: str) -> list[Path]:
-        """STEM_depth.npy (float32 metres), STEM_depth_mm.png (16-bit millimetres, 0 unknown), STEM_depth.png (colours).
+    def _repr_parts(self) -> tuple[str, ...]:
+        return format_size(self.meters), self.unit, format_range(self.meters)
 
-        Depths beyond 65.535 m do not fit the 16-bit picture and are stored there as its largest value.
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
+        """Write the depth map; returns the files.
+
+        STEM_depth.npy (float32 meters), STEM_depth_mm.png (16-bit millimeters, 0 unknown), STEM_depth.png (colors).
+        Depths beyond 65.535 m do not fit into 16 bits and are clipped to it.
         """
         folder = Path(folder)
-        array, millimetres, colours = (folder / f"{stem}_depth{end}" for end in (".npy", "_mm.png", ".png"))
-        with written_aside(array) as aside:
-            np.save(aside, self.metres.astype(np.float32))
-        known = self.metres.clip(0, FARTHEST)
-        unknown = ~np.isfinite(self.metres)
+        array, millimeters, colors = (folder / f"{stem}_depth{end}" for end in (".npy", "_mm.png", ".png"))
+        with atomic_path(array) as temporary:
+            np.save(temporary, self.meters.astype(np.float32))
+        clipped = self.meters.clip(0, MAX_DEPTH)
+        unknown = ~np.isfinite(self.meters)
         if unknown.any():
-            known[unknown] = 0
-        known *= MILLIMETRES
-        write_png16(millimetres, np.rint(known, out=known).astype(np.uint16))
-        write_picture(colours, self.picture())
-        return [array, millimetres, colours]
+            clipped[unknown] = 0
+        clipped *= MILLIMETERS
+        write_png16(millimeters, np.rint(clipped, out=clipped).astype(np.uint16))
+        write_image(colors, self.to_image())
+        return [array, millimeters, colors]

@@ -1,10 +1,10 @@
-"""A trained network as a file that other runtimes read: ONNX, or a program of torch.export.
+"""Export to ONNX and torch.export.
 
-What is exported is the network as inference asks it: inputs as a kind's `arrive` leaves them (pictures in [0, 1]), the
-trunk's normalisation inside, the raw answer out, at the size of the inputs where it is a map of them. What callers do
-before and may know after stands in the file, see `metadata.py`.
+The exported network takes inputs as `FieldType.to_input` gives them (images in [0, 1]), includes the normalization of
+the backbone, and returns the raw output, resized to the inputs if it is a map of them. The file also stores what
+callers need for preprocessing and for reading the output, see `metadata.py`.
 
-No translation is believed: every file is run by its own runtime beside PyTorch before it takes its name.
+Every file is run by its own runtime and compared with PyTorch before it gets its final name.
 """
 
 from __future__ import annotations
@@ -23,107 +23,115 @@ from typing import Any
 
 import torch
 
+from ...atomic_io import atomic_path
 from ...errors import UserError, unknown_name
-from ...writing import written_aside
 from ..inference import Predictor
-from .asking import Asked, Freedom, drawn
-from .comparing import Compared, compare, freedom_of, opened
-from .metadata import facts_of
-from .translating import save, translate
+from .convert import convert_model, save
+from .export_module import DynamicAxes, ExportModule, example_inputs
+from .metadata import build_metadata
+from .verify import Comparison, compare, find_dynamic_axes, load_runtime
 
 TOLERANCE = 1e-3
-"""Largest difference from PyTorch, of the range of the channel at hand."""
+"""Maximum difference from PyTorch, relative to the range of the channel."""
 
-ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
-class Exported:
-    """What was written.
+class ExportResult:
+    """Result of an export.
 
     Attributes:
-        facts: the metadata of the file.
-        freedom: what may differ from question to question.
-        reasons: why the rest may not, a sentence each.
-        compared: with PyTorch, at two sizes where the sizes are free.
+        metadata: metadata of the file, see `metadata.py`.
+        dynamic_axes: axes of the inputs that may vary.
+        reasons: why the other axes may not, one sentence each.
+        comparisons: comparisons with PyTorch, at two sizes if the size may vary.
     """
 
-    facts: dict[str, Any]
-    freedom: Freedom
+    metadata: dict[str, Any]
+    dynamic_axes: DynamicAxes
     reasons: tuple[str, ...]
-    compared: tuple[Compared, ...]
+    comparisons: tuple[Comparison, ...]
 
 
-def export(predictor: Predictor, path: str | Path, form: str, terms: list[str] | None = None) -> Exported:
-    """Write a network as a file that other runtimes read, and compare it with PyTorch.
+def export(predictor: Predictor, path: str | Path, format: str, terms: list[str] | None = None) -> ExportResult:
+    """Export a network to a file, and compare the file with PyTorch.
 
     Args:
-        predictor: on the CPU. It is left as it was.
-        path: of the file, with the ending of its form. It is written aside and takes its name only when it agrees.
-        form: "onnx" or "torch-export".
-        terms: what data and weights ask of users, a sentence each, for the metadata.
+        predictor: predictor on the CPU; it is not modified.
+        path: output file, with the suffix of the format. A file that differs from PyTorch is not kept.
+        format: "onnx" or "torch-export".
+        terms: license terms of data and weights for the metadata, one sentence each.
 
     Raises:
-        UserError: an unknown form, a wrong ending, a package that is missing, a network that draws when it is asked or
-            that cannot be translated, or a file that disagrees with PyTorch.
+        UserError: an unknown format, a wrong suffix, a missing package, a network that is random at inference or cannot
+            be converted, or a file whose output differs from PyTorch's.
     """
     path = Path(path)
-    require(form, path)
-    with quiet():
+    check_export_options(format, path)
+    with silence_torch():
         task = predictor.task
-        asked = Asked(copy.deepcopy(task.asked(predictor.model, task.views[0])), predictor.size)
-        prepared = task.prepared(predictor.fields)
-        kinds = {name: prepared[name] for name in task.inputs(predictor.fields)}
-        freedom, reasons = freedom_of(asked, kinds, TOLERANCE)
-        translated = translate(asked, kinds, form, freedom)
-        freedom, reasons = translated.freedom, (*reasons, *translated.reasons)
-        facts = facts_of(predictor, asked, kinds, freedom, terms or [])
-        with written_aside(path) as aside:
-            save(translated, aside, json.dumps(facts, ensure_ascii=False))
-            run = opened(aside, form)
-            shapes = (1, asked.usual), (3 if freedom.batch else 1, asked.other if freedom.sides else asked.usual)
-            compared = tuple(
-                compare(asked, run, drawn(kinds, batch, size, seed)) for seed, (batch, size) in enumerate(shapes)
+        module = ExportModule(copy.deepcopy(task.inference_model(predictor.model, task.input_modes[0])), predictor.size)
+        types = task.sample_field_types(predictor.fields)
+        field_types = {name: types[name] for name in task.inputs(predictor.fields)}
+        dynamic_axes, reasons = find_dynamic_axes(module, field_types, TOLERANCE)
+        converted = convert_model(module, field_types, format, dynamic_axes)
+        dynamic_axes, reasons = converted.dynamic_axes, (*reasons, *converted.reasons)
+        metadata = build_metadata(predictor, module, field_types, dynamic_axes, terms or [])
+        with atomic_path(path) as aside:
+            save(converted, aside, json.dumps(metadata, ensure_ascii=False))
+            run = load_runtime(aside, format)
+            shapes = (
+                (1, module.training_size),
+                (3 if dynamic_axes.batch else 1, module.other_size if dynamic_axes.size else module.training_size),
             )
-            refuse_disagreement(compared, form)
-    return Exported(facts, freedom, reasons, compared)
+            comparisons = tuple(
+                compare(module, run, example_inputs(field_types, batch, size, seed))
+                for seed, (batch, size) in enumerate(shapes)
+            )
+            check_agreement(comparisons, format)
+    return ExportResult(metadata, dynamic_axes, reasons, comparisons)
 
 
-def require(form: str, path: Path) -> None:
-    """See, before anything is loaded, that a file of this form can be written there.
+def check_export_options(format: str, path: Path) -> None:
+    """Check format, suffix and packages before a model is loaded.
 
     Raises:
-        UserError: an unknown form, a wrong ending, or a package that is missing.
+        UserError: an unknown format, a wrong suffix, or a missing package.
     """
-    if form not in ENDINGS:
-        raise unknown_name("form to export to", form, ENDINGS)
-    if path.suffix != ENDINGS[form]:
-        raise UserError(f"--out is '{path}'; a file of {form} ends in {ENDINGS[form]}.")
-    missing = [name for name in NEEDED if find_spec(name) is None] if form == "onnx" else []
+    if format not in SUFFIXES:
+        raise unknown_name("export format", format, SUFFIXES)
+    if path.suffix != SUFFIXES[format]:
+        raise UserError(f"--out is '{path}'; the suffix for {format} is {SUFFIXES[format]}.")
+    missing = [name for name in ONNX_PACKAGES if find_spec(name) is None] if format == "onnx" else []
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}, not installed here: pip install {' '.join(missing)}.")
+        raise UserError(f"ONNX export needs {', '.join(missing)}: pip install {' '.join(missing)}.")
 
 
-def refuse_disagreement(compared: tuple[Compared, ...], form: str) -> None:
-    """Keep no file that answers otherwise than PyTorch.
+def check_agreement(comparisons: tuple[Comparison, ...], format: str) -> None:
+    """Refuse a file whose output differs from PyTorch's.
 
     Raises:
-        UserError: it does.
+        UserError: a difference above `TOLERANCE`.
     """
-    worst = max(compared, key=lambda one: one.difference)
+    worst = max(comparisons, key=lambda one: one.difference)
     if worst.difference > TOLERANCE:
-        how = "nan or of another shape" if math.isinf(worst.difference) else f"{worst.difference:.1e} of its range off"
-        another = next(one for one in ENDINGS if one != form)
+        how = (
+            "is nan or has another shape"
+            if math.isinf(worst.difference)
+            else f"differs from PyTorch's by {worst.difference:.1e} of its range"
+        )
+        other_format = next(one for one in SUFFIXES if one != format)
         raise UserError(
-            f"At {worst.size[0]}x{worst.size[1]} the answer of the {form} file is {how}, and {TOLERANCE:g} is the "
-            f"limit: it was not kept; try --to {another}."
+            f"At {worst.size[0]}x{worst.size[1]} the output of the {format} file {how}, and {TOLERANCE:g} is the "
+            f"limit: the file was not kept; try --to {other_format}."
         )
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without what torch says of its own work: what matters to a user is compared and said in a sentence."""
+def silence_torch() -> Iterator[None]:
+    """Suppress logs and warnings of torch's exporters, and keep the state of the random generators."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

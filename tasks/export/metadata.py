@@ -1,19 +1,19 @@
-"""What an exported file says of itself, so that a program without this package knows what to do before and after.
+"""Metadata of exported files, for programs that run them without this package.
 
-| key | |
+| key | value |
 | --- | --- |
-| version | of densevision that wrote it |
-| task, title | "depth", "Depth from one picture" |
-| network | trunk, head or whole network; None where a run has not saved it yet |
-| inputs | in order: name, channels in order, type, range and what it holds |
-| answer | name, channels in order, unit, and its shape for one input of `size` |
-| preprocessing | mean, std, range and order that the trunk's weights ask for; "where" says: in the file; or None |
-| size | (height, width) of the training, in whole multiples |
-| multiple | sides are continued to multiples of it, to the right and below, and the answer is cut |
-| free | whether batch and sides may be others than 1 and `size` |
-| shown | how a picture of `picture` is brought to the network: to `size`, through `matrix` |
-| fields | of the data: names of joints and classes, edges of the skeleton |
-| data, terms | what it was trained on, and what that asks of users |
+| version | version of densevision that wrote the file |
+| task, title | "depth", "Monocular depth estimation" |
+| model | backbone and head, or complete model; None in a run that has not saved them yet |
+| inputs | in order: name, channels in order, type, range and content |
+| output | name, channels in order, unit, and shape for one input of `size` |
+| preprocessing | mean, std, range and channel order of the backbone's weights, with "where": "in the file"; or None |
+| size | (height, width) of the training images, rounded up to multiples |
+| multiple | height and width must be padded to multiples of it, to the right and below, and the output cropped |
+| dynamic | whether batch size and image size may differ from 1 and `size` |
+| example | how an image of size `image` is brought to the network: input mode, `size`, and `matrix` of the pixels |
+| fields | field types of the dataset: names of joints and classes, edges of the skeleton |
+| data, terms | training dataset, and the license terms for users |
 """
 
 from __future__ import annotations
@@ -23,52 +23,56 @@ from typing import Any
 
 import torch
 
-from ...datasets.fields import Image, Kind, OneHot, fields_to_json
+from ...datasets.field_types import FieldType, Image, OneHot, fields_to_json
 from ...datasets.geometry import Size
 from ...version import VERSION
 from ..inference import Predictor
-from .asking import Asked, Freedom, drawn
+from .export_module import DynamicAxes, ExportModule, example_inputs
 
 KEY = "densevision"
-"""Where the metadata stand: among an ONNX file's properties; in a .pt2 they are the extra file "densevision.json"."""
-ANSWER = "answer"
-"""What an ONNX file calls its output."""
-EXAMPLE: Size = (480, 640)
-"""Size of the picture of which `shown` tells."""
-COLOURS = {1: ("grey",), 3: ("red", "green", "blue")}
+"""Key of the metadata: a property of ONNX files; in .pt2 files it is the extra file "densevision.json"."""
+OUTPUT_NAME = "output"
+"""Name of the output in ONNX files."""
+EXAMPLE_SIZE: Size = (480, 640)
+"""(height, width) of the image of the key `example`."""
+COLORS = {1: ("gray",), 3: ("red", "green", "blue")}
 
 
 @torch.no_grad()
-def facts_of(
-    predictor: Predictor, asked: Asked, kinds: dict[str, Kind], freedom: Freedom, terms: list[str]
+def build_metadata(
+    predictor: Predictor,
+    module: ExportModule,
+    field_types: dict[str, FieldType],
+    dynamic_axes: DynamicAxes,
+    terms: list[str],
 ) -> dict[str, Any]:
-    """The metadata as plain data.
+    """Build the metadata as plain data.
 
     Args:
-        predictor: whose network is exported.
-        asked: that network.
-        kinds: of its inputs.
-        freedom: of the file.
-        terms: what data and weights ask of users.
+        predictor: predictor whose network is exported.
+        module: the network in its exported form.
+        field_types: field types of its inputs.
+        dynamic_axes: axes that may vary in the file.
+        terms: license terms of data and weights.
     """
-    task, header, view = predictor.task, predictor.header, predictor.task.views[0]
-    trunk = getattr(predictor.model, "backbone", None)
-    geometry = task.shown(view, EXAMPLE, predictor.size, predictor.model)[0]
-    shape = list(asked(*drawn(kinds, 1, asked.usual)).shape)
+    task, header, mode = predictor.task, predictor.header, predictor.task.input_modes[0]
+    backbone = getattr(predictor.model, "backbone", None)
+    geometry = task.input_geometries(mode, EXAMPLE_SIZE, predictor.size, predictor.model)[0]
+    shape = list(module(*example_inputs(field_types, 1, module.training_size)).shape)
     return {
         "version": VERSION,
         "task": task.name,
         "title": task.title,
-        "network": {part: header.get(part) for part in ("backbone", "head", "network")},
-        "inputs": [{"name": name, **what_goes_in(kind)} for name, kind in kinds.items()],
-        "answer": {"name": ANSWER, **asdict(task.output(predictor.model, predictor.fields)), "shape": shape},
-        "preprocessing": None if trunk is None else {"where": "in the file", **asdict(trunk.preprocessing)},
-        "size": list(asked.usual),
-        "multiple": asked.multiple,
-        "free": asdict(freedom),
-        "shown": {
-            "view": view,
-            "picture": list(EXAMPLE),
+        "model": {part: header.get(part) for part in ("backbone", "head", "model")},
+        "inputs": [{"name": name, **describe_input(field_type)} for name, field_type in field_types.items()],
+        "output": {"name": OUTPUT_NAME, **asdict(task.output_spec(predictor.model, predictor.fields)), "shape": shape},
+        "preprocessing": None if backbone is None else {"where": "in the file", **asdict(backbone.preprocessing)},
+        "size": list(module.training_size),
+        "multiple": module.multiple,
+        "dynamic": asdict(dynamic_axes),
+        "example": {
+            "mode": mode,
+            "image": list(EXAMPLE_SIZE),
             "size": list(geometry.size),
             "matrix": geometry.matrix().tolist(),
         },
@@ -78,12 +82,12 @@ def facts_of(
     }
 
 
-def what_goes_in(kind: Kind) -> dict[str, Any]:
-    """One input, (B, C, H, W) float32."""
-    if isinstance(kind, OneHot):
-        channels, holds = (*kind.names, "nothing"), "1 in the channel of the pixel's label, 0 in the others"
+def describe_input(field_type: FieldType) -> dict[str, Any]:
+    """Channels, type, range and content of one input, (B, C, H, W) float32."""
+    if isinstance(field_type, OneHot):
+        channels, content = (*field_type.names, "nothing"), "1 in the channel of the pixel's label, 0 in the others"
     else:
-        count = kind.channels if isinstance(kind, Image) else 3
-        channels = COLOURS.get(count, tuple(f"channel {place}" for place in range(count)))
-        holds = "a picture, values of 8 bits divided by 255"
-    return {"channels": channels, "type": "float32", "range": [0, 1], "holds": holds}
+        count = field_type.channels if isinstance(field_type, Image) else 3
+        channels = COLORS.get(count, tuple(f"channel {index}" for index in range(count)))
+        content = "an image, values of 8 bits divided by 255"
+    return {"channels": channels, "type": "float32", "range": [0, 1], "content": content}

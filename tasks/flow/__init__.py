@@ -1,8 +1,8 @@
-"""Optical flow: where every pixel of one picture is in the next.
+"""Optical flow: the motion of every pixel from one image to the next.
 
 Dosovitskiy, Fischer, Ilg, Häusser, Hazırbaş, Golkov, van der Smagt, Cremers, Brox: FlowNet: Learning Optical Flow with
-Convolutional Networks. ICCV 2015, arXiv:1504.06852. The whole networks are `--network flownets` and `flownetc`; any
-trunk is the other way, in one of two forms (`--form`).
+Convolutional Networks. ICCV 2015, arXiv:1504.06852. Complete models are `--model flownets`, `flownetc` and RAFT; any
+backbone with a head works as well, with siamese or early fusion of the two images (`--fusion`).
 """
 
 from __future__ import annotations
@@ -15,47 +15,61 @@ import numpy as np
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...catalogue import look_up
-from ...datasets.augmentation import Augmentation
+from ...datasets.color_augmentation import apply_transform, color_jitter_transform, gaussian_noise_transform
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import Flow as FlowKind
-from ...datasets.fields import Image, Kind
+from ...datasets.field_types import FieldType, Image
+from ...datasets.field_types import Flow as FlowType
+from ...datasets.geometric_augmentation import Augmentation
 from ...datasets.geometry import Size
-from ...datasets.photometry import colour_jitter, grain, photometric
 from ...errors import UserError, unknown_name
+from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
+from ..inference import resize_to_input
+from ..task import (
+    Batch,
+    Defaults,
+    LossTerms,
+    Metrics,
+    MonitoredMetric,
+    Network,
+    OutputSpec,
+    Phase,
+    Prediction,
+    PredictionContext,
+    Task,
+)
 from ..training.options import Options
+from .base import FlowNetwork
 from .flow_field import FlowField
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS, FlowMetrics, find_protocol
-from .network import FlowNetwork
 from .recipes import RECIPES
 
-SECOND_COLOUR = 0.2
-"""How much of the photometric augmentation the second picture gets on top of the one that both get."""
-LARGEST_NOISE = 0.04
-"""Standard deviation of the noise at full strength, of values in [0, 1]: Dosovitskiy et al. 2015, section 4.2."""
+SECOND_COLOR = 0.2
+"""Strength of the second image's own color augmentation, as a share of the one that both images have in common."""
+MAX_NOISE_STD = 0.04
+"""Standard deviation of the noise at full strength, for values in [0, 1]: Dosovitskiy et al. 2015, section 4.2."""
 
 
 @dataclass(frozen=True)
 class Flow(Task):
-    """Two pictures in, the motion from the first to the second out."""
+    """Two images in, the motion from the first to the second out, in pixels."""
 
-    form: Literal["shared", "stacked"] = "shared"
-    """How a trunk sees two pictures: shared (one trunk for both, whose maps are compared) or stacked (six channels);
-    default: shared."""
-    between: float = 0.0
-    """Strength of the small motion that training adds between the two pictures, 0 to 1; default: 0."""
+    fusion: Literal["siamese", "early"] = "siamese"
+    """How a backbone reads two images: siamese (shared weights, the feature maps are compared) or early (both images
+    concatenated to six channels)."""
+    relative_motion: float = 0.0
+    """Strength of the small motion that augmentation adds between the two images, 0 to 1."""
 
     name: ClassVar[str] = "flow"
-    title: ClassVar[str] = "What moves between two pictures"
+    title: ClassVar[str] = "Optical flow"
     paper: ClassVar[str] = "Dosovitskiy et al. 2015, arXiv:1504.06852"
-    default: ClassVar[Default] = Default(data="chairs", backbone="resnet18", head="warping", recipe="chairs")
+    defaults: ClassVar[Defaults] = Defaults(
+        data="synthetic-chairs", backbone="resnet18", head="warping", recipe="synthetic-chairs"
+    )
     own_heads: ClassVar[dict[str, str]] = {"warping": "tasks.flow.warping:Warping"}
     heads: ClassVar[tuple[str, ...]] = (*HEADS, *own_heads)
-    networks: ClassVar[dict[str, str]] = {
+    models: ClassVar[dict[str, str]] = {
         "flownetc": "tasks.flow.flownet:FlowNetC",
         "flownets": "tasks.flow.flownet:FlowNetS",
         "raft_large": "tasks.flow.raft:raft_large",
@@ -64,101 +78,103 @@ class Flow(Task):
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
-    watch: ClassVar[Watch] = Watch("epe", higher_is_better=False)
-    views: ClassVar[tuple[str, ...]] = ("native", "fit")
+    monitor: ClassVar[MonitoredMetric] = MonitoredMetric("epe", higher_is_better=False)
+    input_modes: ClassVar[tuple[str, ...]] = ("native", "fit")
 
     def __post_init__(self) -> None:
-        if self.form not in ("shared", "stacked"):
-            raise unknown_name("--form", self.form, ("shared", "stacked"))
-        if not 0 <= self.between <= 1:
-            raise UserError(f"--between is {self.between}; it must lie in 0 to 1.")
+        if self.fusion not in ("siamese", "early"):
+            raise unknown_name("--fusion", self.fusion, ("siamese", "early"))
+        if not 0 <= self.relative_motion <= 1:
+            raise UserError(f"--relative-motion is {self.relative_motion}; it must be between 0 and 1.")
 
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """Both pictures."""
-        return {name: self.field(fields, name, Image) for name in ("first", "second")}
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The two images."""
+        return {name: self.require_field(fields, name, Image) for name in ("first", "second")}
 
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The motion."""
-        return {"flow": self.field(fields, "flow", FlowKind)}
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The flow from the first image to the second."""
+        return {"flow": self.require_field(fields, "flow", FlowType)}
 
-    def channels(self, fields: dict[str, Kind]) -> int:
-        """Of one picture, or of both stacked."""
-        channels = sum(self.field(fields, name, Image).channels for name in ("first", "second"))
-        return channels if self.form == "stacked" else channels // 2
+    def in_channels(self, fields: dict[str, FieldType]) -> int:
+        """Channels of one image; with early fusion, of both."""
+        channels = sum(self.require_field(fields, name, Image).channels for name in ("first", "second"))
+        return channels if self.fusion == "early" else channels // 2
 
-    def augmentation(self, usual: Augmentation, fields: dict[str, Kind], source: Size) -> Augmentation:
-        """With the motion between the pictures."""
-        return replace(usual, between=self.between)
+    def augmentation_for(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
+        """Adds the motion between the images (`relative_motion`)."""
+        return replace(augmentation, relative_motion=self.relative_motion)
 
-    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
-        """The same photometry on both pictures, a little more on the second, and grain on each."""
-        if rng is None or colour == 0:
+    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """Color augmentation common to both images, a weaker one of the second image alone, and noise of each image."""
+        if rng is None or color_jitter == 0:
             return sample
-        first, second = photometric([sample["first"], sample["second"]], rng, colour_jitter(colour))
-        (second,) = photometric([second], rng, colour_jitter(SECOND_COLOUR * colour))
+        first, second = apply_transform([sample["first"], sample["second"]], rng, color_jitter_transform(color_jitter))
+        (second,) = apply_transform([second], rng, color_jitter_transform(SECOND_COLOR * color_jitter))
         (first,), (second,) = (
-            photometric([picture], rng, grain(LARGEST_NOISE * colour)) for picture in (first, second)
+            apply_transform([image], rng, gaussian_noise_transform(MAX_NOISE_STD * color_jitter))
+            for image in (first, second)
         )
         return {**sample, "first": first, "second": second}
 
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """Two (B, 3, H, W) in [0, 1] to (B, 2, h, w) pixels."""
-        from .networks import CorrelatedFlow, StackedFlow, WarpingFlow, compared_levels
+        """Two images (B, 3, H, W) in [0, 1] to flow (B, 2, h, w) in pixels of the input."""
+        from .models import CorrelatedFlow, EarlyFusionFlow, WarpingFlow, correlation_levels
 
-        if network is not None:
-            if self.form == "stacked":
-                raise UserError(f"--form stacked is for trunks; the network '{network}' has its own way to see two.")
-            return look_up("network", network, self.networks)()
+        if model is not None:
+            if self.fusion == "early":
+                raise UserError(f"--fusion early is for backbones; the model '{model}' has a fusion of its own.")
+            return lookup("model", model, self.models)()
         assert backbone is not None and head is not None
         if head in self.own_heads:
-            if self.form == "stacked":
+            if self.fusion == "early":
                 raise UserError(
-                    f"The head '{head}' compares two sets of maps, and --form stacked has one: add --head unet."
+                    f"The head '{head}' compares the feature maps of two images, and --fusion early has one set of "
+                    "maps: add --head unet."
                 )
-            return WarpingFlow(backbone, look_up("head", head, self.own_heads)(backbone.levels))
-        if self.form == "stacked":
-            return StackedFlow(backbone, create_head(head, backbone.levels, 2))
-        return CorrelatedFlow(backbone, create_head(head, compared_levels(backbone.levels), 2))
+            return WarpingFlow(backbone, lookup("head", head, self.own_heads)(backbone.levels))
+        if self.fusion == "early":
+            return EarlyFusionFlow(backbone, create_head(head, backbone.levels, 2))
+        return CorrelatedFlow(backbone, create_head(head, correlation_levels(backbone.levels), 2))
 
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """One phase: the loss on every resolution at which the network answers."""
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """One phase: the loss of the flow at every resolution at which the model predicts it."""
         assert isinstance(model, FlowNetwork)
         terms = find_loss(loss)
 
-        def compare(batch: Batch, made: dict[str, Any]) -> Terms:
+        def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             return terms(model.pyramid(batch["first"], batch["second"]), batch["flow"], batch["flow_mask"])
 
-        return (Phase("flow", model, compare),)
+        return (Phase("flow", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """epe and its family under a named protocol."""
+        """epe, its parts and outlier rates under a named protocol."""
         return FlowMetrics(find_protocol(protocol))
 
-    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
-        """What people report on a set; every known pixel pooled where there is no custom."""
-        return {"kitti-flow-2012": "kitti", "kitti-flow-2015": "kitti", "middlebury-flow": "pictures"}.get(
-            dataset, "pixels"
+    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
+        """The protocol that papers use on a dataset; all known pixels pooled if there is none."""
+        return {"kitti-flow-2012": "kitti", "kitti-flow-2015": "kitti", "middlebury-flow": "image-mean"}.get(
+            dataset, "pixel-mean"
         )
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """Nothing moves."""
+        """Zero flow."""
         return lambda sample: FlowField(np.zeros_like(sample["flow"]), sample["first"])
 
-    def mirrored(self, output: Tensor, fields: dict[str, Kind], width: int) -> Tensor:
-        """In a mirror, what moves to the right moves to the left."""
+    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
+        """Flip the flow back and negate its x component."""
         return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]
 
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """Pixels."""
-        return Output(("x", "y"), "pixels of the input, from the first picture to the second; x right, y down")
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """x and y in pixels of the input."""
+        return OutputSpec(("x", "y"), "pixels of the input, from the first image to the second; x right, y down")
 
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """Pixels of the original: a resize changes how long a motion is."""
-        scale = np.array([query.matrix[0, 0], query.matrix[1, 1]], np.float32)
-        return FlowField(original_size(output, query) / scale, query.inputs["first"])
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """Flow at the size and in pixels of the original image: vectors are scaled with the resize."""
+        scale = np.array([context.matrix[0, 0], context.matrix[1, 1]], np.float32)
+        return FlowField(resize_to_input(output, context) / scale, context.inputs["first"])
 
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """The stored motion."""
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """The stored flow."""
         return FlowField(sample["flow"], sample["first"])

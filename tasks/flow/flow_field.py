@@ -1,4 +1,4 @@
-"""The answer of a flow network: where every pixel of the first picture goes."""
+"""Flow prediction: a motion vector for every pixel, with `.flo`, color wheel and arrows."""
 
 from __future__ import annotations
 
@@ -8,61 +8,65 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...datasets.drawing import draw_arrows
-from ...datasets.fields import Flow as FlowKind
-from ...datasets.fields import Image
+from ...datasets.colorize import draw_arrows
+from ...datasets.field_types import Flow as FlowType
+from ...datasets.field_types import Image
 from ...datasets.formats.flo import write_flo
-from ...datasets.formats.picture import write_picture
-from ..task import Prediction
+from ...datasets.formats.image import write_image
+from ..task import Prediction, format_range, format_size
 
-ARROWS = 20
-"""How many arrows fit along the picture's shorter side."""
+ARROWS_PER_SHORT_SIDE = 20
+"""Number of arrows along the shorter side of the image."""
 
-CLOSEST = 8
-"""Pixels between arrows at the least, so that those of a small picture do not run into each other."""
+MIN_ARROW_STEP = 8
+"""Minimum distance between arrows in pixels, so that they do not overlap in small images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FlowField(Prediction):
-    """Motion of every pixel of a picture.
+    """Motion of every pixel from the first image to the second.
 
     Attributes:
-        vectors: (H, W, 2) float32 pixels, x then y; nan where unknown (only in truths).
-        first: (H, W, C) as in samples, the picture that moves; None where it is not known, which draws no arrows.
+        vectors: (H, W, 2) float32 pixels, x then y; nan where unknown (only in ground truth).
+        first: (H, W, C), the first image as in samples, on which arrows are drawn; None if it is not available.
     """
 
     vectors: np.ndarray
     first: np.ndarray | None = None
     unit: ClassVar[str] = "pixels"
 
-    def picture(self, like: Prediction | None = None) -> np.ndarray:
-        """(H, W, 3) uint8: the colour wheel, full at the largest motion of `like`."""
-        reference = like.vectors if isinstance(like, FlowField) else None
-        return FlowKind().draw(self.vectors, reference)
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        """Color wheel, (H, W, 3) uint8; full saturation at the maximum motion of `reference` (None: of this flow)."""
+        scale = reference.vectors if isinstance(reference, FlowField) else None
+        return FlowType().colorize(self.vectors, scale)
 
-    def brief(self) -> str:
-        """The mean and the largest motion."""
+    def summary(self) -> str:
+        """Mean and maximum length of the motion."""
         lengths = np.hypot(self.vectors[..., 0], self.vectors[..., 1])
         known = lengths[np.isfinite(lengths)]
-        return f"mean {known.mean():.1f} px, largest {known.max():.1f} px" if known.size else "no known motion"
+        return f"mean {known.mean():.1f} px, max {known.max():.1f} px" if known.size else "no known motion"
 
     def arrows(self) -> np.ndarray | None:
-        """(H, W, 3) uint8: the motion as arrows over the first picture; None without that picture."""
+        """Arrows over the first image, (H, W, 3) uint8; None without that image."""
         if self.first is None:
             return None
-        return draw_arrows(Image().draw(self.first), self.vectors, max(CLOSEST, min(self.first.shape[:2]) // ARROWS))
+        step = max(MIN_ARROW_STEP, min(self.first.shape[:2]) // ARROWS_PER_SHORT_SIDE)
+        return draw_arrows(Image().colorize(self.first), self.vectors, step)
+
+    def _repr_parts(self) -> tuple[str, ...]:
+        return format_size(self.vectors), self.unit, format_range(self.vectors)
 
     def save(self, folder: str | Path, stem: str) -> list[Path]:
-        """STEM_flow.flo (pixels, Middlebury's format), STEM_flow.png (colours), STEM_flow_arrows.png.
+        """STEM_flow.flo (pixels, Middlebury's format), STEM_flow.png (color wheel), STEM_flow_arrows.png.
 
-        The arrows are left out where the first picture is not known.
+        The arrows are omitted if the first image is not available.
         """
         folder = Path(folder)
-        field, colours, over = (folder / f"{stem}_flow{end}" for end in (".flo", ".png", "_arrows.png"))
-        write_flo(field, self.vectors.astype(np.float32))
-        write_picture(colours, self.picture())
+        flow_path, color_path, arrows_path = (folder / f"{stem}_flow{end}" for end in (".flo", ".png", "_arrows.png"))
+        write_flo(flow_path, self.vectors.astype(np.float32))
+        write_image(color_path, self.to_image())
         arrows = self.arrows()
         if arrows is None:
-            return [field, colours]
-        write_picture(over, arrows)
-        return [field, colours, over]
+            return [flow_path, color_path]
+        write_image(arrows_path, arrows)
+        return [flow_path, color_path, arrows_path]

@@ -1,20 +1,20 @@
-"""Scores of optical flow, each under a named protocol.
+"""Metrics of optical flow, by protocol: end-point error and outlier rates.
 
-For f the estimated and g the true motion of a pixel, e = ||f - g|| is its end-point error:
+For predicted flow f and ground truth g of a pixel, e = ||f - g|| is its end-point error:
 
-    epe                        the mean of e, pixels (Otte, Nagel 1994)
-    epe_visible, epe_occluded  over the pixels that the second picture shows, and over those that it does not
+    epe                        mean of e, pixels (Otte, Nagel 1994)
+    epe_visible, epe_occluded  over the pixels that are visible in the second image, and over those that are not
     s0-10, s10-40, s40+        over ||g|| < 10, 10 <= ||g|| < 40 and 40 <= ||g|| pixels (Butler et al. 2012, Sintel)
-    1px, 3px, 5px              shares in [0, 1] of pixels with e above 1, 3 and 5 pixels (Geiger et al. 2012, KITTI)
+    1px, 3px, 5px              fractions in [0, 1] of pixels with e above 1, 3 and 5 pixels (Geiger et al. 2012, KITTI)
     fl_all                     percent of pixels with e > 3 pixels and e > 5 % of ||g|| (Menze, Geiger 2015, KITTI)
 
-Lower is better everywhere. Convention: f and g are in pixels of the original picture, g is nan where unknown and such
-pixels count nothing; all others do, occluded ones too. An f that is nan where g is known makes e nan and every share
-count it as wrong. Everything is computed in float64. Scores do not depend on the order of the samples or on how
-processes share them: sums are exact.
+Lower is better for all of them. Convention: f and g are in pixels of the original image. Pixels where g is unknown
+(nan) are ignored; all others count, occluded ones too. Where g is known and f is nan, e is nan and the pixel counts as
+wrong. Everything is computed in float64. Scores do not depend on the order of the samples or on their distribution over
+processes: sums are exact.
 
-What no pixel counts for has no score: a set that does not say what is visible leaves epe_visible and epe_occluded out,
-a set of small motions s40+. Only epe, which is watched, is always there, nan where nothing was counted.
+A score to which no pixel contributes is left out: epe_visible and epe_occluded for datasets without visibility, s40+
+for datasets of small motion. Only epe, the monitored metric, is always present, nan if nothing was counted.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from ..task import Metrics, Prediction
 from .flow_field import FlowField
 
 Averaging = Literal["pooled", "per-image"]
-"""One mean over the pixels of all pictures, or the mean of the pictures' scores."""
+"""One mean over the pixels of all images, or the mean of the scores per image."""
 
 ERRORS = ("epe", "epe_visible", "epe_occluded", "s0-10", "s10-40", "s40+")
-SHARES = ("1px", "3px", "5px", "fl_all")
+OUTLIER_RATES = ("1px", "3px", "5px", "fl_all")
 
-FL_PIXELS, FL_SHARE = 3.0, 0.05
-"""An outlier of KITTI is farther off than both: pixels, and a share of the true motion."""
+FL_ABSOLUTE, FL_RELATIVE = 3.0, 0.05
+"""KITTI's outliers exceed both errors: in pixels, and as a share of the length of the true motion."""
 
 
 @dataclass(frozen=True)
@@ -46,34 +46,34 @@ class Protocol:
     """How pixels are averaged.
 
     Attributes:
-        name: printed with every score.
-        errors: of the mean errors, pixels.
-        shares: of the shares of wrong pixels. A picture counts by its known pixels where they are pooled.
+        name: registry name.
+        errors: averaging of the errors in pixels.
+        outlier_rates: averaging of the outlier rates. With "pooled", images are weighted by their known pixels.
     """
 
     name: str
     errors: Averaging
-    shares: Averaging
+    outlier_rates: Averaging
 
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        # Chairs, Things and Sintel, whose pictures are all of one size and known everywhere.
-        Protocol("pixels", errors="pooled", shares="pooled"),
-        # As RAFT's script scores KITTI; averaging both alike shifts one of the two.
-        Protocol("kitti", errors="per-image", shares="pooled"),
-        # Middlebury's tables average over its few pictures.
-        Protocol("pictures", errors="per-image", shares="per-image"),
+        # Chairs, Things and Sintel: all images have the same size and dense ground truth.
+        Protocol("pixel-mean", errors="pooled", outlier_rates="pooled"),
+        # As in RAFT's script for KITTI; the same averaging for both would change one of the two.
+        Protocol("kitti", errors="per-image", outlier_rates="pooled"),
+        # Middlebury's tables average over images.
+        Protocol("image-mean", errors="per-image", outlier_rates="per-image"),
     )
 }
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of a name.
+    """The protocol with a name.
 
     Raises:
-        UserError: no such protocol; the nearest name is offered.
+        UserError: there is none; the message has the nearest name.
     """
     if name not in PROTOCOLS:
         raise unknown_name("flow protocol", name, PROTOCOLS)
@@ -81,35 +81,36 @@ def find_protocol(name: str) -> Protocol:
 
 
 class FlowMetrics(Metrics):
-    """The scores of this page and samples, under one protocol."""
+    """The metrics above, and `samples`, under one protocol."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
         self._rows: list[np.ndarray] = []
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """Count one picture. One without a known pixel is left out.
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Count one image; images without a known pixel are ignored.
 
         Args:
             prediction: a `FlowField` of (H, W, 2) pixels.
-            truth: a sample whose "flow" is (H, W, 2) pixels, nan where unknown, and whose "visible", where the set
-                knows it, is (H, W) bool.
+            ground_truth: a sample with "flow", (H, W, 2) pixels, nan where unknown, and optionally "visible", (H, W)
+                bool.
 
         Raises:
-            ValueError: the two differ in size.
+            ValueError: the sizes differ.
+            TypeError: the prediction is not a `FlowField`.
         """
         if not isinstance(prediction, FlowField):
-            raise TypeError(f"flow is judged on a FlowField, not on a {type(prediction).__name__}")
-        f, g, visible = prediction.vectors, truth["flow"], truth.get("visible")
+            raise TypeError(f"flow metrics need a FlowField, not a {type(prediction).__name__}")
+        f, g, visible = prediction.vectors, ground_truth["flow"], ground_truth.get("visible")
         if f.shape != g.shape:
-            raise ValueError(f"a prediction of {f.shape} cannot be compared with a truth of {g.shape}")
+            raise ValueError(f"the prediction has the shape {f.shape}, the ground truth {g.shape}")
         known = np.isfinite(g).all(axis=-1)
         if known.any():
-            seen = None if visible is None else visible[known]
-            self._rows.append(_counts_and_sums(f[known].astype(np.float64), g[known].astype(np.float64), seen))
+            visible_known = None if visible is None else visible[known]
+            self._rows.append(_pixel_sums(f[known].astype(np.float64), g[known].astype(np.float64), visible_known))
 
     def state(self) -> list[np.ndarray]:
-        """One table of counts and sums per counted picture."""
+        """One table of counts and sums per image."""
         return list(self._rows)
 
     def merge(self, states: Iterable[list[np.ndarray]]) -> None:
@@ -117,35 +118,35 @@ class FlowMetrics(Metrics):
         self._rows = [row for state in states for row in state]
 
     def compute(self) -> dict[str, float]:
-        """Every score that a pixel counts for, by name; `samples` is how many pictures counted."""
-        rows = np.array(self._rows, dtype=np.float64).reshape(-1, len(ERRORS) + len(SHARES), 2)
+        """Scores by name, without those to which no pixel contributes; `samples` is the number of images."""
+        rows = np.array(self._rows, dtype=np.float64).reshape(-1, len(ERRORS) + len(OUTLIER_RATES), 2)
         scores: dict[str, float] = {}
-        for place, name in enumerate((*ERRORS, *SHARES)):
-            score = _mean(rows[:, place], self.protocol.errors if name in ERRORS else self.protocol.shares)
+        for index, name in enumerate((*ERRORS, *OUTLIER_RATES)):
+            score = _mean(rows[:, index], self.protocol.errors if name in ERRORS else self.protocol.outlier_rates)
             if score is not None:
                 scores[name] = score
         return {"epe": math.nan, **scores, "samples": float(len(rows))}
 
 
-def _counts_and_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -> np.ndarray:
-    """One picture's table: for every score how many pixels it counts, and the sum of what it counts of them.
+def _pixel_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -> np.ndarray:
+    """Table of one image, (scores, 2): for every score the number of its pixels and the sum of their values.
 
     Args:
-        f, g: (N, 2) float64, estimated and true motions of the known pixels.
-        visible: (N,) bool; None where the set does not say.
+        f, g: (N, 2) float64, predicted and true flow of the known pixels.
+        visible: (N,) bool; None for datasets without visibility.
     """
     error, length = np.hypot(*(f - g).T), np.hypot(*g.T)
-    nowhere = np.zeros(len(g), bool)
+    empty = np.zeros(len(g), bool)
     regions = (
-        ~nowhere,
-        nowhere if visible is None else visible,
-        nowhere if visible is None else ~visible,
+        ~empty,
+        empty if visible is None else visible,
+        empty if visible is None else ~visible,
         length < 10,
         (length >= 10) & (length < 40),
         length >= 40,
     )
-    # What is not known to be near is far: nan compares false.
-    outlier = ~((error <= FL_PIXELS) | (error <= FL_SHARE * length))
+    # Comparisons with nan are False: a nan counts as an outlier.
+    outlier = ~((error <= FL_ABSOLUTE) | (error <= FL_RELATIVE * length))
     wrong = (*(~(error <= pixels) for pixels in (1, 3, 5)), 100 * outlier)
     return np.array(
         [(np.count_nonzero(region), error[region].sum()) for region in regions]
@@ -155,7 +156,7 @@ def _counts_and_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -
 
 
 def _mean(rows: np.ndarray, averaging: Averaging) -> float | None:
-    """(N, 2) counts and sums of N pictures to one mean, rounded once; None where nothing was counted."""
+    """Mean of (N, 2) counts and sums of N images, rounded once; None if nothing was counted."""
     counts, sums = rows[rows[:, 0] > 0].T
     if not len(counts):
         return None

@@ -1,13 +1,14 @@
-"""Coarse to fine: at every level the second picture is brought to the first by what is known, and the rest is found.
+"""Coarse-to-fine optical flow head with warping and correlation, after PWC-Net.
 
 Sun, Yang, Liu, Kautz: PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, and Cost Volume. CVPR 2018,
-arXiv:1709.02371, figure 3 right: warp, correlate within 4 cells, estimate, upsample; a context network of dilated
-convolutions at the finest level.
+arXiv:1709.02371, figure 3 right: at every level, warp the second image's features by the upsampled flow, correlate them
+with the first's within 4 pixels of the feature map, and estimate the rest of the motion; at the finest level, a context
+network of dilated convolutions refines the flow.
 
-Deviations: the pyramid is a trunk's, continued to stride 32 by averaging; cells are compared in few projected channels,
-standardised, so that a correlation lies in -1 to 1; beside the correlations an estimator sees the displacement that a
-softmax of them expects, which tells it something before it has learned anything; estimators are three layers without
-dense connections; every level answers in cells of its own; the warp passes no gradient to the motion it warps by.
+Deviations: the pyramid is a backbone's, continued to stride 32 by average pooling; features are compared after a
+projection to a few channels and standardization, so that correlations are within -1 to 1; besides the correlations, an
+estimator reads their soft-argmax displacement, which is informative before training; estimators are three layers
+without dense connections; every level predicts in pixels of its own map; warping passes no gradient to the flow.
 """
 
 from __future__ import annotations
@@ -21,129 +22,138 @@ from ...backbones.initialization import initialize
 from ..heads.head import distinct_strides, resize
 from .correlation import correlation
 
-REACH = 4
-CELLS = (2 * REACH + 1) ** 2
-FINEST, COARSEST = 4, 32
-"""Strides between which motion is estimated."""
-MATCHED = 48
-"""Channels in which two cells are compared."""
-ESTIMATOR = (96, 64, 32)
-"""Widths of a level's estimator; the last one is passed on to the finer level."""
-CONTEXT = ((64, 1), (64, 2), (64, 4), (48, 8), (32, 1))
+MAX_DISPLACEMENT = 4
+NUM_DISPLACEMENTS = (2 * MAX_DISPLACEMENT + 1) ** 2
+FINEST_STRIDE, COARSEST_STRIDE = 4, 32
+"""Finest and coarsest stride at which flow is estimated."""
+MATCH_CHANNELS = 48
+"""Channels of the projected features that are compared."""
+ESTIMATOR_WIDTHS = (96, 64, 32)
+"""Widths of the estimator of a level; the features of the last layer are passed to the next finer level."""
+CONTEXT_LAYERS = ((64, 1), (64, 2), (64, 4), (48, 8), (32, 1))
 """Widths and dilations of the context network."""
-SHARPNESS = 10.0
-"""Of the softmax over correlations, by whose weights a displacement is expected."""
-SLOPE = 0.1
+INVERSE_TEMPERATURE = 10.0
+"""Factor of the correlations in the softmax of `expected_displacement`."""
+NEGATIVE_SLOPE = 0.1
 PREDICTION_STD = 0.01
 
 
 class Warping(nn.Module):
-    """From stride 32 to stride 4.
+    """Coarse-to-fine flow head, from stride 32 to stride 4.
 
     Args:
-        levels: of the trunk. Strides finer than 4 are not used, unless the trunk has no other.
+        levels: levels of the backbone. Strides finer than 4 are used only if the backbone has no other.
 
     Attributes:
-        stride: of the coarsest level that is estimated.
+        level_indices: indices of the levels that are used, fine to coarse.
+        strides: strides at which flow is estimated, fine to coarse; the first belong to `level_indices`.
+        stride: the coarsest of them.
     """
 
     def __init__(self, levels: tuple[Level, ...]) -> None:
         super().__init__()
-        places = distinct_strides(levels)
-        self.places = [place for place in places if levels[place].stride >= FINEST] or places[-1:]
-        self.strides = [levels[place].stride for place in self.places]
-        while self.strides[-1] < COARSEST:
+        indices = distinct_strides(levels)
+        self.level_indices = [index for index in indices if levels[index].stride >= FINEST_STRIDE] or indices[-1:]
+        self.strides = [levels[index].stride for index in self.level_indices]
+        while self.strides[-1] < COARSEST_STRIDE:
             self.strides.append(2 * self.strides[-1])
-        channels = [levels[place].channels for place in self.places]
+        channels = [levels[index].channels for index in self.level_indices]
         channels += channels[-1:] * (len(self.strides) - len(channels))
-        self.match = nn.ModuleList(nn.Conv2d(count, MATCHED, 1) for count in channels)
+        self.match = nn.ModuleList(nn.Conv2d(count, MATCH_CHANNELS, 1) for count in channels)
         self.stride = self.strides[-1]
-        passed = ESTIMATOR[-1] + 2
+        carried = ESTIMATOR_WIDTHS[-1] + 2
         self.estimators = nn.ModuleList(
-            _convolutions(CELLS + 2 + MATCHED + (passed if place else 0), [(width, 1) for width in ESTIMATOR])
-            for place in range(len(self.strides))
+            _convolutions(
+                NUM_DISPLACEMENTS + 2 + MATCH_CHANNELS + (carried if index else 0),
+                [(width, 1) for width in ESTIMATOR_WIDTHS],
+            )
+            for index in range(len(self.strides))
         )
-        self.predict = nn.ModuleList(nn.Conv2d(ESTIMATOR[-1], 2, 3, padding=1) for _ in self.strides)
-        self.context = _convolutions(passed, CONTEXT)
-        self.refine = nn.Conv2d(CONTEXT[-1][0], 2, 3, padding=1)
+        self.predict = nn.ModuleList(nn.Conv2d(ESTIMATOR_WIDTHS[-1], 2, 3, padding=1) for _ in self.strides)
+        self.context = _convolutions(carried, CONTEXT_LAYERS)
+        self.refine = nn.Conv2d(CONTEXT_LAYERS[-1][0], 2, 3, padding=1)
         initialize(self, "he_fan_in")
         for layer in (*self.predict, self.refine):
             nn.init.normal_(layer.weight, 0.0, PREDICTION_STD)  # pyright: ignore[reportArgumentType]
 
     def forward(self, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
-        """The motion at every stride, coarse to fine.
+        """Flow at every stride, coarse to fine.
 
         Args:
-            first, second: the trunk's levels for each picture, (B, C, h, w).
+            first, second: levels of the backbone for each image, (B, C, h, w).
 
         Returns:
-            (B, 2, h, w) float32 per stride, pixels of the picture.
+            (B, 2, h, w) float32 per stride, in pixels of the image.
         """
-        ours, theirs = self._matched(first), self._matched(second)
+        features1, features2 = self._matching_features(first), self._matching_features(second)
         flows: list[Tensor] = []
         hidden: Tensor | None = None
-        for place, stride in enumerate(reversed(self.strides)):
-            one, two = ours[-1 - place], theirs[-1 - place]
-            size = (one.shape[-2], one.shape[-1])
+        for step, stride in enumerate(reversed(self.strides)):
+            maps1, maps2 = features1[-1 - step], features2[-1 - step]
+            size = (maps1.shape[-2], maps1.shape[-1])
             if hidden is None:
-                flow, known = one.new_zeros(len(one), 2, *size, dtype=torch.float32), []
+                flow, carried = maps1.new_zeros(len(maps1), 2, *size, dtype=torch.float32), []
             else:
                 flow = resize(flows[-1], size)
-                two = warp(two, flow.detach() / stride)
-                known = [resize(hidden, size), (flow / stride).to(hidden.dtype)]
-            costs = correlation(standardized(one), standardized(two), REACH)
-            found = [F.leaky_relu(costs, SLOPE), expected(costs)]
-            hidden = self.estimators[place](torch.cat([*(each.to(one.dtype) for each in found), one, *known], dim=1))
-            flows.append(flow + stride * self.predict[place](hidden).float())
+                maps2 = warp(maps2, flow.detach() / stride)
+                carried = [resize(hidden, size), (flow / stride).to(hidden.dtype)]
+            costs = correlation(standardize_channels(maps1), standardize_channels(maps2), MAX_DISPLACEMENT)
+            matches = [F.leaky_relu(costs, NEGATIVE_SLOPE), expected_displacement(costs)]
+            inputs = [*(match.to(maps1.dtype) for match in matches), maps1, *carried]
+            hidden = self.estimators[step](torch.cat(inputs, dim=1))
+            flows.append(flow + stride * self.predict[step](hidden).float())
         assert hidden is not None
         finest = self.strides[0]
-        around = self.context(torch.cat([hidden, (flows[-1] / finest).to(hidden.dtype)], dim=1))
-        flows[-1] = flows[-1] + finest * self.refine(around).float()
+        context = self.context(torch.cat([hidden, (flows[-1] / finest).to(hidden.dtype)], dim=1))
+        flows[-1] = flows[-1] + finest * self.refine(context).float()
         return flows
 
-    def _matched(self, features: list[Tensor]) -> list[Tensor]:
-        """The maps that are compared, fine to coarse."""
-        maps = [features[place] for place in self.places]
+    def _matching_features(self, levels: list[Tensor]) -> list[Tensor]:
+        """Projected features for the correlation, one map per stride, fine to coarse."""
+        maps = [levels[index] for index in self.level_indices]
         while len(maps) < len(self.strides):
             maps.append(F.avg_pool2d(maps[-1], 2, ceil_mode=True))
-        return [match(each) for match, each in zip(self.match, maps, strict=True)]
+        return [match(features) for match, features in zip(self.match, maps, strict=True)]
 
 
-def warp(picture: Tensor, flow: Tensor) -> Tensor:
-    """The second picture brought to the first: at x stands what the second shows at x + flow(x), 0 from outside.
+def warp(image: Tensor, flow: Tensor) -> Tensor:
+    """Backward warping: sample the second image at x + flow(x), bilinearly, with zeros outside.
 
     Args:
-        picture: (B, C, h, w).
-        flow: (B, 2, h, w), in cells of the picture.
+        image: (B, C, h, w), the second image or its features.
+        flow: (B, 2, h, w), from the first image to the second, in pixels of `image`.
+
+    Returns:
+        (B, C, h, w) in the data type of `image`.
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     rows = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
     columns = torch.arange(width, device=flow.device, dtype=torch.float32)[None]
-    # grid_sample counts the outer edges of the outermost pixels as -1 and 1; middles lie half a pixel further in.
+    # In grid_sample, -1 and 1 are the outer edges of the border pixels; their centers are half a pixel further in.
     x = (2 * (columns + flow[:, 0].float()) + 1) / width - 1
     y = (2 * (rows + flow[:, 1].float()) + 1) / height - 1
     grid = torch.stack((x, y), dim=-1)
-    return F.grid_sample(picture.float(), grid, padding_mode="zeros", align_corners=False).to(picture.dtype)
+    return F.grid_sample(image.float(), grid, padding_mode="zeros", align_corners=False).to(image.dtype)
 
 
-def expected(costs: Tensor) -> Tensor:
-    """(B, 2, h, w): the mean displacement in cells under a softmax of the correlation, x then y."""
-    chances = (SHARPNESS * costs.float()).softmax(dim=1)
-    steps = torch.arange(-REACH, REACH + 1, device=costs.device, dtype=torch.float32)
-    places = torch.stack([steps.repeat(len(steps)), steps.repeat_interleave(len(steps))])
-    return torch.einsum("bkhw,dk->bdhw", chances, places)
+def expected_displacement(costs: Tensor) -> Tensor:
+    """Soft-argmax of a correlation volume: mean displacement under its softmax, (B, 2, h, w), x then y, in pixels."""
+    probabilities = (INVERSE_TEMPERATURE * costs.float()).softmax(dim=1)
+    steps = torch.arange(-MAX_DISPLACEMENT, MAX_DISPLACEMENT + 1, device=costs.device, dtype=torch.float32)
+    displacements = torch.stack([steps.repeat(len(steps)), steps.repeat_interleave(len(steps))])
+    return torch.einsum("bkhw,dk->bdhw", probabilities, displacements)
 
 
-def standardized(maps: Tensor) -> Tensor:
-    """Every cell's channels with mean 0 and deviation 1, so that the correlation of two cells is Pearson's, -1 to 1."""
+def standardize_channels(maps: Tensor) -> Tensor:
+    """Standardize the channels of every position to mean 0 and deviation 1: correlations become Pearson's, -1 to 1."""
     maps = maps.float()
-    centred = maps - maps.mean(dim=1, keepdim=True)
-    return centred * torch.rsqrt(centred.square().mean(dim=1, keepdim=True) + 1e-4)
+    centered = maps - maps.mean(dim=1, keepdim=True)
+    return centered * torch.rsqrt(centered.square().mean(dim=1, keepdim=True) + 1e-4)
 
 
 def _convolutions(channels: int, layers) -> nn.Sequential:
-    made = []
+    modules = []
     for width, dilation in layers:
-        made += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.LeakyReLU(SLOPE)]
+        modules += [nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation), nn.LeakyReLU(NEGATIVE_SLOPE)]
         channels = width
-    return nn.Sequential(*made)
+    return nn.Sequential(*modules)

@@ -1,4 +1,4 @@
-"""Heads: decoders that turn a trunk's levels into an answer for every pixel. Any task may use any of them.
+"""Heads: decoders from the levels of a backbone to a map at the size of the image, usable by any task.
 
 >>> list_heads()[:3]
 ['deeplabv3plus', 'fpn', 'unet']
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...catalogue import look_up
+from ...registry import lookup
 
 if TYPE_CHECKING:
     from ...backbones.backbone import Level
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADS", "create_head", "list_heads"]
 
-# A head is one file and its line here. The class is called as Class(levels, channels).
+# Add a head as one file and one line here. The class is called as Class(levels, channels).
 HEADS: dict[str, str] = {
     "deeplabv3plus": "tasks.heads.smp:DeepLabV3Plus",
     "fpn": "tasks.heads.smp:FPN",
@@ -29,19 +29,19 @@ HEADS: dict[str, str] = {
 
 
 def list_heads() -> list[str]:
-    """Every head by name, sorted."""
+    """Names of all heads, sorted."""
     return sorted(HEADS)
 
 
 def create_head(name: str, levels: tuple[Level, ...], channels: int) -> Head:
-    """A head by name.
+    """Create a head by name.
 
     Args:
         name: one of `list_heads()`.
-        levels: the trunk's `levels`, fine to coarse.
-        channels: channels of the answer.
+        levels: `levels` of the backbone, fine to coarse.
+        channels: number of output channels.
 
     Raises:
-        UserError: an unknown name, or a head that these levels cannot feed.
+        UserError: an unknown name, or a head that does not work with these levels.
     """
-    return look_up("head", name, HEADS)(levels, channels)
+    return lookup("head", name, HEADS)(levels, channels)

@@ -1,4 +1,4 @@
-"""The contract of a head: the levels of a trunk in, an answer for every pixel out."""
+"""Head: the contract of decoders from backbone levels to a map at the size of the image."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...backbones.backbone import Backbone, Level, levels_divide
+from ...backbones.backbone import Backbone, Level, levels_are_aligned
 
 
 class Head(nn.Module):
-    """A decoder on any trunk.
+    """A decoder on any backbone.
 
-    Subclasses ask the levels for strides, never for positions (VGG has a level of stride 1, ResNet has not), and
-    meet every feature map at its real size, so that odd pictures are legal.
+    Subclasses select levels by stride, never by position (VGG has a level of stride 1, ResNet has not), and take every
+    feature map at its real size, so that images of odd sizes are valid.
 
     Args:
-        levels: what the trunk's `features` returns, fine to coarse.
-        channels: channels of the answer.
+        levels: levels that the backbone's `features` returns, fine to coarse.
+        channels: number of output channels.
 
     Attributes:
-        takes: "tiled" where tiles of a picture give what the whole gives; "whole" where an operation depends on the
-            picture's extent (pooling over all of it, resampling between its corners).
-        channels: channels of the answer.
-        stride: pictures whose sides are multiples of it are decoded without resampling by odd factors; the coarsest
-            level's, or more.
-        predict: the last layer, linear and biased. Tasks start it at what they expect of an average pixel.
+        input_policy: "tiled": tiles of an image give the same output as the complete image; "whole": an operation
+            depends on the extent of the image (global pooling, resampling with aligned corners).
+        channels: number of output channels.
+        stride: images whose height and width are multiples of it are decoded without resampling by odd factors; at
+            least the stride of the coarsest level.
+        predict: last layer, linear with bias. Tasks initialize it for an average pixel.
     """
 
-    takes: ClassVar[Literal["tiled", "whole"]] = "tiled"
+    input_policy: ClassVar[Literal["tiled", "whole"]] = "tiled"
     predict: nn.Conv2d
 
     def __init__(self, levels: tuple[Level, ...], channels: int) -> None:
@@ -40,46 +40,48 @@ class Head(nn.Module):
         self.stride = levels[-1].stride
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """The answer at the picture's size.
+        """Decode feature maps to a map at the size of the image.
 
         Args:
             features: one (B, level.channels, h, w) per entry of `levels`.
-            size: (height, width) of the picture.
+            size: (height, width) of the image.
 
         Returns:
-            (B, channels, height, width), linear: no activation, any range.
+            (B, channels, height, width) without activation, of any range.
         """
         raise NotImplementedError
 
 
 def distinct_strides(levels: tuple[Level, ...]) -> list[int]:
-    """Position of the deepest level of every stride that a trunk has, fine to coarse."""
-    return list({level.stride: position for position, level in enumerate(levels)}.values())
+    """Index of the deepest level of every stride, fine to coarse."""
+    return list({level.stride: index for index, level in enumerate(levels)}.values())
 
 
-def levels_read(head: Head) -> list[int]:
-    """Positions of the levels on which a head's answer depends, found without numbers: the others get no gradient."""
-    side = 8 * head.stride
+def used_levels(head: Head) -> list[int]:
+    """Indices of the levels on which a head's output depends, found by gradients on the meta device."""
+    length = 8 * head.stride
     maps = [
-        torch.empty(2, level.channels, side // level.stride, side // level.stride, device="meta", requires_grad=True)
+        torch.empty(
+            2, level.channels, length // level.stride, length // level.stride, device="meta", requires_grad=True
+        )
         for level in head.levels
     ]
     state = {**dict(head.named_parameters()), **dict(head.named_buffers())}
-    stand_ins = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
-    answer = torch.func.functional_call(head, stand_ins, (maps, (side, side)))
-    gradients = torch.autograd.grad(answer.sum(), maps, allow_unused=True)
-    return [place for place, gradient in enumerate(gradients) if gradient is not None]
+    meta_state = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    output = torch.func.functional_call(head, meta_state, (maps, (length, length)))
+    gradients = torch.autograd.grad(output.sum(), maps, allow_unused=True)
+    return [index for index, gradient in enumerate(gradients) if gradient is not None]
 
 
-def takes(backbone: Backbone, head: Head) -> Literal["tiled", "whole"]:
-    """What a trunk and a head take together: tiles only where the head does and the trunk's levels divide evenly."""
-    return "tiled" if head.takes == "tiled" and levels_divide(backbone) else "whole"
+def combined_input_policy(backbone: Backbone, head: Head) -> Literal["tiled", "whole"]:
+    """Input policy of backbone and head: "tiled" only if the head is, and the backbone's levels are aligned."""
+    return "tiled" if head.input_policy == "tiled" and levels_are_aligned(backbone) else "whole"
 
 
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, h, w) to (B, C, *size), bilinear between pixel centres; the same tensor where the size is right.
+    """Bilinear resize of (B, C, h, w) to (B, C, *size) between pixel centers; the same tensor if it has that size.
 
-    Corners are not aligned: then an exact doubling treats every place alike, and tiles equal the whole.
+    Corners are not aligned: an exact doubling is then the same at every position, and tiles equal one pass.
     """
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps

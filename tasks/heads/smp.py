@@ -1,11 +1,9 @@
-"""Decoders of segmentation-models-pytorch on any trunk of ours.
+"""Decoders of segmentation-models-pytorch (FPN, U-Net++, DeepLabV3+, UPerNet) on any backbone.
 
-The library's decoders expect a pyramid whose levels halve exactly. Ours is made for them: its sizes are those of the
-picture rounded up to the coarsest stride, and every place takes the trunk's deepest level of that stride, or the
-nearest one, averaged down or interpolated up. For a trunk that has every stride, at a size that divides, the
-pyramid is the trunk's own levels.
-
-The classes below differ in their tables only.
+The library's decoders expect a pyramid whose levels halve exactly. It is built here: sizes are those of the image
+rounded up to the coarsest stride, and each stride takes the deepest level of the backbone with that stride, or the
+nearest one, averaged down or interpolated up. For a backbone with all strides and an image size that is a multiple of
+the coarsest, the pyramid is the backbone's own levels.
 """
 
 from __future__ import annotations
@@ -20,72 +18,74 @@ from ...backbones.backbone import Level
 from ...errors import UserError
 from .head import Head, resize
 
-FEWEST_STRIDES = 3
+MIN_STRIDES = 3
 
 
 class SmpHead(Head):
-    """One decoder of the library; see `Head`.
+    """A decoder of the library; see `Head`.
 
     Attributes:
-        title: for messages.
-        strides: of the pyramid, fine to coarse.
-        normalises_pictures: the decoder normalises one value per picture, which a batch of one leaves without a
-            spread to train on.
+        title: name for error messages.
+        strides: strides of the pyramid, fine to coarse.
+        normalizes_images: whether the decoder normalizes one value per image over the batch, which cannot be trained
+            with a batch of one.
 
     Raises:
-        UserError: the trunk has fewer than three strides.
+        UserError: the backbone has fewer than three strides.
     """
 
     title: ClassVar[str]
     strides: ClassVar[tuple[int, ...]] = (2, 4, 8, 16, 32)
-    normalises_pictures: ClassVar[bool] = False
+    normalizes_images: ClassVar[bool] = False
 
     def __init__(self, levels: tuple[Level, ...], channels: int) -> None:
         super().__init__(levels, channels)
-        found = sorted({level.stride for level in levels})
-        if len(found) < FEWEST_STRIDES:
+        strides = sorted({level.stride for level in levels})
+        if len(strides) < MIN_STRIDES:
             raise UserError(
-                f"{self.title} needs levels of at least {FEWEST_STRIDES} strides and this trunk has "
-                f"{', '.join(map(str, found))}; build more of its levels or take the head 'unet'."
+                f"{self.title} needs levels of at least {MIN_STRIDES} strides and this backbone has "
+                f"{', '.join(map(str, strides))}; build more of its levels or use the head 'unet'."
             )
         self.stride = max(self.stride, *self.strides)
-        self.chosen = [_nearest(levels, stride) for stride in self.strides[:-1]] + [len(levels) - 1]
-        # The decoders expect the picture itself in front and never look at it.
-        widths = [3] + [levels[position].channels for position in self.chosen]
+        self.level_indices = [_nearest(levels, stride) for stride in self.strides[:-1]] + [len(levels) - 1]
+        # The decoders expect the image as the first level, but do not use it.
+        widths = [3] + [levels[position].channels for position in self.level_indices]
         self.decoder, width = self._decoder(widths)
         self.predict = nn.Conv2d(width, channels, 3, padding=1)
 
     def _decoder(self, widths: list[int]) -> tuple[nn.Module, int]:
-        """The library's decoder for a pyramid of these channels, picture first, and the channels of its answer."""
+        """The library's decoder for a pyramid of these channels (image first), and its number of output channels."""
         raise NotImplementedError
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
         """(B, channels, *size); see `Head.forward`.
 
         Raises:
-            UserError: a batch of one while training, where the decoder cannot normalise it.
+            UserError: a batch of one while training, where the decoder cannot normalize it.
         """
-        if self.training and self.normalises_pictures and len(features[0]) == 1:
-            raise UserError(f"{self.title} normalises one value per picture; train it with a batch of 2 or more.")
+        if self.training and self.normalizes_images and len(features[0]) == 1:
+            raise UserError(f"{self.title} normalizes one value per image; train it with a batch size of 2 or more.")
         coarsest = max(self.strides)
-        height, width = (math.ceil(side / coarsest) * coarsest for side in size)
+        height, width = (math.ceil(length / coarsest) * coarsest for length in size)
         pyramid = [
-            _at(features[position], (height // stride, width // stride), self.levels[position].stride < stride)
-            for position, stride in zip(self.chosen, self.strides, strict=True)
+            _resize_level(
+                features[position], (height // stride, width // stride), self.levels[position].stride < stride
+            )
+            for position, stride in zip(self.level_indices, self.strides, strict=True)
         ]
         decoded: Any = self.decoder([pyramid[0], *pyramid])
         return resize(self.predict(decoded), size)
 
 
 class FPN(SmpHead):
-    """Feature pyramid network, its four levels summed at stride 4.
+    """Feature pyramid network (FPN) with its four levels summed at stride 4.
 
     Lin et al. 2017 (arXiv:1612.03144); the summed form: Kirillov et al. 2019 (arXiv:1901.02446), figure 3. The
-    library interpolates between the corners of the picture, so that tiles are not the whole.
+    library interpolates with aligned corners, so that the output of tiles differs from that of the complete image.
     """
 
     title = "FPN"
-    takes = "whole"
+    input_policy = "whole"
 
     def _decoder(self, widths: list[int]) -> tuple[nn.Module, int]:
         from segmentation_models_pytorch.decoders.fpn.decoder import FPNDecoder
@@ -106,16 +106,16 @@ class UNetPlusPlus(SmpHead):
 
 
 class DeepLabV3Plus(SmpHead):
-    """Atrous convolutions and image pooling at stride 16, joined with the level of stride 4.
+    """DeepLabV3+: atrous convolutions and image pooling at stride 16, joined with the level of stride 4.
 
-    Chen et al. 2018 (arXiv:1802.02611), figure 2. The trunk is not dilated: its coarsest level is interpolated to
+    Chen et al. 2018 (arXiv:1802.02611), figure 2. The backbone is not dilated: its coarsest level is interpolated to
     stride 16.
     """
 
     title = "DeepLabV3+"
-    takes = "whole"
+    input_policy = "whole"
     strides = (2, 4, 8, 16, 16)
-    normalises_pictures = True
+    normalizes_images = True
 
     def _decoder(self, widths: list[int]) -> tuple[nn.Module, int]:
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
@@ -133,11 +133,11 @@ class DeepLabV3Plus(SmpHead):
 
 
 class UPerNet(SmpHead):
-    """Pyramid pooling on the coarsest level, then a feature pyramid. Xiao et al. 2018 (arXiv:1807.10221)."""
+    """UPerNet: pyramid pooling on the coarsest level, then a feature pyramid. Xiao et al. 2018 (arXiv:1807.10221)."""
 
     title = "UPerNet"
-    takes = "whole"
-    normalises_pictures = True
+    input_policy = "whole"
+    normalizes_images = True
 
     def _decoder(self, widths: list[int]) -> tuple[nn.Module, int]:
         from segmentation_models_pytorch.decoders.upernet.decoder import UPerNetDecoder
@@ -146,11 +146,11 @@ class UPerNet(SmpHead):
 
 
 def _nearest(levels: tuple[Level, ...], stride: int) -> int:
-    """Position of the level whose stride is nearest on a logarithmic scale; of equal ones the deepest."""
+    """Index of the level whose stride is nearest on a logarithmic scale, the deepest of equal ones."""
     return min(range(len(levels)), key=lambda position: (abs(math.log2(levels[position].stride / stride)), -position))
 
 
-def _at(maps: Tensor, size: tuple[int, int], averaged: bool) -> Tensor:
-    if averaged and tuple(maps.shape[-2:]) != size:
+def _resize_level(maps: Tensor, size: tuple[int, int], average: bool) -> Tensor:
+    if average and tuple(maps.shape[-2:]) != size:
         return F.adaptive_avg_pool2d(maps, size)
     return resize(maps, size)

@@ -1,11 +1,12 @@
-"""U-Net's expanding path on any trunk.
+"""U-Net decoder (expanding path) on any backbone.
 
 Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015,
 arXiv:1505.04597, figure 1, right half: upsample, concatenate the skip of that resolution, convolve 3x3 twice.
 
-Deviations: upsampling is bilinear, not a 2x2 up-convolution; convolutions are padded and batch-normalised, so that
-the answer has the picture's size; widths follow the stride and not the trunk, so that a wide trunk does not make a
-slow decoder. The path stops at the trunk's finest stride: nothing is convolved at stride 1 unless the trunk did so.
+Deviations: upsampling is bilinear, not a 2x2 up-convolution; convolutions are padded and batch-normalized, so that
+the output has the size of the image; widths depend on the stride and not on the backbone, so that a wide backbone does
+not give a slow decoder. The path ends at the finest stride of the backbone: no convolution at stride 1 unless the
+backbone has one.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from ...backbones.initialization import initialize
 from .head import Head, distinct_strides, resize
 
 # Widths double with the stride: 16 at strides 1 and 2, 32 at 4, 64 at 8, 128 at 16. On a ResNet-18 the head then
-# costs two fifths of the trunk; with twice these widths, as segmentation-models-pytorch has, as much as the trunk.
+# costs two fifths of the backbone; with twice these widths, as in segmentation-models-pytorch, as much as the backbone.
 WIDTH_PER_STRIDE = 8
-SMALLEST_WIDTH, LARGEST_WIDTH = 16, 256
+MIN_WIDTH, MAX_WIDTH = 16, 256
 
 
 class UNet(Head):
-    """From the coarsest level to the finest stride, one skip per stride; see `Head`.
+    """U-Net decoder from the coarsest level to the finest stride, with one skip connection per stride; see `Head`.
 
-    Of several levels of one stride the deepest is the skip.
+    If several levels have the same stride, the deepest is used.
     """
 
     def __init__(self, levels: tuple[Level, ...], channels: int) -> None:
@@ -35,7 +36,7 @@ class UNet(Head):
         width = levels[self.coarsest].channels
         self.stages = nn.ModuleList()
         for skip in reversed(self.skips):
-            narrower = min(max(WIDTH_PER_STRIDE * levels[skip].stride, SMALLEST_WIDTH), LARGEST_WIDTH)
+            narrower = min(max(WIDTH_PER_STRIDE * levels[skip].stride, MIN_WIDTH), MAX_WIDTH)
             self.stages.append(_two_convolutions(width + levels[skip].channels, narrower))
             width = narrower
         self.predict = nn.Conv2d(width, channels, 3, padding=1)

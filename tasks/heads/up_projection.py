@@ -1,11 +1,11 @@
-"""Up-projection: the decoder of FCRN, on any trunk.
+"""Up-projection decoder of FCRN on any backbone.
 
 Laina, Rupprecht, Belagiannis, Tombari, Navab: Deeper Depth Prediction with Fully Convolutional Residual Networks.
-3DV 2016, arXiv:1606.00373, section 3 and figures 2 and 3. `tasks/depth/networks.py` has the whole network.
+3DV 2016, arXiv:1606.00373, section 3 and figures 2 and 3. `tasks/depth/networks.py` has the complete model.
 
 An up-convolution doubles a map by inserting zeros (each value goes top left in its 2x2 cell) and convolves it 5x5.
-Its fast form convolves the small map with the four parts of that kernel and interleaves the answers: three quarters
-of the plain form's products are with the zeros it inserted. With `pad="after"` both forms are one function
+Its fast form convolves the small map with the four parts of that kernel and interleaves the results: three quarters
+of the plain form's products are with inserted zeros. With `pad="after"` both forms are the same function
 (`to_fast` converts the weights). The authors' TensorFlow code for NYU pads the two-tap kernels before, which is a
 6x6 kernel instead; `pad="before"` is for the weights they released, and has no plain form.
 
@@ -28,7 +28,7 @@ from .head import Head, resize
 Form = Literal["fast", "plain"]
 Pad = Literal["after", "before"]
 
-# Figure 3: what each place of a 2x2 cell sees, as the kernel's (height, width) and its taps in the 5x5 kernel.
+# Figure 3: kernel (height, width) for each position of a 2x2 cell, and its taps in the 5x5 kernel.
 PARTS: dict[str, tuple[tuple[int, int], tuple[slice, slice]]] = {
     "k3x3": ((3, 3), (slice(0, None, 2), slice(0, None, 2))),
     "k3x2": ((3, 2), (slice(0, None, 2), slice(1, None, 2))),
@@ -36,16 +36,16 @@ PARTS: dict[str, tuple[tuple[int, int], tuple[slice, slice]]] = {
     "k2x2": ((2, 2), (slice(1, None, 2), slice(1, None, 2))),
 }
 FINEST_STRIDE = 2
-SMALLEST_WIDTH = 16
+MIN_WIDTH = 16
 
 
 class UpConvolution(nn.Module):
     """Unpool 2x2, then convolve 5x5 (figure 2a): (B, channels, h, w) to (B, out_channels, 2h, 2w).
 
     Args:
-        channels, out_channels: of the maps.
+        channels, out_channels: channels of input and output.
         form: "fast" or "plain"; the same function up to rounding when `pad` is "after".
-        pad: on which side the fast form's two-tap kernels are padded.
+        pad: side on which the two-tap kernels of the fast form are padded.
 
     Raises:
         UserError: the plain form with `pad="before"`.
@@ -73,11 +73,11 @@ class UpConvolution(nn.Module):
         after, before = (1, 0) if self.pad == "after" else (0, 1)
         cells = []
         for name, ((height, width), _) in PARTS.items():
-            # Three taps reach one pixel to either side, two taps to one side only.
+            # Three taps need one pixel of padding on both sides, two taps on one side only.
             left, right = (1, 1) if width == 3 else (before, after)
             top, bottom = (1, 1) if height == 3 else (before, after)
             cells.append(self.get_submodule(name)(F.pad(x, (left, right, top, bottom))))
-        # PARTS lists a cell's places row by row, as pixel_shuffle reads them.
+        # PARTS lists the positions of a cell row by row, in the order of pixel_shuffle.
         return F.pixel_shuffle(torch.stack(cells, dim=2).flatten(1, 2), 2)
 
 
@@ -100,7 +100,7 @@ class UpProjection(nn.Module):
 
 
 class SingleUpConvolution(nn.Module):
-    """One up-convolution, normalised, with a ReLU: what the paper compares up-projection with (table 1)."""
+    """One up-convolution with normalization and ReLU, which the paper compares with up-projection (table 1)."""
 
     def __init__(self, channels: int, width: int, form: Form = "fast", pad: Pad = "after") -> None:
         super().__init__()
@@ -113,15 +113,17 @@ class SingleUpConvolution(nn.Module):
 
 
 class UpProjectionHead(Head):
-    """FCRN's decoder on a trunk's coarsest level; see `Head`.
+    """FCRN's decoder on the coarsest level of a backbone; see `Head`.
 
     A 1x1 convolution halves the channels; blocks double the size and halve the channels until stride 2; a 3x3
-    convolution predicts. A trunk of coarsest stride 32 gets four blocks, one of stride 4 gets one.
+    convolution predicts. A backbone of coarsest stride 32 gets four blocks, one of stride 4 gets one.
 
     Args:
-        levels, channels: see `Head`.
-        form, pad: see `UpConvolution`.
-        dropout: probability of dropping a unit before the last convolution.
+        levels: see `Head`.
+        channels: see `Head`.
+        form: see `UpConvolution`.
+        pad: see `UpConvolution`.
+        dropout: dropout probability before the last convolution.
     """
 
     block: type[UpProjection] | type[SingleUpConvolution] = UpProjection
@@ -135,13 +137,13 @@ class UpProjectionHead(Head):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(levels, channels)
-        width = max(levels[-1].channels // 2, SMALLEST_WIDTH)
+        width = max(levels[-1].channels // 2, MIN_WIDTH)
         self.conv = nn.Conv2d(levels[-1].channels, width, 1)
         self.bn = nn.BatchNorm2d(width)
         blocks: list[nn.Module] = []
         stride = levels[-1].stride
         while stride >= 2 * FINEST_STRIDE:
-            narrower = max(width // 2, SMALLEST_WIDTH)
+            narrower = max(width // 2, MIN_WIDTH)
             blocks.append(self.block(width, narrower, form, pad))
             width, stride = narrower, stride // 2
         self.blocks = nn.Sequential(*blocks)
@@ -158,25 +160,25 @@ class UpProjectionHead(Head):
 
 
 class UpConvolutionHead(UpProjectionHead):
-    """The same with one up-convolution per block: the paper's ResNet-UpConv. See `UpProjectionHead`."""
+    """`UpProjectionHead` with one up-convolution per block: the paper's ResNet-UpConv."""
 
     block = SingleUpConvolution
 
 
 def to_fast(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the plain form as those of the fast form with `pad="after"`: the same function.
+    """Convert weights of the plain form to the fast form with `pad="after"`, the same function.
 
-    There is no way back for weights that were trained in the fast form: their four biases may differ.
+    Weights trained in the fast form cannot be converted back: their four biases may differ.
 
     Args:
-        state: a state dict holding plain `UpConvolution`s under any names; everything else is passed on.
+        state: state dict with plain `UpConvolution`s under any names; other entries are passed through.
     """
     fast: dict[str, Tensor] = {}
     for name, value in state.items():
-        place, plain, parameter = name.rpartition("k5x5.")
+        prefix, plain, parameter = name.rpartition("k5x5.")
         if not plain:
             fast[name] = value
             continue
         for part, (_, taps) in PARTS.items():
-            fast[f"{place}{part}.{parameter}"] = (value[:, :, *taps] if parameter == "weight" else value).clone()
+            fast[f"{prefix}{part}.{parameter}"] = (value[:, :, *taps] if parameter == "weight" else value).clone()
     return fast

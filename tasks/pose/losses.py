@@ -1,12 +1,12 @@
-"""Losses of human pose.
+"""Losses of human pose estimation: Tukey's biweight, L2 and smooth L1 on coordinates, and L2 on heat maps.
 
-Convention: what a network made is compared with `joints` (B, J, 2) in the same unit, fractions of the picture's sides
-for coordinates and cells for heat maps, where `mask` (B, J) says that a joint is labelled; whatever stands at others
-reaches neither a value nor a gradient. Coordinates come in stages (a cascade's), each of which is a term. Everything is
-computed in float32; float64 stays float64.
+Convention: predictions are compared with `joints` (B, J, 2) in the same unit, fractions of the image's width and
+height for coordinates and cells for heat maps. `mask` (B, J) is true for labeled joints; the values of the others
+change neither the loss nor a gradient. Coordinates come in stages (of a cascade), each of which is a term. Everything
+is computed in float32; float64 stays float64.
 
-Losses of coordinates are summed over a picture's joints and averaged over the pictures, so that the authors' learning
-rates hold; that of heat maps is a mean over joints and cells. `find_loss` fits one to a network.
+Losses of coordinates are summed over an image's joints and averaged over the images, so that the authors' learning
+rates apply; that of heat maps is a mean over joints and cells. `find_loss` selects the form for a network.
 """
 
 from __future__ import annotations
@@ -19,63 +19,62 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError, unknown_name
-from ..task import Terms
-from .heatmaps import SIGMA, encode, to_cells
-from .networks import Answers, PoseNetwork, to_fractions
+from ..task import LossTerms
+from .heatmaps import SIGMA, encode, pixels_to_cells
+from .networks import OutputType, PoseNetwork, pixels_to_fractions
 
-Comparison = Callable[[Any, Tensor, Tensor], Terms]
-"""Of a network, pictures and joints as batches have them."""
+NetworkLoss = Callable[[Any, Tensor, Tensor], LossTerms]
+"""(network, images, joints in the form of a batch) to loss terms."""
 
 TUKEY_C = 4.6851
-"""Where Tukey's influence ends, in robust standard deviations: 95 % efficiency on normal errors."""
+"""Cutoff of Tukey's loss, in robust standard deviations: 95 % efficiency on normal errors."""
 ROBUST_STD = 1.4826
 """Standard deviations of a normal distribution per median absolute deviation."""
-WARM_BATCHES, WARMTH = 50, 7.0
-"""In its first batches Tukey's scale is so much wider, or nearly all errors of a fresh network were outliers."""
-SMALLEST_MAD = 1e-3
-"""A thousandth of the picture's side. Where all errors of an output are equal, as in a batch of one, their MAD is 0."""
-SMOOTH_UP_TO = 0.05
-"""Where smooth-l1 turns from a parabola to a line, in fractions of the picture's sides; ours."""
+WARMUP_BATCHES, WARMUP_SCALE = 50, 7.0
+"""In the first batches the scale of Tukey's loss is multiplied; without this, nearly all errors would be outliers."""
+MIN_MAD = 1e-3
+"""Minimum scale, a thousandth of the image. If all errors of an output are equal, as in a batch of one, MAD is 0."""
+SMOOTH_L1_BETA = 0.05
+"""Transition from the parabola to the line, in fractions of the image; our choice."""
 
 Gradient = Literal["autograd", "authors"]
 
 
 def tukey(
-    stages: list[Tensor], joints: Tensor, mask: Tensor, warm: Tensor | bool = False, grad: Gradient = "autograd"
-) -> Terms:
-    """Tukey's biweight: ρ(r) = c²/6 (1 - (1 - (r/c)²)³) up to c = 4.6851, and c²/6 beyond: outliers pull no more.
+    stages: list[Tensor], joints: Tensor, mask: Tensor, warmup: Tensor | bool = False, grad: Gradient = "autograd"
+) -> LossTerms:
+    """Tukey's biweight: ρ(r) = c²/6 (1 - (1 - (r/c)²)³) up to c = 4.6851, and c²/6 beyond: outliers have no gradient.
 
-    r is the error over the MAD of its output: over the batch (of this process, where there are several), each x and
-    each y for itself, and a constant for the gradient. A batch of a few pictures has no MAD to speak of; the authors'
-    has 230.
+    r is the error over the MAD of its output: over the batch (of this process, if there are several), separately for
+    each x and each y, and a constant for the gradient. The MAD of a small batch is unreliable; the authors' has 230.
 
     Args:
         stages: (B, J, 2) each, fractions.
         joints, mask: see the convention above.
-        warm: whether the scale is 7 times as wide: the authors' first 50 batches.
+        warmup: whether the scale is 7 times as wide: the authors' first 50 batches.
         grad: "autograd" is the gradient of the sum of ρ, ψ(r) / MAD. The authors' code leaves out 1 / MAD; "authors"
-            has that gradient, as that of the sum of MAD · ρ, which is the value given. Learning rates differ by MAD.
+            has that gradient, as that of the sum of MAD · ρ, which is the value returned. Learning rates differ by MAD.
 
     Source: Belagiannis et al. 2015 (arXiv:1505.06606), and the released vl_nntukeyloss.m.
     """
 
     def cost(error: Tensor) -> Tensor:
-        wide = torch.as_tensor(warm, device=error.device)
-        scale = mad(error.detach(), mask).clamp_min(SMALLEST_MAD) * torch.where(wide, WARMTH, 1.0)
-        # Clamped, so that the plateau's gradient is 0 however far the outlier is.
+        widen = torch.as_tensor(warmup, device=error.device)
+        scale = mad(error.detach(), mask).clamp_min(MIN_MAD) * torch.where(widen, WARMUP_SCALE, 1.0)
+        # Clamped so that the gradient of the plateau is 0 however far the outlier is.
         x = (error / scale / TUKEY_C).clamp(-1, 1)
         rho = TUKEY_C**2 / 6 * (1 - (1 - x.square()) ** 3)
         return scale * rho if grad == "authors" else rho
 
-    return _over_stages("tukey", cost, stages, joints, mask)
+    return _terms_per_stage("tukey", cost, stages, joints, mask)
 
 
-def l2(stages: list[Tensor], joints: Tensor, mask: Tensor) -> Terms:
+def l2(stages: list[Tensor], joints: Tensor, mask: Tensor) -> LossTerms:
     """x² / 2 of every error x; see the convention above."""
-    return _over_stages("l2", lambda error: error.square() / 2, stages, joints, mask)
+    return _terms_per_stage("l2", lambda error: error.square() / 2, stages, joints, mask)
 
 
-def smooth_l1(stages: list[Tensor], joints: Tensor, mask: Tensor) -> Terms:
+def smooth_l1(stages: list[Tensor], joints: Tensor, mask: Tensor) -> LossTerms:
     """x² / 2β of errors up to β = 0.05, |x| - β/2 beyond.
 
     Source: Girshick 2015 (Fast R-CNN, arXiv:1504.08083), equation 3, with β = 1.
@@ -83,25 +82,25 @@ def smooth_l1(stages: list[Tensor], joints: Tensor, mask: Tensor) -> Terms:
 
     def cost(error: Tensor) -> Tensor:
         size = error.abs()
-        return torch.where(size < SMOOTH_UP_TO, size.square() / (2 * SMOOTH_UP_TO), size - SMOOTH_UP_TO / 2)
+        return torch.where(size < SMOOTH_L1_BETA, size.square() / (2 * SMOOTH_L1_BETA), size - SMOOTH_L1_BETA / 2)
 
-    return _over_stages("smooth_l1", cost, stages, joints, mask)
+    return _terms_per_stage("smooth_l1", cost, stages, joints, mask)
 
 
-def heatmaps(maps: Tensor, joints: Tensor, mask: Tensor, sigma: float = SIGMA, rounded: bool = False) -> Terms:
-    """Half the mean squared difference to Gaussians around the joints; maps of unknown joints count as right.
+def heatmaps(maps: Tensor, joints: Tensor, mask: Tensor, sigma: float = SIGMA, rounded: bool = False) -> LossTerms:
+    """Half the mean squared difference to Gaussians around the joints; maps of unlabeled joints count as 0 error.
 
     Args:
         maps: (B, J, h, w).
-        joints: in cells. One that is not on the map is unknown.
+        joints: in cells. One that is outside the map counts as unlabeled.
         mask: see the convention above.
         sigma, rounded: of the Gaussians; see `heatmaps.encode`.
 
     Source: Xiao et al. 2018 (arXiv:1804.06208), section 2, and the released JointsMSELoss.
     """
-    maps = _wide(maps)
-    truth, known = encode(_wide(joints), mask, (maps.shape[-2], maps.shape[-1]), sigma, rounded)
-    return {"heatmaps": torch.where(known[..., None, None], maps - truth, 0.0).square().mean() / 2}
+    maps = _full_precision(maps)
+    target, valid = encode(_full_precision(joints), mask, (maps.shape[-2], maps.shape[-1]), sigma, rounded)
+    return {"heatmaps": torch.where(valid[..., None, None], maps - target, 0.0).square().mean() / 2}
 
 
 def mad(errors: Tensor, mask: Tensor) -> Tensor:
@@ -112,98 +111,91 @@ def mad(errors: Tensor, mask: Tensor) -> Tensor:
         mask: (B, J), which of them count.
 
     Returns:
-        (J, 2); 0 where nothing counts. Of an even number the median is the mean of the middle two, as numpy's.
+        (J, 2); 0 if none count. The median of an even number is the mean of the middle two, as in numpy.
     """
     counted = torch.where(mask[..., None], errors, torch.nan)
-    away = (counted - _median(counted)).abs()
-    return ROBUST_STD * torch.nan_to_num(_median(away), nan=0.0)
+    deviation = (counted - _nanmedian(counted)).abs()
+    return ROBUST_STD * torch.nan_to_num(_nanmedian(deviation), nan=0.0)
 
 
-def _of_coordinates(terms: Callable[..., Terms]) -> Comparison:
-    def compare(network: Any, image: Tensor, joints: Tensor) -> Terms:
-        places, mask = _labelled(joints)
-        return terms(network.coordinates(image), to_fractions(places, (image.shape[-2], image.shape[-1])), mask)
+def _coordinate_loss(terms: Callable[..., LossTerms]) -> NetworkLoss:
+    def compute(network: Any, image: Tensor, joints: Tensor) -> LossTerms:
+        points, mask = _split_joints(joints)
+        return terms(network.coordinates(image), pixels_to_fractions(points, (image.shape[-2], image.shape[-1])), mask)
 
-    return compare
+    return compute
 
 
-def _tukey(grad: Gradient) -> Comparison:
-    def compare(network: Any, image: Tensor, joints: Tensor) -> Terms:
-        warm = network.compared < WARM_BATCHES
+def _tukey_loss(grad: Gradient) -> NetworkLoss:
+    def compute(network: Any, image: Tensor, joints: Tensor) -> LossTerms:
+        warmup = network.compared < WARMUP_BATCHES
         if network.training:
             network.compared.add_(1)
-        return _of_coordinates(partial(tukey, warm=warm, grad=grad))(network, image, joints)
+        return _coordinate_loss(partial(tukey, warmup=warmup, grad=grad))(network, image, joints)
 
-    return compare
-
-
-def _of_heatmaps(rounded: bool) -> Comparison:
-    def compare(network: Any, image: Tensor, joints: Tensor) -> Terms:
-        places, mask = _labelled(joints)
-        return heatmaps(network(image), to_cells(places), mask, network.sigma, rounded)
-
-    return compare
+    return compute
 
 
-# By the sort of answer that they are for. The usual one first: Belagiannis's for coordinates, Xiao's for heat maps.
-LOSSES: dict[str, dict[Answers, Comparison]] = {
-    "paper": {"coordinates": _tukey("autograd"), "heatmaps": _of_heatmaps(rounded=False)},
-    "tukey": {"coordinates": _tukey("autograd")},
-    "tukey-authors": {"coordinates": _tukey("authors")},
-    "l2": {"coordinates": _of_coordinates(l2)},
-    "smooth-l1": {"coordinates": _of_coordinates(smooth_l1)},
-    "heatmaps": {"heatmaps": _of_heatmaps(rounded=False)},
-    "heatmaps-rounded": {"heatmaps": _of_heatmaps(rounded=True)},
+def _heatmap_loss(rounded: bool) -> NetworkLoss:
+    def compute(network: Any, image: Tensor, joints: Tensor) -> LossTerms:
+        points, mask = _split_joints(joints)
+        return heatmaps(network(image), pixels_to_cells(points), mask, network.sigma, rounded)
+
+    return compute
+
+
+# By the output type that they apply to. "paper" is the default: Belagiannis's for coordinates, Xiao's for heat maps.
+LOSSES: dict[str, dict[OutputType, NetworkLoss]] = {
+    "paper": {"coordinates": _tukey_loss("autograd"), "heatmaps": _heatmap_loss(rounded=False)},
+    "tukey": {"coordinates": _tukey_loss("autograd")},
+    "tukey-authors": {"coordinates": _tukey_loss("authors")},
+    "l2": {"coordinates": _coordinate_loss(l2)},
+    "smooth-l1": {"coordinates": _coordinate_loss(smooth_l1)},
+    "heatmaps": {"heatmaps": _heatmap_loss(rounded=False)},
+    "heatmaps-rounded": {"heatmaps": _heatmap_loss(rounded=True)},
 }
 
 
-def find_loss(name: str, network: PoseNetwork) -> Callable[[Tensor, Tensor], Terms]:
-    """The loss of a name, for a network.
-
-    Args:
-        name: a key of `LOSSES`.
-        network: that is trained. Tukey's loss counts its batches in the network's buffer `compared`.
-
-    Returns:
-        A function of a batch's pictures, (B, 3, H, W) in [0, 1], and its joints, (B, J, 3): x and y in their pixels,
-        and 0 where unlabelled. It gives named terms.
+def find_loss(name: str, network: PoseNetwork) -> Callable[[Tensor, Tensor], LossTerms]:
+    """A loss by name, in the form for a network: (images, joints) to terms.
 
     Raises:
-        UserError: no such loss, or one for another sort of answer than this network's.
+        UserError: no such loss, or one that does not apply to the network's output type.
     """
     if name not in LOSSES:
         raise unknown_name("loss of the task pose", name, LOSSES)
-    if network.answers not in LOSSES[name]:
-        fitting = ", ".join(other for other, sorts in LOSSES.items() if network.answers in sorts)
+    if network.output_type not in LOSSES[name]:
+        applicable = ", ".join(other for other, types in LOSSES.items() if network.output_type in types)
         raise UserError(
-            f"The loss '{name}' is not for a network that answers with {network.answers}: take --loss with one of "
-            f"{fitting}."
+            f"The loss '{name}' does not apply to a model that predicts {network.output_type}: use --loss with one of "
+            f"{applicable}."
         )
-    return partial(LOSSES[name][network.answers], network)
+    return partial(LOSSES[name][network.output_type], network)
 
 
-def _labelled(joints: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, J, 2) places, 0 where unlabelled, whatever stands there, and the mask (B, J)."""
+def _split_joints(joints: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (B, J, 2), 0 for unlabeled joints whatever their value, and the mask of labeled ones (B, J)."""
     mask = joints[..., 2] > 0
     return torch.where(mask[..., None], joints[..., :2], 0.0), mask
 
 
-def _over_stages(
+def _terms_per_stage(
     name: str, cost: Callable[[Tensor], Tensor], stages: list[Tensor], joints: Tensor, mask: Tensor
-) -> Terms:
-    """A term a stage: the cost of every known error, summed over a picture, the mean over the pictures."""
+) -> LossTerms:
+    """One term per stage: the cost of every labeled error, summed over an image, averaged over the images."""
     terms = {}
-    for number, made in enumerate(stages, 1):
-        error = torch.where(mask[..., None], _wide(made) - _wide(joints), 0.0)
+    for number, stage in enumerate(stages, 1):
+        error = torch.where(mask[..., None], _full_precision(stage) - _full_precision(joints), 0.0)
         costs = torch.where(mask[..., None], cost(error), 0.0)
         terms[name if len(stages) == 1 else f"{name}_{number}"] = costs.flatten(1).sum(1).mean()
     return terms
 
 
-def _median(values: Tensor) -> Tensor:
-    """Over the first axis, nan left out. torch's own median takes the lower of the middle two."""
+def _nanmedian(values: Tensor) -> Tensor:
+    """Over the first axis. Unlike `torch.nanmedian`, the middle two of an even number are averaged."""
     return torch.nanquantile(values, 0.5, dim=0)
 
 
-def _wide(values: Tensor) -> Tensor:
+def _full_precision(values: Tensor) -> Tensor:
+    """As float32; float64 stays float64."""
     return values if values.dtype == torch.float64 else values.float()

@@ -1,23 +1,23 @@
-"""Scores of human pose, each under a named protocol: shares from 0 to 1, higher is better.
+"""Metrics of human pose estimation, by protocol: PCK, PCKh, PCP and COCO's AP, 0 to 1, higher is better.
 
-    pck@a    of joints, how many are found within a times a length of the person: under `pck-torso` the distance from
-             the left shoulder to the right hip (Sapp, Taskar 2013), under `pck-box` the longer side of the person's box
+    pck@a    fraction of joints predicted within a times a length of the person: under `pck-torso` the distance from
+             the left shoulder to the right hip (Sapp, Taskar 2013), under `pck-box` the longer edge of the person's box
              (Yang, Ramanan 2013), which every skeleton has
     pckh@a   the same, the length being the head's: 0.6 times the diagonal of its box (Andriluka et al. 2014, MPII);
              without pelvis and thorax, which MPII's tables leave out too
-    pcp      of the ten limbs, how many are found: both ends within half of the limb's true length (strict)
-    pcp_loose  the mean of the two ends' distances within half of it; it is never less than pcp
-    ap       COCO's average precision over the similarity of poses, and its family (oks.py)
+    pcp      fraction of the ten limbs with both ends within half of the limb's ground truth length (strict)
+    pcp_loose  the mean of the two ends' distances within half of it; never less than pcp
+    ap       COCO's average precision over object keypoint similarity, and its family (oks.py)
 
-The torso of pcp leads from the middle of the hips to the middle of the shoulders, as in the evaluation scripts around
-LSP. `score`, which is watched, is the protocol's first number under one name for all. A part's own score ("ankle",
-"upper leg") joins its left and right and is that of the first number too.
+The torso of pcp is the segment from the middle of the hips to the middle of the shoulders, as in the evaluation
+scripts around LSP. `score`, the monitored metric, is the protocol's first number under a common name. A part's own
+score ("ankle", "upper leg") joins its left and right and uses the first threshold.
 
-Convention: places are pixels of the original picture. Unlabelled joints never count, occluded ones do. A joint that is
-found nowhere (nan) counts as missed. Shares pool all joints of all people: a joint that is labelled more often weighs
+Convention: coordinates are pixels of the original image. Unlabeled joints never count, occluded ones do. A predicted
+joint that is nan counts as missed. Fractions pool all joints of all people: a joint that is labeled more often weighs
 more, as in MPII's script. (A well-known port of it reads one threshold too far: its "@0.1" is 0.11.) People whom the
-protocol cannot measure are left out: `samples` and `left_out` count both. What nothing counts for has no score; only
-`score` is always there, nan then. Scores do not depend on the order of the samples.
+protocol cannot measure are left out: `samples` and `left_out` count both. A score without samples is missing, except
+`score`, which is nan. Scores do not depend on the order of the samples.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from typing import Protocol
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ...datasets.fields import Skeleton
+from ...datasets.field_types import Skeleton
 from ...errors import UserError, unknown_name
 from ..task import Metrics, Prediction
-from .oks import Asked, Found, Person, average_precision, by_picture, sigmas_of
-from .people import Pose, joint_places, part_name, plain_name, pose_for
+from .oks import Detection, EvaluatedPerson, GroundTruth, average_precision, group_by_image, joint_sigmas
+from .pose_prediction import PosePrediction, canonical_name, joint_indices, part_name, require_pose
 
-HEAD_SIZE = 0.6
-"""Of the diagonal of MPII's head box."""
+HEAD_SIZE_FACTOR = 0.6
+"""Head size over the diagonal of MPII's head box."""
 
 Joints = tuple[str, ...]
 
@@ -55,261 +55,266 @@ LIMBS: tuple[tuple[str, Joints, Joints], ...] = (
     ("lower arm", ("left elbow",), ("left wrist",)),
     ("lower arm", ("right elbow",), ("right wrist",)),
 )
-"""A limb and its two ends; an end of two joints lies in their middle."""
+"""Name and two ends of each limb; an end of two joints is their midpoint."""
 
-Judged = dict[str, list[bool]]
-"""By a score's name, whether each thing that it counts was found."""
+Hits = dict[str, list[bool]]
+"""By name of a score, whether each joint or limb that it counts is correct."""
 
 
-class Judgement(Protocol):
-    """How one person is judged."""
+class HitCriterion(Protocol):
+    """Decides which joints or limbs of one person are correct."""
 
     @property
-    def first(self) -> str:
-        """The score that people report."""
+    def main_score(self) -> str:
+        """Name of the score that is reported."""
         ...
 
-    def __call__(self, pose: Pose, truth: Sample) -> Judged:
-        """What was found of a person; nothing at all where the person cannot be measured."""
+    def __call__(self, pose: PosePrediction, ground_truth: Sample) -> Hits:
+        """Correctness of every joint or limb; empty if the person cannot be measured."""
         ...
 
 
 Length = Callable[[Sample, Skeleton], float]
-"""The length of a true person by which distances are measured, pixels; nan where it is not known."""
+"""The reference length of a labeled person, pixels; nan if it is unknown."""
 
 
-def torso(truth: Sample, skeleton: Skeleton) -> float:
-    """From the left shoulder to the right hip.
+def torso_length(ground_truth: Sample, skeleton: Skeleton) -> float:
+    """The distance from the left shoulder to the right hip.
 
     Raises:
         UserError: the skeleton lacks one of them.
     """
-    ends = [_place(skeleton, name, "pck-torso") for name in ("left shoulder", "right hip")]
-    start, end = truth["joints"][ends].astype(np.float64)
+    ends = [_joint_index(skeleton, name, "pck-torso") for name in ("left shoulder", "right hip")]
+    start, end = ground_truth["joints"][ends].astype(np.float64)
     return float(np.hypot(*(start - end)[:2])) if start[2] and end[2] else math.nan
 
 
-def longer_side(truth: Sample, skeleton: Skeleton) -> float:
-    """Of the person's box, or of the labelled joints' extent where the set states no box."""
-    if "box" in truth:
-        left, top, right, bottom = truth["box"].astype(np.float64)
+def longer_edge(ground_truth: Sample, skeleton: Skeleton) -> float:
+    """The longer edge of the person's box, or of the labeled joints' extent if the dataset has no boxes."""
+    if "box" in ground_truth:
+        left, top, right, bottom = ground_truth["box"].astype(np.float64)
         return float(max(right - left, bottom - top))
-    labelled = truth["joints"][truth["joints"][:, 2] > 0, :2].astype(np.float64)
-    return float(np.ptp(labelled, axis=0).max()) if len(labelled) else math.nan
+    labeled = ground_truth["joints"][ground_truth["joints"][:, 2] > 0, :2].astype(np.float64)
+    return float(np.ptp(labeled, axis=0).max()) if len(labeled) else math.nan
 
 
-def head_size(truth: Sample, skeleton: Skeleton) -> float:
-    """`HEAD_SIZE` times the diagonal of the head's box.
+def head_size(ground_truth: Sample, skeleton: Skeleton) -> float:
+    """`HEAD_SIZE_FACTOR` times the diagonal of the head's box.
 
     Raises:
-        UserError: the set states none.
+        UserError: the dataset has no head boxes.
     """
-    left, top, right, bottom = _stated(truth, "head", "pckh")
-    return HEAD_SIZE * math.hypot(right - left, bottom - top)
+    left, top, right, bottom = _require_field(ground_truth, "head", "pckh")
+    return HEAD_SIZE_FACTOR * math.hypot(right - left, bottom - top)
 
 
 @dataclass(frozen=True)
 class CorrectJoints:
-    """The share of joints within a part of a length.
+    """Percentage of correct keypoints (PCK): joints within a fraction of a reference length.
 
     Attributes:
         name: of the scores, before the @.
-        length: of the person.
-        within: parts of the length, the first of which is reported.
-        without: joints that do not count.
+        length: the reference length.
+        thresholds: fractions of the length, the first of which is reported.
+        excluded: joints that do not count.
     """
 
     name: str
     length: Length
-    within: tuple[float, ...]
-    without: tuple[str, ...] = ()
+    thresholds: tuple[float, ...]
+    excluded: tuple[str, ...] = ()
 
     @property
-    def first(self) -> str:
-        """Its score at the first threshold."""
-        return f"{self.name}@{self.within[0]:g}"
+    def main_score(self) -> str:
+        """The score at the first threshold."""
+        return f"{self.name}@{self.thresholds[0]:g}"
 
-    def __call__(self, pose: Pose, truth: Sample) -> Judged:
-        """At every threshold, and for every part at the first one."""
-        length = self.length(truth, pose.skeleton)
+    def __call__(self, pose: PosePrediction, ground_truth: Sample) -> Hits:
+        """All joints at every threshold, and the joints of each part at the first one."""
+        length = self.length(ground_truth, pose.skeleton)
         if not length > 0:
             return {}
-        names, parts = (np.array([form(name) for name in pose.skeleton.names]) for form in (plain_name, part_name))
-        counts = (truth["joints"][:, 2] > 0) & ~np.isin(names, self.without)
-        if not counts.any():
+        names, parts = (
+            np.array([normalize(name) for name in pose.skeleton.names]) for normalize in (canonical_name, part_name)
+        )
+        counted = (ground_truth["joints"][:, 2] > 0) & ~np.isin(names, self.excluded)
+        if not counted.any():
             return {}
-        apart = np.hypot(*(pose.joints[:, :2].astype(np.float64) - truth["joints"][:, :2]).T) / length
-        judged = {f"{self.name}@{within:g}": (apart[counts] <= within).tolist() for within in self.within}
-        for part in dict.fromkeys(parts[counts].tolist()):
-            judged[part] = (apart[counts & (parts == part)] <= self.within[0]).tolist()
-        return judged
+        errors = np.hypot(*(pose.joints[:, :2].astype(np.float64) - ground_truth["joints"][:, :2]).T) / length
+        hits = {f"{self.name}@{threshold:g}": (errors[counted] <= threshold).tolist() for threshold in self.thresholds}
+        for part in dict.fromkeys(parts[counted].tolist()):
+            hits[part] = (errors[counted & (parts == part)] <= self.thresholds[0]).tolist()
+        return hits
 
 
 @dataclass(frozen=True)
 class CorrectLimbs:
-    """The share of limbs whose ends are near, measured by the limb's length.
+    """Percentage of correct parts (PCP): limbs whose ends are within a fraction of the limb's length.
 
     Attributes:
-        within: part of the length.
-        first: the share by the farther end; the other, `pcp_loose`, goes by the mean of both.
+        threshold: fraction of the length.
+        main_score: the strict score, which requires both ends; `pcp_loose` goes by the mean of both distances.
     """
 
-    within: float = 0.5
-    first: str = "pcp"
+    threshold: float = 0.5
+    main_score: str = "pcp"
 
-    def __call__(self, pose: Pose, truth: Sample) -> Judged:
-        """Strict and loose, and strict for every limb."""
-        judged: defaultdict[str, list[bool]] = defaultdict(list)
+    def __call__(self, pose: PosePrediction, ground_truth: Sample) -> Hits:
+        """All limbs, strict and loose, and the limbs of each name, strict."""
+        hits: defaultdict[str, list[bool]] = defaultdict(list)
         for name, *ends in LIMBS:
-            places = [[_place(pose.skeleton, joint, "pcp") for joint in joints] for joints in ends]
-            if not all(truth["joints"][place, 2].all() for place in places):
+            indices = [[_joint_index(pose.skeleton, joint, "pcp") for joint in joints] for joints in ends]
+            if not all(ground_truth["joints"][index, 2].all() for index in indices):
                 continue
-            true, found = (
-                np.array([joints[place, :2].mean(axis=0, dtype=np.float64) for place in places])
-                for joints in (truth["joints"], pose.joints)
+            labeled, predicted = (
+                np.array([joints[index, :2].mean(axis=0, dtype=np.float64) for index in indices])
+                for joints in (ground_truth["joints"], pose.joints)
             )
-            length = math.dist(*true)
+            length = math.dist(*labeled)
             if length == 0:
                 continue
-            start, end = np.hypot(*(found - true).T) / length
-            judged[self.first].append(bool(start <= self.within and end <= self.within))
-            judged["pcp_loose"].append(bool((start + end) / 2 <= self.within))
-            judged[name].append(judged[self.first][-1])
-        return judged
+            start, end = np.hypot(*(predicted - labeled).T) / length
+            hits[self.main_score].append(bool(start <= self.threshold and end <= self.threshold))
+            hits["pcp_loose"].append(bool((start + end) / 2 <= self.threshold))
+            hits[name].append(hits[self.main_score][-1])
+        return hits
 
 
-class ShareMetrics(Metrics):
-    """The shares of what was found, `samples` and `left_out`, under one judgement."""
+class HitRateMetrics(Metrics):
+    """The fractions of correct joints or limbs under one criterion, `samples` and `left_out`."""
 
-    def __init__(self, judgement: Judgement) -> None:
-        self.judgement = judgement
-        self._counted, self._found = Counter[str](), Counter[str]()
+    def __init__(self, criterion: HitCriterion) -> None:
+        self.criterion = criterion
+        self._totals, self._hits = Counter[str](), Counter[str]()
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one person.
 
         Args:
-            prediction: a `Pose`.
-            truth: a sample with "joints" (J, 3): x, y in pixels, and 0 unlabelled, 1 occluded, 2 visible; and, where
-                the set states them, "box" and "head": left, top, right, bottom in pixels.
+            prediction: a `PosePrediction`.
+            ground_truth: a sample with "joints" (J, 3): x, y in pixels, and 0 unlabeled, 1 occluded, 2 visible; and,
+                if the dataset has them, "box" and "head": left, top, right, bottom in pixels.
 
         Raises:
-            ValueError: the two have not the same number of joints.
-            UserError: the protocol needs what the skeleton or the set lacks.
+            ValueError: the numbers of joints differ.
+            UserError: the protocol needs something that the skeleton or the dataset lacks.
         """
-        judged = self.judgement(pose_for(prediction, truth), truth)
-        self._counted["samples" if judged else "left_out"] += 1
-        for name, found in judged.items():
-            self._counted[name] += len(found)
-            self._found[name] += sum(found)
+        hits = self.criterion(require_pose(prediction, ground_truth), ground_truth)
+        self._totals["samples" if hits else "left_out"] += 1
+        for name, correct in hits.items():
+            self._totals[name] += len(correct)
+            self._hits[name] += sum(correct)
 
     def state(self) -> tuple[Counter[str], Counter[str]]:
-        """How much was counted for every score, and how much of it was found."""
-        return self._counted.copy(), self._found.copy()
+        """Number of counted and of correct joints or limbs for every score."""
+        return self._totals.copy(), self._hits.copy()
 
     def merge(self, states: Iterable[tuple[Counter[str], Counter[str]]]) -> None:
         """See `Metrics.merge`."""
-        self._counted, self._found = Counter(), Counter()
-        for counted, found in states:
-            self._counted.update(counted)
-            self._found.update(found)
+        self._totals, self._hits = Counter(), Counter()
+        for totals, hits in states:
+            self._totals.update(totals)
+            self._hits.update(hits)
 
     def compute(self) -> dict[str, float]:
-        """Every score by name, each a share from 0 to 1 of what was counted."""
-        shares = {name: found / self._counted[name] for name, found in self._found.items()}
-        totals = {name: float(self._counted[name]) for name in ("samples", "left_out")}
-        return {"score": shares.get(self.judgement.first, math.nan), **shares, **totals}
+        """Every score by name, each a fraction of what was counted."""
+        rates = {name: hits / self._totals[name] for name, hits in self._hits.items()}
+        counts = {name: float(self._totals[name]) for name in ("samples", "left_out")}
+        return {"score": rates.get(self.criterion.main_score, math.nan), **rates, **counts}
 
 
 class CocoMetrics(Metrics):
-    """COCO's ap, ap50, ap75, ap_medium, ap_large and the recalls beside them; `samples` and `left_out`.
+    """COCO's ap, ap50, ap75, ap_medium, ap_large and the corresponding recalls; `samples` and `left_out`.
 
-    People of one picture are matched together where samples say which picture they are cut from ("image_id") and where
-    ("left", "top"); else every sample is a picture of its own. The network is told where to look, as the tables for
-    true boxes have it. About a crowd, or people without a labelled joint, nothing is asked: these are `left_out`, and
-    what is found of others in their place counts nothing. Answers are ranked by their confidence, which says little
-    where a network is always sure.
+    People of one image are matched together if their samples have the image ("image_id") and the position of the crop
+    in it ("left", "top"); otherwise every sample is an image of its own. The network gets the ground truth boxes, as in
+    the tables for these. Crowds and people without a labeled joint are `left_out`: nothing is predicted for them, and
+    other predictions at their position do not count. Predictions are ranked by their confidence, which means little
+    for a network whose confidence is constant.
     """
 
     def __init__(self) -> None:
         self._skeleton: Skeleton | None = None
-        self._asked: list[Asked] = []
+        self._people: list[EvaluatedPerson] = []
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one person.
 
         Args:
-            prediction: a `Pose`.
-            truth: a sample with "joints" (J, 3), "area" of the person's segment in pixels², "box" (left, top, right,
-                bottom as in pixel centres), and perhaps "crowd" (0 or 1), "image_id", and "left" and "top", where the
-                sample's picture lies in the one that it is cut from.
+            prediction: a `PosePrediction`.
+            ground_truth: a sample with "joints" (J, 3), "area" of the person's segment in pixels², "box" (left, top,
+                right, bottom as in pixel centers), and optionally "crowd" (0 or 1), "image_id", and "left" and "top",
+                the position of the sample's crop in the original image.
 
         Raises:
-            ValueError: the two have not the same number of joints.
-            UserError: COCO states no spread for a joint, or the set no area or no box.
+            ValueError: the numbers of joints differ.
+            UserError: COCO has no sigma for a joint, or the dataset no area or no box.
         """
-        pose = pose_for(prediction, truth)
-        sigmas_of(pose.skeleton)
+        pose = require_pose(prediction, ground_truth)
+        joint_sigmas(pose.skeleton)
         self._skeleton = pose.skeleton
-        shift = np.array([truth.get("left", 0), truth.get("top", 0)], np.float64)
-        box, area = (_stated(truth, name, "coco") for name in ("box", "area"))
+        shift = np.array([ground_truth.get("left", 0), ground_truth.get("top", 0)], np.float64)
+        box, area = (_require_field(ground_truth, name, "coco") for name in ("box", "area"))
         left, top, width, height = (*(box[:2] + shift).tolist(), *(box[2:] - box[:2] + 1).tolist())
-        joints = np.column_stack([truth["joints"][:, :2] + shift, truth["joints"][:, 2]])
-        person = Person(joints, float(area), (left, top, width, height), bool(truth.get("crowd", False)))
-        found = None if person.ignored else Found(pose.joints[:, :2] + shift, float(np.nan_to_num(pose.score)))
-        placed = all(name in truth for name in ("image_id", "left", "top"))
-        self._asked.append(Asked(person, found, int(truth["image_id"]) if placed else None))
+        joints = np.column_stack([ground_truth["joints"][:, :2] + shift, ground_truth["joints"][:, 2]])
+        person = GroundTruth(joints, float(area), (left, top, width, height), bool(ground_truth.get("crowd", False)))
+        detection = None
+        if not person.ignored:
+            detection = Detection(pose.joints[:, :2] + shift, float(np.nan_to_num(pose.score)))
+        has_position = all(name in ground_truth for name in ("image_id", "left", "top"))
+        image_id = int(ground_truth["image_id"]) if has_position else None
+        self._people.append(EvaluatedPerson(person, detection, image_id))
 
-    def state(self) -> tuple[Skeleton | None, list[Asked]]:
-        """The skeleton, and everybody who was asked about."""
-        return self._skeleton, list(self._asked)
+    def state(self) -> tuple[Skeleton | None, list[EvaluatedPerson]]:
+        """The skeleton, and all people."""
+        return self._skeleton, list(self._people)
 
-    def merge(self, states: Iterable[tuple[Skeleton | None, list[Asked]]]) -> None:
+    def merge(self, states: Iterable[tuple[Skeleton | None, list[EvaluatedPerson]]]) -> None:
         """See `Metrics.merge`."""
-        self._skeleton, self._asked = None, []
-        for skeleton, asked in states:
+        self._skeleton, self._people = None, []
+        for skeleton, people in states:
             self._skeleton = self._skeleton or skeleton
-            self._asked += asked
+            self._people += people
 
     def compute(self) -> dict[str, float]:
-        """Every score that somebody counts for."""
-        samples = sum(asked.found is not None for asked in self._asked)
+        """Every score that has samples."""
+        samples = sum(person.detection is not None for person in self._people)
         scores: dict[str, float] = {}
         if self._skeleton is not None:
-            scores = average_precision(by_picture(self._asked), sigmas_of(self._skeleton))
-        totals = {"samples": float(samples), "left_out": float(len(self._asked) - samples)}
-        return {"score": scores.get("ap", math.nan), **scores, **totals}
+            scores = average_precision(group_by_image(self._people), joint_sigmas(self._skeleton))
+        counts = {"samples": float(samples), "left_out": float(len(self._people) - samples)}
+        return {"score": scores.get("ap", math.nan), **scores, **counts}
 
 
 PROTOCOLS: dict[str, Callable[[], Metrics]] = {
-    "pck-torso": partial(ShareMetrics, CorrectJoints("pck", torso, (0.2, 0.1, 0.05))),
-    "pck-box": partial(ShareMetrics, CorrectJoints("pck", longer_side, (0.2, 0.1, 0.05))),
-    "pckh": partial(ShareMetrics, CorrectJoints("pckh", head_size, (0.5, 0.1), without=("pelvis", "thorax"))),
-    "pcp": partial(ShareMetrics, CorrectLimbs()),
+    "pck-torso": partial(HitRateMetrics, CorrectJoints("pck", torso_length, (0.2, 0.1, 0.05))),
+    "pck-box": partial(HitRateMetrics, CorrectJoints("pck", longer_edge, (0.2, 0.1, 0.05))),
+    "pckh": partial(HitRateMetrics, CorrectJoints("pckh", head_size, (0.5, 0.1), excluded=("pelvis", "thorax"))),
+    "pcp": partial(HitRateMetrics, CorrectLimbs()),
     "coco": CocoMetrics,
 }
-"""An empty tally by the protocol's name."""
+"""Name of a protocol to a function that creates its empty metrics."""
 
 
 def find_protocol(name: str) -> Callable[[], Metrics]:
-    """What makes an empty tally under the protocol of a name.
+    """A function that creates the empty metrics of a protocol.
 
     Raises:
-        UserError: no such protocol; the nearest name is offered.
+        UserError: no such protocol; the nearest name is suggested.
     """
     if name not in PROTOCOLS:
         raise unknown_name("pose protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 
-def _place(skeleton: Skeleton, joint: str, protocol: str) -> int:
-    places = joint_places(skeleton)
-    if joint not in places:
+def _joint_index(skeleton: Skeleton, joint: str, protocol: str) -> int:
+    indices = joint_indices(skeleton)
+    if joint not in indices:
         raise UserError(f"The protocol {protocol} needs the joint '{joint}', which the skeleton lacks: use pck-box.")
-    return places[joint]
+    return indices[joint]
 
 
-def _stated(truth: Sample, name: str, protocol: str) -> np.ndarray:
-    if name not in truth:
-        raise UserError(f"The protocol {protocol} needs the field '{name}', which the data set lacks: use pck-box.")
-    return np.asarray(truth[name], np.float64)
+def _require_field(ground_truth: Sample, name: str, protocol: str) -> np.ndarray:
+    if name not in ground_truth:
+        raise UserError(f"The protocol {protocol} needs the field '{name}', which the dataset lacks: use pck-box.")
+    return np.asarray(ground_truth[name], np.float64)

@@ -1,7 +1,7 @@
-"""What every network of this task gives, and any trunk with one of its heads.
+"""Pose networks: a common base class, and any backbone with a regression or a deconvolution head.
 
-A network takes a picture of one person at the size of its training and answers for that person's joints in one of two
-sorts, which is also what it learns from: coordinates, or a heat map a joint, which the task reads.
+A network takes an image of one person at the training size and predicts that person's joints either as coordinates
+or as one heat map per joint, which the task decodes. The loss is computed on the same representation.
 """
 
 from __future__ import annotations
@@ -19,90 +19,89 @@ from .deconvolution import Deconvolution
 from .heatmaps import SIGMA, STRIDE
 from .regression import Regression
 
-Answers = Literal["coordinates", "heatmaps"]
+OutputType = Literal["coordinates", "heatmaps"]
 
-MIDDLE = 0.5
-"""Where joints are expected as long as nothing is known of them, in fractions of the picture."""
+CENTER = 0.5
+"""Initial value of the mean pose, in fractions of the image."""
 
 
 class PoseNetwork(Network):
-    """A picture of one person in, its joints out.
+    """Base class: an image of one person in, joints out.
 
     Attributes:
-        takes: "exact": a person is looked at whole, at the size of the training.
-        stride: of its coarsest level.
-        answers: with what; a loss is for one of the two.
+        input_policy: "fixed": the person is predicted in one piece, at the training size.
+        stride: of the coarsest level.
+        output_type: "coordinates" or "heatmaps"; a loss is made for one of the two.
     """
 
-    takes = "exact"
-    answers: ClassVar[Answers]
+    input_policy = "fixed"
+    output_type: ClassVar[OutputType]
 
     def forward(self, image: Tensor) -> Tensor:
-        """The joints, in the form of `answers`.
+        """Predict the joints as `output_type`.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
 
         Returns:
-            float32. Of "coordinates" (B, J, 3): x and y in pixels of `image`, pixel centres at integers, and a
-            confidence in [0, 1]. Of "heatmaps" (B, J, ⌈H / 4⌉, ⌈W / 4⌉): about 1 at the joint and 0 elsewhere, linear.
+            float32. "coordinates": (B, J, 3), x and y in pixels of `image`, pixel centers at integers, and a confidence
+            in [0, 1]. "heatmaps": (B, J, ⌈H / 4⌉, ⌈W / 4⌉), about 1 at the joint and 0 elsewhere, linear.
         """
         raise NotImplementedError
 
 
 class CoordinateNetwork(PoseNetwork):
-    """A network that answers with coordinates, in one stage or in several. Its confidence is 1: it knows no doubt.
+    """A network that predicts coordinates, in one stage or several. Their confidence is always 1.
 
     Args:
-        joints: how many, of a network whose first stage says how far they are from where they are expected; None: it
-            says where they are.
+        joints: number of joints, if the first stage predicts offsets from the mean pose; None if it predicts absolute
+            coordinates.
 
     Attributes:
-        expected: (J, 2) where joints are expected before the picture is seen, in fractions as of `coordinates`: in the
-            middle, until the task measures the mean pose of the training set; a buffer, which no training moves. None
-            where nothing is expected.
-        compared: batches that Tukey's loss has compared, which begins gently; a buffer, so that a continued run and
-            one that starts from these weights know how far it is.
+        expected: buffer (J, 2), the mean pose in fractions as in `coordinates`: the image center until
+            `HumanPose.calibrate` sets it from the training set. None for absolute coordinates.
+        compared: buffer, number of batches for which Tukey's loss was computed. The loss has a warm-up, which a
+            resumed run and one that starts from these weights must not repeat.
     """
 
-    answers = "coordinates"
+    output_type = "coordinates"
     expected: Tensor | None
     compared: Tensor
 
     def __init__(self, joints: int | None = None) -> None:
         super().__init__()
-        self.register_buffer("expected", None if joints is None else torch.full((joints, 2), MIDDLE))
+        self.register_buffer("expected", None if joints is None else torch.full((joints, 2), CENTER))
         self.register_buffer("compared", torch.zeros((), dtype=torch.int64))
 
-    def placed(self, seen: Tensor) -> Tensor:
-        """The joints of the first stage, (B, J, 2), from what its last layer says of them."""
-        return seen if self.expected is None else self.expected + seen
+    def add_mean_pose(self, prediction: Tensor) -> Tensor:
+        """The absolute coordinates of the first stage, (B, J, 2), from the output of its last layer."""
+        return prediction if self.expected is None else self.expected + prediction
 
     def coordinates(self, image: Tensor) -> list[Tensor]:
-        """The joints after every stage, for a loss on each.
+        """The coordinates after every stage, for a loss on each.
 
         Args:
             image: (B, 3, H, W) in [0, 1].
 
         Returns:
-            (B, J, 2) float32 each, coarse to fine: x and y in fractions of the picture's width and height, edges at 0
-            and 1; linear, so that they may lie outside.
+            (B, J, 2) float32 each, coarse to fine: x and y in fractions of the image's width and height, edges at 0
+            and 1; unbounded, so that joints may be outside the image.
         """
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
         """The last stage, (B, J, 3) in pixels; see `PoseNetwork.forward`."""
         fractions = self.coordinates(image)[-1]
-        places = from_fractions(fractions, (image.shape[-2], image.shape[-1]))
-        return torch.cat((places, torch.ones_like(places[..., :1])), dim=-1)
+        pixels = fractions_to_pixels(fractions, (image.shape[-2], image.shape[-1]))
+        return torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
 
 
 class RegressionNetwork(CoordinateNetwork):
-    """A trunk and a head that answers with coordinates.
+    """A backbone and a head that predicts coordinates.
 
     Args:
-        backbone: any trunk.
-        head: on its levels.
+        backbone: any backbone.
+        head: built on its levels.
     """
 
     def __init__(self, backbone: Backbone, head: Regression) -> None:
@@ -112,19 +111,19 @@ class RegressionNetwork(CoordinateNetwork):
 
     def coordinates(self, image: Tensor) -> list[Tensor]:
         """One stage, (B, J, 2) fractions; see `CoordinateNetwork.coordinates`."""
-        return [self.placed(self.head(self.backbone.features(self.backbone.preprocessing(image))))]
+        return [self.add_mean_pose(self.head(self.backbone.features(self.backbone.preprocessing(image))))]
 
 
 class HeatmapNetwork(PoseNetwork):
-    """A trunk and a head that answers with a map a joint, whose peak is the joint and whose height the confidence.
+    """A backbone and a head that predicts one heat map per joint: the peak's position and height (confidence).
 
     Args:
-        backbone: any trunk.
-        head: on its levels.
-        sigma: standard deviation of the Gaussians that it learns, in cells of the maps.
+        backbone: any backbone.
+        head: built on its levels.
+        sigma: standard deviation of the target Gaussians, in cells of the maps.
     """
 
-    answers = "heatmaps"
+    output_type = "heatmaps"
 
     def __init__(self, backbone: Backbone, head: Deconvolution, sigma: float = SIGMA) -> None:
         super().__init__()
@@ -135,20 +134,20 @@ class HeatmapNetwork(PoseNetwork):
     def forward(self, image: Tensor) -> Tensor:
         """The maps, (B, J, ⌈H / 4⌉, ⌈W / 4⌉); see `PoseNetwork.forward`."""
         height, width = image.shape[-2:]
-        # Cells then lie where the convention says whatever the size is; else an odd picture's would be stretched.
-        whole = pad_by_reflection(image, self.stride)
-        features = self.backbone.features(self.backbone.preprocessing(whole))
-        maps = self.head(features, (whole.shape[-2], whole.shape[-1]))
+        # Padding keeps the convention for cells at every size; without it maps of odd sizes would be stretched.
+        padded = pad_by_reflection(image, self.stride)
+        features = self.backbone.features(self.backbone.preprocessing(padded))
+        maps = self.head(features, (padded.shape[-2], padded.shape[-1]))
         return maps[..., : math.ceil(height / STRIDE), : math.ceil(width / STRIDE)].float()
 
 
-def to_fractions(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Places (..., 2) in pixels, centres at integers, as fractions of a picture's width and height: (x + 1/2) / W."""
+def pixels_to_fractions(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Points (..., 2) in pixels, centers at integers, as fractions of an image's width and height: (x + 1/2) / W."""
     height, width = size
     return (pixels + 0.5) / pixels.new_tensor([width, height])
 
 
-def from_fractions(fractions: Tensor, size: tuple[int, int]) -> Tensor:
-    """Places (..., 2) in fractions of a picture's width and height as pixels, centres at integers."""
+def fractions_to_pixels(fractions: Tensor, size: tuple[int, int]) -> Tensor:
+    """Points (..., 2) in fractions of an image's width and height as pixels, centers at integers."""
     height, width = size
     return fractions * fractions.new_tensor([width, height]) - 0.5

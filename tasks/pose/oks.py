@@ -1,13 +1,13 @@
-"""Object keypoint similarity and COCO's average precision over it, as its evaluation script computes them.
+"""Object keypoint similarity (OKS) and COCO's average precision over it, as in COCO's evaluation script.
 
 Lin, Maire, Belongie, Bourdev, Girshick, Hays, Perona, Ramanan, Zitnick, Dollár: Microsoft COCO: Common Objects in
-Context. 2014, arXiv:1405.0312; the measures are those of the keypoint challenge since 2016.
+Context. 2014, arXiv:1405.0312; the metrics are those of the keypoint challenge since 2016.
 
-    OKS = mean over the labelled joints i of exp(-d_i^2 / (2 area k_i^2)),  k_i = 2 sigma_i
+    OKS = mean over the labeled joints i of exp(-d_i^2 / (2 area k_i^2)),  k_i = 2 sigma_i
 
-for d_i the distance of a found joint from the true one, pixels, and area that of the person's segment, pixels². A
-person without a labelled joint, whom no distance can be measured to, stands for a region: d_i is then the distance of a
-joint from the person's box enlarged by its own size on every side.
+for d_i the distance of a predicted joint from the labeled one, pixels, and area that of the person's segment, pixels².
+For a person without a labeled joint, d_i is the distance of a joint from the person's box enlarged by its own width and
+height in each direction.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from ...datasets.fields import Skeleton
+from ...datasets.field_types import Skeleton
 from ...errors import UserError
-from .people import part_name
+from .pose_prediction import part_name
 
 SIGMAS: dict[str, float] = {
     "nose": 0.026,
@@ -33,30 +33,30 @@ SIGMAS: dict[str, float] = {
     "knee": 0.087,
     "ankle": 0.089,
 }
-"""How far people's labels of a joint spread, relative to the root of the area; left and right alike."""
+"""Spread of people's labels of a joint, relative to the square root of the area; the same for left and right."""
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)
-MOST = 20
-"""Of a picture's answers, only so many of the highest score count."""
+OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_THRESHOLDS = np.linspace(0, 1, 101)
+MAX_DETECTIONS = 20
+"""Number of detections with the highest scores that count per image."""
 
-AREAS: dict[str, tuple[float, float]] = {
+AREA_RANGES: dict[str, tuple[float, float]] = {
     "": (0, 1e5**2),
     "_medium": (32**2, 96**2),
     "_large": (96**2, 1e5**2),
 }
-"""Smallest and largest area that count, pixels², by the end of a score's name. COCO labels no joint of small people."""
+"""Suffix of a score to the minimum and maximum area that count, pixels². COCO labels no joints of small people."""
 
 
 @dataclass(frozen=True)
-class Person:
-    """Somebody who is in a picture.
+class GroundTruth:
+    """A labeled person.
 
     Attributes:
-        joints: (J, 3) float64: x, y in pixels, and 0 where unlabelled.
+        joints: (J, 3) float64: x, y in pixels, and 0 if unlabeled.
         area: of the segment, pixels².
         box: left, top, width and height, pixels.
-        crowd: stands for a group, in which any number of answers may lie.
+        crowd: whether this is a group, which any number of detections may match.
     """
 
     joints: np.ndarray
@@ -66,17 +66,17 @@ class Person:
 
     @property
     def ignored(self) -> bool:
-        """Whether finding this person counts neither for nor against."""
+        """Whether detections of this person are neither correct nor wrong."""
         return self.crowd or not self.joints[:, 2].any()
 
 
 @dataclass(frozen=True)
-class Found:
-    """An answer.
+class Detection:
+    """A predicted person.
 
     Attributes:
         joints: (J, 2) float64: x, y in pixels.
-        score: how sure it is; only the order matters.
+        score: confidence; only the order matters.
     """
 
     joints: np.ndarray
@@ -84,176 +84,179 @@ class Found:
 
     @property
     def area(self) -> float:
-        """Of the joints' extent, pixels²."""
+        """Area of the joints' bounding box, pixels²."""
         return float(np.prod(np.ptp(self.joints, axis=0)))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A person with what was answered about them.
+class EvaluatedPerson:
+    """A labeled person with the detection made for it.
 
     Attributes:
-        person: the truth.
-        found: the answer; None where nothing was asked.
-        picture: which one it was in; None: one of their own.
+        ground_truth: the labels.
+        detection: the prediction; None if none was made.
+        image_id: the image; None: an image of its own.
     """
 
-    person: Person
-    found: Found | None
-    picture: int | None = None
+    ground_truth: GroundTruth
+    detection: Detection | None
+    image_id: int | None = None
 
-    def rank(self) -> tuple[Any, ...]:
-        """By picture, then by what is said: those of equal rank are alike in all that a score depends on."""
-        person, found = self.person, self.found
-        answer = () if found is None else (found.score, found.joints.tobytes())
-        place = (self.picture is not None, self.picture or 0)
-        return *place, person.joints.tobytes(), person.area, person.box, person.crowd, answer
-
-
-Picture = tuple[Sequence[Person], Sequence[Found]]
-"""Who is in a picture, and what was answered. Of equal scores the first one goes first."""
+    def sort_key(self) -> tuple[Any, ...]:
+        """By image, then by all values: people with equal keys are interchangeable in every score."""
+        person, detection = self.ground_truth, self.detection
+        predicted = () if detection is None else (detection.score, detection.joints.tobytes())
+        image = (self.image_id is not None, self.image_id or 0)
+        return *image, person.joints.tobytes(), person.area, person.box, person.crowd, predicted
 
 
-def by_picture(everybody: Iterable[Asked]) -> list[Picture]:
-    """People and answers of the same picture together, in an order that does not depend on theirs."""
-    pictures: dict[tuple[bool, int], tuple[list[Person], list[Found]]] = {}
-    for place, asked in enumerate(sorted(everybody, key=Asked.rank)):
-        key = (False, place) if asked.picture is None else (True, asked.picture)
-        persons, found = pictures.setdefault(key, ([], []))
-        persons.append(asked.person)
-        found += [] if asked.found is None else [asked.found]
-    return list(pictures.values())
+EvaluatedImage = tuple[Sequence[GroundTruth], Sequence[Detection]]
+"""Labeled people and detections of an image. Among equal scores the first detection is ranked first."""
 
 
-def sigmas_of(skeleton: Skeleton) -> np.ndarray:
+def group_by_image(people: Iterable[EvaluatedPerson]) -> list[EvaluatedImage]:
+    """Group people and detections by image. The result does not depend on the order of the input."""
+    images: dict[tuple[bool, int], tuple[list[GroundTruth], list[Detection]]] = {}
+    for index, person in enumerate(sorted(people, key=EvaluatedPerson.sort_key)):
+        key = (False, index) if person.image_id is None else (True, person.image_id)
+        labeled, detections = images.setdefault(key, ([], []))
+        labeled.append(person.ground_truth)
+        detections += [] if person.detection is None else [person.detection]
+    return list(images.values())
+
+
+def joint_sigmas(skeleton: Skeleton) -> np.ndarray:
     """(J,) the sigma of every joint.
 
     Raises:
-        UserError: COCO states none for a joint of that name.
+        UserError: COCO has none for a joint of that name.
     """
     parts = [part_name(name) for name in skeleton.names]
     unknown = [name for name, part in zip(skeleton.names, parts, strict=True) if part not in SIGMAS]
     if unknown:
-        raise UserError(f"The protocol coco knows no spread of the joint '{unknown[0]}': use the protocol pck-box.")
+        raise UserError(f"The protocol coco has no sigma for the joint '{unknown[0]}': use the protocol pck-box.")
     return np.array([SIGMAS[part] for part in parts])
 
 
-def oks(found: np.ndarray, person: Person, sigmas: np.ndarray) -> np.ndarray:
-    """How much answers are alike a person, 0 to 1.
+def oks(joints: np.ndarray, person: GroundTruth, sigmas: np.ndarray) -> np.ndarray:
+    """Similarity of predicted joints to a person, 0 to 1.
 
     Args:
-        found: (N, J, 2) pixels.
-        person: who is there.
+        joints: (N, J, 2) pixels, of N detections.
+        person: the labels.
         sigmas: (J,).
 
     Returns:
         (N,) float64.
     """
-    labelled = person.joints[:, 2] > 0
-    if labelled.any():
-        apart = (found - person.joints[:, :2])[:, labelled]
-        sigmas = sigmas[labelled]
+    labeled = person.joints[:, 2] > 0
+    if labeled.any():
+        offsets = (joints - person.joints[:, :2])[:, labeled]
+        sigmas = sigmas[labeled]
     else:
         corner, size = np.array(person.box[:2]), np.array(person.box[2:])
-        apart = np.maximum(corner - size - found, 0) + np.maximum(found - (corner + 2 * size), 0)
-    square = np.square(apart).sum(axis=-1)
+        offsets = np.maximum(corner - size - joints, 0) + np.maximum(joints - (corner + 2 * size), 0)
+    square = np.square(offsets).sum(axis=-1)
     return np.exp(-square / (2 * (person.area + np.spacing(1)) * (2 * sigmas) ** 2)).mean(axis=-1)
 
 
-def average_precision(pictures: Sequence[Picture], sigmas: np.ndarray) -> dict[str, float]:
-    """Precision over recall, averaged over `THRESHOLDS` of OKS.
+def average_precision(images: Sequence[EvaluatedImage], sigmas: np.ndarray) -> dict[str, float]:
+    """Average precision and recall over `OKS_THRESHOLDS`.
 
     Args:
-        pictures: in the order in which answers of equal score are ranked.
+        images: in the order in which detections of equal score are ranked.
         sigmas: (J,).
 
     Returns:
-        ap, ap50, ap75 and ar (the largest recall, averaged over the thresholds), 0 to 1; ap and ar also for medium and
-        large people. What nobody counts for is left out.
+        ap, ap50, ap75 and ar (the maximum recall, averaged over the thresholds), 0 to 1; ap and ar also for medium and
+        large people. Scores without people are left out.
     """
-    ranked = [(persons, sorted(found, key=lambda one: -one.score)[:MOST]) for persons, found in pictures]
-    alike = [
-        np.array([oks(np.array([one.joints for one in found]), person, sigmas) for person in persons]).T
-        if persons and found
-        else np.zeros((len(found), len(persons)))
-        for persons, found in ranked
+    ranked = [
+        (people, sorted(detections, key=lambda detection: -detection.score)[:MAX_DETECTIONS])
+        for people, detections in images
+    ]
+    similarities = [
+        np.array([oks(np.array([one.joints for one in detections]), person, sigmas) for person in people]).T
+        if people and detections
+        else np.zeros((len(detections), len(people)))
+        for people, detections in ranked
     ]
     scores: dict[str, float] = {}
-    for end, area in AREAS.items():
-        people = sum(not _set_aside(person, area) for persons, _ in ranked for person in persons)
-        if people == 0:
+    for suffix, area in AREA_RANGES.items():
+        total = sum(not _is_ignored(person, area) for people, _ in ranked for person in people)
+        if total == 0:
             continue
-        outcomes = [_outcomes(*picture, likeness, area) for picture, likeness in zip(ranked, alike, strict=True)]
-        order = np.argsort([-one.score for _, found in ranked for one in found], kind="stable")
-        right, wrong = np.concatenate(outcomes, axis=-1)[..., order]
-        curves = [_precisions_and_recall(*pair, people) for pair in zip(right, wrong, strict=True)]
+        matches = [_match(*image, similarity, area) for image, similarity in zip(ranked, similarities, strict=True)]
+        order = np.argsort([-one.score for _, detections in ranked for one in detections], kind="stable")
+        correct, wrong = np.concatenate(matches, axis=-1)[..., order]
+        curves = [_precision_recall(*pair, total) for pair in zip(correct, wrong, strict=True)]
         precisions, recalls = (np.array(values) for values in zip(*curves, strict=True))
-        scores[f"ap{end}"] = float(precisions.mean())
-        if end == "":
+        scores[f"ap{suffix}"] = float(precisions.mean())
+        if suffix == "":
             scores |= {"ap50": float(precisions[0].mean()), "ap75": float(precisions[5].mean())}
-        scores[f"ar{end}"] = float(recalls.mean())
+        scores[f"ar{suffix}"] = float(recalls.mean())
     return scores
 
 
-def _set_aside(person: Person, area: tuple[float, float]) -> bool:
-    return person.ignored or _outside(person.area, area)
+def _is_ignored(person: GroundTruth, area: tuple[float, float]) -> bool:
+    return person.ignored or _out_of_range(person.area, area)
 
 
-def _outside(value: float, area: tuple[float, float]) -> bool:
-    """nan, of an answer that is no number, lies in every area: it is wrong everywhere."""
+def _out_of_range(value: float, area: tuple[float, float]) -> bool:
+    """False for nan: a detection with nan joints is in every range, and wrong in each."""
     return value < area[0] or value > area[1]
 
 
-def _outcomes(
-    persons: Sequence[Person], found: Sequence[Found], alike: np.ndarray, area: tuple[float, float]
+def _match(
+    people: Sequence[GroundTruth], detections: Sequence[Detection], similarity: np.ndarray, area: tuple[float, float]
 ) -> np.ndarray:
-    """Which answers are right and which are wrong at every threshold; the others count nothing.
+    """Which detections are correct and which are wrong at every threshold; the others are ignored.
 
-    Every answer, the surest first, takes the person that it is most alike among those that nobody took yet; one who is
-    set aside only where nobody else is left. What takes such a one counts nothing, nor does what takes nobody and is
-    itself of another area.
+    Detections are matched in order of score, each with the most similar person that is still free; with an ignored
+    person only if no other is left. A detection is ignored if it matches an ignored person, or if it matches nobody
+    and its area is out of range.
 
     Args:
-        persons, found: of one picture, the surest first.
-        alike: (found, persons) OKS.
-        area: smallest and largest that count.
+        people, detections: of one image, detections in descending order of score.
+        similarity: (detections, people) OKS.
+        area: minimum and maximum that count.
 
     Returns:
-        (2, thresholds, found) bool.
+        (2, thresholds, detections) bool.
     """
-    counts = np.array([not _set_aside(person, area) for person in persons], bool)
-    crowds = np.array([person.crowd for person in persons], bool)
-    own = np.array([not _outside(one.area, area) for one in found], bool)
-    outcomes = np.zeros((2, len(THRESHOLDS), len(found)), bool)
-    if not len(persons):
-        outcomes[1] = own
-        return outcomes
-    levels, least = np.arange(len(THRESHOLDS)), np.minimum(THRESHOLDS, 1 - 1e-10)[:, None]
-    free = np.ones((len(THRESHOLDS), len(persons)), bool)
-    for place, likeness in enumerate(alike):
-        near = free & (likeness >= least)
-        near = np.where((near & counts).any(axis=1, keepdims=True), near & counts, near)
-        taken = near.any(axis=1)
-        # Of equally alike ones the last, as in COCO's loop.
-        nearest = len(persons) - 1 - np.argmax(np.where(near, likeness, -1)[:, ::-1], axis=1)
-        free[levels, nearest] &= ~taken | crowds[nearest]
-        outcomes[:, :, place] = taken & counts[nearest], ~taken & own[place]
-    return outcomes
+    counted = np.array([not _is_ignored(person, area) for person in people], bool)
+    crowds = np.array([person.crowd for person in people], bool)
+    in_range = np.array([not _out_of_range(one.area, area) for one in detections], bool)
+    matches = np.zeros((2, len(OKS_THRESHOLDS), len(detections)), bool)
+    if not len(people):
+        matches[1] = in_range
+        return matches
+    rows, minimum = np.arange(len(OKS_THRESHOLDS)), np.minimum(OKS_THRESHOLDS, 1 - 1e-10)[:, None]
+    free = np.ones((len(OKS_THRESHOLDS), len(people)), bool)
+    for index, values in enumerate(similarity):
+        candidates = free & (values >= minimum)
+        candidates = np.where((candidates & counted).any(axis=1, keepdims=True), candidates & counted, candidates)
+        matched = candidates.any(axis=1)
+        # Among equally similar people the last one, as in COCO's loop.
+        best = len(people) - 1 - np.argmax(np.where(candidates, values, -1)[:, ::-1], axis=1)
+        free[rows, best] &= ~matched | crowds[best]
+        matches[:, :, index] = matched & counted[best], ~matched & in_range[index]
+    return matches
 
 
-def _precisions_and_recall(right: np.ndarray, wrong: np.ndarray, people: int) -> tuple[np.ndarray, float]:
-    """Precision at every one of `RECALLS`, 0 beyond the largest recall, and that recall.
+def _precision_recall(correct: np.ndarray, wrong: np.ndarray, people: int) -> tuple[np.ndarray, float]:
+    """Precision at each of `RECALL_THRESHOLDS`, 0 beyond the maximum recall, and that recall.
 
     Args:
-        right, wrong: (N,) bool, the surest first.
-        people: how many were to be found.
+        correct, wrong: (N,) bool, in descending order of score.
+        people: number of labeled people.
     """
-    if not len(right):
-        return np.zeros(len(RECALLS)), 0.0
-    hits, misses = np.cumsum(right), np.cumsum(wrong)
-    recall = hits / people
-    precision = hits / (hits + misses + np.spacing(1))
+    if not len(correct):
+        return np.zeros(len(RECALL_THRESHOLDS)), 0.0
+    true_positives, false_positives = np.cumsum(correct), np.cumsum(wrong)
+    recall = true_positives / people
+    precision = true_positives / (true_positives + false_positives + np.spacing(1))
     # The best precision at this recall or any larger one.
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, RECALLS, side="left")
-    return np.append(envelope, 0)[places], float(recall[-1])
+    indices = np.searchsorted(recall, RECALL_THRESHOLDS, side="left")
+    return np.append(envelope, 0)[indices], float(recall[-1])

@@ -1,10 +1,10 @@
-"""Restoration: the clean picture behind dirt, rain, grain, shake and whatever else came between.
+"""Image restoration: removal of dirt, rain, noise, blur and other degradations.
 
-Eigen, Krishnan, Fergus: Restoring an Image Taken through a Window Covered with Dirt or Rain. ICCV 2013. The whole
-network is `--network eigen`; any trunk with any head is the other way.
+Eigen, Krishnan, Fergus: Restoring an Image Taken through a Window Covered with Dirt or Rain. ICCV 2013. The model of
+the paper is `--model eigen`; otherwise, any backbone with any head.
 
-A set either holds both pictures (`degraded` and `image`), or clean ones (`image`) that are made dirty here: in training
-anew in every epoch, for scoring always alike.
+A dataset contains either both images (`degraded` and `image`), or clean images (`image`) that are degraded here: at
+random in every epoch of training, always in the same way for evaluation.
 """
 
 from __future__ import annotations
@@ -16,144 +16,161 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...backbones.backbone import Backbone
-from ...catalogue import look_up
-from ...datasets.augmentation import Augmentation
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import Image, Kind
+from ...datasets.field_types import FieldType, Image
+from ...datasets.geometric_augmentation import Augmentation
 from ...datasets.geometry import Size
-from ...datasets.worlds.weather import DEGRADATIONS, degrade
+from ...datasets.rendering.weather import DEGRADATIONS, degrade
 from ...errors import UserError, unknown_name
+from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
+from ..inference import resize_to_input
+from ..task import (
+    Batch,
+    Defaults,
+    LossTerms,
+    Metrics,
+    MonitoredMetric,
+    Network,
+    OutputSpec,
+    Phase,
+    Prediction,
+    PredictionContext,
+    Task,
+)
 from ..training.options import Options
-from .examined import Examined
+from .degraded_dataset import DegradedDataset
 from .losses import LOSSES, find_loss, interior
 from .metrics import PROTOCOLS, RestorationMetrics, find_protocol
 from .recipes import RECIPES
-from .restored import Restored
+from .restored_image import RestoredImage
 
 CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Restoration(Task):
-    """A degraded picture in, a clean one out."""
+    """Image restoration: `degraded` to `image`, both RGB."""
 
-    degrade: str = "dirt,rain"
-    """What dirties clean pictures, by name with commas between: dirt, rain, drops, noise, blur, jpeg, holes,
-    low-resolution; or all. Sets that hold degraded pictures do not need it; default: dirt,rain."""
+    degradations: str = "dirt,rain"
+    """Comma-separated degradations of clean images: dirt, rain, drops, noise, blur, jpeg, masks, low-resolution; or
+    all. Not used for datasets that contain degraded images."""
 
     name: ClassVar[str] = "restoration"
-    title: ClassVar[str] = "The clean picture behind dirt, rain, grain"
+    title: ClassVar[str] = "Image restoration"
     paper: ClassVar[str] = "Eigen, Krishnan, Fergus 2013"
-    default: ClassVar[Default] = Default(data="weather", backbone="resnet20_cifar", head="unet", recipe="weather")
+    defaults: ClassVar[Defaults] = Defaults(
+        data="synthetic-weather", backbone="resnet20_cifar", head="unet", recipe="synthetic-weather"
+    )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
-    networks: ClassVar[dict[str, str]] = {"eigen": "tasks.restoration.networks:Eigen"}
+    models: ClassVar[dict[str, str]] = {"eigen": "tasks.restoration.networks:Eigen"}
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
-    watch: ClassVar[Watch] = Watch("psnr", higher_is_better=True)
-    views: ClassVar[tuple[str, ...]] = ("native", "fit")
+    monitor: ClassVar[MonitoredMetric] = MonitoredMetric("psnr", higher_is_better=True)
+    input_modes: ClassVar[tuple[str, ...]] = ("native", "fit")
 
     def __post_init__(self) -> None:
-        names_of(self.degrade)
+        parse_degradations(self.degradations)
 
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The degraded picture, which a clean set does not hold yet."""
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """`degraded`; for datasets of clean images, it is generated from `image`."""
         return {"degraded": self._rgb(fields, "degraded" if "degraded" in fields else "image")}
 
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """The clean one."""
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """`image`, the clean image."""
         return {"image": self._rgb(fields, "image")}
 
-    def _rgb(self, fields: dict[str, Kind], name: str) -> Image:
-        found = self.field(fields, name, Image)
-        if found.channels != CHANNELS:
-            raise UserError(f"The task {self.name} takes pictures in colour; '{name}' has {found.channels} channel(s).")
-        return found
+    def _rgb(self, fields: dict[str, FieldType], name: str) -> Image:
+        field_type = self.require_field(fields, name, Image)
+        if field_type.channels != CHANNELS:
+            raise UserError(f"The task {self.name} needs RGB images; '{name}' has {field_type.channels} channel(s).")
+        return field_type
 
-    def augmentation(self, usual: Augmentation, fields: dict[str, Kind], source: Size) -> Augmentation:
-        """A window of a degraded picture's own pixels, unless the caller says how large the picture shall be."""
-        if "degraded" not in fields or usual.scale is not None or usual.area is not None:
-            return usual
-        return replace(usual, scale=(min(source), min(source)))
+    def augmentation_for(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
+        """Crops of degraded images at their own resolution, unless options state a size or an area."""
+        if "degraded" not in fields or augmentation.resize_short_side is not None or augmentation.crop_area is not None:
+            return augmentation
+        return replace(augmentation, resize_short_side=(min(source), min(source)))
 
-    def prepare(self, sample: Sample, rng: np.random.Generator | None, colour: float) -> Sample:
-        """Dirt on a clean crop. Without a stream nothing is drawn, and the picture stays clean. No photometry."""
+    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """Degrade a clean crop at random; without `rng`, it stays clean. Colors are not augmented."""
         if "degraded" in sample:
             return sample
         clean = sample["image"]
-        return {"degraded": clean if rng is None else degrade(clean, rng, names_of(self.degrade)), **sample}
+        degraded = clean if rng is None else degrade(clean, rng, parse_degradations(self.degradations))
+        return {"degraded": degraded, **sample}
 
-    def examined(self, dataset: Dataset) -> Dataset:
-        """A clean set with its dirt; a set of pairs as it is."""
-        return dataset if "degraded" in dataset.fields else Examined(dataset, names_of(self.degrade))
+    def evaluation_dataset(self, dataset: Dataset) -> Dataset:
+        """Clean images with reproducible degradations; a dataset of pairs is returned unchanged."""
+        if "degraded" in dataset.fields:
+            return dataset
+        return DegradedDataset(dataset, parse_degradations(self.degradations))
 
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """(B, 3, H, W) in [0, 1] to the same."""
+        """Build a model from (B, 3, H, W) in [0, 1] to the same shape and range."""
         from .networks import RestorationNetwork
 
-        if network is not None:
-            return look_up("network", network, self.networks)()
+        if model is not None:
+            return lookup("model", model, self.models)()
         assert backbone is not None and head is not None
         return RestorationNetwork(backbone, create_head(head, backbone.levels, CHANNELS))
 
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """One phase: the loss between the answer and the clean picture, where the network answers."""
-        terms = find_loss(loss)
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """One phase: the loss against the part of the clean image that the model predicts."""
+        loss_function = find_loss(loss)
 
-        def compare(batch: Batch, made: dict[str, Any]) -> Terms:
+        def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             restored = model(batch["degraded"])
-            return terms(restored, interior(batch["image"], (restored.shape[-2], restored.shape[-1])))
+            return loss_function(restored, interior(batch["image"], (restored.shape[-2], restored.shape[-1])))
 
-        return (Phase("restoration", model, compare),)
+        return (Phase("restoration", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """psnr and ssim under a named protocol."""
+        """PSNR and SSIM under a protocol."""
         return RestorationMetrics(find_protocol(protocol))
 
-    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
-        """What people report on a set; all three colours where there is no custom."""
+    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
+        """Protocol that papers report on a dataset; `rgb` if there is none."""
         return {
-            "rain100": "y-studio",
+            "rain100": "y-bt601",
             "raindrop": "y-full",
-            "div2k-x2": "y-studio-crop2",
-            "div2k-x3": "y-studio-crop3",
-            "div2k-x4": "y-studio-crop4",
+            "div2k-x2": "y-bt601-crop2",
+            "div2k-x3": "y-bt601-crop3",
+            "div2k-x4": "y-bt601-crop4",
         }.get(dataset, "rgb")
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """The picture as it came."""
-        return lambda sample: Restored(Image().draw(sample["degraded"]))
+        """The degraded input."""
+        return lambda sample: RestoredImage(Image().colorize(sample["degraded"]))
 
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """A picture."""
-        return Output(("red", "green", "blue"), "sRGB from 0 to 1, to be clipped to that")
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """Three channels, in sRGB."""
+        return OutputSpec(("red", "green", "blue"), "sRGB from 0 to 1, to be clipped to that")
 
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """The network's picture at the size of the one that was asked about."""
-        return Restored.of(original_size(output, query))
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """A `RestoredImage` at the size of the input."""
+        return RestoredImage.from_floats(resize_to_input(output, context))
 
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """The clean picture."""
-        return Restored(Image().draw(sample["image"]))
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """The clean image as a `RestoredImage`."""
+        return RestoredImage(Image().colorize(sample["image"]))
 
 
-def names_of(degradations: str) -> tuple[str, ...]:
-    """What `--degrade` names, in the order of `DEGRADATIONS`.
+def parse_degradations(degradations: str) -> tuple[str, ...]:
+    """Parse the option `--degradations`; returns names in the order of `DEGRADATIONS`.
 
     Raises:
-        UserError: a name that is none of them, or no name.
+        UserError: an unknown name, or no name.
     """
-    named = [word.strip() for word in degradations.split(",") if word.strip()]
-    if named == ["all"]:
+    names = [word.strip() for word in degradations.split(",") if word.strip()]
+    if names == ["all"]:
         return tuple(DEGRADATIONS)
-    for name in named:
+    for name in names:
         if name not in DEGRADATIONS:
-            raise unknown_name("degradation (--degrade)", name, [*DEGRADATIONS, "all"])
-    if not named:
-        raise UserError(f"--degrade is empty; name some of {', '.join(DEGRADATIONS)}, or all.")
-    return tuple(name for name in DEGRADATIONS if name in named)
+            raise unknown_name("degradation (--degradations)", name, [*DEGRADATIONS, "all"])
+    if not names:
+        raise UserError(f"--degradations is empty; state some of {', '.join(DEGRADATIONS)}, or all.")
+    return tuple(name for name in DEGRADATIONS if name in names)

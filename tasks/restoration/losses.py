@@ -1,7 +1,7 @@
-"""Losses of restoration.
+"""Losses of image restoration.
 
-Convention: `restored` and `clean` are (B, 3, H, W), encoded values in [0, 1]; `restored` may reach beyond. Computed in
-float32, whatever autocast says; float64 stays float64. Averaged over the pictures.
+Convention: `restored` and `clean` are (B, 3, H, W), sRGB values in [0, 1]; `restored` may exceed this range. Losses are
+computed in float32, also under autocast (float64 stays float64), and averaged over the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CHARBONNIER_EPSILON = 1e-3
 
 
 def charbonnier(restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    """Mean √(x² + ε²), x the difference: the absolute value with a round bottom, so that small errors settle.
+    """Charbonnier loss: mean √(x² + ε²), x the difference. It is |x| with a smooth minimum.
 
     Source: Charbonnier et al. 1994; Lai et al. 2017 (LapSRN, arXiv:1704.03915), equation 3, ε = 1e-3.
     """
@@ -28,29 +28,29 @@ def charbonnier(restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
 
 
 def l1(restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    """Mean |x| over pixels and colours."""
+    """Mean |x| over pixels and channels."""
     return {"l1": _difference(restored, clean).abs().mean()}
 
 
 def l2(restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    """Half the squared norm of each picture's difference, summed over pixels and colours, the mean over pictures.
+    """Half the squared difference, summed over pixels and channels, averaged over images.
 
-    Its size, and so what a learning rate means, grows with the picture's.
+    The loss, and with it the effect of a learning rate, grows with the size of the image.
 
     Source: Eigen, Krishnan, Fergus 2013, equation 2.
     """
     return {"l2": _difference(restored, clean).square().flatten(1).sum(1).mean() / 2}
 
 
-# The usual one first. Each gives named terms, which the loop sums.
+# The default one first. Each returns named terms, which the training loop adds up.
 LOSSES: dict[str, Loss] = {"charbonnier": charbonnier, "l1": l1, "l2": l2}
 
 
 def find_loss(name: str) -> Loss:
-    """The loss of a name.
+    """Look up a loss by name.
 
     Raises:
-        UserError: no such loss; the nearest name is offered.
+        UserError: unknown name; the message suggests the nearest one.
     """
     if name not in LOSSES:
         raise unknown_name("restoration loss", name, LOSSES)
@@ -58,11 +58,11 @@ def find_loss(name: str) -> Loss:
 
 
 def interior(clean: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle of a truth, where a network answers for the interior of its input only.
+    """Center crop of the clean image, for models that predict only the interior of their input.
 
     Args:
         clean: (B, 3, H, W).
-        size: (height, width) of the answer; as much is missing on the one side as on the other.
+        size: (height, width) of the prediction.
     """
     top, left = (clean.shape[-2] - size[0]) // 2, (clean.shape[-1] - size[1]) // 2
     return clean[..., top : top + size[0], left : left + size[1]]

@@ -1,10 +1,10 @@
-"""Scores of restoration, each under a named protocol.
+"""Metrics of image restoration (PSNR, SSIM) and their protocols.
 
-psnr and ssim as in `tasks.likeness`: for each picture and then the mean, not that of the mean MSE.
+psnr and ssim are those of `tasks.image_quality`: per image, then averaged (not the PSNR of the mean MSE).
 
-Convention: both pictures are uint8 RGB, restored ones clipped and rounded as a saved file would be. The order is
-channel, border, error, in float64. Y is computed from the rounded RGB and, unless the protocol says so, not rounded
-again (MATLAB's `rgb2ycbcr` of uint8 would).
+Convention: both images are uint8 RGB; restored ones are clipped and rounded as in a saved file. The order is channel,
+border, error, in float64. Y is computed from the rounded RGB and not rounded again unless the protocol says so
+(`rgb2ycbcr` of MATLAB for uint8 would round).
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from typing import Literal
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ...datasets.fields import Image
+from ...datasets.field_types import Image
 from ...errors import unknown_name
-from ..likeness import mean_score, psnr, ssim
+from ..image_quality import mean_score, psnr, ssim
 from ..task import Metrics, Prediction
-from .restored import Restored
+from .restored_image import RestoredImage
 
-STUDIO_LUMA = np.array((65.481, 128.553, 24.966))
-"""Of R, G, B in [0, 1] (BT.601), on top of 16: from 16 to 235, what published Y scores use."""
-FULL_LUMA = np.array((0.299, 0.587, 0.114))
-"""From 0 to 255, OpenCV's Y: the same error scores 20 log10(255 / 219) = 1.322 dB lower."""
+BT601_LUMA = np.array((65.481, 128.553, 24.966))
+"""BT.601 weights of R, G, B in [0, 1], plus an offset of 16: Y is from 16 to 235, as in published Y scores."""
+FULL_RANGE_LUMA = np.array((0.299, 0.587, 0.114))
+"""Weights for Y from 0 to 255, as in OpenCV: PSNR is 20 log10(255 / 219) = 1.322 dB lower for the same error."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is compared.
+    """Compared channel and crop.
 
     Attributes:
-        name: printed with every score.
-        channel: all three colours at once; Y of the studio range; Y of the full range, rounded to integers.
-        border: pixels left out on every side (super-resolution leaves out its factor).
+        name: name that is printed with every score.
+        channel: "rgb" is all three channels; "y-bt601" is Y from 16 to 235; "y-full" is Y from 0 to 255, rounded to
+            integers.
+        border: width of the border in pixels that is not evaluated (the factor, for super-resolution).
     """
 
     name: str
-    channel: Literal["rgb", "y-studio", "y-full"]
+    channel: Literal["rgb", "y-bt601", "y-full"]
     border: int = 0
 
 
@@ -47,18 +48,18 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol("rgb", "rgb"),
-        Protocol("y-studio", "y-studio"),
-        *(Protocol(f"y-studio-crop{border}", "y-studio", border) for border in (2, 3, 4)),
+        Protocol("y-bt601", "y-bt601"),
+        *(Protocol(f"y-bt601-crop{border}", "y-bt601", border) for border in (2, 3, 4)),
         Protocol("y-full", "y-full"),
     )
 }
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of a name.
+    """Look up a protocol by name.
 
     Raises:
-        UserError: no such protocol; the nearest name is offered.
+        UserError: unknown name; the message suggests the nearest one.
     """
     if name not in PROTOCOLS:
         raise unknown_name("restoration protocol", name, PROTOCOLS)
@@ -66,33 +67,33 @@ def find_protocol(name: str) -> Protocol:
 
 
 class RestorationMetrics(Metrics):
-    """psnr (dB), ssim and samples, under one protocol. A picture smaller than the window has no ssim."""
+    """psnr (dB), ssim and samples, under one protocol. Images smaller than the SSIM window have no ssim."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
         self._rows: list[tuple[float, float]] = []
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """Count one picture. One of which the border leaves nothing is left out.
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Add one image; it does not count if it is not larger than the border.
 
         Args:
-            prediction: a `Restored`.
-            truth: a sample whose "image" is the clean picture.
+            prediction: a `RestoredImage`.
+            ground_truth: a sample whose "image" is the clean image.
 
         Raises:
-            ValueError: the two differ in size.
+            ValueError: the sizes differ.
         """
-        if not isinstance(prediction, Restored):
-            raise TypeError(f"restoration is judged on a Restored, not on a {type(prediction).__name__}")
-        clean = Image().draw(truth["image"])
+        if not isinstance(prediction, RestoredImage):
+            raise TypeError(f"restoration metrics need a RestoredImage, not {type(prediction).__name__}")
+        clean = Image().colorize(ground_truth["image"])
         if prediction.pixels.shape != clean.shape:
-            raise ValueError(f"a picture of {prediction.pixels.shape} cannot be compared with one of {clean.shape}")
-        first, second = (compared_values(picture, self.protocol) for picture in (prediction.pixels, clean))
+            raise ValueError(f"an image of {prediction.pixels.shape} cannot be compared with one of {clean.shape}")
+        first, second = (protocol_values(image, self.protocol) for image in (prediction.pixels, clean))
         if first.size:
             self._rows.append((psnr(first, second), ssim(first, second)))
 
     def state(self) -> list[tuple[float, float]]:
-        """psnr and ssim of every picture."""
+        """(psnr, ssim) of every image."""
         return list(self._rows)
 
     def merge(self, states: Iterable[list[tuple[float, float]]]) -> None:
@@ -100,22 +101,22 @@ class RestorationMetrics(Metrics):
         self._rows = [row for state in states for row in state]
 
     def compute(self) -> dict[str, float]:
-        """The means over the pictures; `samples` is how many counted."""
-        ratios, likenesses = ([row[place] for row in self._rows] for place in (0, 1))
-        return {"psnr": mean_score(ratios), "ssim": mean_score(likenesses), "samples": float(len(self._rows))}
+        """Means over the images; `samples` is the number of evaluated images."""
+        psnrs, ssims = ([row[column] for row in self._rows] for column in (0, 1))
+        return {"psnr": mean_score(psnrs), "ssim": mean_score(ssims), "samples": float(len(self._rows))}
 
 
-def compared_values(picture: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """What of a picture is compared: (h, w, channels) float64 in 0..255.
+def protocol_values(image: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Compared values of an image, (h, w, channels) float64 in 0..255.
 
     Args:
-        picture: (H, W, 3) uint8 RGB.
-        protocol: which channel, without which border.
+        image: (H, W, 3) uint8 RGB.
+        protocol: determines the channels and the border.
     """
-    values = picture.astype(np.float64)
-    if protocol.channel == "y-studio":
-        values = 16 + values @ STUDIO_LUMA[:, None] / 255
+    values = image.astype(np.float64)
+    if protocol.channel == "y-bt601":
+        values = 16 + values @ BT601_LUMA[:, None] / 255
     elif protocol.channel == "y-full":
-        values = np.round(values @ FULL_LUMA[:, None])
+        values = np.round(values @ FULL_RANGE_LUMA[:, None])
     border = protocol.border
     return values[border : values.shape[0] - border, border : values.shape[1] - border]

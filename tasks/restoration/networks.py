@@ -1,6 +1,6 @@
-"""Networks that restore pictures: any trunk with any head, and the network of Eigen, Krishnan, Fergus as published.
+"""Restoration models: any backbone with any head, and the network of Eigen, Krishnan, Fergus as published.
 
-Both take pictures in [0, 1] and answer with pictures, which may reach a little beyond.
+Inputs are images in [0, 1]; outputs are images that may slightly exceed this range.
 """
 
 from __future__ import annotations
@@ -11,31 +11,29 @@ from torch.nn import functional as F
 
 from ...backbones.backbone import Backbone
 from ...backbones.initialization import gaussian
-from ..dense import DenseNetwork
+from ..encoder_decoder import EncoderDecoder
 from ..heads.head import Head
 from ..task import Network
 
-# Section 3.1: channels in, channels out, kernel. Between the layers a tanh; the last one is a full convolution.
+# Section 3.1: input channels, output channels, kernel; tanh between the layers; the last one is a full convolution.
 EIGEN_TABLE = ((3, 512, 16), (512, 512, 1), (512, 3, 8))
 EIGEN_STD = 0.001
 
 PAD = 11
-"""Pixels added on every side before, so that the answer can be cropped to pixels that 64 output patches cover."""
+"""Padding of the input, so that the output can be cropped to pixels that are covered by 64 output patches."""
 CROP = 7
-"""Pixels cut off on every side behind, where fewer output patches overlap: 8 - 1."""
-LOST = 8
-"""By how much the answer for the interior is smaller than the input, PAD apart: 4 on every side."""
+"""Border that is cropped from the output, where fewer than 64 output patches overlap: 8 - 1."""
 BAND = 64
-"""Rows that are answered at once: 512 maps of a photograph would not fit into memory."""
+"""Rows that are computed at once: 512 feature maps of a photo would not fit into memory."""
 
 
-class RestorationNetwork(DenseNetwork):
-    """A trunk and a head that predict what is to be added to the picture.
+class RestorationNetwork(EncoderDecoder):
+    """A backbone and a head that predict a residual, which is added to the degraded image.
 
     Args:
-        backbone: any trunk.
-        head: built on the trunk's levels with as many channels as the picture. Its last layer is started at 0: the
-            first answer is the picture as it came.
+        backbone: any backbone.
+        head: a head on the levels of the backbone with as many channels as the image. Its last layer is initialized
+            to 0: the initial prediction is the degraded input.
     """
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
@@ -45,7 +43,7 @@ class RestorationNetwork(DenseNetwork):
         nn.init.zeros_(head.predict.bias)
 
     def forward(self, degraded: Tensor) -> Tensor:
-        """The picture, restored.
+        """Restore an image.
 
         Args:
             degraded: (B, 3, H, W) in [0, 1].
@@ -53,28 +51,28 @@ class RestorationNetwork(DenseNetwork):
         Returns:
             (B, 3, H, W) float32, about [0, 1].
         """
-        return degraded + self.raw(degraded)
+        return degraded + self.logits(degraded)
 
 
 class Eigen(Network):
     """The patch network of Eigen, Krishnan, Fergus: Restoring an Image Taken through a Window Covered with Dirt or
     Rain. ICCV 2013, section 3.
 
-    Convolution 16x16 to 512, tanh, 1x1 to 512, tanh, and an 8x8 patch of colours from every place; where patches
-    overlap, their mean. 754,691 parameters. For a patch of 64 the maps have 49x49 places and the answer 56x56 pixels,
-    those of the input without 4 on every side.
+    Convolution 16x16 to 512, tanh, 1x1 to 512, tanh, and an 8x8 RGB patch at every position; overlapping patches are
+    averaged. 754,691 parameters. For an input of 64x64, the feature maps are 49x49 and the output 56x56: the input
+    without a border of 4 pixels.
 
-    The mean divides by how many patches cover a pixel: 64 in the interior, 1 in the corner; the constant 64 would
-    darken the border. The last bias is added before that division, as in equation 3. Values are centred to ±0.5.
+    The mean divides by the number of patches that cover a pixel: 64 in the interior, 1 in the corner; a constant 64
+    would darken the border. The last bias is added before that division, as in equation 3. Inputs are centered to ±0.5.
 
-    In training it answers for the interior only, as the paper's did; else the picture is continued by its mirror image
-    so far that every pixel is covered 64 times and the answer has the picture's size.
+    In training, the output is the interior only, as in the paper. Otherwise the image is padded by reflection, so that
+    every pixel is covered 64 times and the output has the size of the image.
 
     Attributes:
-        takes, stride: see `Network`.
+        input_policy, stride: see `Network`.
     """
 
-    takes = "tiled"
+    input_policy = "tiled"
     stride = 1
 
     def __init__(self) -> None:
@@ -89,22 +87,22 @@ class Eigen(Network):
             nn.init.zeros_(layer.bias)
 
     def interior(self, degraded: Tensor) -> Tensor:
-        """The overlapping patches of a picture and their mean.
+        """Restore the interior of an image: the mean of the overlapping patches.
 
         Args:
             degraded: (B, 3, H, W) in [0, 1], H and W at least 16.
 
         Returns:
-            (B, 3, H - 8, W - 8) float32; pixel (y, x) is the input's (y + 4, x + 4).
+            (B, 3, H - 8, W - 8) float32; pixel (y, x) corresponds to (y + 4, x + 4) of the input.
         """
         maps = torch.tanh(self.conv2(torch.tanh(self.conv1(degraded - 0.5))))
         patch = self.conv3.kernel_size
-        places = torch.ones(1, 1, *maps.shape[-2:], device=maps.device)
-        covering = F.conv_transpose2d(places, torch.ones(1, 1, *patch, device=maps.device))
-        return self.conv3(maps).float() / covering + 0.5
+        ones = torch.ones(1, 1, *maps.shape[-2:], device=maps.device)
+        coverage = F.conv_transpose2d(ones, torch.ones(1, 1, *patch, device=maps.device))
+        return self.conv3(maps).float() / coverage + 0.5
 
     def forward(self, degraded: Tensor) -> Tensor:
-        """The picture, restored.
+        """Restore an image.
 
         Args:
             degraded: (B, 3, H, W) in [0, 1].

@@ -1,1 +1,1 @@
-"""One training loop for every task."""
+"""Training: one loop for all tasks."""

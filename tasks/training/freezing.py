@@ -1,42 +1,46 @@
-"""What of a trunk stays as it is: its weights and statistics, or its statistics alone."""
+"""Freezing of a backbone: its weights and BatchNorm statistics, or the statistics alone."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from ...backbones.opened_weights import levels_of_tensors
+from ...backbones.state_dict_matching import levels_of_tensors
 from ...errors import UserError
 from .options import Options
 
 
-def trunk_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """The parameters that a trunk's levels use: what weights of another task bring, and no classifier of its own."""
-    trunk = getattr(module, "backbone", None)
-    if trunk is None:
+def backbone_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a model's backbone that its levels use, without the classifier; empty without a backbone."""
+    backbone = getattr(module, "backbone", None)
+    if backbone is None:
         return []
-    if not getattr(trunk, "classes", 0):
-        return list(trunk.parameters())
-    serving = levels_of_tensors(trunk)
-    return [parameter for name, parameter in trunk.named_parameters() if name in serving]
+    if not getattr(backbone, "num_classes", 0):
+        return list(backbone.parameters())
+    used = levels_of_tensors(backbone)
+    return [parameter for name, parameter in backbone.named_parameters() if name in used]
 
 
-def freeze_trunk(model: nn.Module, options: Options) -> None:
-    """--freeze: no gradient for the trunk's parameters."""
-    if options.freeze:
+def freeze_backbone(model: nn.Module, options: Options) -> None:
+    """Turn off the gradients of the backbone if `freeze_backbone` is set.
+
+    Raises:
+        UserError: the model has no backbone.
+    """
+    if options.freeze_backbone:
         if getattr(model, "backbone", None) is None:
-            raise UserError("--freeze keeps the trunk as it is, but this network has none.")
-        for parameter in trunk_parameters(model):
+            raise UserError("--freeze-backbone needs a model with a backbone; this model has none.")
+        for parameter in backbone_parameters(model):
             parameter.requires_grad_(False)
 
 
-def settle_frozen(model: nn.Module, options: Options) -> None:
-    """--freeze and --freeze-bn: statistics of the trunk's normalisations stay; called after every `model.train()`."""
-    trunk = getattr(model, "backbone", None)
-    if trunk is None:
+def apply_freeze(model: nn.Module, options: Options) -> None:
+    """Freeze BatchNorm statistics for `freeze_backbone` and `freeze_bn`; call it after every `model.train()`."""
+    backbone = getattr(model, "backbone", None)
+    if backbone is None:
         return
-    if options.freeze:
-        trunk.eval()
+    if options.freeze_backbone:
+        backbone.eval()
     elif options.freeze_bn:
-        for module in trunk.modules():
+        for module in backbone.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()

@@ -1,4 +1,4 @@
-"""What a run writes down: log.jsonl, TensorBoard events, curves.png, pictures, and lines on the terminal."""
+"""Logging of a run: log.jsonl, TensorBoard events, curves.png, and the terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ...writing import write_text, written_aside
+from ...atomic_io import atomic_path, write_text
 
 
 class RunLog:
-    """The log of one run; on processes other than the first it writes nothing.
+    """The log of one run; only the main process writes.
 
     Args:
         folder: the run folder.
-        step: the step the run continues from; later lines of an earlier try are cut off.
-        main: whether this process writes.
+        step: step from which the run continues; later lines of an interrupted run are removed.
+        main: whether this is the main process.
     """
 
     def __init__(self, folder: Path, step: int, main: bool) -> None:
@@ -35,7 +35,7 @@ class RunLog:
         self.events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
-        """One line of log.jsonl and one point per number in TensorBoard."""
+        """Write a line of log.jsonl, and a TensorBoard point for every number in it."""
         if not self.main:
             return
         line = {"step": step, "kind": kind, **values}
@@ -47,8 +47,8 @@ class RunLog:
             if isinstance(value, (int, float)):
                 self.events.add_scalar(f"{kind}/{name}", value, step)
 
-    def say(self, text: str) -> None:
-        """A line for the person who watches, above the progress bar where there is one."""
+    def info(self, text: str) -> None:
+        """Print a line to stderr, above the progress bar if there is one."""
         if not self.main:
             return
         if self.bar is not None:
@@ -57,7 +57,7 @@ class RunLog:
             print(text, file=sys.stderr, flush=True)
 
     def progress(self, step: int, steps: int) -> None:
-        """Move the bar on a terminal; where output is piped the lines of `say` are enough."""
+        """Update the progress bar; only on a terminal."""
         if not self.main or not sys.stderr.isatty():
             return
         if self.bar is None:
@@ -69,8 +69,8 @@ class RunLog:
             self.bar.start()
         self.bar.update(self.bar.task_ids[0], completed=step)
 
-    def draw_curves(self, watch: str, baseline: float | None) -> None:
-        """curves.png: the loss terms, and the watched score with the trivial baseline."""
+    def draw_curves(self, metric: str, baseline: float | None) -> None:
+        """Draw curves.png: the loss terms, and the monitored metric with that of the baseline."""
         if not self.main:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -82,23 +82,24 @@ class RunLog:
         training = [line for line in self.lines if line["kind"] == "train"]
         for name in training[-1] if training else ():
             if name not in ("step", "kind", "lr", "images_per_second"):
-                known = [line for line in training if name in line]
-                left.plot([line["step"] for line in known], [line[name] for line in known], label=name, lw=1)
+                lines = [line for line in training if name in line]
+                left.plot([line["step"] for line in lines], [line[name] for line in lines], label=name, lw=1)
         left.set(xlabel="step", title="training loss")
         if training:
             left.legend()
-        scored = [line for line in self.lines if line["kind"] == "eval" and watch in line]
-        right.plot([line["step"] for line in scored], [line[watch] for line in scored], "o-", ms=3, label="this run")
+        evaluations = [line for line in self.lines if line["kind"] == "eval" and metric in line]
+        steps, values = [line["step"] for line in evaluations], [line[metric] for line in evaluations]
+        right.plot(steps, values, "o-", ms=3, label="this run")
         if baseline is not None and baseline == baseline:
-            right.axhline(baseline, color="grey", ls="--", lw=1, label="trivial baseline")
-        right.set(xlabel="step", title=f"{watch} on unseen data")
+            right.axhline(baseline, color="gray", ls="--", lw=1, label="baseline")
+        right.set(xlabel="step", title=f"{metric} on unseen data")
         right.set_ylim(bottom=0)
         right.legend()
-        with written_aside(self.folder / "curves.png") as aside:
+        with atomic_path(self.folder / "curves.png") as aside:
             figure.savefig(aside, dpi=110)
 
     def close(self) -> None:
-        """Flush the events and leave the terminal as it was."""
+        """Stop the progress bar and flush the TensorBoard events."""
         if self.bar is not None:
             self.bar.stop()
         if self.events is not None:
@@ -106,7 +107,7 @@ class RunLog:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; one cut short by a crash is dropped."""
+    """The complete lines of a log; a line that a crash cut short is dropped."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:

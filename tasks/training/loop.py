@@ -1,4 +1,4 @@
-"""The training loop: for batch in stream, for phase in phases, log, evaluate, save. Every task uses this one."""
+"""The training loop of all tasks: step, log, evaluate, save."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 
 from ...datasets.dataset import Dataset
 from ..task import Task
-from .assembly import Run, assemble
-from .interruption import stop_politely
+from .lr_finder import find_lr
 from .options import Options
-from .rate_test import test_rates
 from .schedules import learning_rate
-from .stepper import optimizer_step
+from .setup import Trainer, build_trainer
+from .signals import graceful_interrupt
+from .step import optimizer_step
 
 
 def train(
@@ -24,58 +24,60 @@ def train(
     data: Dataset | str | None = None,
     eval_data: Dataset | str | None = None,
     on_step: Callable[[int], None] | None = None,
-    **stated: Any,
+    **options_by_name: Any,
 ) -> dict[str, Any]:
-    """Train a task.
+    """Train a model.
 
     >>> train("depth", data=my_dataset, steps=1000, out="runs/mine")  # doctest: +SKIP
 
     Args:
-        task: a name, or a task with its own options.
-        options: every choice; what it leaves out comes from the recipe, then from `options.Settled`.
-        data: the training set by name, or an opened split of any `Dataset`.
-        eval_data: likewise the set to evaluate on; needed beside an opened `data`.
-        on_step: called after every whole optimizer step with the number of steps done.
-        stated: options by name, over `options`.
+        task: name of a task, or a task with its own options.
+        options: training options; missing ones come from the recipe, then from `ResolvedOptions`.
+        data: training dataset by name, or the training split as a `Dataset` object.
+        eval_data: evaluation dataset in the same way; required if `data` is an object.
+        on_step: called after every optimizer step with the number of steps done.
+        options_by_name: options by name; they override `options`.
 
     Returns:
-        What stands in the run folder's result.json; with `find_lr`, what stands in its find-lr.json.
+        The contents of result.json in the run folder; with `find_lr`, those of find-lr.json.
 
     Raises:
-        UserError: a choice that cannot be.
-        KeyboardInterrupt: the run was stopped; its state is saved.
+        UserError: invalid options.
+        KeyboardInterrupt: the run was interrupted; its state is saved.
     """
     threads = torch.get_num_threads()
-    run = assemble(task, options or Options(), data, eval_data, stated)
-    with stop_politely() as stop:
+    trainer = build_trainer(task, options or Options(), data, eval_data, options_by_name)
+    with graceful_interrupt() as stop:
         try:
-            return test_rates(run) if run.options.find_lr else follow(run, stop, on_step)
+            return find_lr(trainer) if trainer.options.find_lr else run_loop(trainer, stop, on_step)
         finally:
-            run.log.close()
+            trainer.log.close()
             torch.set_num_threads(threads)
 
 
-def follow(run: Run, stop: Callable[[], bool], on_step: Callable[[int], None] | None) -> dict[str, Any]:
-    """From the step a run stands at to its end."""
-    options, batches = run.options, iter(run.batches())
-    run.log.say(run.describe())
-    if run.out_of_patience:
-        return run.finish()
-    for step in range(run.step, run.steps):
-        rate = options.lr * learning_rate(options.schedule, step, run.steps, options.warmup)
-        run.advance(optimizer_step(run, step, batches, rate))
+def run_loop(trainer: Trainer, stop: Callable[[], bool], on_step: Callable[[int], None] | None) -> dict[str, Any]:
+    """Run a trainer from its current step to the end and return the contents of result.json."""
+    options, batches = trainer.options, iter(trainer.data_loader())
+    trainer.log.info(trainer.describe())
+    if trainer.out_of_patience:
+        return trainer.finish()
+    for step in range(trainer.step, trainer.steps):
+        lr = options.lr * learning_rate(
+            options.schedule, step, trainer.steps, options.warmup_steps, options.milestones, options.gamma
+        )
+        trainer.after_step(optimizer_step(trainer, step, batches, lr))
         if on_step is not None:
-            on_step(run.step)
-        stopping, finished = run.agreed(stop()), run.step == run.steps
-        if run.step % options.log_every == 0 or finished:
-            run.report()
-        if run.evaluates_now():
-            finished = run.evaluate() or finished
-        if run.step % options.save_every == 0 or finished or stopping:
-            run.save()
+            on_step(trainer.step)
+        interrupted, finished = trainer.any_rank(stop()), trainer.step == trainer.steps
+        if trainer.step % options.log_every == 0 or finished:
+            trainer.log_step()
+        if trainer.should_evaluate():
+            finished = trainer.evaluate() or finished
+        if trainer.step % options.save_every == 0 or finished or interrupted:
+            trainer.save()
         if finished:
             break
-        if stopping:
-            run.log.say(f"Stopped after step {run.step}. Go on with: {run.resume_command()}")
+        if interrupted:
+            trainer.log.info(f"Stopped after step {trainer.step}. Resume with: {trainer.resume_command()}")
             raise KeyboardInterrupt
-    return run.finish()
+    return trainer.finish()

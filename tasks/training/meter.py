@@ -1,4 +1,4 @@
-"""What a run counts between two lines of its log."""
+"""Running means of the loss terms and training time."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any
 
 
 class Meter:
-    """Means of the loss terms and pictures per second since the last line, and the seconds of the whole training.
+    """Means of the loss terms and images per second since the last log line, and seconds of training in total.
 
-    Evaluating, drawing and saving happen under `paused` and count as no training time. What is pending is part of the
-    training state, so that a resumed run writes the very lines of an uninterrupted one.
+    Evaluation, drawing and saving run under `paused` and do not count as training time. Sums since the last line are
+    part of the training state, so that a resumed run writes the same lines as an uninterrupted one.
     """
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
-        self.steps = self.pictures = 0
+        self.steps = self.images = 0
         self.seconds = self.total = 0.0
         self._since = time.perf_counter()
 
-    def add(self, terms: dict[str, float], pictures: int) -> None:
+    def add(self, terms: dict[str, float], images: int) -> None:
         """Count one optimizer step."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps, self.pictures = self.steps + 1, self.pictures + pictures
+        self.steps, self.images = self.steps + 1, self.images + images
         self._tick()
 
     def flush(self) -> tuple[dict[str, float], float]:
-        """Mean of every term and pictures per second since the last flush."""
+        """Mean of every term and images per second since the last flush."""
         means = {name: value / self.steps for name, value in self.sums.items()}
-        rate = self.pictures / max(self.seconds, 1e-9)
-        self.sums, self.steps, self.pictures, self.seconds = {}, 0, 0, 0.0
+        rate = self.images / max(self.seconds, 1e-9)
+        self.sums, self.steps, self.images, self.seconds = {}, 0, 0, 0.0
         return means, rate
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that is not training."""
+        """Do not count the time inside this context."""
         self._tick()
         try:
             yield
@@ -49,10 +49,10 @@ class Meter:
         self.seconds, self.total, self._since = self.seconds + now - self._since, self.total + now - self._since, now
 
     def state(self) -> dict[str, Any]:
-        """For the training state."""
+        """Plain values for the training state."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """From the training state."""
+        """Continue from a training state."""
         vars(self).update(state)
         self._since = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Optimizers over parameter groups, and the moving average of weights."""
+"""Optimizers with parameter groups, and the exponential moving average (EMA) of weights."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .freezing import trunk_parameters
-from .options import Settled
+from .freezing import backbone_parameters
+from .options import ResolvedOptions
 
 
-def parameter_groups(module: nn.Module, options: Settled, trunk_rate: float) -> list[dict]:
-    """Every trainable parameter in exactly one group: trunk or not, decayed or not.
+def parameter_groups(module: nn.Module, options: ResolvedOptions, backbone_lr_factor: float) -> list[dict]:
+    """Parameter groups: every trainable parameter in exactly one, by backbone or not and decayed or not.
 
-    Unless everything decays, weight decay spares what has one axis (biases, scales of norms): there it would only fight
-    the normalisation. Each group's `relative` is its learning rate relative to the run's.
+    With `weight_decay_on` "weights", tensors of one axis (biases, scales of normalizations) do not decay: it would only
+    counteract the normalization. `lr_scale` of a group is its learning rate relative to that of the run.
     """
-    trunk = {id(parameter) for parameter in trunk_parameters(module)}
+    backbone = {id(parameter) for parameter in backbone_parameters(module)}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
-            decayed = options.decay == "all" or parameter.ndim > 1
-            groups.setdefault((id(parameter) in trunk, decayed), []).append(parameter)
+            decayed = options.weight_decay_on == "all" or parameter.ndim > 1
+            groups.setdefault((id(parameter) in backbone, decayed), []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": options.weight_decay if decayed else 0.0,
-            "relative": trunk_rate if in_trunk else 1.0,
+            "lr_scale": backbone_lr_factor if in_backbone else 1.0,
         }
-        for (in_trunk, decayed), parameters in groups.items()
+        for (in_backbone, decayed), parameters in groups.items()
     ]
 
 
-def create_optimizer(module: nn.Module, options: Settled, trunk_rate: float) -> torch.optim.Optimizer:
-    """The optimizer of one phase, fused where the device has it."""
-    groups = parameter_groups(module, options, trunk_rate)
+def create_optimizer(module: nn.Module, options: ResolvedOptions, backbone_lr_factor: float) -> torch.optim.Optimizer:
+    """The optimizer of one phase, fused on CPU and CUDA."""
+    groups = parameter_groups(module, options, backbone_lr_factor)
     device = groups[0]["params"][0].device.type
     fused = device in ("cpu", "cuda")
-    rate, momentum = options.lr, options.momentum
+    lr, momentum = options.lr, options.momentum
     match options.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)
-        case "sgd-1986":
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
+        case "sgd-caffe":
             for group in groups:
-                group["rate_inside"] = True
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=fused)
+                group["lr_in_velocity"] = True
+            return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
         case "adam":
-            return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
+            return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
         case _:
-            return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), fused=fused)
+            return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The run's rate now, each group in its relation to it.
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of the run, scaled by `lr_scale` in each group.
 
-    Two forms of momentum differ where the rate changes. torch's keeps b <- m b + g and steps by lr b: a new rate acts
-    on old gradients at once. The papers' (Rumelhart et al. 1986; Krizhevsky et al. 2012, section 5) keeps
-    v <- m v + lr g and steps by v: old gradients coast on at the rate they came with. Since v = lr b, the second is the
-    first with b scaled by old rate / new rate at every change.
+    Two forms of momentum differ when the learning rate changes. torch keeps b <- m b + g and steps by lr b: a new
+    learning rate applies to old gradients at once. The classic form (Rumelhart et al. 1986; Krizhevsky et al. 2012,
+    section 5) keeps v <- m v + lr g and steps by v: old gradients keep the learning rate of their step. Since v = lr b,
+    the second equals the first with b scaled by old / new learning rate at every change.
     """
     for group in optimizer.param_groups:
-        old, new = group["lr"], rate * group["relative"]
-        if group.get("rate_inside") and old != new and new > 0:
+        old, new = group["lr"], lr * group["lr_scale"]
+        if group.get("lr_in_velocity") and old != new and new > 0:
             for parameter in group["params"]:
                 velocity = optimizer.state[parameter].get("momentum_buffer")
                 if velocity is not None:
@@ -72,9 +72,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class MovingAverage:
-    """ema <- decay ema + (1 - decay) weights, after every step; integer buffers and the first steps are copied.
+    """EMA of weights: ema <- decay ema + (1 - decay) weights after every step; integer buffers are copied.
 
-    Source: Polyak & Juditsky 1992; the decay grows as (1 + n) / (10 + n) up to its value, so that early weights fade.
+    Source: Polyak & Juditsky 1992. The decay grows as (1 + n) / (10 + n) up to its value, so that early weights fade.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -83,7 +83,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the weights of a step."""
+        """Include the weights after a step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in model.state_dict().items():
@@ -94,7 +94,7 @@ class MovingAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """The model with the averaged weights, and with its own again afterwards."""
+        """Averaged weights in the model inside this context; afterwards it has its own again."""
         own: dict[str, Tensor] = {name: value.detach().clone() for name, value in model.state_dict().items()}
         model.load_state_dict(self.average)
         try:
@@ -103,11 +103,11 @@ class MovingAverage:
             model.load_state_dict(own)
 
     def state(self) -> dict:
-        """For the training state."""
+        """Plain tensors and numbers for the training state."""
         return {"updates": self.updates, "average": self.average}
 
     def restore(self, state: dict) -> None:
-        """From the training state."""
+        """Continue from a training state."""
         self.updates = state["updates"]
         for name, value in state["average"].items():
             self.average[name].copy_(value)

@@ -1,7 +1,7 @@
-"""Every choice of a training run: one frozen dataclass for the command line, the run folder and Python.
+"""Training options: one frozen dataclass for the command line, `config.yaml` and Python.
 
-A recipe is a value of the same dataclass that states only the differences; what neither the caller nor the recipe
-says is taken from `Settled`. So the order is: caller, recipe, base. Nothing is inherited in any other way.
+A recipe is an instance of the same dataclass that states only what differs. Order of precedence: the caller, the
+recipe, the defaults of `ResolvedOptions`.
 """
 
 from __future__ import annotations
@@ -13,149 +13,152 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
+from ...atomic_io import write_text
 from ...errors import UserError, unknown_name
-from ...writing import write_text
 
-Schedule = Literal["constant", "step", "three-steps", "halving", "exponential", "poly", "cosine", "linear"]
-"""What `schedules.learning_rate` knows."""
+Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw"]
+Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
+"""The schedules of `schedules.learning_rate`."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to train. None means: as the recipe says, else as the base says."""
+    """Options of a training run. None means: the recipe's value, else the default."""
 
     data: str | None = None
-    """Data set by name (`densevision list data`); default: the task's world."""
+    """Dataset by name (`densevision list datasets`)."""
     root: Path | None = None
-    """Folder of the data set; worlds need none."""
+    """Folder of the dataset; synthetic datasets need none."""
     eval_data: str | None = None
-    """Data set to evaluate on; default: the training one."""
+    """Dataset to evaluate on, if it is not the training dataset."""
     eval_root: Path | None = None
-    """Folder of the evaluation set; default: the training one's."""
+    """Folder of the evaluation dataset, if it is not --root."""
     eval_split: str | None = None
-    """Split to evaluate on; default: the set's last one."""
+    """Split to evaluate on; without it, the last split of the dataset."""
     train_samples: int | None = None
-    """Use only the first N training samples; default: all."""
+    """Train on the first N samples only."""
     eval_samples: int | None = None
-    """Use only the first N evaluation samples; default: all."""
+    """Evaluate on the first N samples only."""
     backbone: str | None = None
-    """Trunk by name (`densevision list backbones`); default: the task's."""
-    levels: int | None = None
-    """Build only the first N levels of the trunk, fine to coarse; default: all."""
+    """Backbone by name (`densevision list backbones`)."""
+    backbone_levels: int | None = None
+    """Build only the first N feature levels of the backbone, from fine to coarse."""
     head: str | None = None
-    """Head by name (`densevision list heads`); default: the task's."""
-    network: str | None = None
-    """Whole network by name instead of trunk and head (`densevision list networks`)."""
+    """Head by name (`densevision list heads`)."""
+    model: str | None = None
+    """Complete model by name, instead of a backbone and a head (`densevision list models`)."""
     weights: str | None = None
-    """Weights of the trunk: 'imagenet' or a file; default: none, from scratch."""
+    """Backbone weights: 'imagenet' or a file. Without it, the backbone is trained from scratch."""
     stride_in: Literal["1x1", "3x3"] | None = None
-    """Where ResNet bottlenecks put their stride; default: as the weights file says, the 3x3 without one."""
-    init: Path | None = None
-    """Start from another run's checkpoint (its weights, not its schedule)."""
+    """Convolution that carries the stride in ResNet bottlenecks; without it, as the weights file says, else the 3x3."""
+    init_from: Path | None = None
+    """Checkpoint to initialize the whole model from (its weights only, not its schedule)."""
     recipe: str | None = None
-    """Named recipe of the task; default: the task's."""
+    """Named recipe of the task (`densevision list recipes`)."""
     loss: str | None = None
-    """Loss by name; default: the recipe's, else the task's first."""
+    """Loss function by name."""
     steps: int | None = None
-    """Optimizer steps; default: the recipe's."""
+    """Number of optimizer steps."""
     epochs: float | None = None
-    """Passes over the training set, instead of steps."""
-    batch: int | None = None
-    """Pictures per process and micro-step; default: the recipe's, else 16."""
-    size: tuple[int, int] | None = None
-    """Height and width of the network's input in training, pixels; default: the recipe's."""
+    """Number of passes over the training set, instead of --steps."""
+    batch_size: int | None = None
+    """Images per process and forward pass."""
+    image_size: tuple[int, int] | None = None
+    """Height and width of the training images in pixels."""
     lr: float | None = None
-    """Largest learning rate; default: the recipe's, else 1e-3."""
-    optimizer: Literal["sgd", "sgd-1986", "adam", "adamw"] | None = None
-    """Optimizer; sgd-1986 has the rate inside its velocity, as the papers up to 2014 print it; default: the recipe's,
-    else adamw."""
+    """Peak learning rate."""
+    optimizer: Optimizer | None = None
+    """Optimizer; sgd-caffe keeps the learning rate inside the momentum buffer, as Caffe and papers up to 2014 do."""
     momentum: float | None = None
-    """SGD's momentum, Adam's beta 1; default: 0.9."""
+    """Momentum of SGD, beta 1 of Adam and AdamW."""
     weight_decay: float | None = None
-    """Weight decay; default: 1e-4."""
-    decay: Literal["kernels", "all"] | None = None
-    """What decays: kernels (weights of two axes or more) or all parameters, as in the papers up to 2016; default:
-    kernels."""
+    """Weight decay."""
+    weight_decay_on: Literal["weights", "all"] | None = None
+    """Parameters that decay: weights (tensors of two or more axes) or all (biases and norms too)."""
     schedule: Schedule | None = None
-    """How the learning rate falls; default: the recipe's, else cosine."""
-    warmup: int | None = None
-    """Steps over which the learning rate rises linearly; default: 0."""
-    trunk_lr: float | None = None
-    """Learning rate of the trunk relative to the head's; default: 0.1 with weights, 1 without."""
-    ema: float | None = None
-    """Decay of the moving average of weights that is evaluated and saved, 0 for none; default: 0."""
-    accumulate: int | None = None
-    """Micro-steps whose gradients are averaged before each optimizer step; default: 1."""
-    clip: float | None = None
-    """Largest norm of the gradient, 0 for no limit; default: 0."""
-    freeze: bool | None = None
-    """Keep the trunk's weights and statistics as they are; default: no."""
+    """Learning-rate schedule."""
+    milestones: tuple[float, ...] | None = None
+    """With --schedule multistep, fractions of the run after which the learning rate is multiplied by --gamma."""
+    gamma: float | None = None
+    """With --schedule multistep, factor of the learning rate at every milestone."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up of the learning rate."""
+    backbone_lr_factor: float | None = None
+    """Learning rate of the backbone as a factor of --lr: 0.1 with --weights and 1 without, if not stated."""
+    ema_decay: float | None = None
+    """Decay of the exponential moving average of the weights that is evaluated and saved; 0 turns it off."""
+    grad_accum_steps: int | None = None
+    """Forward and backward passes whose gradients are averaged for one optimizer step."""
+    clip_grad_norm: float | None = None
+    """Maximum norm of the gradient; 0 turns clipping off."""
+    freeze_backbone: bool | None = None
+    """Freeze the weights and the BatchNorm statistics of the backbone."""
     freeze_bn: bool | None = None
-    """Keep the trunk's BatchNorm statistics as they are; default: no."""
-    flip: float | None = None
-    """Probability of a left-right flip; default: 0.5."""
-    rotate: float | None = None
-    """Largest rotation, degrees; default: 0."""
-    zoom: float | None = None
-    """Largest magnification (metric depth is divided by it); default: 1."""
-    scale: tuple[int, int] | None = None
-    """Least and largest short side of the picture before its crop, pixels, drawn evenly; default: covers the size."""
-    pad: int | None = None
-    """With --scale, pixels by which a crop may reach beyond the picture; default: 0."""
-    area: tuple[float, float] | None = None
-    """Least and largest share of the picture's area in a crop, 0 to 1, instead of --scale; default: none."""
-    colour: float | None = None
-    """Strength of the photometric augmentation, 0 to 1; default: 0."""
+    """Freeze the BatchNorm statistics of the backbone."""
+    hflip: float | None = None
+    """Probability of a horizontal flip."""
+    max_rotation: float | None = None
+    """Maximum rotation in degrees."""
+    max_zoom: float | None = None
+    """Maximum magnification; metric depth is divided by it."""
+    resize_short_side: tuple[int, int] | None = None
+    """Minimum and maximum length of the short side in pixels before a crop, sampled uniformly."""
+    crop_padding: int | None = None
+    """With --resize-short-side, pixels of padding before a random crop."""
+    crop_area: tuple[float, float] | None = None
+    """Minimum and maximum area of a random resized crop as a fraction of the image, instead of --resize-short-side."""
+    color_jitter: float | None = None
+    """Strength of the color augmentation, from 0 to 1."""
     find_lr: bool | None = None
-    """Test which learning rates train, draw the curve to find-lr.png in the run folder, and stop; default: no."""
-    overfit: bool | None = None
-    """Train on the first batch alone, to see that the loss can reach zero; default: no."""
+    """Run a learning-rate range test, plot it to find-lr.png in the run folder, and stop."""
+    overfit_one_batch: bool | None = None
+    """Train on the first batch only, to check that the loss can reach zero."""
     patience: int | None = None
-    """Stop after N evaluations without a better score, 0 for never; default: 0."""
-    evaluate_every: int | None = None
-    """Steps between evaluations, 0 for only at the end; default: a tenth of the steps."""
+    """Stop after N evaluations without improvement; 0 turns early stopping off."""
+    eval_every: int | None = None
+    """Steps between evaluations, 0 for one at the end; a tenth of the run, if not stated."""
     save_every: int | None = None
-    """Steps between saves of the training state; default: 200."""
+    """Steps between saves of the training state."""
     log_every: int | None = None
-    """Steps between lines of the log; default: 20."""
+    """Steps between lines of the log."""
     seed: int | None = None
-    """Seed of every random stream; default: 0."""
+    """Random seed."""
     workers: int | None = None
-    """Processes that prepare samples, 0 for none; default: one per core, up to 8, that the network leaves free."""
+    """Data loading processes, 0 for none; the free CPU cores up to 8, if not stated."""
     threads: int | None = None
-    """CPU threads of the network; default: all, three fifths where a world is drawn beside it."""
+    """CPU threads of the model; all cores that data loading leaves free, if not stated."""
     device: str | None = None
-    """cpu, cuda, mps or auto; default: auto."""
+    """Device: cpu, cuda, mps or auto."""
     amp: Literal["auto", "bf16", "off"] | None = None
-    """Mixed precision; auto: bf16 where the device does it in hardware; default: auto."""
+    """Mixed precision; auto uses bf16 where the hardware supports it."""
     compile: bool | None = None
-    """Compile the network with torch.compile; default: no."""
+    """Compile the model with torch.compile."""
     resume: bool | None = None
-    """Continue the run in --out (default: the newest run of the task) where it stopped."""
+    """Resume the run in --out, or the newest run of the task."""
     out: Path | None = None
-    """Run folder; default: runs/TASK-N with the next free N."""
+    """Run folder; runs/TASK-N with the next free N, if not stated."""
 
-    def over(self, other: Options) -> Self:
-        """These options, and the other's where these say nothing."""
-        missing = {name: value for name, value in other.stated().items() if getattr(self, name) is None}
+    def merge_defaults(self, other: Options) -> Self:
+        """These options, with those of `other` where these are None."""
+        missing = {name: value for name, value in other.explicit().items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
-    def stated(self) -> dict[str, Any]:
-        """The options that say something."""
+    def explicit(self) -> dict[str, Any]:
+        """The options that are not None, by name."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def write(self, path: Path) -> None:
-        """Write as YAML."""
+        """Write the explicit options as YAML."""
         plain = {
             name: str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
-            for name, value in self.stated().items()
+            for name, value in self.explicit().items()
         }
         write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what `write` wrote.
+        """Read options that `write` wrote.
 
         Raises:
             UserError: the file is not YAML of known options.
@@ -163,70 +166,84 @@ class Options:
         try:
             stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{path} cannot be read as a run's options: {error}") from error
+            raise UserError(f"{path} cannot be read as training options: {error}") from error
         if not isinstance(stored, dict):
-            raise UserError(f"{path} cannot be read as a run's options: it holds no 'name: value' lines.")
+            raise UserError(f"{path} cannot be read as training options: it contains no 'name: value' lines.")
         return cls.from_plain(stored, str(path))
 
     @classmethod
     def from_plain(cls, stored: dict[str, Any], where: str) -> Self:
-        """Options from plain data; lists become tuples and paths paths.
+        """Options from plain data, with lists as tuples and paths as `Path`.
+
+        Args:
+            stored: values by option name.
+            where: source of the values, for the error message.
 
         Raises:
-            UserError: a name that is no option.
+            UserError: an unknown option.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(stored) - known):
             raise unknown_name(f"option of a training run ({where})", unknown[0], known)
         values = dict(stored)
-        for name in ("root", "eval_root", "init", "out"):
+        for name in ("root", "eval_root", "init_from", "out"):
             if values.get(name) is not None:
                 values[name] = Path(values[name])
-        for name in ("size", "scale", "area"):
+        for name in ("image_size", "resize_short_side", "crop_area", "milestones"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         return cls(**values)
 
-    def checked(self) -> Self:
-        """Itself, if every number makes sense.
+    def validate(self) -> Self:
+        """Check all values and return the options themselves.
 
         Raises:
-            UserError: naming the option and what would do.
+            UserError: an invalid value; the message names the option and its valid values.
         """
         at_least = {
-            "batch": 1, "steps": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "zoom": 1, "train_samples": 1,
-            "eval_samples": 1, "levels": 1, "threads": 1, "workers": 0, "evaluate_every": 0, "patience": 0, "warmup": 0,
-            "lr": 0, "clip": 0, "weight_decay": 0, "rotate": 0, "trunk_lr": 0, "pad": 0,
+            "batch_size": 1, "steps": 1, "grad_accum_steps": 1, "log_every": 1, "save_every": 1, "max_zoom": 1,
+            "train_samples": 1, "eval_samples": 1, "backbone_levels": 1, "threads": 1, "workers": 0, "eval_every": 0,
+            "patience": 0, "warmup_steps": 0, "lr": 0, "clip_grad_norm": 0, "weight_decay": 0, "max_rotation": 0,
+            "backbone_lr_factor": 0, "crop_padding": 0, "gamma": 0,
         }  # fmt: skip
-        for name, least in at_least.items():
+        for name, minimum in at_least.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}.")
-        for name in ("flip", "colour", "ema"):
+            if value is not None and value < minimum:
+                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {minimum}.")
+        for name in ("hflip", "color_jitter", "ema_decay"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise UserError(f"--{name} is {value}; it must lie in 0 to 1.")
+                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be between 0 and 1.")
         for name, hint in get_type_hints(type(self)).items():
             literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
-            offered = [word for literal in literals for word in get_args(literal)]
+            choices = [word for literal in literals for word in get_args(literal)]
             value = getattr(self, name)
-            if offered and value is not None and value not in offered:
-                raise unknown_name(f"--{name.replace('_', '-')}", str(value), offered)
-        if self.size is not None and min(self.size) < 8:
-            raise UserError(f"--size is {self.size[0]}x{self.size[1]}; both sides must be at least 8 pixels.")
-        if self.scale is not None and not 1 <= self.scale[0] <= self.scale[1]:
-            raise UserError(f"--scale is {self.scale[0]} {self.scale[1]}; give the least first, from 1 pixel on.")
-        if self.area is not None and not 0 < self.area[0] <= self.area[1] <= 1:
-            raise UserError(f"--area is {self.area[0]} {self.area[1]}; give the least first, above 0 and up to 1.")
-        if self.scale is not None and self.area is not None:
-            raise UserError("--scale and --area are two ways to draw a crop: give one of them.")
-        if (self.zoom or 1) > 1 and (self.scale or self.area):
-            raise UserError("--zoom magnifies a picture that covers the size; with --scale or --area leave it out.")
-        if self.pad and self.scale is None:
-            raise UserError("--pad widens where a crop of --scale may lie: give --scale too.")
-        if self.network and (self.backbone or self.head or self.levels or self.stride_in):
+            if choices and value is not None and value not in choices:
+                raise unknown_name(f"--{name.replace('_', '-')}", str(value), choices)
+        if self.image_size is not None and min(self.image_size) < 8:
+            height, width = self.image_size
+            raise UserError(f"--image-size is {height}x{width}; height and width must be at least 8 pixels.")
+        if self.resize_short_side is not None and not 1 <= self.resize_short_side[0] <= self.resize_short_side[1]:
+            minimum, maximum = self.resize_short_side
+            raise UserError(f"--resize-short-side is {minimum} {maximum}; give the minimum first, at least 1 pixel.")
+        if self.crop_area is not None and not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+            minimum, maximum = self.crop_area
+            raise UserError(f"--crop-area is {minimum} {maximum}; give the minimum first, above 0 and up to 1.")
+        if self.resize_short_side is not None and self.crop_area is not None:
+            raise UserError("--resize-short-side and --crop-area are two ways to sample a crop: give only one of them.")
+        if (self.max_zoom or 1) > 1 and (self.resize_short_side or self.crop_area):
+            raise UserError("--max-zoom cannot be combined with --resize-short-side or --crop-area: leave it out.")
+        if self.crop_padding and self.resize_short_side is None:
+            raise UserError("--crop-padding pads the crops of --resize-short-side: give --resize-short-side too.")
+        if self.milestones is not None and not (
+            sorted(self.milestones) == list(self.milestones) and all(0 < part < 1 for part in self.milestones)
+        ):
+            stated = " ".join(f"{part:g}" for part in self.milestones)
+            raise UserError(f"--milestones is {stated}; give ascending fractions of the run between 0 and 1.")
+        if self.model and (self.backbone or self.head or self.backbone_levels or self.stride_in):
             raise UserError(
-                "--network is a whole network: give either it, or --backbone and --head (with --levels, --stride-in)."
+                "--model is a complete model: give either it, or --backbone and --head (with --backbone-levels and "
+                "--stride-in)."
             )
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"--epochs is {self.epochs}; it must be above 0.")
@@ -234,32 +251,34 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Settled(Options):
-    """The options that a run reads: the base, where neither the caller nor the recipe said anything."""
+class ResolvedOptions(Options):
+    """Training options with the defaults for values that neither the caller nor the recipe states."""
 
-    size: tuple[int, int] = (224, 224)
+    image_size: tuple[int, int] = (224, 224)
     loss: str = ""
-    batch: int = 16
+    batch_size: int = 16
     lr: float = 1e-3
-    optimizer: Literal["sgd", "sgd-1986", "adam", "adamw"] = "adamw"
+    optimizer: Optimizer = "adamw"
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    decay: Literal["kernels", "all"] = "kernels"
+    weight_decay_on: Literal["weights", "all"] = "weights"
     schedule: Schedule = "cosine"
-    warmup: int = 0
-    trunk_lr: float = 1.0
-    ema: float = 0.0
-    accumulate: int = 1
-    clip: float = 0.0
-    freeze: bool = False
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    backbone_lr_factor: float = 1.0
+    ema_decay: float = 0.0
+    grad_accum_steps: int = 1
+    clip_grad_norm: float = 0.0
+    freeze_backbone: bool = False
     freeze_bn: bool = False
-    flip: float = 0.5
-    rotate: float = 0.0
-    zoom: float = 1.0
-    pad: int = 0
-    colour: float = 0.0
+    hflip: float = 0.5
+    max_rotation: float = 0.0
+    max_zoom: float = 1.0
+    crop_padding: int = 0
+    color_jitter: float = 0.0
     find_lr: bool = False
-    overfit: bool = False
+    overfit_one_batch: bool = False
     patience: int = 0
     save_every: int = 200
     log_every: int = 20
@@ -270,6 +289,6 @@ class Settled(Options):
     resume: bool = False
 
     @classmethod
-    def of(cls, options: Options) -> Settled:
-        """The base under what the options say."""
-        return cls(**options.stated())
+    def of(cls, options: Options) -> ResolvedOptions:
+        """The options with defaults for those that are None."""
+        return cls(**options.explicit())

@@ -1,10 +1,10 @@
-"""Translation: one kind of picture in, another out: labels to facades, edges to photographs, streets to labels.
+"""Image-to-image translation: labels to facades, edges to photos, streets to labels.
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks ("pix2pix"). CVPR 2017,
-arXiv:1611.07004. The whole networks are `--network unet256` and its siblings; any trunk with any head is the other way.
+arXiv:1611.07004. The published generators are `--model unet256` and its siblings; any backbone takes any head, too.
 
-Two players learn: a generator makes pictures, and a discriminator, which sees patches of the source beside the picture,
-learns to tell made from true. Only the generator is kept in checkpoints.
+Two networks are trained: a generator produces images, and a discriminator, which reads patches of the source beside
+the image, learns to tell generated from real ones. Checkpoints contain the generator only.
 """
 
 from __future__ import annotations
@@ -16,202 +16,224 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from ...backbones.backbone import Backbone
-from ...catalogue import look_up
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.fields import Image, Kind, Labels, OneHot
+from ...datasets.field_types import FieldType, Image, OneHot, SegmentationMask
 from ...errors import UserError, unknown_name
+from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import original_size
-from ..task import Batch, Default, Metrics, Network, Output, Phase, Prediction, Query, Task, Terms, Watch
+from ..inference import resize_to_input
+from ..task import (
+    Batch,
+    Defaults,
+    LossTerms,
+    Metrics,
+    MonitoredMetric,
+    Network,
+    OutputSpec,
+    Phase,
+    Prediction,
+    PredictionContext,
+    Task,
+)
 from ..training.options import Options
-from .losses import ADVERSARIAL, beside, closeness, opinions
-from .made import LabelMap, Made, MeanPicture
+from .losses import ADVERSARIAL_LOSSES, concat_condition, gan_loss, reconstruction_loss
 from .metrics import PROTOCOLS, find_protocol
+from .predictions import LabelMap, MeanImage, TranslatedImage
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 300
-"""Training samples whose mean is the trivial answer."""
+"""Number of training samples whose mean is the baseline."""
 
 
 @dataclass(frozen=True)
 class Translation(Task):
-    """A picture or a label map in, another out."""
+    """Translates an image or a label map into another."""
 
-    from_: str | None = None
-    """Field that goes in; default: the data set's first picture or label map."""
-    to: str | None = None
-    """Field that is asked for; default: the data set's last picture or label map."""
+    source_field: str | None = None
+    """Input field; if not stated, the dataset's first image or label map."""
+    target_field: str | None = None
+    """Predicted field; if not stated, the dataset's last image or label map."""
     adversarial: bool | None = None
-    """Learn against a discriminator; default: yes for pictures, no for labels."""
-    patches: int = 3
-    """Strided layers of the discriminator, 0 to 6: it judges patches of 1, 16, 34, 70, 142, 286 or 574 pixels;
-    default: 3."""
-    fidelity: float = 100.0
-    """Weight of the mean difference from the true picture beside the discriminator's opinion; default: 100."""
-    norm: Literal["batch-stats", "frozen", "instance"] = "batch-stats"
-    """Whose statistics normalise: batch-stats (those of the batch at hand, dropout on, as the paper tests too), frozen
-    (when asked, those gathered in training) or instance (every picture's own, in training too). Kept in the checkpoint;
-    default: batch-stats."""
+    """Train with an adversarial loss; if not stated, yes for images and no for labels."""
+    discriminator_layers: int = 3
+    """Number of strided layers of the discriminator, 0 to 6, for patches of 1, 16, 34, 70, 142, 286 or 574 pixels."""
+    lambda_l1: float = 100.0
+    """Weight of the L1 loss beside the adversarial loss."""
+    norm: Literal["batch", "frozen-batch", "instance"] = "batch"
+    """Statistics of the normalization layers: batch (those of the current batch, with dropout on, in prediction too, as
+    in the paper), frozen-batch (running means of the training in prediction) or instance (those of each image). Stored
+    in the checkpoint."""
 
     name: ClassVar[str] = "translation"
-    title: ClassVar[str] = "One kind of picture into another"
+    title: ClassVar[str] = "Image-to-image translation"
     paper: ClassVar[str] = "Isola et al. 2017 (pix2pix), arXiv:1611.07004"
-    default: ClassVar[Default] = Default(data="facades", backbone="resnet18", head="unet", recipe="facades")
+    defaults: ClassVar[Defaults] = Defaults(
+        data="synthetic-facades", backbone="resnet18", head="unet", recipe="synthetic-facades"
+    )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
-    networks: ClassVar[dict[str, str]] = {
+    models: ClassVar[dict[str, str]] = {
         "unet256": "tasks.translation.networks:unet256",
         "unet128": "tasks.translation.networks:unet128",
         "resnet9": "tasks.translation.networks:resnet9",
         "resnet6": "tasks.translation.networks:resnet6",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES
-    losses: ClassVar[tuple[str, ...]] = tuple(ADVERSARIAL)
+    losses: ClassVar[tuple[str, ...]] = tuple(ADVERSARIAL_LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
-    watch: ClassVar[Watch] = Watch("error", higher_is_better=False)
-    views: ClassVar[tuple[str, ...]] = ("fit", "native")
+    monitor: ClassVar[MonitoredMetric] = MonitoredMetric("error", higher_is_better=False)
+    input_modes: ClassVar[tuple[str, ...]] = ("fit", "native")
 
     def __post_init__(self) -> None:
-        if not 0 <= self.patches <= 6:
-            raise UserError(f"--patches is {self.patches}; it must lie in 0 to 6.")
-        if self.fidelity < 0:
-            raise UserError(f"--fidelity is {self.fidelity}; it must be at least 0.")
+        if not 0 <= self.discriminator_layers <= 6:
+            raise UserError(f"--discriminator-layers is {self.discriminator_layers}; it must be between 0 and 6.")
+        if self.lambda_l1 < 0:
+            raise UserError(f"--lambda-l1 is {self.lambda_l1}; it must be at least 0.")
 
-    def inputs(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """What is translated, as the set stores it."""
-        return self._side(fields, self.from_, 0)
+    def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The source field, as the dataset stores it."""
+        return self._select_field(fields, self.source_field, 0)
 
-    def targets(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """What it is translated into."""
-        goal = self._side(fields, self.to, -1)
-        if goal.keys() == self.inputs(fields).keys():
+    def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """The target field.
+
+        Raises:
+            UserError: the dataset has no image or label map, or only the source field.
+        """
+        target = self._select_field(fields, self.target_field, -1)
+        if target.keys() == self.inputs(fields).keys():
             raise UserError(
-                f"The task {self.name} turns one field into another; the data set offers '{next(iter(goal))}' alone: "
-                "say others with --from and --to, or take a set of pairs."
+                f"The task {self.name} translates one field into another, and source and target are both "
+                f"'{next(iter(target))}': set --source-field and --target-field, or use a dataset of pairs."
             )
-        return goal
+        return target
 
-    def _side(self, fields: dict[str, Kind], name: str | None, place: int) -> dict[str, Kind]:
-        offered = [key for key, kind in fields.items() if isinstance(kind, (Image, Labels))]
-        if not offered:
-            raise UserError(f"The task {self.name} needs a set of pictures or label maps; this one holds neither.")
-        name = offered[place] if name is None else name
-        if name not in offered:
-            raise unknown_name("picture or label map of the data set (--from, --to)", name, offered)
+    def _select_field(self, fields: dict[str, FieldType], name: str | None, default: int) -> dict[str, FieldType]:
+        usable = [key for key, field_type in fields.items() if isinstance(field_type, (Image, SegmentationMask))]
+        if not usable:
+            raise UserError(f"The task {self.name} needs a dataset of images or label maps; this one has neither.")
+        name = usable[default] if name is None else name
+        if name not in usable:
+            raise unknown_name("image or label map of the dataset (--source-field, --target-field)", name, usable)
         return {name: fields[name]}
 
-    def prepared(self, fields: dict[str, Kind]) -> dict[str, Kind]:
-        """Label maps that go in, with a channel per class."""
+    def sample_field_types(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
+        """Source and target field; a source of labels as one channel per class."""
         (name, source), *_ = self.inputs(fields).items()
-        taken = OneHot(source.names, source.ignore) if isinstance(source, Labels) else source
-        return {name: taken, **self.targets(fields)}
+        input_type = OneHot(source.names, source.ignore) if isinstance(source, SegmentationMask) else source
+        return {name: input_type, **self.targets(fields)}
 
-    def channels(self, fields: dict[str, Kind]) -> int:
-        """Of the picture, or one per class and one for what has none."""
-        return channels_of(next(iter(self.prepared(fields).values())))
+    def in_channels(self, fields: dict[str, FieldType]) -> int:
+        """Channels of the source image; of labels, one per class and one for unlabeled pixels."""
+        return num_channels(next(iter(self.sample_field_types(fields).values())))
 
     def build(
-        self, fields: dict[str, Kind], backbone: Backbone | None, head: str | None, network: str | None
+        self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
-        """(B, C, H, W) in [0, 1] to (B, C', H, W): a picture in [0, 1], or logits of classes."""
-        from .networks import TrunkTranslator, levels_seen
+        """(B, C, H, W) in [0, 1] to (B, C', H, W): an image in [0, 1], or class logits."""
+        from .networks import BackboneTranslator, head_levels
 
-        (goal,) = self.targets(fields).values()
-        answers, labels = channels_of(goal), isinstance(goal, Labels)
-        if network is not None:
-            made = look_up("network", network, self.networks)
-            return made(self.channels(fields), answers, self.norm, labels)
+        (target,) = self.targets(fields).values()
+        out_channels, labels = num_channels(target), isinstance(target, SegmentationMask)
+        if model is not None:
+            return lookup("model", model, self.models)(self.in_channels(fields), out_channels, self.norm, labels)
         assert backbone is not None and head is not None
-        return TrunkTranslator(backbone, create_head(head, levels_seen(backbone), answers), self.norm, labels)
+        return BackboneTranslator(backbone, create_head(head, head_levels(backbone), out_channels), self.norm, labels)
 
-    def phases(self, model: Network, fields: dict[str, Kind], loss: str) -> tuple[Phase, ...]:
-        """The discriminator's share of a step, then the generator's, which reuses the picture that was judged."""
-        (source,), ((goal, kind),) = self.inputs(fields), self.targets(fields).items()
-        labels = isinstance(kind, Labels)
-        close = closeness(kind)
+    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+        """The discriminator's part of a step, then the generator's, which reuses the generated images."""
+        (source,), ((target, target_type),) = self.inputs(fields), self.targets(fields).items()
+        labels = isinstance(target_type, SegmentationMask)
+        reconstruction = reconstruction_loss(target_type)
 
-        def answer(batch: Batch, made: dict[str, Any]) -> Tensor:
-            if "answer" not in made:
-                made["answer"] = model(batch[source])
-            return made["answer"]
+        def generate(batch: Batch, cache: dict[str, Any]) -> Tensor:
+            if "generated" not in cache:
+                cache["generated"] = model(batch[source])
+            return cache["generated"]
 
-        def imitate(batch: Batch, made: dict[str, Any]) -> Terms:
-            return close(answer(batch, made), batch[goal])
+        def reconstruct(batch: Batch, cache: dict[str, Any]) -> LossTerms:
+            return reconstruction(generate(batch, cache), batch[target])
 
         if self.adversarial and labels:
-            raise UserError("--adversarial judges pictures; a translation into labels learns from cross-entropy alone.")
+            raise UserError("--adversarial applies to images only; a translation into labels uses cross-entropy.")
         if labels or self.adversarial is False:
-            return (Phase("generator", model, imitate),)
+            return (Phase("generator", model, reconstruct),)
 
         discriminator = self.discriminator(fields)
-        opinion = opinions(loss)
+        adversarial = gan_loss(loss)
 
-        def judged(batch: Batch, picture: Tensor) -> Tensor:
-            return discriminator(beside(batch[source], picture)).float()
+        def discriminate(batch: Batch, image: Tensor) -> Tensor:
+            return discriminator(concat_condition(batch[source], image)).float()
 
-        def discriminate(batch: Batch, made: dict[str, Any]) -> Terms:
-            fake = answer(batch, made).detach()
-            true = judged(batch, batch[goal])
-            return {"true": opinion(true, True) / 2, "made": opinion(judged(batch, fake), False) / 2}
+        def discriminator_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
+            fake = generate(batch, cache).detach()
+            real_logits = discriminate(batch, batch[target])
+            return {
+                "D_real": adversarial(real_logits, True) / 2,
+                "D_fake": adversarial(discriminate(batch, fake), False) / 2,
+            }
 
-        def generate(batch: Batch, made: dict[str, Any]) -> Terms:
-            picture = answer(batch, made)
-            terms = {name: self.fidelity * value for name, value in close(picture, batch[goal]).items()}
-            return {"fooled": opinion(judged(batch, picture), True), **terms}
+        def generator_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
+            fake = generate(batch, cache)
+            terms = {name: self.lambda_l1 * value for name, value in reconstruction(fake, batch[target]).items()}
+            return {"G_GAN": adversarial(discriminate(batch, fake), True), **terms}
 
-        return Phase("discriminator", discriminator, discriminate), Phase("generator", model, generate)
+        return Phase("discriminator", discriminator, discriminator_loss), Phase("generator", model, generator_loss)
 
-    def discriminator(self, fields: dict[str, Kind]) -> nn.Module:
-        """The opponent: it sees the source and a picture, and says of every patch whether the picture is true."""
+    def discriminator(self, fields: dict[str, FieldType]) -> nn.Module:
+        """The PatchGAN: source and image in, one logit per patch out, above 0 for a real image."""
         from .patchgan import PatchGAN
 
-        (goal,) = self.targets(fields).values()
+        (target,) = self.targets(fields).values()
         norm = "instance" if self.norm == "instance" else "batch"
-        return PatchGAN(self.channels(fields) + channels_of(goal), self.patches, norm)
+        return PatchGAN(self.in_channels(fields) + num_channels(target), self.discriminator_layers, norm)
 
     def metrics(self, protocol: str) -> Metrics:
-        """How near the answers are to the true pictures, and what a judge sees in them, under a named protocol."""
+        """Similarity of images, the FCN-score, FID or segmentation metrics, under a named protocol."""
         return find_protocol(protocol)()
 
-    def default_protocol(self, dataset: str, fields: dict[str, Kind]) -> str:
-        """Pictures are compared; those of the world of facades can be read back too."""
-        (kind,) = self.targets(fields).values()
-        if isinstance(kind, Labels):
+    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
+        """The protocol "labels" for label maps, the FCN-score for images of synthetic-facades, else "image-mean"."""
+        (target,) = self.targets(fields).values()
+        if isinstance(target, SegmentationMask):
             return "labels"
-        return "facades" if dataset == "facades" and "labels" in fields else self.protocols[0]
+        has_labels = dataset == "synthetic-facades" and "labels" in fields
+        return "fcn-score-synthetic-facades" if has_labels else self.protocols[0]
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """The mean picture, or the most frequent class of every place."""
-        ((goal, kind),) = self.targets(dataset.fields).items()
+        """The mean image, or the most frequent class of every pixel position."""
+        ((target, target_type),) = self.targets(dataset.fields).items()
         count = min(BASELINE_SAMPLES, len(dataset))
-        stride = 1 if dataset.unbounded else max(1, len(dataset) // count)
-        return MeanPicture((dataset.read(number * stride) for number in range(count)), goal, kind)
+        stride = 1 if dataset.infinite else max(1, len(dataset) // count)
+        return MeanImage((dataset.read(number * stride) for number in range(count)), target, target_type)
 
-    def output(self, model: Network, fields: dict[str, Kind]) -> Output:
-        """A picture, or logits of classes."""
-        (goal,) = self.targets(fields).values()
-        if isinstance(goal, Labels):
-            return Output(goal.names, "logits, of which the largest is the class")
-        count = channels_of(goal)
-        colours = ("red", "green", "blue") if count == 3 else tuple(f"channel {place}" for place in range(count))
-        return Output(colours, "sRGB from 0 to 1")
+    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+        """An image, or class logits."""
+        (target,) = self.targets(fields).values()
+        if isinstance(target, SegmentationMask):
+            return OutputSpec(target.names, "logits; the class is the maximum")
+        count = num_channels(target)
+        channels = ("red", "green", "blue") if count == 3 else tuple(f"channel {index}" for index in range(count))
+        return OutputSpec(channels, "sRGB from 0 to 1")
 
-    def decode(self, output: Any, query: Query) -> Prediction:
-        """The answer at the size of what was asked about."""
-        ((goal, kind),) = self.targets(query.fields).items()
-        values = original_size(output, query)
-        if isinstance(kind, Labels):
-            return LabelMap(values.argmax(-1), kind, goal)
-        return Made.of(values, goal)
+    def decode(self, output: Any, context: PredictionContext) -> Prediction:
+        """An image or a label map at the size of the input."""
+        ((target, target_type),) = self.targets(context.fields).items()
+        values = resize_to_input(output, context)
+        if isinstance(target_type, SegmentationMask):
+            return LabelMap(values.argmax(-1), target_type, target)
+        return TranslatedImage.from_floats(values, target)
 
-    def truth(self, sample: Sample, fields: dict[str, Kind]) -> Prediction:
-        """What it should be translated into."""
-        ((goal, kind),) = self.targets(fields).items()
-        return LabelMap(sample[goal], kind, goal) if isinstance(kind, Labels) else Made(sample[goal], goal)
+    def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
+        """The target field of the sample."""
+        ((target, target_type),) = self.targets(fields).items()
+        if isinstance(target_type, SegmentationMask):
+            return LabelMap(sample[target], target_type, target)
+        return TranslatedImage(sample[target], target)
 
 
-def channels_of(kind: Kind) -> int:
-    """Of a picture, or one per class."""
-    if isinstance(kind, (OneHot, Image)):
-        return kind.channels
-    assert isinstance(kind, Labels)
-    return len(kind.names)
+def num_channels(field_type: FieldType) -> int:
+    """Channels of an image, or one per class of a label map."""
+    if isinstance(field_type, (OneHot, Image)):
+        return field_type.channels
+    assert isinstance(field_type, SegmentationMask)
+    return len(field_type.names)

@@ -1,4 +1,4 @@
-"""What the generators and the discriminator of pix2pix share: how they normalise, and how their weights begin.
+"""Layers shared by the generators and the discriminator of pix2pix: normalization and weight initialization.
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks. CVPR 2017, arXiv:1611.07004,
 appendix 6.2.
@@ -14,35 +14,36 @@ from ...backbones.initialization import gaussian
 from ...errors import unknown_name
 
 SLOPE = 0.2
-"""Of every leaky ReLU."""
+"""Negative slope of every leaky ReLU."""
 STD = 0.02
-"""Weights of convolutions start as N(0, 0.02²), those of normalisations as N(1, 0.02²), biases at 0."""
+"""Initial weights of convolutions are N(0, 0.02²), those of normalizations N(1, 0.02²), biases 0."""
 
 Norm = Literal["batch", "instance"]
 NORMS = ("batch", "instance")
 
 
 def normalization(norm: Norm, width: int) -> nn.Module:
-    """A normalisation of `width` channels: by batches, with scale and shift, or by pictures, without.
+    """A normalization layer of `width` channels: batch, with scale and shift, or instance, without.
 
     Raises:
-        UserError: no such normalisation.
+        UserError: no such normalization.
     """
     if norm not in NORMS:
-        raise unknown_name("normalisation", norm, NORMS)
+        raise unknown_name("normalization", norm, NORMS)
     return nn.BatchNorm2d(width) if norm == "batch" else nn.InstanceNorm2d(width)
 
 
-def needs_bias(norm: Norm, biased: bool) -> bool:
-    """Whether a convolution in front of a normalisation has a bias.
+def needs_bias(norm: Norm, use_bias: bool) -> bool:
+    """Whether a convolution before a normalization has a bias.
 
-    One by batches has a shift of its own and cancels it; one by pictures cancels it too, and published weights hold it.
+    Batch normalization has a shift of its own and cancels it; instance normalization cancels it too, but published
+    weights contain it.
     """
-    return biased or norm == "instance"
+    return use_bias or norm == "instance"
 
 
-def start(network: nn.Module) -> None:
-    """Give every layer below `network` the paper's initial weights, see `STD`."""
+def init_weights(network: nn.Module) -> None:
+    """Initialize every layer of `network` as in the paper, see `STD`."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             gaussian(layer.weight, std=STD)

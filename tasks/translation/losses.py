@@ -1,8 +1,8 @@
-"""What the two players of a translation learn from.
+"""Losses of image-to-image translation: adversarial losses, L1 and cross-entropy.
 
 Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004, section 3.1: min over G, max over D of the conditional adversarial loss,
-plus 100 times the mean difference. As in the authors' PyTorch code, the generator maximises log D instead of minimising
-log(1 - D), and the discriminator's two halves count one half each, which slows it down (section 3.3).
+plus 100 times the L1 loss. As in the authors' PyTorch code, the generator maximizes log D instead of minimizing
+log(1 - D), and the discriminator's two terms are halved, which slows it down (section 3.3).
 """
 
 from __future__ import annotations
@@ -13,56 +13,56 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...datasets.fields import Kind, Labels
+from ...datasets.field_types import FieldType, SegmentationMask
 from ...errors import unknown_name
-from ..task import Terms
+from ..task import LossTerms
 
-Opinion = Callable[[Tensor, bool], Tensor]
-"""(logits of patches, whether they are to be called true) to a scalar."""
-
-
-def vanilla(logits: Tensor, true: bool) -> Tensor:
-    """Binary cross-entropy of every patch: Goodfellow et al. 2014, in the form that does not saturate."""
-    return F.softplus(-logits if true else logits).mean()
+AdversarialLoss = Callable[[Tensor, bool], Tensor]
+"""(logits of patches, whether their target is "real") to a scalar."""
 
 
-def least_squares(logits: Tensor, true: bool) -> Tensor:
+def bce(logits: Tensor, real: bool) -> Tensor:
+    """Binary cross-entropy of every patch: Goodfellow et al. 2014, in the non-saturating form."""
+    return F.softplus(-logits if real else logits).mean()
+
+
+def least_squares(logits: Tensor, real: bool) -> Tensor:
     """The squared distance to 1 or 0: Mao et al. 2017, arXiv:1611.04076."""
-    return (logits - float(true)).square().mean()
+    return (logits - float(real)).square().mean()
 
 
-ADVERSARIAL: dict[str, Opinion] = {"vanilla": vanilla, "least-squares": least_squares}
+ADVERSARIAL_LOSSES: dict[str, AdversarialLoss] = {"vanilla": bce, "least-squares": least_squares}
 
 
-def opinions(name: str) -> Opinion:
-    """How an opinion about patches becomes a loss, by name.
+def gan_loss(name: str) -> AdversarialLoss:
+    """An adversarial loss by name.
 
     Raises:
         UserError: no such loss.
     """
-    if name not in ADVERSARIAL:
-        raise unknown_name("loss of the task translation", name, ADVERSARIAL)
-    return ADVERSARIAL[name]
+    if name not in ADVERSARIAL_LOSSES:
+        raise unknown_name("loss of the task translation", name, ADVERSARIAL_LOSSES)
+    return ADVERSARIAL_LOSSES[name]
 
 
-def closeness(goal: Kind) -> Callable[[Tensor, Tensor], Terms]:
-    """How far an answer is from the truth: of pictures l1, of labels cross-entropy.
+def reconstruction_loss(target: FieldType) -> Callable[[Tensor, Tensor], LossTerms]:
+    """The loss between output and target: `G_L1` for images, `cross-entropy` for labels.
 
-    The answer of a network and the batch's truth: pictures (B, C, H, W) in [0, 1], or logits (B, N, H, W) and labels
-    (B, H, W). l1 is that of the paper, of values in [-1, 1]: twice the difference in [0, 1]. Labels that say nothing
-    are left out; the others count alike, and each picture as much as the next.
+    It takes the network's output and the batch's target: images (B, C, H, W) in [0, 1], or logits (B, N, H, W) and
+    labels (B, H, W). The L1 loss is that of the paper, for values in [-1, 1]: twice the difference in [0, 1]. Unlabeled
+    pixels are left out; the others have equal weight within an image, and all images have equal weight.
     """
-    if not isinstance(goal, Labels):
-        return lambda made, true: {"l1": 2 * (made.float() - true).abs().mean()}
-    ignore = goal.ignore
+    if not isinstance(target, SegmentationMask):
+        return lambda output, image: {"G_L1": 2 * (output.float() - image).abs().mean()}
+    ignore = target.ignore
 
-    def cross_entropy(logits: Tensor, labels: Tensor) -> Terms:
-        each = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="none").sum((1, 2))
-        return {"cross-entropy": (each / (labels != ignore).sum((1, 2)).clamp_min(1)).mean()}
+    def cross_entropy(logits: Tensor, labels: Tensor) -> LossTerms:
+        sums = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="none").sum((1, 2))
+        return {"cross-entropy": (sums / (labels != ignore).sum((1, 2)).clamp_min(1)).mean()}
 
     return cross_entropy
 
 
-def beside(source: Tensor, picture: Tensor) -> Tensor:
-    """(B, C + C', H, W) in [-1, 1]: what the discriminator looks at, both in [0, 1]."""
-    return 2 * torch.cat((source, picture), dim=1) - 1
+def concat_condition(source: Tensor, image: Tensor) -> Tensor:
+    """The discriminator's input, (B, C + C', H, W) in [-1, 1], from a source and an image in [0, 1]."""
+    return 2 * torch.cat((source, image), dim=1) - 1

@@ -1,28 +1,28 @@
-"""Scores of translation, each under a named protocol.
+"""Metrics of image-to-image translation, by protocol: L1, PSNR, SSIM, sharpness, FCN-score, FID and mean IoU.
 
-Of made pictures, each for every picture and then the mean:
+Scores of images, computed per image and averaged:
 
     l1         mean absolute difference of values in [0, 1]
     psnr       dB, and
-    ssim       as in `tasks.likeness`, over all three colours
-    sharpness  mean length of the made luminance's gradient over that of the true one: 1 is as sharp, below 1 blurred
+    ssim       as in `tasks.image_quality`, over all three colors
+    sharpness  mean length of the luminance gradient over that of the ground truth: 1 is as sharp, below 1 blurred
 
-Of label maps, pixel_accuracy, class_accuracy and mean_iou (see `agreement`). A judge who reads labels in pictures makes
-them scores of pictures too: `true_pixel_accuracy` and its siblings are what the same judge scores on the true pictures,
-which made ones are to be measured by.
+Scores of label maps: pixel_accuracy, class_accuracy and mean_iou (see `segmentation_metrics`). An evaluator that reads
+labels in images makes them scores of images too; `true_pixel_accuracy` and its siblings are the same evaluator's scores
+on the ground truth images, to which those of translated images should be compared.
 
-    pictures          the scores of pictures
-    facades           these, and what the decoder of the world of facades reads
-    judge=CHECKPOINT  these, and what a checkpoint of this task reads that was trained from pictures to labels
-    fid               these, and the Fréchet Inception Distance
-    labels            the scores of label maps
+    image-mean                   the scores of images
+    fcn-score-synthetic-facades  these, and the scores of the labels that the decoder of synthetic-facades reads
+    fcn-score=CHECKPOINT         these, with a checkpoint of this task that was trained from images to labels
+    fid                          the scores of images, and the Fréchet inception distance
+    labels                       the scores of label maps
 
-`facades+fcn-score`, `judge=CHECKPOINT+fcn-score` and `labels+fcn-score` count a class without any pixel as 0 in the
-means, as pix2pix's script does; otherwise it is left out.
+With the suffix `+absent-zero`, `fcn-score-synthetic-facades`, `fcn-score=CHECKPOINT` and `labels` count a class without
+any pixel as 0 in the means, as pix2pix's script does; otherwise it is left out.
 
-`error`, which is watched, is under every protocol the plainest number, lower is better: l1 of pictures, and
-1 - pixel_accuracy of labels. Convention: pictures are compared as 8-bit RGB, as saved files would be, grey ones with
-three equal channels. Nothing depends on the order of the samples. nan where nothing was counted.
+`error`, the monitored metric, is lower-is-better under every protocol: l1 of images, and 1 - pixel_accuracy of labels.
+Convention: images are compared as 8-bit RGB, as saved files would be, gray ones with three equal channels. Scores do
+not depend on the order of the samples, and are nan without samples.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from typing import Any
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ...datasets.fields import Image
+from ...datasets.field_types import Image
 from ...errors import UserError, unknown_name
-from ..likeness import mean_score, psnr, ssim
-from ..pictures import LUMINANCE
+from ..image_io import LUMINANCE
+from ..image_quality import mean_score, psnr, ssim
 from ..task import Metrics, Prediction
-from .agreement import Absent, agreement, confusion
-from .frechet import Eye, frechet_distance, inception
-from .judges import Judge, facades_judge, trained_judge
-from .made import LabelMap, Made
+from .fcn_score import SegmentationEvaluator, checkpoint_evaluator, facades_evaluator
+from .fid import FeatureExtractor, frechet_distance, inception
+from .predictions import LabelMap, TranslatedImage
+from .segmentation_metrics import Absent, confusion, segmentation_scores
 
-FCN_SCORE = "+fcn-score"
-NOTHING = np.zeros((0, 1), np.int64)
-"""A table of counts before the first picture says how many classes there are."""
+ABSENT_ZERO = "+absent-zero"
+NO_COUNTS = np.zeros((0, 1), np.int64)
+"""The confusion matrix before the first image, when the number of classes is unknown."""
 
 
-class PictureMetrics(Metrics):
+class ImageMetrics(Metrics):
     """error, l1, psnr, ssim, sharpness and samples."""
 
     names = ("l1", "psnr", "ssim", "sharpness")
@@ -58,24 +58,24 @@ class PictureMetrics(Metrics):
     def __init__(self) -> None:
         self._rows: list[tuple[float, ...]] = []
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """Count one picture.
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Count one image.
 
         Args:
-            prediction: a `Made`.
-            truth: a sample, whose field `prediction.goal` is the true picture.
+            prediction: a `TranslatedImage`.
+            ground_truth: a sample, whose field `prediction.target_field` is the real image.
 
         Raises:
-            ValueError: the two differ in size.
-            UserError: the answer is a label map.
+            ValueError: the sizes differ.
+            UserError: the prediction is a label map.
         """
-        made, true = pictures_of(prediction, truth)
-        first, second = made.astype(np.float64), true.astype(np.float64)
+        fake, real = image_pair(prediction, ground_truth)
+        first, second = fake.astype(np.float64), real.astype(np.float64)
         l1 = float(np.abs(first - second).mean() / 255)
         self._rows.append((l1, psnr(first, second), ssim(first, second), sharpness(first, second)))
 
     def state(self) -> Any:
-        """The scores of every picture."""
+        """The scores of every image."""
         return list(self._rows)
 
     def merge(self, states: Iterable[Any]) -> None:
@@ -83,209 +83,225 @@ class PictureMetrics(Metrics):
         self._rows = [row for state in states for row in state]
 
     def compute(self) -> dict[str, float]:
-        """The means over the pictures; `samples` is how many counted."""
-        means = {name: mean_score(row[place] for row in self._rows) for place, name in enumerate(self.names)}
+        """The means over the images; `samples` is the number of images."""
+        means = {name: mean_score(row[index] for row in self._rows) for index, name in enumerate(self.names)}
         return {"error": means["l1"], **means, "samples": float(len(self._rows))}
 
 
-class JudgedMetrics(PictureMetrics):
-    """The scores of pictures, and how far a judge finds the labels in the made and in the true ones."""
+class FCNScoreMetrics(ImageMetrics):
+    """The scores of images, and those of the labels that an evaluator reads in the translated and the real images."""
 
-    def __init__(self, judge: Callable[[str], Judge], absent: Absent = "left out") -> None:
-        """An empty tally.
+    def __init__(self, evaluator: Callable[[str], SegmentationEvaluator], absent: Absent = "skip") -> None:
+        """Create empty metrics.
 
         Args:
-            judge: who judges the pictures of a field; asked for at the first picture.
-            absent: what a class without any pixel counts.
+            evaluator: from a target field to its evaluator; called at the first image.
+            absent: how a class without any pixel counts.
         """
         super().__init__()
-        self.judge = judge
+        self.evaluator = evaluator
         self.absent: Absent = absent
-        self._made, self._true = NOTHING, NOTHING
+        self._fake, self._real = NO_COUNTS, NO_COUNTS
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """As `PictureMetrics.update`; the sample holds the judge's labels too.
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Count one image, see `ImageMetrics.update`; the sample needs the evaluator's labels too.
 
         Raises:
-            UserError: it does not, or a judge that cannot judge.
+            UserError: the sample lacks them, or the evaluator does not fit the target field.
         """
-        made, true = pictures_of(prediction, truth)
-        assert isinstance(prediction, Made)
-        judge = self.judge(prediction.goal)
-        labels = truth.get(judge.field)
+        fake, real = image_pair(prediction, ground_truth)
+        assert isinstance(prediction, TranslatedImage)
+        evaluator = self.evaluator(prediction.target_field)
+        labels = ground_truth.get(evaluator.field)
         if labels is None or labels.ndim != 2:
             raise UserError(
-                f"The protocol compares what a judge reads with the label map '{judge.field}', which the data set "
-                "lacks: use the protocol pictures."
+                f"The FCN-score needs the label map '{evaluator.field}', which the dataset lacks: use the protocol "
+                "image-mean."
             )
-        found, known = (confusion(judge.read(picture), labels, judge.kind) for picture in (made, true))
-        super().update(prediction, truth)
-        self._made, self._true = pooled([self._made, found]), pooled([self._true, known])
+        fake_counts, real_counts = (
+            confusion(evaluator.predict_labels(image), labels, evaluator.field_type) for image in (fake, real)
+        )
+        super().update(prediction, ground_truth)
+        self._fake, self._real = sum_counts([self._fake, fake_counts]), sum_counts([self._real, real_counts])
 
     def state(self) -> Any:
-        """The scores of every picture, and pixels by true class and by what was read in made and true pictures."""
-        return super().state(), self._made, self._true
+        """The scores of every image, and the confusion matrices of translated and real images."""
+        return super().state(), self._fake, self._real
 
     def merge(self, states: Iterable[Any]) -> None:
         """See `Metrics.merge`."""
         states = list(states)
         super().merge(rows for rows, _, _ in states)
-        self._made, self._true = pooled(made for _, made, _ in states), pooled(true for _, _, true in states)
+        self._fake = sum_counts(counts for _, counts, _ in states)
+        self._real = sum_counts(counts for _, _, counts in states)
 
     def compute(self) -> dict[str, float]:
-        """Every score; those that begin with `true_` are the judge's on the true pictures."""
-        true = {f"true_{name}": score for name, score in agreement(self._true, self.absent).items()}
-        return {**super().compute(), **agreement(self._made, self.absent), **true}
+        """Every score; those with the prefix `true_` are the evaluator's on the real images."""
+        real = {f"true_{name}": score for name, score in segmentation_scores(self._real, self.absent).items()}
+        return {**super().compute(), **segmentation_scores(self._fake, self.absent), **real}
 
 
-class FrechetMetrics(PictureMetrics):
-    """The scores of pictures, and fid between all the made and all the true ones."""
+class FIDMetrics(ImageMetrics):
+    """The scores of images, and fid between all translated and all real ones."""
 
-    def __init__(self, eye: Callable[[], Eye] = inception) -> None:
-        """An empty tally.
+    def __init__(self, extractor: Callable[[], FeatureExtractor] = inception) -> None:
+        """Create empty metrics.
 
         Args:
-            eye: what sees a picture's features; asked for at the first picture.
+            extractor: creates the feature extractor; called at every image.
         """
         super().__init__()
-        self.eye = eye
-        self._seen: list[tuple[np.ndarray, np.ndarray]] = []
+        self.extractor = extractor
+        self._features: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """As `PictureMetrics.update`.
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Count one image, see `ImageMetrics.update`.
 
         Raises:
-            UserError: the weights cannot be had.
+            UserError: the weights cannot be downloaded.
         """
-        made, true = pictures_of(prediction, truth)
-        see = self.eye()
-        self._seen.append((see(made), see(true)))
-        super().update(prediction, truth)
+        fake, real = image_pair(prediction, ground_truth)
+        extract = self.extractor()
+        self._features.append((extract(fake), extract(real)))
+        super().update(prediction, ground_truth)
 
     def state(self) -> Any:
-        """The scores and the two pictures' features of every sample."""
-        return super().state(), list(self._seen)
+        """The scores and the features of both images of every sample."""
+        return super().state(), list(self._features)
 
     def merge(self, states: Iterable[Any]) -> None:
         """See `Metrics.merge`."""
         states = list(states)
         super().merge(rows for rows, _ in states)
-        self._seen = [pair for _, seen in states for pair in seen]
+        self._features = [pair for _, features in states for pair in features]
 
     def compute(self) -> dict[str, float]:
-        """Every score; fid is nan for fewer than two pictures."""
-        made, true = (np.array([pair[place] for pair in self._seen]) for place in (0, 1))
-        return {**super().compute(), "fid": frechet_distance(made, true)}
+        """Every score; fid is nan for fewer than two images."""
+        fake, real = (np.array([pair[index] for pair in self._features]) for index in (0, 1))
+        return {**super().compute(), "fid": frechet_distance(fake, real)}
 
 
 class LabelMetrics(Metrics):
     """error, pixel_accuracy, class_accuracy, mean_iou and samples."""
 
-    def __init__(self, absent: Absent = "left out") -> None:
+    def __init__(self, absent: Absent = "skip") -> None:
         self.absent: Absent = absent
-        self._counts, self._samples = NOTHING, 0
+        self._counts, self._samples = NO_COUNTS, 0
 
-    def update(self, prediction: Prediction, truth: Sample) -> None:
-        """Count one picture; one of which nothing is said is no sample.
+    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
+        """Count one image; one without labeled pixels is not a sample.
 
         Args:
             prediction: a `LabelMap`.
-            truth: a sample, whose field `prediction.goal` is (H, W) labels.
+            ground_truth: a sample, whose field `prediction.target_field` is (H, W) labels.
 
         Raises:
-            ValueError: the two differ in size.
-            UserError: the answer is a picture.
+            ValueError: the sizes differ.
+            UserError: the prediction is an image.
         """
-        if isinstance(prediction, Made):
-            raise UserError(f"The protocol labels scores label maps; '{prediction.goal}' is a picture: use pictures.")
+        if isinstance(prediction, TranslatedImage):
+            raise UserError(
+                f"The protocol labels scores label maps, and '{prediction.target_field}' is an image: use the protocol "
+                "image-mean."
+            )
         if not isinstance(prediction, LabelMap):
-            raise TypeError(f"labels are judged on a LabelMap, not on a {type(prediction).__name__}")
-        counts = confusion(prediction.classes, truth[prediction.goal], prediction.kind)
-        self._counts = pooled([self._counts, counts])
+            raise TypeError(f"segmentation metrics take a LabelMap, not a {type(prediction).__name__}")
+        counts = confusion(prediction.classes, ground_truth[prediction.target_field], prediction.field_type)
+        self._counts = sum_counts([self._counts, counts])
         self._samples += bool(counts.any())
 
     def state(self) -> Any:
-        """Pixels by true and answered class, and how many pictures they are of."""
+        """The confusion matrix, and the number of images."""
         return self._counts, self._samples
 
     def merge(self, states: Iterable[Any]) -> None:
         """See `Metrics.merge`."""
         states = list(states)
-        self._counts, self._samples = pooled(counts for counts, _ in states), sum(samples for _, samples in states)
+        self._counts, self._samples = sum_counts(counts for counts, _ in states), sum(samples for _, samples in states)
 
     def compute(self) -> dict[str, float]:
-        """Every score by name; `samples` is how many pictures counted."""
-        scores = agreement(self._counts, self.absent)
+        """Every score by name; `samples` is the number of images."""
+        scores = segmentation_scores(self._counts, self.absent)
         return {"error": 1 - scores["pixel_accuracy"], **scores, "samples": float(self._samples)}
 
 
-def judged_by(checkpoint: str, absent: Absent = "left out") -> Metrics:
-    """An empty tally with a trained judge.
+def fcn_score_metrics(checkpoint: str, absent: Absent = "skip") -> Metrics:
+    """Empty metrics with a checkpoint as the evaluator.
 
     Raises:
-        UserError: no checkpoint is named.
+        UserError: the checkpoint is empty.
     """
     if not checkpoint:
-        raise UserError("The protocol judge wants a checkpoint that reads labels in pictures: judge=CHECKPOINT.")
-    return JudgedMetrics(partial(trained_judge, checkpoint), absent)
+        raise UserError(
+            "The protocol fcn-score needs a checkpoint that reads labels in images: use fcn-score=CHECKPOINT."
+        )
+    return FCNScoreMetrics(partial(checkpoint_evaluator, checkpoint), absent)
 
 
 PROTOCOLS: dict[str, Callable[[], Metrics]] = {
-    "pictures": PictureMetrics,
-    "facades": partial(JudgedMetrics, facades_judge),
-    f"facades{FCN_SCORE}": partial(JudgedMetrics, facades_judge, "zero"),
-    "judge": partial(judged_by, ""),
-    "fid": FrechetMetrics,
+    "image-mean": ImageMetrics,
+    "fcn-score-synthetic-facades": partial(FCNScoreMetrics, facades_evaluator),
+    f"fcn-score-synthetic-facades{ABSENT_ZERO}": partial(FCNScoreMetrics, facades_evaluator, "zero"),
+    "fcn-score": partial(fcn_score_metrics, ""),
+    "fid": FIDMetrics,
     "labels": LabelMetrics,
-    f"labels{FCN_SCORE}": partial(LabelMetrics, "zero"),
+    f"labels{ABSENT_ZERO}": partial(LabelMetrics, "zero"),
 }
-"""An empty tally by the protocol's name; "judge" is followed by "=" and a checkpoint."""
+"""Name of a protocol to a function that creates its empty metrics; "fcn-score" is followed by "=" and a checkpoint."""
 
 
 def find_protocol(name: str) -> Callable[[], Metrics]:
-    """What makes an empty tally under the protocol of a name.
+    """A function that creates the empty metrics of a protocol.
 
     Raises:
-        UserError: no such protocol; the nearest name is offered.
+        UserError: no such protocol; the nearest name is suggested.
     """
     protocol, _, checkpoint = name.partition("=")
-    if protocol == "judge":
-        absent: Absent = "zero" if checkpoint.endswith(FCN_SCORE) else "left out"
-        return partial(judged_by, checkpoint.removesuffix(FCN_SCORE), absent)
+    if protocol == "fcn-score":
+        absent: Absent = "zero" if checkpoint.endswith(ABSENT_ZERO) else "skip"
+        return partial(fcn_score_metrics, checkpoint.removesuffix(ABSENT_ZERO), absent)
     if name not in PROTOCOLS:
         raise unknown_name("translation protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 
-def pictures_of(prediction: Prediction, truth: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """The made and the true picture, (H, W, 3) uint8."""
+def image_pair(prediction: Prediction, ground_truth: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """The translated and the real image, (H, W, 3) uint8.
+
+    Raises:
+        UserError: the prediction is a label map.
+        TypeError: it is not a `TranslatedImage`.
+        ValueError: the sizes differ.
+    """
     if isinstance(prediction, LabelMap):
-        raise UserError(f"The protocol scores pictures; '{prediction.goal}' is a label map: use the protocol labels.")
-    if not isinstance(prediction, Made):
-        raise TypeError(f"pictures are judged on a Made, not on a {type(prediction).__name__}")
-    made, true = prediction.picture(), Image().draw(truth[prediction.goal])
-    if made.shape != true.shape:
-        raise ValueError(f"a picture of {made.shape} cannot be compared with one of {true.shape}")
-    return made, true
+        raise UserError(
+            f"The protocol scores images, and '{prediction.target_field}' is a label map: use the protocol labels."
+        )
+    if not isinstance(prediction, TranslatedImage):
+        raise TypeError(f"image metrics take a TranslatedImage, not a {type(prediction).__name__}")
+    fake, real = prediction.to_image(), Image().colorize(ground_truth[prediction.target_field])
+    if fake.shape != real.shape:
+        raise ValueError(f"an image of {fake.shape} cannot be compared with one of {real.shape}")
+    return fake, real
 
 
-def sharpness(made: np.ndarray, true: np.ndarray) -> float:
-    """Mean gradient of the first's luminance over that of the second's; nan where the second has none.
+def sharpness(fake: np.ndarray, real: np.ndarray) -> float:
+    """Mean luminance gradient of the first image over that of the second; nan if the second has none.
 
     Args:
-        made, true: (H, W, 3) float64 RGB.
+        fake, real: (H, W, 3) float64 RGB.
     """
-    first, second = _mean_gradient(made @ LUMINANCE), _mean_gradient(true @ LUMINANCE)
+    first, second = _mean_gradient(fake @ LUMINANCE), _mean_gradient(real @ LUMINANCE)
     return first / second if second > 0 else math.nan
 
 
 def _mean_gradient(luminance: np.ndarray) -> float:
-    """Of (H, W), from every pixel to its right and lower neighbours; 0 of a single row or column."""
-    across, down = np.diff(luminance, axis=1)[:-1], np.diff(luminance, axis=0)[:, :-1]
-    return float(np.hypot(across, down).mean()) if across.size else 0.0
+    """Mean length over (H, W), from every pixel to its right and lower neighbors; 0 for a single row or column."""
+    dx, dy = np.diff(luminance, axis=1)[:-1], np.diff(luminance, axis=0)[:, :-1]
+    return float(np.hypot(dx, dy).mean()) if dx.size else 0.0
 
 
-def pooled(tables: Iterable[np.ndarray]) -> np.ndarray:
-    """The sum of tables of counts, of which some may be empty."""
+def sum_counts(tables: Iterable[np.ndarray]) -> np.ndarray:
+    """The sum of confusion matrices, of which some may be empty."""
     filled = [table for table in tables if table.any()]
-    return np.sum(filled, axis=0) if filled else NOTHING
+    return np.sum(filled, axis=0) if filled else NO_COUNTS

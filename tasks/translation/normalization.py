@@ -1,17 +1,19 @@
-"""How normalisations and dropout answer at test: one rule, chosen when a network is built, part of it ever after.
+"""Normalization modes: which statistics normalize, and whether dropout is on, in prediction.
 
-| rule        | statistics at test                      | statistics in training | dropout at test |
-| ----------- | --------------------------------------- | ---------------------- | --------------- |
-| batch-stats | of the batch at hand                    | the same               | on              |
-| frozen      | running means of the training           | of the batch at hand   | off             |
-| instance    | of every picture by itself              | the same               | off             |
+The mode is chosen when a network is built, and is part of it from then on.
 
-"batch-stats" is the paper's (arXiv:1611.07004, section 3.4): its generator is asked in the mode in which it was
-trained, and dropout is all the noise that it has. Trained picture by picture, the running means of "frozen" belong to
-no picture, and the answer is visibly another one.
+| mode         | statistics in prediction      | statistics in training | dropout in prediction |
+| ------------ | ----------------------------- | ---------------------- | --------------------- |
+| batch        | of the current batch          | the same               | on                    |
+| frozen-batch | running means of the training | of the current batch   | off                   |
+| instance     | of each image                 | the same               | off                   |
 
-A network settles its rule before its weights are loaded: only "frozen" keeps running means in its state. `train()` and
-`eval()` then cannot break it.
+"batch" is the paper's (arXiv:1611.07004, section 3.4): its generator predicts in training mode, and dropout is its only
+noise. After training with batches of one, the running means of "frozen-batch" are not those of any image, and the
+output is visibly different.
+
+The mode is set before weights are loaded: only "frozen-batch" has running means in its state. `train()` and `eval()`
+do not change it.
 """
 
 from __future__ import annotations
@@ -24,112 +26,112 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import UserError, unknown_name
 
-Rule = Literal["batch-stats", "frozen", "instance"]
-RULES = ("batch-stats", "frozen", "instance")
+NormMode = Literal["batch", "frozen-batch", "instance"]
+NORM_MODES = ("batch", "frozen-batch", "instance")
 
 
-class Noise(nn.Dropout):
-    """Dropout that may stay on at test.
+class EvalDropout(nn.Dropout):
+    """Dropout that can stay on in evaluation mode.
 
-    Seed torch's generator before every question, and the same question has the same answer.
+    To get reproducible predictions, seed torch's generator before each.
 
     Args:
         p: probability of dropping a value.
 
     Attributes:
-        awake: whether it drops in evaluation too.
+        always_on: whether it drops values in evaluation mode too.
     """
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(p)
-        self.awake = False
+        self.always_on = False
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) with some of its values at 0 and the others larger."""
-        return functional.dropout(input, self.p, self.training or self.awake)
+        """Map (B, C, H, W) to the same shape, with some values 0 and the others scaled up."""
+        return functional.dropout(input, self.p, self.training or self.always_on)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, awake={self.awake}"
+        return f"p={self.p}, always_on={self.always_on}"
 
 
 class BatchStatistics(nn.BatchNorm2d):
-    """A batch normalisation without running statistics: those of the batch at hand, in training and at test.
+    """A batch normalization without running statistics: it uses the current batch, in training and in evaluation.
 
-    A map of a single place (a mean over the picture) is scaled and shifted only: a lone picture has no spread there.
+    A 1x1 map (a global average) is only scaled and shifted: a single image has no variance there.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__(channels, eps, affine=affine, track_running_stats=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) of the same."""
-        return _scaled(self, input) if _is_single(input) else super().forward(input)
+        """Normalize (B, C, H, W)."""
+        return _scale_and_shift(self, input) if _is_1x1(input) else super().forward(input)
 
 
-class PictureStatistics(nn.InstanceNorm2d):
-    """A normalisation of every picture by its own statistics, in training and at test.
+class InstanceStatistics(nn.InstanceNorm2d):
+    """A normalization of every image by its own statistics, in training and in evaluation.
 
-    A map of a single place is scaled and shifted only, as in `BatchStatistics`.
+    A 1x1 map is only scaled and shifted, as in `BatchStatistics`.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) of the same."""
-        return _scaled(self, input) if _is_single(input) else super().forward(input)
+        """Normalize (B, C, H, W)."""
+        return _scale_and_shift(self, input) if _is_1x1(input) else super().forward(input)
 
 
-def settle_normalization(module: nn.Module, rule: Rule) -> nn.Module:
-    """Make a rule part of a network.
+def set_normalization(module: nn.Module, mode: NormMode) -> nn.Module:
+    """Convert the normalization and dropout layers of a network to a mode.
 
-    Scales and shifts stay the parameters that they are; running statistics are forgotten, but for "frozen".
+    Scales and shifts stay the same parameters; running statistics are dropped, except for "frozen-batch".
 
     Args:
-        module: a network, a trunk, a head or a single layer; what it holds is exchanged in place.
-        rule: one of `RULES`.
+        module: a network, a backbone, a head or a single layer; its layers are replaced in place.
+        mode: one of `NORM_MODES`.
 
     Returns:
-        The module, or what takes its place where it is itself a normalisation or a dropout.
+        The module, or its replacement if it is itself a normalization or a dropout.
 
     Raises:
-        UserError: no such rule, or a normalisation of a foreign kind that "instance" cannot replace.
+        UserError: no such mode, or a normalization of another class that "instance" cannot replace.
     """
-    if rule not in RULES:
-        raise unknown_name("rule of normalisation", rule, RULES)
+    if mode not in NORM_MODES:
+        raise unknown_name("normalization mode", mode, NORM_MODES)
     for name, child in list(module.named_children()):
-        setattr(module, name, settle_normalization(child, rule))
+        setattr(module, name, set_normalization(child, mode))
     if type(module) is nn.Dropout:
-        noise = Noise(module.p)
-        noise.train(module.training)
-        module = noise
-    if isinstance(module, Noise):
-        module.awake = rule == "batch-stats"
-    if not isinstance(module, _BatchNorm) or rule == "frozen":
+        dropout = EvalDropout(module.p)
+        dropout.train(module.training)
+        module = dropout
+    if isinstance(module, EvalDropout):
+        module.always_on = mode == "batch"
+    if not isinstance(module, _BatchNorm) or mode == "frozen-batch":
         return module
-    return _without_running_statistics(module, rule)
+    return _without_running_statistics(module, mode)
 
 
-def _without_running_statistics(layer: _BatchNorm, rule: Rule) -> nn.Module:
+def _without_running_statistics(layer: _BatchNorm, mode: NormMode) -> nn.Module:
     if type(layer) in (nn.BatchNorm2d, BatchStatistics):
-        form = BatchStatistics if rule == "batch-stats" else PictureStatistics
-        made = form(layer.num_features, layer.eps, affine=layer.affine)
-        made.weight, made.bias = layer.weight, layer.bias
-        return made.train(layer.training)
-    if rule == "instance":
+        cls = BatchStatistics if mode == "batch" else InstanceStatistics
+        replacement = cls(layer.num_features, layer.eps, affine=layer.affine)
+        replacement.weight, replacement.bias = layer.weight, layer.bias
+        return replacement.train(layer.training)
+    if mode == "instance":
         raise UserError(
-            f"The rule 'instance' cannot replace the normalisation {type(layer).__name__} of this trunk; "
-            "take 'batch-stats' or 'frozen', or another trunk."
+            f"The mode 'instance' cannot replace the normalization {type(layer).__name__} of this backbone; "
+            "use --norm batch or --norm frozen-batch, or another backbone."
         )
-    # timm's normalisations hold an activation as well, so that they stay what they are.
+    # timm's normalizations contain an activation as well, so they are not replaced.
     layer.track_running_stats = False
     layer.running_mean = layer.running_var = layer.num_batches_tracked = None
     return layer
 
 
-def _is_single(maps: Tensor) -> bool:
+def _is_1x1(maps: Tensor) -> bool:
     return maps.shape[-2] == maps.shape[-1] == 1
 
 
-def _scaled(layer: BatchStatistics | PictureStatistics, maps: Tensor) -> Tensor:
-    """Scale and shift of a normalisation, without its statistics."""
+def _scale_and_shift(layer: BatchStatistics | InstanceStatistics, maps: Tensor) -> Tensor:
+    """Scale and shift of a normalization, without its statistics."""
     if not layer.affine:
         return maps
     return maps * layer.weight.view(-1, 1, 1) + layer.bias.view(-1, 1, 1)

@@ -1,19 +1,19 @@
-"""The U-Net generator of pix2pix: as many halvings as the picture allows, and a skip around each.
+"""U-Net generator of pix2pix: downsampling as often as the image allows, with a skip connection at each resolution.
 
 Isola, Zhu, Zhou, Efros: Image-to-Image Translation with Conditional Adversarial Networks. CVPR 2017, arXiv:1611.07004,
-appendix 6.1.1. 54,413,955 parameters with eight halvings (256 pixels and more), 41,828,995 with seven (128); without
-the skips, the paper's encoder-decoder, 39,075,459. 4x4 convolutions of stride 2, leaky ReLUs before those that go down,
-ReLUs before those that go up.
+appendix 6.1.1. 54,413,955 parameters with eight downsamplings (256 pixels and more), 41,828,995 with seven (128);
+without the skips, the paper's encoder-decoder, 39,075,459. 4x4 convolutions of stride 2, leaky ReLUs before those of
+the encoder, ReLUs before those of the decoder.
 
 Where the authors' Torch code and their PyTorch port differ, the port is the default:
 - dropout follows the wide layers that read two maps, u2, u3 and u4 of eight (`dropout="port"`), or the three deepest,
-  u1, u2 and u3 (`dropout="torch"`). With seven halvings the port has it behind u2 and u3;
-- no convolution but the last has a bias, or all have one (`biased`, 54,419,459 parameters). The Torch code sets every
-  bias to 0 before every step, so that it trains without any.
-The deepest map has no normalisation: of a picture of 256 it is a single place, which has no spread.
+  u1, u2 and u3 (`dropout="torch"`). With seven downsamplings the port has it after u2 and u3;
+- no convolution but the last has a bias, or all have one (`use_bias`, 54,419,459 parameters). The Torch code sets every
+  bias to 0 before every step, so it trains without any.
+The deepest map has no normalization: for an image of 256 it is 1x1, which has no variance.
 
-A skip carries the activated map, which the port's in-place ReLU leaves in the block's input. Behind the ReLU of the way
-up there is no difference: max(leaky(x), 0) is max(x, 0).
+A skip carries the activated map, which the port's in-place ReLU leaves in the block's input. After the decoder's ReLU
+there is no difference: max(leaky(x), 0) is max(x, 0).
 """
 
 from __future__ import annotations
@@ -25,97 +25,97 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import UserError, unknown_name
-from .layers import SLOPE, Norm, needs_bias, normalization, start
-from .normalization import Noise
+from .layers import SLOPE, Norm, init_weights, needs_bias, normalization
+from .normalization import EvalDropout
 
 # Appendix 6.1.1: "C64-C128-C256-C512-C512-C512-C512-C512", and the same backwards.
 WIDTH = 64
-WIDEST = 8
-"""Times `WIDTH`."""
+MAX_WIDTH_FACTOR = 8
+"""Maximum width over `WIDTH`."""
 DROPOUT = 0.5
-PLACES = ("port", "torch")
+DROPOUT_VARIANTS = ("port", "torch")
 
 
 class UNetGenerator(nn.Module):
-    """A picture in, a picture out: `downs` halvings, as many doublings, and skips between them.
+    """An image in, an image out: an encoder, a decoder, and skips between them.
 
     Args:
-        channels: of the picture that goes in.
-        answers: channels of the answer.
-        downs: how often the picture is halved, 2 or more.
+        in_channels: of the input.
+        out_channels: of the output.
+        num_downs: number of downsamplings by 2, 2 or more.
         norm: "batch", or "instance", whose convolutions all have biases.
-        dropout: where it lies, see the file's head.
-        skips: whether a doubling also reads the map of its resolution on the way down.
-        biased: a bias in every convolution.
-        width: of the first map.
+        dropout: its position, see the module's docstring.
+        skips: whether the decoder also reads the encoder's map of the same resolution.
+        use_bias: a bias in every convolution.
+        width: channels of the first map.
 
     Attributes:
-        stride: the sides of pictures are multiples of it, 2 to the power of `downs`.
-        smallest: the least sides of a picture.
+        stride: height and width of images are multiples of it, 2 to the power of `num_downs`.
+        min_size: minimum height and width of an image.
 
     Raises:
-        UserError: fewer than 2 halvings, or no such normalisation or place of the dropout.
+        UserError: fewer than 2 downsamplings, or no such normalization or dropout variant.
     """
 
     def __init__(
         self,
-        channels: int,
-        answers: int,
-        downs: int = 8,
+        in_channels: int,
+        out_channels: int,
+        num_downs: int = 8,
         norm: Norm = "batch",
         dropout: Literal["port", "torch"] = "port",
         skips: bool = True,
-        biased: bool = False,
+        use_bias: bool = False,
         width: int = WIDTH,
     ) -> None:
         super().__init__()
-        if downs < 2:
-            raise UserError(f"A U-Net halves the picture at least twice, not {downs} times.")
-        if dropout not in PLACES:
-            raise unknown_name("place of the dropout", dropout, PLACES)
-        self.stride = self.smallest = 2**downs
+        if num_downs < 2:
+            raise UserError(f"A U-Net generator has at least 2 downsamplings, not {num_downs}.")
+        if dropout not in DROPOUT_VARIANTS:
+            raise unknown_name("dropout variant", dropout, DROPOUT_VARIANTS)
+        self.stride = self.min_size = 2**num_downs
         self.skips = skips
-        widths = [width * min(2**level, WIDEST) for level in range(downs)]
-        bias = needs_bias(norm, biased)
+        widths = [width * min(2**level, MAX_WIDTH_FACTOR) for level in range(num_downs)]
+        bias = needs_bias(norm, use_bias)
 
         self.downs = nn.ModuleList()
-        for level, (before, made) in enumerate(zip([channels, *widths], widths, strict=False)):
-            down = nn.Sequential(nn.Conv2d(before, made, 4, 2, padding=1, bias=bias))
-            if 0 < level < downs - 1:
-                down.append(normalization(norm, made))
+        for level, (before, after) in enumerate(zip([in_channels, *widths], widths, strict=False)):
+            down = nn.Sequential(nn.Conv2d(before, after, 4, 2, padding=1, bias=bias))
+            if 0 < level < num_downs - 1:
+                down.append(normalization(norm, after))
             self.downs.append(down)
 
         self.ups = nn.ModuleList()
-        noisy = range(2, downs - 3) if dropout == "port" else range(1, 4)
-        for place, level in enumerate(reversed(range(1, downs)), 1):
-            read = widths[level] * (2 if skips and place > 1 else 1)
+        with_dropout = range(2, num_downs - 3) if dropout == "port" else range(1, 4)
+        for number, level in enumerate(reversed(range(1, num_downs)), 1):
+            before = widths[level] * (2 if skips and number > 1 else 1)
             up = nn.Sequential(
-                nn.ConvTranspose2d(read, widths[level - 1], 4, 2, padding=1, bias=bias),
+                nn.ConvTranspose2d(before, widths[level - 1], 4, 2, padding=1, bias=bias),
                 normalization(norm, widths[level - 1]),
             )
-            if place in noisy:
-                up.append(Noise(DROPOUT))
+            if number in with_dropout:
+                up.append(EvalDropout(DROPOUT))
             self.ups.append(up)
-        self.predict = nn.ConvTranspose2d(widths[0] * (2 if skips else 1), answers, 4, 2, padding=1)
-        start(self)
+        self.predict = nn.ConvTranspose2d(widths[0] * (2 if skips else 1), out_channels, 4, 2, padding=1)
+        init_weights(self)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        """The answer in front of its tanh.
+    def forward(self, image: Tensor) -> Tensor:
+        """The output before the tanh.
 
         Args:
-            picture: (B, channels, H, W) in [-1, 1], H and W multiples of `stride`.
+            image: (B, in_channels, H, W) in [-1, 1], H and W multiples of `stride`.
 
         Returns:
-            (B, answers, H, W), linear.
+            (B, out_channels, H, W), linear.
         """
-        x = self.downs[0](picture)
-        kept: list[Tensor] = []
+        x = self.downs[0](image)
+        activated: list[Tensor] = []
         for down in self.downs[1:]:
-            kept.append(functional.leaky_relu(x, SLOPE))
-            x = down(kept[-1])
+            activated.append(functional.leaky_relu(x, SLOPE))
+            x = down(activated[-1])
         for up in self.ups:
             x = up(functional.relu(x))
-            skip = kept.pop()
+            skip = activated.pop()
             if self.skips:
                 x = torch.cat((skip, x), dim=1)
         return self.predict(functional.relu(x))

@@ -1,4 +1,4 @@
-"""What the verbs' tests share: a command in an empty folder, and a checkpoint trained for two steps."""
+"""Fixtures of the command tests: a command run in an empty folder, and a checkpoint trained for two steps."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from PIL import Image
 from densevision.apps.cli import main
 
 LIGHT = (
-    *("--backbone", "resnet18", "--levels", "2", "--head", "unet", "--size", "32", "32", "--steps", "2"),
-    *("--batch", "2", "--workers", "0", "--eval-samples", "2", "--amp", "off", "--device", "cpu"),
+    *("--backbone", "resnet18", "--backbone-levels", "2", "--head", "unet", "--image-size", "32", "32", "--steps", "2"),
+    *("--batch-size", "2", "--workers", "0", "--eval-samples", "2", "--amp", "off", "--device", "cpu"),
 )
 
 
 @pytest.fixture(scope="session")
-def light_but() -> Callable[..., list[str]]:
-    """The options of a training of two small steps, with other words where the given ones say something else."""
+def light_options() -> Callable[..., list[str]]:
+    """The options of a training of two small steps, with those in the arguments replaced."""
 
-    def options(*given: str) -> list[str]:
-        kept = list(LIGHT)
-        for option in {"--steps" if word == "--epochs" else word for word in given} & set(kept):
+    def options(*changes: str) -> list[str]:
+        defaults = list(LIGHT)
+        for option in {"--steps" if word == "--epochs" else word for word in changes} & set(defaults):
             if option.startswith("--"):
-                at = kept.index(option)
-                del kept[at : at + (3 if option == "--size" else 2)]
-        return [*kept, *given]
+                start = defaults.index(option)
+                del defaults[start : start + (3 if option == "--image-size" else 2)]
+        return [*defaults, *changes]
 
     return options
 
 
 @dataclass
-class Said:
+class CommandResult:
     code: int
     out: str
     err: str
 
     @property
-    def mistake(self) -> str:
-        """The one line that a user's mistake leaves."""
+    def error(self) -> str:
+        """The error message of a user error, which is the only output."""
         assert (self.code, self.out) == (2, ""), self
         (line,) = self.err.splitlines()
         assert line.startswith("densevision: ") and "Traceback" not in line
@@ -50,32 +50,32 @@ class Said:
 
 @pytest.fixture
 def run(capfd, tmp_path, monkeypatch):
-    """A command in an empty folder, and what it said; what was printed before it is dropped."""
+    """Runs a command in an empty folder and returns its output."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: object) -> Said:
+    def call(*words: object) -> CommandResult:
         capfd.readouterr()
         code = 0
         try:
             main([str(word) for word in words])
-        except SystemExit as leaving:
-            code = int(leaving.code or 0)
-        return Said(code, *capfd.readouterr())
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        return CommandResult(code, *capfd.readouterr())
 
     return call
 
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory) -> Path:
-    """A miniature of 7-Scenes, as the command line writes it."""
+    """An example of 7-Scenes, written by the command line."""
     folder = tmp_path_factory.mktemp("data") / "scenes"
-    main(["data", "write-miniature", "seven-scenes", str(folder)])
+    main(["data", "make-example", "seven-scenes", str(folder)])
     return folder
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, scenes) -> Path:
-    """The folder of a run of two steps."""
+    """The run folder of a training of two steps."""
     folder = tmp_path_factory.mktemp("runs") / "two-steps"
     main(["train", "depth", "--data", "seven-scenes", "--root", str(scenes), *LIGHT, "--out", str(folder)])
     return folder
@@ -87,8 +87,8 @@ def checkpoint(trained) -> Path:
 
 
 @pytest.fixture(scope="session")
-def picture() -> Callable[..., Path]:
-    """Writes a picture of noise and says where."""
+def image() -> Callable[..., Path]:
+    """Writes an image of noise and returns its path."""
 
     def write(path: Path, height: int = 37, width: int = 53, seed: int = 0) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

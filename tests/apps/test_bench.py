@@ -1,4 +1,4 @@
-"""How figures are made and shown. Nothing is timed: clocks are fakes, and the numbers of tiny runs are ignored."""
+"""Figures and reports of benchmarks. Nothing is timed: clocks are fakes, and the numbers of tiny runs are ignored."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from densevision.benchmarks import (
     BENCHMARKS,
     colorization_encoding,
     correlation,
+    image_pipeline,
     loader,
     measure,
     occlusion,
-    picture_pipeline,
     predict,
-    rooms,
+    synthetic_rooms,
     training_step,
 )
 from densevision.benchmarks.measure import (
     Figure,
-    Neighbours,
+    OtherProcesses,
     Pairs,
     Report,
     Setting,
@@ -39,44 +39,48 @@ from densevision.benchmarks.measure import (
     alternate,
     fixed_threads,
     repeat,
+    run_benchmark,
 )
-from densevision.benchmarks.measure import measured as measured_by
 
 CPU = torch.device("cpu")
 QUICK = Setting(CPU, threads=1, rounds=1)
 TINY = {
-    "colorization-encoding": lambda setting: colorization_encoding.measure(setting, pictures=2, side=12),
+    "colorization-encoding": lambda setting: colorization_encoding.measure(setting, num_images=2, size=12),
     "correlation": lambda setting: correlation.measure(setting, cases=(correlation.Case("none", (2, 3, 7, 9), 4, 2),)),
-    "loader": lambda setting: loader.measure(setting, size=(32, 32), batch=2, workers=1, steps=2),
+    "loader": lambda setting: loader.measure(setting, image_size=(32, 32), batch_size=2, workers=1, steps=2),
     "occlusion": lambda setting: occlusion.measure(
-        setting, cases=(occlusion.Case("lenet5", 1.0),), side=32, skipped=16, together=(1, 2)
+        setting, cases=(occlusion.Case("lenet5", 1.0),), size=32, row_stride=16, batch_sizes=(1, 2)
     ),
-    "picture-pipeline": lambda setting: picture_pipeline.measure(setting, source=(45, 60), side=16, files=2, batch=2),
+    "image-pipeline": lambda setting: image_pipeline.measure(
+        setting, source_size=(45, 60), crop_size=16, num_files=2, batch_size=2
+    ),
     "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64)))),
-    "rooms": lambda setting: rooms.measure(setting, sizes=(((12, 16), 60.0), ((16, 12), None)), pictures=2),
-    "training-step": lambda setting: training_step.measure(setting, batch=2, side=32, matmul_side=32),
+    "synthetic-rooms": lambda setting: synthetic_rooms.measure(
+        setting, sizes=(((12, 16), 60.0), ((16, 12), None)), num_images=2
+    ),
+    "training-step": lambda setting: training_step.measure(setting, batch_size=2, image_size=32, matmul_size=32),
 }
-FIGURE = Figure.of_pairs(
-    "fp32", "16x3x8x8", "ours", "theirs", Pairs((1.0, 2.0, 4.0), (2.0, 2.0, 6.0)), 16, least=1.1, aim=1.2
+FIGURE = Figure.from_pairs(
+    "fp32", "16x3x8x8", "ours", "theirs", Pairs((1.0, 2.0, 4.0), (2.0, 2.0, 6.0)), 16, required=1.1, goal=1.2
 )
 REPORT = Report("training-step", "A step", "cpu (Abacus)", 3, (FIGURE,), {"load": 1.5}, ("It went well.",))
 
 
-def seconds(*given: float) -> measure.Round:
-    """A contestant whose rounds take these seconds."""
-    rounds = iter(given)
+def seconds(*durations: float) -> measure.Round:
+    """An implementation whose rounds take these seconds."""
+    rounds = iter(durations)
     return lambda: next(rounds)
 
 
-def test_contestants_take_turns_and_warm_up_rounds_do_not_count():
-    played = []
+def test_implementations_alternate_and_warm_up_rounds_do_not_count():
+    order = []
 
-    def contestant(name: str) -> measure.Round:
+    def implementation(name: str) -> measure.Round:
         number = itertools.count(1)
-        return lambda: played.append(name) or float(next(number))
+        return lambda: order.append(name) or float(next(number))
 
-    pairs = alternate(contestant("A"), contestant("B"), rounds=3, warm_up=2)
-    assert "".join(played) == "ABABABABAB"
+    pairs = alternate(implementation("A"), implementation("B"), rounds=3, warm_up=2)
+    assert "".join(order) == "ABABABABAB"
     assert pairs == Pairs((3.0, 4.0, 5.0), (3.0, 4.0, 5.0))
     assert repeat(seconds(9.0, 1.0, 2.0), rounds=2) == (1.0, 2.0)
 
@@ -84,36 +88,36 @@ def test_contestants_take_turns_and_warm_up_rounds_do_not_count():
 def test_the_ratio_is_the_median_of_the_pairs_and_not_the_ratio_of_the_medians():
     # Medians are 4 and 20 seconds, whose ratio is 5; the pairs' ratios are 10, 5, 1, 2 and 7.
     pairs = alternate(seconds(1, 4, 30, 10, 3), seconds(10, 20, 30, 20, 21), rounds=5, warm_up=0)
-    figure = Figure.of_pairs("step", "8x3", "ours", "theirs", pairs, amount=8)
+    figure = Figure.from_pairs("step", "8x3", "ours", "theirs", pairs, images=8)
     assert pairs.ratios == (10, 5, 1, 2, 7)
     assert (figure.value, figure.lowest, figure.highest, figure.unit, figure.rounds) == (5, 1, 10, "x", 5)
     pairs = alternate(seconds(1, 1, 100), seconds(2, 3, 100), rounds=3, warm_up=0)
-    assert Figure.of_pairs("step", "8x3", "ours", "theirs", pairs, amount=8).value == 2
+    assert Figure.from_pairs("step", "8x3", "ours", "theirs", pairs, images=8).value == 2
     assert (figure.ours_rate, figure.theirs_rate) == (8 / 4, 8 / 20)
 
 
 def test_a_rate_is_the_median_of_its_rounds():
-    figure = Figure.of_rate("rooms", "8x8", "one thread", (1.0, 2.0, 4.0), amount=100, least=60)
-    assert (figure.value, figure.lowest, figure.highest, figure.unit) == (50, 25, 100, "pictures/s")
+    figure = Figure.from_rate("synthetic-rooms", "8x8", "one thread", (1.0, 2.0, 4.0), images=100, required=60)
+    assert (figure.value, figure.lowest, figure.highest, figure.unit) == (50, 25, 100, "images/s")
     assert figure.theirs_rate is None
     assert figure.verdict == "below 60"
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(1.09, "below 1.1"), (1.1, "1.1 reached"), (1.19, "1.1 reached"), (1.2, "aim 1.2 reached")]
+    ("value", "verdict"), [(1.09, "below 1.1"), (1.1, "1.1 reached"), (1.19, "1.1 reached"), (1.2, "goal 1.2 reached")]
 )
-def test_the_verdict_compares_the_median_with_what_was_asked_for(value, words):
-    assert dataclasses.replace(FIGURE, value=value).verdict == words
-    assert dataclasses.replace(FIGURE, value=value, least=None).verdict == ""
+def test_the_verdict_compares_the_median_with_the_requirement(value, verdict):
+    assert dataclasses.replace(FIGURE, value=value).verdict == verdict
+    assert dataclasses.replace(FIGURE, value=value, required=None).verdict == ""
 
 
 def test_the_stopwatch_gives_the_seconds_of_one_call():
     ticks, calls = iter([10.0, 16.0]), []
-    assert Stopwatch(CPU, lambda: next(ticks))(lambda: calls.append(1), times=3) == 2.0
+    assert Stopwatch(CPU, lambda: next(ticks))(lambda: calls.append(1), calls=3) == 2.0
     assert len(calls) == 3
 
 
-def test_a_gpu_is_timed_by_events_between_two_synchronisations(monkeypatch):
+def test_a_gpu_is_timed_by_events_between_two_synchronizations(monkeypatch):
     order = []
 
     class Event:
@@ -131,11 +135,11 @@ def test_a_gpu_is_timed_by_events_between_two_synchronisations(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("synchronize"))
     watch = Stopwatch(torch.device("cuda"))
-    assert watch.rounds_of(lambda: order.append("work"), 2)() == 0.25
+    assert watch.as_round(lambda: order.append("work"), 2)() == 0.25
     assert order == ["synchronize", "record", "work", "work", "record", "synchronize"]
 
 
-def test_threads_are_what_they_were_afterwards():
+def test_fixed_threads_restores_the_number_of_threads():
     import cv2
 
     before = torch.get_num_threads(), cv2.getNumThreads()
@@ -145,38 +149,38 @@ def test_threads_are_what_they_were_afterwards():
     assert (torch.get_num_threads(), cv2.getNumThreads()) == before
 
 
-def test_a_report_warns_of_what_others_took_of_the_machine(monkeypatch):
+def test_a_report_warns_of_the_cpu_usage_of_other_processes(monkeypatch):
     # Ten seconds on two cores: 12 busy core seconds, of which 9 were ours; then 9.5 of which 9 were ours.
-    for machine, others, warned in ((12.0, 0.3, True), (9.5, 0.05, False)):
+    for machine, others, warning in ((12.0, 0.3, True), (9.5, 0.05, False)):
         times = iter([(100.0, 50.0, 7.0), (110.0, 50.0 + machine, 16.0)])
-        monkeypatch.setattr(Neighbours, "_now", staticmethod(lambda times=times: next(times)))
-        report = measured_by(lambda setting: REPORT, QUICK)
+        monkeypatch.setattr(OtherProcesses, "_now", staticmethod(lambda times=times: next(times)))
+        report = run_benchmark(lambda setting: REPORT, QUICK)
         assert report.facts == {"load": 1.5, "cores_busy_with_others": others}
-        assert ("measure again" in report.remarks[-1]) == warned
-    monkeypatch.setattr(Neighbours, "_now", staticmethod(lambda: None))
-    assert measured_by(lambda setting: REPORT, QUICK) == REPORT
+        assert ("measure again" in report.remarks[-1]) == warning
+    monkeypatch.setattr(OtherProcesses, "_now", staticmethod(lambda: None))
+    assert run_benchmark(lambda setting: REPORT, QUICK) == REPORT
 
 
-def test_the_loader_counts_only_what_comes_after_every_workers_first_batch(monkeypatch):
+def test_the_loader_is_timed_after_the_first_batch_of_every_worker(monkeypatch):
     now = [0.0]
 
-    def slow_stream(run, batch, workers, count):
+    def slow_stream(trainer, batch, workers, count):
         for _ in range(count):
             now[0] += 3  # a batch takes 3 s to come, a step 5 s
             yield {}
 
-    def slow_step(run, source):
+    def slow_step(trainer, source):
         next(source)
         now[0] += 5
 
     monkeypatch.setattr(loader, "stream", slow_stream)
-    monkeypatch.setattr(loader, "take_step", slow_step)
-    run: Any = SimpleNamespace(device=CPU)
-    assert loader.time_loader(run, 1, workers=2, count=4, clock=lambda: now[0]) == 12
-    assert loader.time_training(run, 1, workers=2, count=4, clock=lambda: now[0]) == (32, 12)
+    monkeypatch.setattr(loader, "train_step", slow_step)
+    trainer: Any = SimpleNamespace(device=CPU)
+    assert loader.time_loader(trainer, 1, workers=2, count=4, clock=lambda: now[0]) == 12
+    assert loader.time_training(trainer, 1, workers=2, count=4, clock=lambda: now[0]) == (32, 12)
 
 
-def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_picture():
+def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_image():
     # He et al. 2015, table 1: 1.8e9 multiply-adds forward; conv1 alone has 112² · 64 · 7² · 3 of them.
     forward, first = 2 * 1.814e9, 2 * 112**2 * 64 * 49 * 3
     assert training_step.step_operations(224) == pytest.approx(3 * forward - first, rel=0.01)
@@ -184,8 +188,8 @@ def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_picture():
 
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
 def test_a_tiny_run_fills_every_figure_with_its_shapes_and_threads(name, monkeypatch):
-    monkeypatch.setattr(training_step, "SHORTEST", 0.0)
-    monkeypatch.setattr(picture_pipeline, "COMPARED", 4)
+    monkeypatch.setattr(training_step, "MIN_SECONDS", 0.0)
+    monkeypatch.setattr(image_pipeline, "COMPARED", 4)
     report = TINY[name](QUICK)
     assert report.name == name
     assert report.threads == 1
@@ -199,21 +203,21 @@ def test_a_tiny_run_fills_every_figure_with_its_shapes_and_threads(name, monkeyp
     assert all(remark.endswith(".") for remark in report.remarks)
 
 
-def test_our_crops_are_those_of_pillow_to_one_grey_level(tmp_path):
-    pictures = picture_pipeline.write_files(tmp_path, (90, 120), 2)
-    found = picture_pipeline.difference(pictures, 48)
-    assert found["largest_difference"] <= 1
-    assert found["mean_difference"] < 0.1
+def test_our_crops_equal_pillows_to_one_gray_level(tmp_path):
+    images = image_pipeline.write_files(tmp_path, (90, 120), 2)
+    difference = image_pipeline.difference(images, 48)
+    assert difference["largest_difference"] <= 1
+    assert difference["mean_difference"] < 0.1
 
 
-def test_every_benchmark_has_a_tiny_run_and_stands_in_the_help():
+def test_every_benchmark_has_a_tiny_run_and_is_listed_in_the_help():
     assert sorted(TINY) == sorted(BENCHMARKS)
     assert all(name in str(command.bench.__doc__) for name in BENCHMARKS)
 
 
 @pytest.fixture
-def measured(monkeypatch):
-    """The settings that were measured with; every benchmark answers with the same report."""
+def settings_used(monkeypatch):
+    """The settings of the benchmarks that ran; every benchmark returns the same report."""
     settings = []
 
     def find(name: str):
@@ -226,58 +230,58 @@ def measured(monkeypatch):
 def call(*words: str) -> int:
     try:
         main(["bench", *words])
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
     return 0
 
 
-def test_plain_lines_and_json_state_shapes_threads_and_spread(measured, tmp_path, capsys):
+def test_plain_lines_and_json_state_shapes_threads_and_spread(settings_used, tmp_path, capsys):
     out = tmp_path / "new" / "figures.json"
     assert call("training-step", "--device", "cpu", "--threads", "3", "--rounds", "7", "--out", str(out)) == 0
-    assert measured == [Setting(CPU, 3, False, 7)]
+    assert settings_used == [Setting(CPU, 3, False, 7)]
     printed = capsys.readouterr().out
     assert "training-step: A step. cpu (Abacus), 3 thread(s)." in printed
-    assert "fp32 [16x3x8x8]: 1.50 x (1.00 - 2.00) of 3, aim 1.2 reached" in printed
+    assert "fp32 [16x3x8x8]: 1.50 x (1.00 - 2.00) of 3, goal 1.2 reached" in printed
     assert "It went well." in printed
     assert "\x1b" not in printed
-    stored = json.loads(out.read_text())
-    assert {"processor", "cores", "load", "torch", "torchvision"} <= stored["machine"].keys()
-    (report,) = stored["reports"]
+    data = json.loads(out.read_text())
+    assert {"processor", "cores", "load", "torch", "torchvision"} <= data["machine"].keys()
+    (report,) = data["reports"]
     assert (report["threads"], report["device"], report["facts"]["load"]) == (3, "cpu (Abacus)", 1.5)
     (figure,) = report["figures"]
     assert (figure["shapes"], figure["value"], figure["lowest"], figure["highest"]) == ("16x3x8x8", 1.5, 1.0, 2.0)
 
 
-def test_a_terminal_gets_a_table(measured, capsys, monkeypatch):
+def test_a_terminal_gets_a_table(settings_used, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    assert call("rooms", "--device", "cpu") == 0
+    assert call("synthetic-rooms", "--device", "cpu") == 0
     printed = capsys.readouterr().out
     assert "3 thread(s)" in printed
     assert "━" in printed
-    assert re.search(r"16x3x8x8.*1\.50 x \(1\.00 - 2\.00\) of 3.*aim 1\.2 reached", printed)
+    assert re.search(r"16x3x8x8.*1\.50 x \(1\.00 - 2\.00\) of 3.*goal 1\.2 reached", printed)
 
 
-def test_without_a_name_all_are_measured(measured, capsys):
+def test_without_a_name_all_benchmarks_run(settings_used, capsys):
     assert call("--device", "cpu", "--compile") == 0
-    assert [setting.compile for setting in measured] == [True] * len(BENCHMARKS)
+    assert [setting.compile for setting in settings_used] == [True] * len(BENCHMARKS)
     printed = capsys.readouterr().out
     assert all(f"{name}: A step" in printed for name in BENCHMARKS)
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "message"),
     [
         (("nope",), "There is no benchmark named 'nope'"),
-        (("room",), "did you mean 'rooms'?"),
-        (("rooms", "--threads", "0"), "--threads is 0; it must be at least 1."),
-        (("rooms", "--rounds", "0"), "--rounds is 0; it must be at least 1."),
-        (("rooms", "--device", "abacus"), "There is no device 'abacus'"),
+        (("room",), "did you mean 'synthetic-rooms'?"),
+        (("synthetic-rooms", "--threads", "0"), "--threads is 0; it must be at least 1."),
+        (("synthetic-rooms", "--rounds", "0"), "--rounds is 0; it must be at least 1."),
+        (("synthetic-rooms", "--device", "abacus"), "There is no device 'abacus'"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(words, sentence, capsys):
+def test_a_user_error_is_one_line_with_exit_code_2(words, message, capsys):
     assert call(*words) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
-    assert line.startswith("densevision: ") and sentence in line
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("densevision: ") and message in line

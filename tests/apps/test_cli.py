@@ -1,4 +1,4 @@
-"""The command tree as its users meet it: mistakes, interruptions, help, lists."""
+"""The command tree: user errors, interruptions, help, lists."""
 
 from __future__ import annotations
 
@@ -16,81 +16,81 @@ from densevision.errors import UserError
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
 
-# What a user mistypes
+# User errors
 
 
 @pytest.mark.parametrize(
-    ("words", "answer"),
+    ("words", "message"),
     [
         ("trian depth", "no command named 'trian'; did you mean 'train'"),
         ("train dept", "no task named 'dept'; did you mean 'depth'"),
-        ("data chek rooms", "no command named 'chek'; did you mean 'check'"),
+        ("data valdate rooms", "no command named 'valdate'; did you mean 'validate'"),
         ("weights lst", "no command named 'lst'; did you mean 'list'"),
         ("train depth --bakcbone resnet18", "Unknown option: --bakcbone. Did you mean --backbone"),
         ("train depth --steps many", 'unable to convert "many" into int. See densevision train depth --help'),
         ("train depth --optimizer adan", 'Did you mean "adam"'),
         ("train depth --amp fp16", 'Choose from: "auto", "bf16", "off"'),
-        ("train depth --size 32", "--size requires 2 .* See densevision train depth --help"),
-        ("train depth now", "Too much was given: now. See densevision train depth --help"),
+        ("train depth --image-size 32", "--image-size requires 2 .* See densevision train depth --help"),
+        ("train depth now", "Unexpected arguments: now. See densevision train depth --help"),
         ("list taks", 'Did you mean "tasks"'),
         ("predict", "CHECKPOINT requires an argument. See densevision predict --help"),
-        ("predict depth", "Nothing to answer for: name pictures or folders"),
-        ("predict dept photo.jpg", "no picture or folder 'photo.jpg'"),
+        ("predict depth", "There is no input; name images, folders of images or videos"),
+        ("predict dept photo.jpg", "no image or folder 'photo.jpg'"),
         ("evaluate dept", "no task named 'dept'; did you mean 'depth'"),
         ("evaluate depth --samples 0", "--samples is 0; it must be at least 1"),
-        ("evaluate depth --worst -1", "--worst is -1; it must be at least 0"),
+        ("evaluate depth --save-worst -1", "--save-worst is -1; it must be at least 0"),
         ("evaluate missing.safetensors", "no checkpoint 'missing.safetensors'"),
-        ("data check nyu-dpth", "no data set named 'nyu-dpth'; did you mean 'nyu-depth'"),
-        ("data check nyu-depth", "densevision data check nyu-depth DIR"),
-        ("data check nyu-depth missing", "no folder 'missing'"),
-        ("data write-miniature rooms here", "drawn, not stored"),
+        ("data validate nyu-dpth", "no dataset named 'nyu-dpth'; did you mean 'nyu-depth'"),
+        ("data validate nyu-depth", "densevision data validate nyu-depth ROOT"),
+        ("data validate nyu-depth missing", "no folder 'missing'"),
+        ("data make-example synthetic-rooms here", "generated"),
         ("weights show resnet18/imagnet", "did you mean 'resnet18/imagenet'"),
         ("weights show missing.safetensors", "no weights file 'missing.safetensors'"),
         ("weights verify missing.safetensors", "missing.safetensors"),
-        ("weights shrink missing.safetensors small.safetensors", "no checkpoint 'missing.safetensors'"),
+        ("weights to-fp16 missing.safetensors small.safetensors", "no checkpoint 'missing.safetensors'"),
     ],
 )
-def test_a_mistake_is_one_line_with_the_way_out_and_exit_code_2(run, words, answer):
-    assert re.search(answer, run(*words.split()).mistake)
+def test_a_user_error_is_one_line_with_exit_code_2(run, words, message):
+    assert re.search(message, run(*words.split()).error)
 
 
-@pytest.mark.parametrize("command", ["train depth", "evaluate {checkpoint}", "predict {checkpoint} {picture}"])
-def test_asking_for_cuda_without_a_gpu_is_a_sentence(run, tmp_path, checkpoint, monkeypatch, command, picture):
+@pytest.mark.parametrize("command", ["train depth", "evaluate {checkpoint}", "predict {checkpoint} {image}"])
+def test_cuda_without_a_gpu_is_a_user_error(run, tmp_path, checkpoint, monkeypatch, command, image):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    here = picture(tmp_path / "a.png")
-    said = run(*command.format(checkpoint=checkpoint, picture=here).split(), "--device", "cuda")
-    assert said.mistake.startswith("--device cuda: no CUDA GPU is usable here; use --device cpu")
+    path = image(tmp_path / "a.png")
+    result = run(*command.format(checkpoint=checkpoint, image=path).split(), "--device", "cuda")
+    assert result.error.startswith("--device cuda: no CUDA GPU is available; use --device cpu")
 
 
-def test_debug_lets_the_mistake_through_with_its_stack():
-    with pytest.raises(UserError, match="no picture or folder"):
+def test_debug_raises_the_error():
+    with pytest.raises(UserError, match="no image or folder"):
         main(["--debug", "predict", "depth", "missing.png"])
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_process_of_its_own_exits_with_2_and_shows_the_stack_only_under_debug(tmp_path, debug):
+def test_a_process_exits_with_2_and_prints_the_traceback_only_with_debug(tmp_path, debug):
     words = ["predict", "depth", "missing.png", *(["--debug"] if debug else [])]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "densevision", *words], cwd=tmp_path, capture_output=True, text=True, timeout=100
     )
-    assert ("Traceback" in done.stderr) == debug
-    assert "There is no picture or folder 'missing.png'." in done.stderr
+    assert ("Traceback" in process.stderr) == debug
+    assert "There is no image or folder 'missing.png'." in process.stderr
     if not debug:
-        assert done.returncode == 2
-        assert len(done.stderr.splitlines()) == 1
+        assert process.returncode == 2
+        assert len(process.stderr.splitlines()) == 1
 
 
-def test_what_the_file_system_refuses_is_one_line(run, tmp_path, checkpoint, picture):
-    (tmp_path / "taken").write_text("a file")
-    said = run("predict", checkpoint, picture(tmp_path / "a.png"), "--out", tmp_path / "taken", *ON_CPU)
-    assert said.code == 2
-    assert said.err.splitlines()[-1] == f"densevision: File exists: {tmp_path / 'taken'}."
-    assert "not empty" in run("data", "write-miniature", "seven-scenes", tmp_path).mistake
+def test_an_error_of_the_file_system_is_one_line(run, tmp_path, checkpoint, image):
+    (tmp_path / "file").write_text("a file")
+    result = run("predict", checkpoint, image(tmp_path / "a.png"), "--out", tmp_path / "file", *ON_CPU)
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == f"densevision: File exists: {tmp_path / 'file'}."
+    assert "not empty" in run("data", "make-example", "seven-scenes", tmp_path).error
 
 
-def test_a_reader_that_has_enough_of_a_pipe_leaves_no_stack(tmp_path):
+def test_a_closed_pipe_prints_no_traceback(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "densevision", "data", "check", "rooms"],
+        [sys.executable, "-m", "densevision", "data", "validate", "synthetic-rooms"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -106,16 +106,16 @@ def test_an_interruption_exits_with_130(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("densevision.apps.predict.pictures_among", interrupted)
-    said = run("predict", "depth", "a.png")
-    assert (said.code, said.err) == (130, "densevision: interrupted.\n")
+    monkeypatch.setattr("densevision.apps.predict.collect_inputs", interrupted)
+    result = run("predict", "depth", "a.png")
+    assert (result.code, result.err) == (130, "densevision: interrupted.\n")
 
 
 # Help
 
 
 def leaves(branch: App, chain: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
-    """Every command that does something, with the words that lead to it."""
+    """Every command without subcommands, with its names."""
     names = [name for name in branch if not name.startswith("-")]
     if not names:
         yield chain, branch
@@ -124,90 +124,101 @@ def leaves(branch: App, chain: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def options_of_every_command() -> list[tuple[str, str, str]]:
-    """(command, option, its help line) for everything that help shows."""
+    """(command, option, help text) of everything that the help prints."""
     return [
-        (" ".join(chain), argument.name, argument.parameter.help or "")
+        (" ".join(chain), argument.name, " ".join((argument.parameter.help or "").split()))
         for chain, leaf in leaves(app)
         for argument in leaf.assemble_argument_collection(parse_docstring=True)
         if argument.show
     ]
 
 
-def required_options() -> set[tuple[str, str]]:
-    """(command, option) of everything that has to be given."""
-    return {
-        (" ".join(chain), argument.name)
-        for chain, leaf in leaves(app)
-        for argument in leaf.assemble_argument_collection(parse_docstring=True)
-        if argument.show and argument.required
-    }
+OPTIONAL = {
+    *("--root", "--eval-data", "--eval-root", "--train-samples", "--eval-samples", "--backbone-levels", "--head"),
+    *("--model", "--init-from", "--epochs", "--freeze-backbone", "--freeze-bn", "--resize-short-side", "--crop-area"),
+    *("--find-lr", "--overfit-one-batch", "--compile", "--resume", "--guide", "--video", "--level", "--target"),
+}
+"""Options that have no effect if they are not stated."""
 
 
-WITHOUT_DEFAULT = {"--root", "--network", "--init", "--epochs"}
-"""Options that mean nothing while they are left out."""
-
-
-def test_every_argument_and_option_has_a_help_line_and_every_option_says_its_default():
-    found, required = options_of_every_command(), required_options()
-    assert {"train depth", "evaluate", "predict", "data check", "weights show", "list"} <= {one for one, _, _ in found}
-    for command, option, line in found:
-        assert line.endswith((".", ".)")), f"{command} {option}: '{line}'"
-        if option.startswith("--") and option not in WITHOUT_DEFAULT and (command, option) not in required:
-            assert "default" in line.lower(), f"{command} {option}: '{line}'"
+def test_every_argument_and_option_has_a_help_text_and_says_what_its_absence_means():
+    commands = set()
+    for chain, leaf in leaves(app):
+        commands.add(" ".join(chain))
+        for argument in leaf.assemble_argument_collection(parse_docstring=True):
+            if not argument.show:
+                continue
+            line, option = argument.parameter.help or "", argument.name
+            where = f"{' '.join(chain)} {option}: '{line}'"
+            assert line.endswith((".", ".)")), where
+            assert "default:" not in line.lower(), f"{where}: defaults are printed by the tool"
+            has_default = argument.parameter.show_default or argument.field_info.default not in (
+                None,
+                argument.field_info.empty,
+            )
+            if option.startswith("--") and not argument.required and not has_default and option not in OPTIONAL:
+                assert "stated" in line or "ithout it" in line, where
+    assert {"train depth", "evaluate", "predict", "data validate", "weights show", "list"} <= commands
 
 
 @pytest.mark.parametrize(
     ("option", "unit"),
     [
-        ("--size", "pixels"),
-        ("--rotate", "degrees"),
-        ("--warmup", "Steps"),
-        ("--batch", "Pictures"),
-        ("--colour", "0 to 1"),
+        ("--image-size", "pixels"),
+        ("--max-rotation", "degrees"),
+        ("--warmup-steps", "Steps"),
+        ("--batch-size", "Images"),
+        ("--color-jitter", "0 to 1"),
     ],
 )
-def test_an_option_with_a_unit_names_it(option, unit):
+def test_an_option_with_a_unit_states_it(option, unit):
     lines = {name: line for command, name, line in options_of_every_command() if command == "train depth"}
     assert unit in lines[option]
 
 
 def test_the_help_of_every_command_prints(run):
     for chain, _ in leaves(app):
-        said = run(*chain, "--help")
-        assert said.code == 0
-        assert f"densevision {' '.join(chain)}" in said.out
-        assert "[default:" not in said.out, "the help lines say their defaults themselves"
+        result = run(*chain, "--help")
+        assert result.code == 0
+        assert f"densevision {' '.join(chain)}" in result.out
 
 
-def test_the_help_of_predict_names_the_views_of_depth():
+def test_the_help_prints_defaults_and_those_of_the_default_recipe(run):
+    assert "[default: predictions]" in run("predict", "--help").out
+    assert "[default: 96 128]" in " ".join(run("train", "depth", "--help").out.replace("│", "").split())
+
+
+def test_the_help_of_predict_names_the_input_modes_of_depth():
     from densevision.tasks import task_class
 
-    (line,) = [line for command, name, line in options_of_every_command() if (command, name) == ("predict", "--view")]
-    assert all(f"{view} (" in line for view in task_class("depth").views)
+    (line,) = [
+        line for command, name, line in options_of_every_command() if (command, name) == ("predict", "--input-mode")
+    ]
+    assert all(f"{mode} (" in line for mode in task_class("depth").input_modes)
 
 
 # Lists
 
 
 @pytest.mark.parametrize(
-    ("what", "name", "holds"),
+    ("what", "name", "text"),
     [
-        ("tasks", "depth", "Depth from one picture"),
+        ("tasks", "depth", "depth"),
         ("backbones", "resnet18", "timm:NAME"),
         ("heads", "unet", "fpn"),
-        ("networks", "fcrn", "depth"),
-        ("recipes", "rooms", "(default)"),
-        ("data", "cifar10", "shapes"),
+        ("models", "fcrn", "depth"),
+        ("recipes", "synthetic-rooms", "(default)"),
+        ("datasets", "cifar10", "synthetic-shapes"),
     ],
 )
-def test_lists_give_the_names_that_commands_take(run, what, name, holds):
-    said = run("list", what)
-    assert said.code == 0
-    assert name in [line.split()[0] for line in said.out.splitlines()]
-    assert holds in said.out
+def test_lists_print_the_names_that_commands_take(run, what, name, text):
+    result = run("list", what)
+    assert result.code == 0
+    assert name in [line.split()[0] for line in result.out.splitlines()]
+    assert text in result.out
 
 
-def test_lists_of_trunks_heads_and_data_are_those_of_the_package(run):
+def test_lists_of_backbones_heads_and_datasets_match_the_package(run):
     import densevision
     from densevision.tasks.heads import list_heads
 
@@ -215,4 +226,4 @@ def test_lists_of_trunks_heads_and_data_are_those_of_the_package(run):
     heads = [line.split() for line in run("list", "heads").out.splitlines()]
     assert [line for line in heads if len(line) == 1] == [[name] for name in list_heads()]
     assert ["warping", "flow", "only"] in heads
-    assert [line.split()[0] for line in run("list", "data").out.splitlines()] == densevision.list_datasets()
+    assert [line.split()[0] for line in run("list", "datasets").out.splitlines()] == densevision.list_datasets()

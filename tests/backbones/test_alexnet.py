@@ -15,8 +15,8 @@ from densevision.backbones import create_backbone
 from densevision.backbones.alexnet import ALEXNET_TABLE, BIASES_OF_ONE, CAFFE_LRN, PAPER_LRN, AlexNet, lrn_text
 from densevision.backbones.conformance import check_backbone
 from densevision.backbones.layers import LocalResponseNorm
-from densevision.backbones.opened_weights import WeightsWarning, published_state
 from densevision.backbones.receptive_field import receptive_fields
+from densevision.backbones.state_dict_matching import WeightsWarning, published_state
 from densevision.backbones.weights import load_weights, read_metadata, save_weights, verify_weights
 from densevision.errors import UserError
 
@@ -49,39 +49,40 @@ TOTALS = {"alexnet": 60_965_224, "alexnet_tv": 61_100_840}
 
 def on_meta(name: str, **options: Any) -> AlexNet:
     with torch.device("meta"):
-        trunk = create_backbone(name, **options)
-    assert isinstance(trunk, AlexNet)
-    return trunk
+        backbone = create_backbone(name, **options)
+    assert isinstance(backbone, AlexNet)
+    return backbone
 
 
-def layers_of(trunk: AlexNet) -> dict[str, nn.Conv2d | nn.Linear]:
-    named = [*trunk.convolutions.named_children(), *trunk.classifier.named_children()]
+def layers_of(backbone: AlexNet) -> dict[str, nn.Conv2d | nn.Linear]:
+    named = [*backbone.convolutions.named_children(), *backbone.classifier.named_children()]
     return {name: layer for name, layer in named if isinstance(layer, (nn.Conv2d, nn.Linear))}
 
 
-def filled(trunk: AlexNet, seed: int = 0, drawn: float = 0.02) -> AlexNet:
-    """A trunk from the meta device with drawn numbers: quicker than its own initialisation."""
+def filled(backbone: AlexNet, seed: int = 0, drawn: float = 0.02) -> AlexNet:
+    """A backbone from the meta device with drawn numbers: quicker than its own initialization."""
     generator = torch.Generator().manual_seed(seed)
-    trunk = trunk.to_empty(device="cpu")
+    backbone = backbone.to_empty(device="cpu")
     with torch.no_grad():
-        for parameter in trunk.parameters():
+        for parameter in backbone.parameters():
             parameter.uniform_(-drawn, drawn, generator=generator)
-    return trunk
+    return backbone
 
 
 @pytest.mark.parametrize("name", ALEXNET_TABLE)
 def test_parameters_are_those_of_the_paper_layer_by_layer(name: str) -> None:
-    trunk = on_meta(name)
+    backbone = on_meta(name)
     counts = {
-        layer: sum(parameter.numel() for parameter in module.parameters()) for layer, module in layers_of(trunk).items()
+        layer: sum(parameter.numel() for parameter in module.parameters())
+        for layer, module in layers_of(backbone).items()
     }
     assert counts == COUNTS[name]
-    assert sum(parameter.numel() for parameter in trunk.parameters()) == TOTALS[name]
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == TOTALS[name]
 
 
 def test_two_groups_are_in_conv2_conv4_and_conv5_alone() -> None:
-    trunk = on_meta("alexnet")  # trap 4
-    convolutions = [layer for layer in layers_of(trunk).values() if isinstance(layer, nn.Conv2d)]
+    backbone = on_meta("alexnet")  # trap 4
+    convolutions = [layer for layer in layers_of(backbone).values() if isinstance(layer, nn.Conv2d)]
     assert [layer.groups for layer in convolutions] == [1, 2, 1, 2, 2]
     # facts 1.2: 62,378,344 without groups
     added = sum(layer.weight.numel() for layer in convolutions if layer.groups == 2)
@@ -89,22 +90,22 @@ def test_two_groups_are_in_conv2_conv4_and_conv5_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ALEXNET_TABLE)
-def test_the_trunk_keeps_the_contract(name: str) -> None:
+def test_the_backbone_keeps_the_contract(name: str) -> None:
     check_backbone(name)
-    check_backbone(create_backbone(name, classes=0, in_channels=1, levels=3))
+    check_backbone(create_backbone(name, num_classes=0, in_channels=1, levels=3))
 
 
 def test_layers_stand_in_the_papers_order_with_overlapping_pools() -> None:
-    trunk = on_meta("alexnet")  # trap 2: normalised before the pool
-    names = [name for name, _ in trunk.convolutions.named_children()]
+    backbone = on_meta("alexnet")  # trap 2: normalized before the pool
+    names = [name for name, _ in backbone.convolutions.named_children()]
     assert names == [
         *("conv1", "relu1", "lrn1", "pool1"),
         *("conv2", "relu2", "lrn2", "pool2"),
         *("conv3", "relu3", "conv4", "relu4", "conv5", "relu5", "pool5"),
     ]
-    pools = [layer for layer in trunk.convolutions if isinstance(layer, nn.MaxPool2d)]
+    pools = [layer for layer in backbone.convolutions if isinstance(layer, nn.MaxPool2d)]
     assert {(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode) for pool in pools} == {(3, 2, 0, False)}
-    assert not any(module.inplace for module in trunk.modules() if isinstance(module, nn.ReLU))  # trap 13
+    assert not any(module.inplace for module in backbone.modules() if isinstance(module, nn.ReLU))  # trap 13
     assert "lrn1" not in dict(on_meta("alexnet_tv").convolutions.named_children())
 
 
@@ -117,35 +118,35 @@ def test_layers_stand_in_the_papers_order_with_overlapping_pools() -> None:
     ],
 )
 def test_maps_have_the_papers_sides(name: str, side: int, sides: tuple[int, ...]) -> None:
-    trunk = on_meta(name, classes=0)
-    maps = trunk.features(torch.empty(1, 3, side, side, device="meta"))
+    backbone = on_meta(name, num_classes=0)
+    maps = backbone.features(torch.empty(1, 3, side, side, device="meta"))
     assert tuple(made.shape[-1] for made in maps) == sides
 
 
 def test_the_paper_form_refuses_to_classify_224_pixels() -> None:
-    trunk = on_meta("alexnet")  # trap 3
-    assert trunk.classifier_size == (227, 227) == (trunk.preprocessing.crop,) * 2
-    assert trunk(torch.empty(2, 3, 227, 227, device="meta")).shape == (2, 1000)
-    with pytest.raises(UserError, match="pictures of 227 x 227, not of 224 x 224"):
-        trunk(torch.empty(1, 3, 224, 224, device="meta"))
-    with pytest.raises(UserError, match="sees 6 x 6 units at once, and this picture has 5 x 5"):
-        trunk.score_map(torch.empty(1, 3, 224, 224, device="meta"))
-    assert on_meta("alexnet_tv").classifier_size is None
+    backbone = on_meta("alexnet")  # trap 3
+    assert backbone.classifier_input_size == (227, 227) == (backbone.preprocessing.crop,) * 2
+    assert backbone(torch.empty(2, 3, 227, 227, device="meta")).shape == (2, 1000)
+    with pytest.raises(UserError, match="images of 227 x 227, not of 224 x 224"):
+        backbone(torch.empty(1, 3, 224, 224, device="meta"))
+    with pytest.raises(UserError, match="sees 6 x 6 units at once, and this image has 5 x 5"):
+        backbone.forward_dense(torch.empty(1, 3, 224, 224, device="meta"))
+    assert on_meta("alexnet_tv").classifier_input_size is None
 
 
-@pytest.mark.parametrize(("name", "centres"), [("alexnet", (5, 9, 17, 33)), ("alexnet_tv", (3, 7, 15, 31))])
-def test_receptive_fields_and_their_centres(name: str, centres: tuple[int, ...]) -> None:
-    fields = receptive_fields(on_meta(name, classes=0))  # facts 1.5
+@pytest.mark.parametrize(("name", "centers"), [("alexnet", (5, 9, 17, 33)), ("alexnet_tv", (3, 7, 15, 31))])
+def test_receptive_fields_and_their_centers(name: str, centers: tuple[int, ...]) -> None:
+    fields = receptive_fields(on_meta(name, num_classes=0))  # facts 1.5
     assert list(fields) == ["conv1", "conv2", "conv5", "pool5"]
     assert tuple(field.size for field in fields.values()) == (11, 51, 163, 195)
     assert tuple(field.jump for field in fields.values()) == (4, 8, 16, 32)
-    assert tuple(field.centre for field in fields.values()) == centres
+    assert tuple(field.center for field in fields.values()) == centers
 
 
 def test_the_papers_form_computes_its_equations() -> None:
-    """Written a second time with torch's functions: order, groups, overlapping pools, the normalisation's alpha."""
-    trunk = filled(on_meta("alexnet", classes=0), drawn=0.05).double()
-    named = trunk.convolutions.named_children()
+    """Written a second time with torch's functions: order, groups, overlapping pools, the normalization's alpha."""
+    backbone = filled(on_meta("alexnet", num_classes=0), drawn=0.05).double()
+    named = backbone.convolutions.named_children()
     weights = {name: (layer.weight, layer.bias) for name, layer in named if isinstance(layer, nn.Conv2d)}
     f = nn.functional
     image = 100 * torch.randn(1, 3, 131, 131, dtype=torch.float64)
@@ -158,17 +159,17 @@ def test_the_papers_form_computes_its_equations() -> None:
         conv4 = f.conv2d(conv3, *weights["conv4"], padding=1, groups=2).relu()
         conv5 = f.conv2d(conv4, *weights["conv5"], padding=1, groups=2).relu()
         expected = (conv1, conv2, conv5, f.max_pool2d(conv5, 3, 2))
-        for made, wanted in zip(trunk.features(image), expected, strict=True):
+        for made, wanted in zip(backbone.features(image), expected, strict=True):
             assert torch.allclose(made, wanted, rtol=1e-10)
 
 
 def test_what_one_group_sees_does_not_reach_the_other_before_conv3() -> None:
-    trunk = create_backbone("alexnet", classes=0, levels=2)
-    assert isinstance(trunk, AlexNet)
+    backbone = create_backbone("alexnet", num_classes=0, levels=2)
+    assert isinstance(backbone, AlexNet)
     pool1 = torch.rand(1, 96, 9, 9)
     changed = pool1.clone()
     changed[:, :48] += 1
-    conv2 = trunk.convolutions.get_submodule("conv2")
+    conv2 = backbone.convolutions.get_submodule("conv2")
     moved = (conv2(pool1) - conv2(changed)).abs().amax((0, 2, 3))
     assert (moved[:128] > 0).all()
     assert not moved[128:].any()
@@ -176,15 +177,15 @@ def test_what_one_group_sees_does_not_reach_the_other_before_conv3() -> None:
 
 def test_the_papers_start_has_biases_of_one_where_it_says() -> None:
     torch.manual_seed(0)
-    trunk = create_backbone("alexnet", classes=0)
-    assert isinstance(trunk, AlexNet)
-    for name, layer in trunk.convolutions.named_children():
+    backbone = create_backbone("alexnet", num_classes=0)
+    assert isinstance(backbone, AlexNet)
+    for name, layer in backbone.convolutions.named_children():
         if isinstance(layer, nn.Conv2d):
             assert layer.weight.std().item() == pytest.approx(0.01, rel=0.02)
             assert layer.bias is not None
             assert set(layer.bias.tolist()) == {1.0 if name in BIASES_OF_ONE else 0.0}
     assert BIASES_OF_ONE == ("conv2", "conv4", "conv5", "fc6", "fc7")  # facts 1.2
-    other = create_backbone("alexnet", classes=0, init="he_fan_in", levels=2)
+    other = create_backbone("alexnet", num_classes=0, init="he_fan_in", levels=2)
     assert isinstance(other, AlexNet)
     weight, bias = (other.convolutions.get_parameter(f"conv2.{part}") for part in ("weight", "bias"))
     assert not bias.any()
@@ -193,9 +194,9 @@ def test_the_papers_start_has_biases_of_one_where_it_says() -> None:
 
 def test_the_classifiers_biases_start_at_one_and_the_last_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("densevision.backbones.alexnet.CLASSIFIER_WIDTH", 8)
-    trunk = create_backbone("alexnet", classes=5)
-    assert isinstance(trunk, AlexNet)
-    biases = {name: set(layer.bias.tolist()) for name, layer in layers_of(trunk).items() if layer.bias is not None}
+    backbone = create_backbone("alexnet", num_classes=5)
+    assert isinstance(backbone, AlexNet)
+    biases = {name: set(layer.bias.tolist()) for name, layer in layers_of(backbone).items() if layer.bias is not None}
     assert {name: biases[name] for name in ("fc6", "fc7", "fc8")} == {"fc6": {1.0}, "fc7": {1.0}, "fc8": {0.0}}
 
 
@@ -213,14 +214,14 @@ def test_the_paper_drops_what_fc6_and_fc7_make_and_torchvision_what_they_take(na
 def test_dropout_keeps_the_expectation_and_is_off_in_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("densevision.backbones.alexnet.CLASSIFIER_WIDTH", 64)
     torch.manual_seed(0)
-    trunk = create_backbone("alexnet", classes=3)
-    assert isinstance(trunk, AlexNet)
+    backbone = create_backbone("alexnet", num_classes=3)
+    assert isinstance(backbone, AlexNet)
     units = torch.rand(1, 256 * 36)
     with torch.no_grad():
-        assert not torch.equal(trunk.classifier(units), trunk.classifier(units))
-        dropped = trunk.classifier(units.expand(4000, -1)).mean(0)
-        whole = trunk.eval().classifier(units)[0]  # trap 22
-        assert torch.equal(whole, trunk.classifier(units)[0])
+        assert not torch.equal(backbone.classifier(units), backbone.classifier(units))
+        dropped = backbone.classifier(units.expand(4000, -1)).mean(0)
+        whole = backbone.eval().classifier(units)[0]  # trap 22
+        assert torch.equal(whole, backbone.classifier(units)[0])
         # facts 1.2: torch scales in training and nothing is scaled in testing
         assert (dropped - whole).abs().max() < 0.05 * whole.abs().max()
 
@@ -234,7 +235,7 @@ def test_tensors_have_torchvisions_names(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def beside_torchvision() -> tuple[AlexNet, torchvision.models.AlexNet]:
-    ours = filled(on_meta("alexnet_tv", classes=10))
+    ours = filled(on_meta("alexnet_tv", num_classes=10))
     with torch.device("meta"):
         peer = torchvision.models.alexnet(num_classes=10)
     peer.load_state_dict(published_state(ours), assign=True)
@@ -247,14 +248,14 @@ def test_torchvisions_weights_give_torchvisions_logits_and_gradients(
 ) -> None:
     ours, peer = (network.eval() for network in beside_torchvision)
     torch.manual_seed(0)
-    picture = torch.randn(2, 3, *size)
+    image = torch.randn(2, 3, *size)
     gradients: list[dict[str, Tensor]] = []
     logits = []
     for network in (ours, peer):
-        named = {getattr(network, "published_name", str)(name): p for name, p in network.named_parameters()}
+        named = {getattr(network, "state_dict_alias", str)(name): p for name, p in network.named_parameters()}
         for parameter in named.values():
             parameter.requires_grad_()
-        made = network(picture)
+        made = network(image)
         loss = nn.functional.cross_entropy(made, torch.tensor([3, 7]))
         gradients.append(dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True)))
         logits.append(made.detach())
@@ -266,37 +267,37 @@ def test_torchvisions_weights_give_torchvisions_logits_and_gradients(
 def test_the_dense_form_of_torchvisions_agrees_at_224(
     beside_torchvision: tuple[AlexNet, torchvision.models.AlexNet],
 ) -> None:
-    trunk = beside_torchvision[0].eval()
+    backbone = beside_torchvision[0].eval()
     torch.manual_seed(0)
     with torch.no_grad():
         larger = torch.randn(1, 3, 224, 224 + 32)
         crop = larger[:, :, :, :224]
-        assert torch.allclose(trunk.score_map(crop)[:, :, 0, 0], trunk(crop), atol=1e-5)
-        assert trunk.score_map(larger).shape == (1, 10, 1, 2)
+        assert torch.allclose(backbone.forward_dense(crop)[:, :, 0, 0], backbone(crop), atol=1e-5)
+        assert backbone.forward_dense(larger).shape == (1, 10, 1, 2)
 
 
 def test_the_dense_form_of_the_paper_agrees_at_227(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("densevision.backbones.alexnet.CLASSIFIER_WIDTH", 64)
     torch.manual_seed(0)
-    trunk = create_backbone("alexnet", classes=3, init="he_fan_in").eval()
-    picture = torch.randn(2, 3, 227, 227)
+    backbone = create_backbone("alexnet", num_classes=3, init="he_fan_in").eval()
+    image = torch.randn(2, 3, 227, 227)
     with torch.no_grad():
-        assert torch.allclose(trunk.score_map(picture)[:, :, 0, 0], trunk(picture), atol=1e-5)
-        assert trunk.score_map(torch.zeros(1, 3, 227 + 64, 227)).shape == (1, 3, 3, 1)
+        assert torch.allclose(backbone.forward_dense(image)[:, :, 0, 0], backbone(image), atol=1e-5)
+        assert backbone.forward_dense(torch.zeros(1, 3, 227 + 64, 227)).shape == (1, 3, 3, 1)
 
 
-# The constants of the response normalisation.
+# The constants of the response normalization.
 
 
 def test_the_texts_of_the_constants_build_what_they_say() -> None:
-    paper, caffe = (on_meta("alexnet", classes=0, levels=2, lrn=text) for text in (PAPER_LRN, CAFFE_LRN))
-    norms = [trunk.convolutions.get_submodule("lrn1") for trunk in (paper, caffe)]
+    paper, caffe = (on_meta("alexnet", num_classes=0, levels=2, lrn=text) for text in (PAPER_LRN, CAFFE_LRN))
+    norms = [backbone.convolutions.get_submodule("lrn1") for backbone in (paper, caffe)]
     assert all(isinstance(norm, LocalResponseNorm) for norm in norms)
     numbers = [(norm.size, norm.alpha, norm.beta, norm.k) for norm in norms]
     assert numbers[0] == (5, 1e-4, 0.75, 2)  # facts 1.2: k = 2, the sum is not divided
     assert numbers[1] == (5, pytest.approx(2e-5), 0.75, 1)  # facts 1.2: Caffe's k is 1 and its alpha is divided by n
-    assert on_meta("alexnet", classes=0).options == {"lrn": PAPER_LRN}
-    assert on_meta("alexnet_tv", classes=0).options == {}
+    assert on_meta("alexnet", num_classes=0).options == {"lrn": PAPER_LRN}
+    assert on_meta("alexnet_tv", num_classes=0).options == {}
 
 
 @pytest.mark.parametrize(
@@ -314,7 +315,7 @@ def test_the_texts_of_the_constants_build_what_they_say() -> None:
     ],
 )
 def test_constants_in_another_form_are_refused_with_the_right_form(text: str) -> None:
-    with pytest.raises(UserError, match=r'is not understood; write it as \'\{"n": 5, "alpha": 0.0001'):
+    with pytest.raises(UserError, match=r'is not understood; use \'\{"n": 5, "alpha": 0.0001'):
         on_meta("alexnet", lrn=text)
 
 
@@ -324,38 +325,38 @@ def test_one_set_of_constants_has_one_text() -> None:
 
 
 def test_one_tower_has_no_constants_to_choose() -> None:
-    with pytest.raises(UserError, match="alexnet_tv has no response normalisation; leave lrn out"):
+    with pytest.raises(UserError, match="alexnet_tv has no response normalization; leave lrn out"):
         create_backbone("alexnet_tv", lrn=PAPER_LRN)
 
 
 def test_the_constants_travel_with_a_file_and_are_not_contradicted(tmp_path: Path) -> None:
     path = tmp_path / "caffe.safetensors"
-    save_weights(create_backbone("alexnet", classes=0, lrn=CAFFE_LRN, levels=2), path)
+    save_weights(create_backbone("alexnet", num_classes=0, lrn=CAFFE_LRN, levels=2), path)
     assert read_metadata(path)["lrn"] == CAFFE_LRN
-    for asked in (None, CAFFE_LRN):
-        trunk = create_backbone("alexnet", path, classes=0, levels=2, lrn=asked)
-        assert trunk.options["lrn"] == CAFFE_LRN
-    refused = r"caffe.safetensors was trained with lrn='.*\"k\": 1.*', and alexnet was asked for with lrn='.*\"k\": 2"
+    for lrn in (None, CAFFE_LRN):
+        backbone = create_backbone("alexnet", path, num_classes=0, levels=2, lrn=lrn)
+        assert backbone.options["lrn"] == CAFFE_LRN
+    refused = r"caffe.safetensors was trained with lrn='.*\"k\": 1.*', and alexnet was requested with lrn='.*\"k\": 2"
     with pytest.raises(UserError, match=refused):
-        create_backbone("alexnet", path, classes=0, levels=2, lrn=PAPER_LRN)
+        create_backbone("alexnet", path, num_classes=0, levels=2, lrn=PAPER_LRN)
     with pytest.raises(UserError, match=refused):
-        load_weights(create_backbone("alexnet", classes=0, levels=2), path)
+        load_weights(create_backbone("alexnet", num_classes=0, levels=2), path)
 
 
 def test_caffes_convolutions_load_completely_with_their_preprocessing(shared_data: Path) -> None:
     path = shared_data / "weights" / CAFFE
-    trunk = create_backbone("alexnet", path, classes=0)
-    assert isinstance(trunk, AlexNet)
-    assert trunk.options == {"lrn": CAFFE_LRN}
-    assert trunk.preprocessing.mean == (122.68, 116.67, 104.01)
-    assert (trunk.preprocessing.std, trunk.preprocessing.range) == ((32, 32, 32), (0, 255))
-    assert (trunk.preprocessing.order, trunk.preprocessing.crop) == ("RGB", 227)
-    stored = sum(int(torch.count_nonzero(parameter)) for parameter in trunk.parameters() if parameter.ndim == 4)
+    backbone = create_backbone("alexnet", path, num_classes=0)
+    assert isinstance(backbone, AlexNet)
+    assert backbone.options == {"lrn": CAFFE_LRN}
+    assert backbone.preprocessing.mean == (122.68, 116.67, 104.01)
+    assert (backbone.preprocessing.std, backbone.preprocessing.range) == ((32, 32, 32), (0, 255))
+    assert (backbone.preprocessing.order, backbone.preprocessing.crop) == ("RGB", 227)
+    stored = sum(int(torch.count_nonzero(parameter)) for parameter in backbone.parameters() if parameter.ndim == 4)
     assert stored == pytest.approx(0.116 * 2_332_704, rel=0.01)  # 11.6 % of the weights are not zero
-    first = trunk.convolutions.get_parameter("conv1.weight")
+    first = backbone.convolutions.get_parameter("conv1.weight")
     assert int((first.flatten(1).abs().amax(1) == 0).sum()) == 5  # five filters are all zero
     with torch.no_grad():
-        maps = trunk.eval().features(trunk.preprocessing(torch.rand(1, 3, 227, 227)))
+        maps = backbone.eval().features(backbone.preprocessing(torch.rand(1, 3, 227, 227)))
     assert [made.shape[-1] for made in maps] == [55, 27, 13, 6]
     assert all(0 < float(made.mean()) < 100 for made in maps)
     assert verify_weights(path)["lrn"]["k"] == 1
@@ -366,12 +367,12 @@ def test_caffes_convolutions_say_that_a_classifier_is_not_among_them(
 ) -> None:
     monkeypatch.setattr("densevision.backbones.alexnet.CLASSIFIER_WIDTH", 8)
     path = shared_data / "weights" / CAFFE
-    missing = r"has 0 classes and 1000 were asked for, so 'classifier.*fc6.weight' and 5 more are freshly initialised"
+    missing = r"has 0 classes and 1000 were requested, so 'classifier.*fc6.weight' and 5 more are freshly initialized"
     with pytest.warns(WeightsWarning, match=missing):
-        trunk = create_backbone("alexnet", path, classes=1000)
-    assert trunk.classes == 1000
+        backbone = create_backbone("alexnet", path, num_classes=1000)
+    assert backbone.num_classes == 1000
 
 
 def test_caffes_convolutions_are_not_torchvisions(shared_data: Path) -> None:
     with pytest.raises(UserError, match="holds weights of alexnet, not of alexnet_tv"):
-        create_backbone("alexnet_tv", shared_data / "weights" / CAFFE, classes=0)
+        create_backbone("alexnet_tv", shared_data / "weights" / CAFFE, num_classes=0)

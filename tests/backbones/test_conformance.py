@@ -1,4 +1,4 @@
-"""Every trunk keeps the contract, and the contract's check notices who does not."""
+"""Every backbone keeps the contract, and the contract's check notices who does not."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from densevision.backbones.backbone import Backbone, Level
 from densevision.backbones.conformance import check_backbone
 from densevision.errors import UserError
 
-# One light trunk a family in the default suite; all of them with -m slow.
+# One light backbone a family in the default suite; all of them with -m slow.
 LIGHT = ("resnet18", "resnet50", "resnet20_cifar", "vgg11", "vgg11_bn", "timm:resnet18", "timm:efficientnet_b0")
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_a_light_trunk_of_every_family_keeps_the_contract(name: str) -> None:
+def test_a_light_backbone_of_every_family_keeps_the_contract(name: str) -> None:
     check_backbone(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in LIGHT])
-def test_every_trunk_keeps_the_contract(name: str) -> None:
+def test_every_backbone_keeps_the_contract(name: str) -> None:
     check_backbone(name)
 
 
 @pytest.mark.parametrize("options", [{"shortcut": "B"}, {"in_channels": 1}, {"levels": 2}])
 def test_options_keep_the_contract(options: dict[str, Any]) -> None:
-    check_backbone(create_backbone("resnet20_cifar", classes=10, **options))
+    check_backbone(create_backbone("resnet20_cifar", num_classes=10, **options))
 
 
-def test_a_trunk_with_its_classifier_keeps_the_contract() -> None:
-    check_backbone(create_backbone("resnet18", classes=10))
-    check_backbone(create_backbone("timm:resnet18", classes=10))
+def test_a_backbone_with_its_classifier_keeps_the_contract() -> None:
+    check_backbone(create_backbone("resnet18", num_classes=10))
+    check_backbone(create_backbone("timm:resnet18", num_classes=10))
 
 
 class Outsider(Backbone):
-    """A small trunk that keeps the contract, to be spoilt."""
+    """A small backbone that keeps the contract, to be spoilt."""
 
     def __init__(self) -> None:
         super().__init__()
         levels = [Level("fine", 2, 4), Level("coarse", 4, 8)]
-        self.describe("outsider", levels, classes=0, in_channels=3, built=None)
+        self._set_metadata("outsider", levels, num_classes=0, in_channels=3, built=None)
         self.first = nn.Conv2d(3, 4, 3, 2, padding=1)
         self.second = nn.Conv2d(4, 8, 3, 2, padding=1)
         self.dropout = nn.Identity()
@@ -55,7 +55,7 @@ class Outsider(Backbone):
         return [self.dropout(fine), self.second(fine)]
 
 
-def test_an_outsiders_trunk_passes() -> None:
+def test_an_outsiders_backbone_passes() -> None:
     check_backbone(Outsider())
 
 
@@ -64,68 +64,68 @@ class AlwaysDropping(nn.Module):
         return nn.functional.dropout(x, 0.5, training=True)
 
 
-class CentredOnItsBatch(nn.Module):
+class CenteredOnItsBatch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x - x.mean((0, 2, 3), keepdim=True)
 
 
 def set_levels(*levels: Level) -> Callable[[Outsider], None]:
-    return lambda trunk: setattr(trunk, "levels", levels)
+    return lambda backbone: setattr(backbone, "levels", levels)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("spoil", "message"),
     [
         (set_levels(Level("fine", 2, 5), Level("coarse", 4, 8)), "4 channels, 5 were stated"),
         (set_levels(Level("fine", 2, 4), Level("coarse", 8, 8)), "which is not stride 8"),
         (set_levels(Level("fine", 2, 4)), "states 1 levels and returns 2"),
         (set_levels(Level("coarse", 4, 4), Level("fine", 2, 8)), "strides decrease"),
-        (lambda trunk: setattr(trunk, "spare", nn.Linear(2, 2)), "no level's gradient reaches spare.weight"),
-        (lambda trunk: setattr(trunk, "dropout", AlwaysDropping()), "two runs in evaluation differ"),
-        (lambda trunk: setattr(trunk, "dropout", CentredOnItsBatch()), "depend on its batch"),
-        (lambda trunk: setattr(trunk, "in_channels", 4), "reads 4 channels"),
+        (lambda backbone: setattr(backbone, "spare", nn.Linear(2, 2)), "no level's gradient reaches spare.weight"),
+        (lambda backbone: setattr(backbone, "dropout", AlwaysDropping()), "two runs in evaluation differ"),
+        (lambda backbone: setattr(backbone, "dropout", CenteredOnItsBatch()), "depend on its batch"),
+        (lambda backbone: setattr(backbone, "in_channels", 4), "reads 4 channels"),
     ],
 )
-def test_what_breaks_the_contract_is_named(spoil: Callable[[Outsider], None], sentence: str) -> None:
-    trunk = Outsider()
-    spoil(trunk)
-    with pytest.raises(AssertionError, match=sentence):
-        check_backbone(trunk)
+def test_what_breaks_the_contract_is_named(spoil: Callable[[Outsider], None], message: str) -> None:
+    backbone = Outsider()
+    spoil(backbone)
+    with pytest.raises(AssertionError, match=message):
+        check_backbone(backbone)
 
 
-def test_the_catalogue_is_sorted_and_complete() -> None:
+def test_the_registry_is_sorted_and_complete() -> None:
     assert list_backbones() == list(BACKBONES)
     for name in BACKBONES:
         with torch.device("meta"):
             assert create_backbone(name, levels=1).name == name
 
 
-def test_a_trunk_that_is_cut_has_no_classifier() -> None:
-    trunk = create_backbone("resnet18", levels=3)
-    assert [(level.name, level.stride) for level in trunk.levels] == [("stem", 2), ("layer1", 4), ("layer2", 8)]
-    assert trunk.classes == 0
+def test_a_backbone_that_is_cut_has_no_classifier() -> None:
+    backbone = create_backbone("resnet18", levels=3)
+    assert [(level.name, level.stride) for level in backbone.levels] == [("stem", 2), ("layer1", 4), ("layer2", 8)]
+    assert backbone.num_classes == 0
     with pytest.raises(UserError, match="built to its level layer2, without a classifier"):
-        trunk(torch.zeros(1, 3, 32, 32))
+        backbone(torch.zeros(1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "sentence"),
+    ("name", "options", "message"),
     [
         ("resnet81", {}, "did you mean 'resnet18'"),
-        ("timm:resnet1888", {}, "no trunk of timm named 'resnet1888'"),
+        ("timm:resnet1888", {}, "no backbone of timm named 'resnet1888'"),
         ("vgg16", {"stride_in": "1x1"}, "vgg16 has no option 'stride_in'; it offers init"),
-        ("resnet18", {"levels": 6}, "levels=6 is none of 1 to 5"),
-        ("resnet18", {"levels": 0}, "levels=0 is none of 1 to 5"),
-        ("resnet18", {"classes": -1}, "cannot have -1 classes"),
-        ("resnet18", {"in_channels": 0}, "pictures of 0 channels"),
+        ("resnet18", {"levels": 6}, "levels=6 is not in 1 to 5"),
+        ("resnet18", {"levels": 0}, "levels=0 is not in 1 to 5"),
+        ("resnet18", {"num_classes": -1}, "cannot have -1 classes"),
+        ("resnet18", {"in_channels": 0}, "images of 0 channels"),
     ],
 )
-def test_mistakes_are_answered_by_a_sentence(name: str, options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_mistakes_have_error_messages(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         create_backbone(name, **options)
 
 
-def test_importing_the_trunks_imports_neither_torchvision_nor_timm() -> None:
+def test_importing_the_backbones_imports_neither_torchvision_nor_timm() -> None:
     import os
     import subprocess
     import sys

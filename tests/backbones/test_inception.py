@@ -13,8 +13,8 @@ from torch.nn import functional
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Backbone
 from densevision.backbones.inception_v4 import ResidualBranches, build
-from densevision.backbones.opened_weights import published_state
 from densevision.backbones.receptive_field import receptive_fields
+from densevision.backbones.state_dict_matching import published_state
 from densevision.backbones.weights import load_weights
 
 COUNTS = {"inception_v4": 42_679_816, "inception_resnet_v2": 55_843_464}
@@ -32,13 +32,13 @@ def pair(name: str) -> tuple[Backbone, Any]:
     import timm
 
     torch.manual_seed(0)
-    ours = create_backbone(name, classes=7)
-    normalisations = [module for module in ours.modules() if isinstance(module, nn.BatchNorm2d)]
-    for module in normalisations:
+    ours = create_backbone(name, num_classes=7)
+    normalizations = [module for module in ours.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in normalizations:
         module.momentum = 1.0
     with torch.no_grad():
         ours.features(torch.randn(2, 3, 107, 107))
-    for module in normalisations:
+    for module in normalizations:
         module.momentum = 0.1
     dropout = ours.get_submodule("dropout")
     assert isinstance(dropout, nn.Dropout)
@@ -49,32 +49,32 @@ def pair(name: str) -> tuple[Backbone, Any]:
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_parameters_and_pictures_are_those_of_the_published_networks(name: str) -> None:
+def test_parameters_and_images_are_those_of_the_published_networks(name: str) -> None:
     with torch.device("meta"):
-        trunk = create_backbone(name)
-    assert sum(parameter.numel() for parameter in trunk.parameters()) == COUNTS[name]
-    assert [level.stride for level in trunk.levels] == [2, 4, 8, 16, 32]
-    assert [level.channels for level in trunk.levels] == LEVELS[name]
-    wanted = trunk.preprocessing
+        backbone = create_backbone(name)
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == COUNTS[name]
+    assert [level.stride for level in backbone.levels] == [2, 4, 8, 16, 32]
+    assert [level.channels for level in backbone.levels] == LEVELS[name]
+    wanted = backbone.preprocessing
     assert (wanted.mean, wanted.std, wanted.crop, wanted.interpolation) == ((0.5,) * 3, (0.5,) * 3, 299, "bicubic")
     crop_pct = {"inception_v4": 0.875, "inception_resnet_v2": 0.8975}[name]  # facts 1.4
     assert wanted.resize == round(299 / crop_pct)
-    assert {module.eps for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}  # facts 1.4
+    assert {module.eps for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-3}  # facts 1.4
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_coarsest_level_sees_what_the_published_code_sees(name: str) -> None:
     with torch.device("meta"):
-        trunk = create_backbone(name, classes=0)
-    assert list(receptive_fields(trunk).values())[-1].size == FIELDS[name]
+        backbone = create_backbone(name, num_classes=0)
+    assert list(receptive_fields(backbone).values())[-1].size == FIELDS[name]
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_logits_maps_and_gradients_are_timms(name: str) -> None:
     ours, peer = pair(name)
-    picture, wanted = torch.randn(1, 3, 299, 299), torch.tensor([2, 5])
+    image, wanted = torch.randn(1, 3, 299, 299), torch.tensor([2, 5])
     with torch.no_grad():
-        made, expected = ours.eval()(picture), peer.eval()(picture)
+        made, expected = ours.eval()(image), peer.eval()(image)
     assert (made - expected).abs().max() <= 1e-4
     assert expected.std() > 1e-2
 
@@ -83,7 +83,7 @@ def test_logits_maps_and_gradients_are_timms(name: str) -> None:
         functional.cross_entropy(network(small), wanted).backward()
     theirs = dict(peer.named_parameters())
     for key, parameter in ours.named_parameters():
-        gradient, other = parameter.grad, theirs[ours.published_name(key)].grad
+        gradient, other = parameter.grad, theirs[ours.state_dict_alias(key)].grad
         assert gradient is not None
         assert (gradient - other).norm() <= 1e-3 * other.norm() + 1e-6, key
 
@@ -94,7 +94,7 @@ def test_timms_weights_load_in_whole_and_in_part(name: str) -> None:
 
     peer: Any = timm.create_model(name, num_classes=3)
     with pytest.warns(UserWarning, match=rf"taken for {name} with .* mean 0.5 0.5 0.5"):
-        ours = create_backbone(name, classes=3)
+        ours = create_backbone(name, num_classes=3)
         load_weights(ours, peer.state_dict())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -119,19 +119,19 @@ def test_a_plan_that_is_no_plan_is_refused() -> None:
 
 def test_residuals_are_scaled_and_the_last_is_not_rectified() -> None:
     with torch.device("meta"):
-        trunk = create_backbone("inception_resnet_v2", classes=0)
-    units = [unit for unit in trunk.modules() if isinstance(unit, ResidualBranches)]
+        backbone = create_backbone("inception_resnet_v2", num_classes=0)
+    units = [unit for unit in backbone.modules() if isinstance(unit, ResidualBranches)]
     # The factors of the published code, as in timm 1.0.31.
     assert [unit.scale for unit in units] == [0.17] * 10 + [0.10] * 20 + [0.20] * 9 + [1.0]
     assert [isinstance(unit.relu, nn.ReLU) for unit in units] == [True] * 39 + [False]
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_no_relu_overwrites_what_a_hook_took_from_its_normalisation(name: str) -> None:
-    trunk = create_backbone(name, levels=1)  # trap 13
+def test_no_relu_overwrites_what_a_hook_took_from_its_normalization(name: str) -> None:
+    backbone = create_backbone(name, levels=1)  # trap 13
     taken: list[Any] = []
-    for module in trunk.modules():
+    for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(lambda _module, _inputs, output: taken.append(output))
-    trunk.features(torch.randn(1, 3, 32, 32))
+    backbone.features(torch.randn(1, 3, 32, 32))
     assert all(made.min() < 0 for made in taken)

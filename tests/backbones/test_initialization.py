@@ -50,14 +50,14 @@ def test_he_keeps_the_second_moment_through_a_relu_layer() -> None:
     assert layer(x.relu()).var().item() == pytest.approx(2, rel=0.15)
 
 
-def test_every_layer_of_a_trunk_starts_by_its_rule() -> None:
+def test_every_layer_of_a_backbone_starts_by_its_rule() -> None:
     torch.manual_seed(0)
-    trunk = create_backbone("resnet18")  # trap 20, trap 21: the classifier too
-    for name, module in trunk.named_modules():
+    backbone = create_backbone("resnet18")  # trap 20, trap 21: the classifier too
+    for name, module in backbone.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.weight.numel() > 30_000:
             n_in = module.weight[0].numel()
             assert module.weight.var().item() == pytest.approx(2 / n_in, rel=0.05), name
-    assert trunk.get_parameter("layer2.0.downsample.0.weight").std().item() == pytest.approx(
+    assert backbone.get_parameter("layer2.0.downsample.0.weight").std().item() == pytest.approx(
         math.sqrt(2 / 64), rel=0.05
     )
 

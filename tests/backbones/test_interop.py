@@ -1,4 +1,4 @@
-"""Our trunks under segmentation-models-pytorch, and timm's under our heads."""
+"""Our backbones under segmentation-models-pytorch, and timm's under our heads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 
 from densevision.backbones import create_backbone, list_backbones
-from densevision.backbones.interop.smp import PREFIX, TrunkEncoder, register_in_smp
+from densevision.backbones.interop.smp import PREFIX, BackboneEncoder, register_in_smp
 from densevision.backbones.weights import save_weights
 from densevision.errors import UserError
 from densevision.tasks.heads import create_head
@@ -27,10 +27,10 @@ def registered() -> None:
     register_in_smp()
 
 
-def check_a_step(model: nn.Module, picture: torch.Tensor, shape: tuple[int, ...]) -> None:
+def check_a_step(model: nn.Module, image: torch.Tensor, shape: tuple[int, ...]) -> None:
     """One step changes every parameter that has a gradient, and every parameter has one."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    made = model.train()(picture)
+    made = model.train()(image)
     assert tuple(made.shape) == shape
     made.square().mean().backward()
     for name, parameter in model.named_parameters():
@@ -43,17 +43,17 @@ def check_a_step(model: nn.Module, picture: torch.Tensor, shape: tuple[int, ...]
 
 @pytest.mark.parametrize("network", ["Unet", "FPN"])
 @pytest.mark.parametrize("name", OURS)
-def test_our_trunks_train_a_step_in_their_networks(name: str, network: str) -> None:
+def test_our_backbones_train_a_step_in_their_networks(name: str, network: str) -> None:
     model = getattr(smp, network)(PREFIX + name, encoder_weights=None, classes=2)
     check_a_step(model, torch.rand(2, 3, SIDE, SIDE), (2, 2, SIDE, SIDE))
 
 
 @pytest.mark.parametrize("name", [name for name in list_backbones() if name not in VERY_DEEP])
-def test_an_encoder_gives_the_picture_and_then_exact_halves(name: str) -> None:
+def test_an_encoder_gives_the_image_and_then_exact_halves(name: str) -> None:
     with torch.device("meta"):
-        levels = create_backbone(name, classes=0).levels
+        levels = create_backbone(name, num_classes=0).levels
         depth = min(5, levels[-1].stride.bit_length() - 1)
-        encoder = TrunkEncoder(name, depth)
+        encoder = BackboneEncoder(name, depth)
         pyramid = encoder(torch.empty(2, 3, 161, 224))
     assert [tuple(made.shape[1:]) for made in pyramid] == [
         (channels, -(-161 // 2**step), -(-224 // 2**step)) for step, channels in enumerate(encoder.out_channels)
@@ -61,33 +61,33 @@ def test_an_encoder_gives_the_picture_and_then_exact_halves(name: str) -> None:
     assert encoder.output_stride == 2**depth
 
 
-def test_a_map_of_the_right_size_is_the_trunks_own() -> None:
-    encoder = TrunkEncoder("vgg11").eval()
-    picture = torch.rand(1, 3, 64, 64)
+def test_a_map_of_the_right_size_is_the_backbones_own() -> None:
+    encoder = BackboneEncoder("vgg11").eval()
+    image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        pyramid, maps = encoder(picture), encoder.trunk.features(picture)
-    assert pyramid[0] is picture
+        pyramid, maps = encoder(image), encoder.backbone.features(image)
+    assert pyramid[0] is image
     for made, own in zip(pyramid[1:], maps[1:], strict=True):  # block1 has stride 1
         assert torch.equal(made, own)
 
 
-def test_less_depth_builds_less_of_the_trunk() -> None:
+def test_less_depth_builds_less_of_the_backbone() -> None:
     model = smp.Unet(PREFIX + "resnet18", encoder_depth=3, encoder_weights=None, decoder_channels=(32, 16, 8))
     encoder = model.encoder
-    assert isinstance(encoder, TrunkEncoder)
-    assert [level.name for level in encoder.trunk.levels] == ["stem", "layer1", "layer2"]
+    assert isinstance(encoder, BackboneEncoder)
+    assert [level.name for level in encoder.backbone.levels] == ["stem", "layer1", "layer2"]
     check_a_step(model, torch.rand(2, 3, 64, 64), (2, 1, 64, 64))
 
 
-def test_pictures_of_other_channels_and_odd_sides() -> None:
+def test_images_of_other_channels_and_odd_sides() -> None:
     model = smp.Unet(PREFIX + "resnet18", encoder_weights=None, in_channels=5)
     check_a_step(model, torch.rand(2, 5, 65, 79), (2, 1, 65, 79))
 
 
-def test_options_of_the_trunk_reach_it() -> None:
+def test_options_of_the_backbone_reach_it() -> None:
     options: dict[str, Any] = {"stride_in": "1x1"}  # as keywords of theirs, which they type as dict
     encoder = smp.FPN(PREFIX + "resnet50", encoder_weights=None, **options).encoder
-    assert isinstance(encoder, TrunkEncoder) and encoder.trunk.options["stride_in"] == "1x1"
+    assert isinstance(encoder, BackboneEncoder) and encoder.backbone.options["stride_in"] == "1x1"
 
 
 def test_published_weights_arrive_with_what_they_expect(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +95,8 @@ def test_published_weights_arrive_with_what_they_expect(monkeypatch: pytest.Monk
     published = torchvision.models.resnet18().state_dict()
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: published)
     encoder = smp.Unet(PREFIX + "resnet18", encoder_weights="imagenet").encoder
-    assert isinstance(encoder, TrunkEncoder)
-    assert torch.equal(encoder.trunk.get_parameter("conv1.weight"), published["conv1.weight"])
+    assert isinstance(encoder, BackboneEncoder)
+    assert torch.equal(encoder.backbone.get_parameter("conv1.weight"), published["conv1.weight"])
     assert smp.encoders.get_preprocessing_params(PREFIX + "resnet18") == {
         "input_space": "RGB",
         "input_range": [0.0, 1.0],
@@ -106,21 +106,21 @@ def test_published_weights_arrive_with_what_they_expect(monkeypatch: pytest.Monk
 
 
 def test_a_file_of_weights_is_read_too(tmp_path) -> None:
-    trunk = create_backbone("resnet18", levels=3)
-    save_weights(trunk, tmp_path / "trunk.safetensors")
-    path = str(tmp_path / "trunk.safetensors")
+    backbone = create_backbone("resnet18", levels=3)
+    save_weights(backbone, tmp_path / "backbone.safetensors")
+    path = str(tmp_path / "backbone.safetensors")
     encoder = smp.Unet(PREFIX + "resnet18", 3, path, decoder_channels=(8, 8, 8)).encoder
-    assert isinstance(encoder, TrunkEncoder)
-    assert torch.equal(encoder.trunk.get_parameter("conv1.weight"), trunk.get_parameter("conv1.weight"))
+    assert isinstance(encoder, BackboneEncoder)
+    assert torch.equal(encoder.backbone.get_parameter("conv1.weight"), backbone.get_parameter("conv1.weight"))
 
 
 def test_their_networks_are_stored_and_read_back(tmp_path) -> None:
     model: Any = smp.FPN(PREFIX + "resnet18", encoder_weights=None).eval()  # their stub of `save_pretrained` lacks self
     model.save_pretrained(tmp_path)
     again = smp.from_pretrained(str(tmp_path)).eval()
-    picture = torch.rand(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(again(picture), model(picture))
+        assert torch.equal(again(image), model(image))
 
 
 def test_their_own_encoders_stay_theirs_however_often_ours_are_registered() -> None:
@@ -128,7 +128,7 @@ def test_their_own_encoders_stay_theirs_however_often_ours_are_registered() -> N
     names = smp.encoders.get_encoder_names()
     assert len(names) == len(set(names))
     assert {"resnet18", PREFIX + "resnet18"} <= set(names)
-    assert not isinstance(smp.Unet("resnet18", encoder_weights=None).encoder, TrunkEncoder)
+    assert not isinstance(smp.Unet("resnet18", encoder_weights=None).encoder, BackboneEncoder)
     with pytest.raises(KeyError, match="Wrong encoder name"):
         smp.Unet("resnet81")
 
@@ -137,7 +137,7 @@ def test_their_own_encoders_stay_theirs_however_often_ours_are_registered() -> N
     ("network", "name", "options", "sentence"),
     [
         ("Unet", "resnet81", {}, "no backbone named 'resnet81'"),
-        ("Unet", "resnet20_cifar", {}, "resnet20_cifar halves a picture 2 times; give encoder_depth=1 to 2 .*not 5"),
+        ("Unet", "resnet20_cifar", {}, "resnet20_cifar halves an image 2 times; give encoder_depth=1 to 2 .*not 5"),
         ("DeepLabV3Plus", "resnet18", {}, "cannot be dilated to an output stride of 16"),
         ("FPN", "resnet20_cifar", {"encoder_weights": "imagenet", "encoder_depth": 2}, "no published weights"),
         ("Unet", "resnet18", {"stride": 2}, "no option 'stride'"),
@@ -158,17 +158,17 @@ def test_what_cannot_be_is_refused_with_a_sentence(network: str, name: str, opti
     ],
 )
 @pytest.mark.parametrize("head", ["unet", "fpn"])
-def test_timms_trunks_train_a_step_under_our_heads(name: str, levels: list[tuple[str, int, int]], head: str) -> None:
-    trunk = create_backbone(name, classes=0)
-    told = [(level.name, level.stride, level.channels) for level in trunk.levels]
-    assert [told[0], told[1], told[-1]] == levels
+def test_timms_backbones_train_a_step_under_our_heads(name: str, levels: list[tuple[str, int, int]], head: str) -> None:
+    backbone = create_backbone(name, num_classes=0)
+    described = [(level.name, level.stride, level.channels) for level in backbone.levels]
+    assert [described[0], described[1], described[-1]] == levels
 
-    class Answer(nn.Module):
+    class LastMap(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.trunk, self.head = trunk, create_head(head, trunk.levels, 2)
+            self.backbone, self.head = backbone, create_head(head, backbone.levels, 2)
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
-            return self.head(self.trunk.features(image), image.shape[-2:])
+            return self.head(self.backbone.features(image), image.shape[-2:])
 
-    check_a_step(Answer(), torch.rand(2, 3, 64, 64), (2, 2, 64, 64))
+    check_a_step(LastMap(), torch.rand(2, 3, 64, 64), (2, 2, 64, 64))

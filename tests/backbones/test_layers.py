@@ -1,4 +1,4 @@
-"""What papers share: response normalisation (facts 1.2, trap 1) and fully connected layers as convolutions."""
+"""What papers share: response normalization (facts 1.2, trap 1) and fully connected layers as convolutions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def by_hand(a: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor
 
 
 @pytest.mark.parametrize("numbers", [(5, 1e-4, 0.75, 2.0), (5, 2e-5, 0.75, 1.0), (3, 0.5, 0.5, 1.5)])
-def test_response_normalisation_is_the_papers_sum_at_border_and_interior_channels(numbers) -> None:
+def test_response_normalization_is_the_papers_sum_at_border_and_interior_channels(numbers) -> None:
     torch.manual_seed(0)
     a = 20 * torch.randn(2, 9, 3, 4, dtype=torch.float64)
     difference = (LocalResponseNorm(*numbers)(a) - by_hand(a, *numbers)).abs()
@@ -53,5 +53,5 @@ def test_a_linear_layer_slides_over_a_map_and_refuses_one_that_is_too_small() ->
     made = linear_as_convolution(linear, maps, side=2)
     assert made.shape == (2, 5, 3, 5)
     assert torch.allclose(made[:, :, 1, 3], linear(maps[:, :, 1:3, 3:5].flatten(1)), atol=1e-6)
-    with pytest.raises(UserError, match="sees 2 x 2 units at once, and this picture has 1 x 6"):
+    with pytest.raises(UserError, match="sees 2 x 2 units at once, and this image has 1 x 6"):
         linear_as_convolution(linear, maps[:, :, :1], side=2)

@@ -38,10 +38,10 @@ def test_a_residual_network_is_the_plain_one_plus_its_shortcuts() -> None:
     assert not unit(x).any()
 
 
-def test_without_normalisation_every_convolution_has_a_bias() -> None:
+def test_without_normalization_every_convolution_has_a_bias() -> None:
     with torch.device("meta"):
         for name, expected in (("plain20_cifar", 269_034), ("resnet20_cifar", 269_034)):
-            # facts 1.4: 269,722, of which 2 x 688 in normalisations; 688 biases in their place.
+            # facts 1.4: 269,722, of which 2 x 688 in normalizations; 688 biases in their place.
             bare = create_backbone(name, norm=False)
             assert count(bare) == expected
             assert not any(isinstance(module, nn.BatchNorm2d) for module in bare.modules())
@@ -51,13 +51,13 @@ def test_without_normalisation_every_convolution_has_a_bias() -> None:
         assert not any(isinstance(module, nn.BatchNorm2d) for module in projected.modules())
 
 
-def test_what_a_plain_network_passes_on_depends_on_its_initialisation() -> None:
+def test_what_a_plain_network_passes_on_depends_on_its_initialization() -> None:
     deviation = {}
     for init in ("he_fan_in", "gaussian"):
         torch.manual_seed(0)
-        trunk = create_backbone("plain20_cifar", norm=False, init=init)
+        backbone = create_backbone("plain20_cifar", norm=False, init=init)
         with torch.no_grad():
-            deviation[init] = float(trunk.features(torch.randn(4, 3, 32, 32))[-1].std())
+            deviation[init] = float(backbone.features(torch.randn(4, 3, 32, 32))[-1].std())
     assert 0.1 < deviation["he_fan_in"] < 10
     assert deviation["gaussian"] < 1e-10  # facts 2.1: a standard deviation of 0.01 shrinks a 3x3 layer to 3 % or less
 
@@ -69,5 +69,5 @@ def test_a_plain_network_has_no_shortcut_to_choose() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain20_cifar", "resnet20_cifar"])
-def test_networks_without_normalisation_keep_the_contract(name: str) -> None:
-    check_backbone(create_backbone(name, classes=0, norm=False), ((32, 32), (33, 40)))
+def test_networks_without_normalization_keep_the_contract(name: str) -> None:
+    check_backbone(create_backbone(name, num_classes=0, norm=False), ((32, 32), (33, 40)))

@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 
 from densevision.backbones import create_backbone
-from densevision.backbones.opened_weights import published_state
 from densevision.backbones.receptive_field import receptive_fields
+from densevision.backbones.state_dict_matching import published_state
 from densevision.backbones.vgg import VGG
 from densevision.backbones.weights import load_weights
 
@@ -38,8 +38,8 @@ PAPER_ONLY = {
 @pytest.mark.parametrize("name", COUNTS | PAPER_ONLY)
 def test_parameters_are_those_of_the_paper(name: str) -> None:
     with torch.device("meta"):
-        whole, bare = create_backbone(name), create_backbone(name, classes=0)
-    counts = tuple(sum(parameter.numel() for parameter in trunk.parameters()) for trunk in (whole, bare))
+        whole, bare = create_backbone(name), create_backbone(name, num_classes=0)
+    counts = tuple(sum(parameter.numel() for parameter in backbone.parameters()) for backbone in (whole, bare))
     assert counts == (COUNTS | PAPER_ONLY)[name]
 
 
@@ -56,20 +56,20 @@ def test_convolutions_compute_and_learn_what_torchvisions_do(name: str) -> None:
     torch.manual_seed(0)
     with torch.device("meta"):
         peer = getattr(torchvision.models, name)(init_weights=False)
-    ours = create_backbone(name, classes=0)
+    ours = create_backbone(name, num_classes=0)
     layers = peer.features.to_empty(device="cpu")
     layers.load_state_dict({key.removeprefix("features."): value for key, value in published_state(ours).items()})
-    picture = torch.randn(2, 3, 64, 64)
+    image = torch.randn(2, 3, 64, 64)
     for mode in (True, False):
-        made, expected = ours.train(mode).features(picture)[-1], layers.train(mode)(picture)
+        made, expected = ours.train(mode).features(image)[-1], layers.train(mode)(image)
         assert (made - expected).abs().max() <= 1e-4 * expected.abs().max()
     for network in (lambda x: ours.train().features(x)[-1], layers.train()):
-        network(picture).square().mean().backward()
+        network(image).square().mean().backward()
     gradients = {f"features.{key}": parameter.grad for key, parameter in layers.named_parameters()}
     for key, parameter in ours.named_parameters():
-        gradient, expected = parameter.grad, gradients[ours.published_name(key)]
+        gradient, expected = parameter.grad, gradients[ours.state_dict_alias(key)]
         assert gradient is not None
-        # A bias before batch normalisation has no gradient but rounding.
+        # A bias before batch normalization has no gradient but rounding.
         assert (gradient - expected).norm() <= 1e-3 * expected.norm() + 1e-6, key
 
 
@@ -77,50 +77,50 @@ def test_whole_vgg_is_torchvisions_and_its_dense_form_agrees() -> None:
     torch.manual_seed(0)
     peer = torchvision.models.vgg11(num_classes=10).eval()
     with torch.device("meta"):
-        ours = create_backbone("vgg11", classes=10)
+        ours = create_backbone("vgg11", num_classes=10)
     ours = ours.to_empty(device="cpu").eval()
     with pytest.warns(UserWarning, match="no metadata"):
         load_weights(ours, peer.state_dict())
-    picture = torch.randn(1, 3, 224, 224)
+    image = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
-        expected = peer(picture)
-        assert (ours(picture) - expected).abs().max() <= 1e-4
+        expected = peer(image)
+        assert (ours(image) - expected).abs().max() <= 1e-4
         del peer
         assert isinstance(ours, VGG)
-        at_224 = ours.score_map(picture)  # trap 7
+        at_224 = ours.forward_dense(image)  # trap 7
         assert at_224.shape == (1, 10, 1, 1)
         assert (at_224[:, :, 0, 0] - expected).abs().max() <= 1e-4
         # facts 1.3: floor(Q / 32) - 6 places per side.
-        assert ours.score_map(torch.randn(1, 3, 384, 288)).shape == (1, 10, 6, 3)
+        assert ours.forward_dense(torch.randn(1, 3, 384, 288)).shape == (1, 10, 6, 3)
 
 
-def test_column_a_lrn_normalises_once_behind_its_first_relu() -> None:
+def test_column_a_lrn_normalizes_once_behind_its_first_relu() -> None:
     torch.manual_seed(0)
-    plain, normalised = create_backbone("vgg11", levels=2), create_backbone("vgg11_lrn", levels=2)
-    kinds = [type(layer).__name__ for layer in normalised.get_submodule("convolutions").children()]
+    plain, normalized = create_backbone("vgg11", levels=2), create_backbone("vgg11_lrn", levels=2)
+    kinds = [type(layer).__name__ for layer in normalized.get_submodule("convolutions").children()]
     assert kinds == ["Conv2d", "ReLU", "LocalResponseNorm", "MaxPool2d", "Conv2d", "ReLU"]
-    normalised.get_submodule("convolutions.0").load_state_dict(plain.get_submodule("convolutions.0").state_dict())
-    picture = torch.randn(1, 3, 32, 32)
+    normalized.get_submodule("convolutions.0").load_state_dict(plain.get_submodule("convolutions.0").state_dict())
+    image = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
-        rectified, made = plain.features(picture)[0], normalised.features(picture)[0]
+        rectified, made = plain.features(image)[0], normalized.features(image)[0]
     squares = rectified[:, 8:13].square().sum(1)  # trap 1: channel 10 and two on either side
     assert torch.allclose(made[:, 10], rectified[:, 10] / (2 + 1e-4 * squares) ** 0.75, atol=1e-6)
 
 
 def test_column_c_ends_its_last_three_blocks_in_one_by_one() -> None:
     with torch.device("meta"):
-        trunk = create_backbone("vgg16_c", classes=0)
-    kernels = [layer.kernel_size[0] for layer in trunk.modules() if isinstance(layer, nn.Conv2d)]
+        backbone = create_backbone("vgg16_c", num_classes=0)
+    kernels = [layer.kernel_size[0] for layer in backbone.modules() if isinstance(layer, nn.Conv2d)]
     assert kernels == [3, 3, 3, 3, 3, 3, 1, 3, 3, 1, 3, 3, 1]
-    fields = [field.size for field in receptive_fields(trunk).values()]
+    fields = [field.size for field in receptive_fields(backbone).values()]
     assert fields == [5, 14, 32, 68, 140, 156]  # facts 1.5: B's
 
 
 def test_no_relu_overwrites_what_a_hook_took_from_its_convolution() -> None:
-    trunk = create_backbone("vgg11", levels=1)  # trap 13
-    assert isinstance(trunk, VGG)
+    backbone = create_backbone("vgg11", levels=1)  # trap 13
+    assert isinstance(backbone, VGG)
     taken: list[Any] = []
-    trunk.convolutions[0].register_forward_hook(lambda _module, _inputs, output: taken.append(output))
-    trunk.features(torch.randn(1, 3, 32, 32))
+    backbone.convolutions[0].register_forward_hook(lambda _module, _inputs, output: taken.append(output))
+    backbone.features(torch.randn(1, 3, 32, 32))
     assert taken[0].min() < 0
-    assert not any(module.inplace for module in trunk.modules() if isinstance(module, nn.ReLU))
+    assert not any(module.inplace for module in backbone.modules() if isinstance(module, nn.ReLU))

@@ -1,4 +1,4 @@
-"""The files that sets of classification come in: idx, pickled batches, tars read in place."""
+"""Formats of classification datasets: IDX, pickled batches, tar archives."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from densevision.datasets.formats.idx import read_idx, write_idx
 from densevision.datasets.formats.pickled_batch import load_pickled_batch, write_pickled_batch
 from densevision.datasets.formats.tar import (
-    holds_folder,
+    contains_folder,
     list_members,
     pack_members,
     read_member,
     unpack_members,
     write_tar,
 )
-from densevision.datasets.problems import DamagedData
+from densevision.datasets.problems import DatasetError
 
 # --- idx --------------------------------------------------------------------------------------------------------
 
@@ -37,9 +37,9 @@ def test_idx_is_written_byte_for_byte_as_lecuns_page_describes_it(tmp_path):
     np.testing.assert_array_equal(read_idx(tmp_path / "images"), images)
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64])
-def test_idx_of_every_type_comes_back_packed_or_not(tmp_path, kind):
-    array = np.array([[1, 2, 3], [4, 5, 100]], kind)
+@pytest.mark.parametrize("field_type", [np.uint8, np.int8, np.int16, np.int32, np.float32, np.float64])
+def test_idx_round_trip_of_every_type_compressed_or_not(tmp_path, field_type):
+    array = np.array([[1, 2, 3], [4, 5, 100]], field_type)
     for name in ("plain", "packed.gz"):
         write_idx(tmp_path / name, array)
         back = read_idx(tmp_path / name)
@@ -48,17 +48,17 @@ def test_idx_of_every_type_comes_back_packed_or_not(tmp_path, kind):
     assert (tmp_path / "packed.gz").read_bytes()[:2] == b"\x1f\x8b"
 
 
-def test_the_official_mnist_labels_are_written_again_to_the_byte(tmp_path, shared_data):
+def test_official_mnist_labels_round_trip_to_the_byte(tmp_path, shared_data):
     official = shared_data / "mnist" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz"
     write_idx(tmp_path / "again", read_idx(official))
     again = (tmp_path / "again").read_bytes()
     assert again == gzip.decompress(official.read_bytes())
-    # md5 of the packed official file, as published with the set
+    # md5 of the compressed official file, as published with the dataset
     assert hashlib.md5(official.read_bytes()).hexdigest() == "ec29112dd5afa0611ce80d1b7f02629c"
 
 
 @pytest.mark.parametrize("damage", ["cut", "cut packed", "longer", "no header", "empty"])
-def test_a_damaged_idx_file_is_named_with_what_is_wrong(tmp_path, damage):
+def test_damaged_idx_file_is_reported(tmp_path, damage):
     path = tmp_path / ("a.gz" if "packed" in damage else "a")
     write_idx(path, np.zeros((3, 4, 4), np.uint8))
     whole = path.read_bytes()
@@ -72,14 +72,14 @@ def test_a_damaged_idx_file_is_named_with_what_is_wrong(tmp_path, damage):
     path.write_bytes(broken[damage])
     words = {
         "cut": "48 bytes after the header of an IDX array 3x4x4, found 47",
-        "cut packed": "a whole gzip file",
+        "cut packed": "a complete gzip file",
         "longer": "found 49",
         "no header": "an IDX header",
         "empty": "an empty file",
     }
-    with pytest.raises(DamagedData, match=words[damage]) as refusal:
+    with pytest.raises(DatasetError, match=words[damage]) as error_info:
         read_idx(path)
-    assert str(path) in str(refusal.value)
+    assert str(path) in str(error_info.value)
 
 
 # --- pickled batches --------------------------------------------------------------------------------------------
@@ -96,42 +96,42 @@ class Intruder:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_would_run_something_is_refused_and_does_not_run(tmp_path, protocol):
+def test_pickle_that_would_execute_code_is_refused_and_not_executed(tmp_path, protocol):
     trace = tmp_path / "trace"
     data = pickle.dumps({b"data": Intruder(trace)}, protocol)
-    with pytest.raises(DamagedData, match=r"nothing that runs, found a call of 'posix.mkdir'"):
+    with pytest.raises(DatasetError, match=r"without calls of other code, found a call of 'posix.mkdir'"):
         load_pickled_batch(data, "data_batch_1")
     assert not trace.exists()
-    pickle.loads(data)  # it would indeed have run
+    pickle.loads(data)  # the standard unpickler executes it
     assert trace.exists()
 
 
 @pytest.mark.parametrize(
     "call", [b"cbuiltins\neval\n", b"cos\nsystem\n", b"cnumpy\nload\n", b"cnumpy.core\nmultiarray\n"]
 )
-def test_every_other_name_is_refused_numpys_own_included(call):
-    with pytest.raises(DamagedData, match="a call of"):
+def test_all_other_callables_are_refused_including_those_of_numpy(call):
+    with pytest.raises(DatasetError, match="a call of"):
         load_pickled_batch(b"\x80\x02" + call + b"(S'1'\ntR.", "batch")
 
 
-def test_a_batch_as_python_2_and_numpy_1_wrote_it_is_read():
+def test_batch_written_by_python_2_and_numpy_1_is_read():
     # The opcodes of the official files: strings as U (bytes of Python 2), the array from numpy.core.multiarray.
     short = b"U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     shape = b"(K\x01K\x02K\x03\x86"
-    kind = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    data = b"\x80\x02}(" + short + shape + kind + b"\x89U\x06abcdeftbU\x06labels](K\x06K\x09eu."
+    field_type = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    data = b"\x80\x02}(" + short + shape + field_type + b"\x89U\x06abcdeftbU\x06labels](K\x06K\x09eu."
     batch = load_pickled_batch(data, "data_batch_1")
     np.testing.assert_array_equal(batch["data"], np.frombuffer(b"abcdef", np.uint8).reshape(2, 3))
     assert batch["labels"] == [6, 9]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80\x02}(U\x04da", b"no pickle", pickle.dumps([1, 2], 2)])
-def test_what_is_no_pickled_dictionary_is_refused(data):
-    with pytest.raises(DamagedData, match=r"batch: expected a pickled dictionary of arrays .*, found "):
+def test_other_data_than_a_pickled_dictionary_is_refused(data):
+    with pytest.raises(DatasetError, match=r"batch: expected a pickled dictionary of arrays.*, found "):
         load_pickled_batch(data, "batch")
 
 
-def test_a_written_batch_has_names_as_bytes_as_in_the_official_files(tmp_path):
+def test_written_batch_has_bytes_keys_as_in_the_official_files(tmp_path):
     write_pickled_batch(tmp_path / "b", {"data": np.zeros((1, 3), np.uint8), "labels": [4]})
     data = (tmp_path / "b").read_bytes()
     assert data[:2] == b"\x80\x02"
@@ -144,11 +144,11 @@ def test_a_written_batch_has_names_as_bytes_as_in_the_official_files(tmp_path):
 FILES = [("a/x.jpg", b"first"), ("a/y.jpg", b"s" * 600), ("z.jpg", b"third")]
 
 
-def test_members_are_found_where_tar_itself_puts_them(tmp_path):
+def test_member_offsets_agree_with_tarfile(tmp_path):
     for name, data in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(data)
-    long = "b/" + 120 * "n" + ".jpg"  # beyond the header's 100 characters: a record of its own in front
+    long = "b/" + 120 * "n" + ".jpg"  # more than 100 characters: stored in an additional header
     (tmp_path / "b").mkdir()
     (tmp_path / long).write_bytes(b"long")
     for form in ("gnu", "pax"):
@@ -159,7 +159,7 @@ def test_members_are_found_where_tar_itself_puts_them(tmp_path):
             assert read_member(tmp_path / "t.tar", members[name].offset, members[name].size) == data
 
 
-def test_a_tar_inside_a_tar_is_read_in_place(tmp_path):
+def test_nested_tar_is_read_in_place(tmp_path):
     write_tar(tmp_path / "outer.tar", [("one.tar", pack_members(FILES)), ("two.tar", pack_members(FILES[:1]))])
     outer = list_members(tmp_path / "outer.tar")
     assert [member.name for member in outer] == ["one.tar", "two.tar"]
@@ -170,30 +170,30 @@ def test_a_tar_inside_a_tar_is_read_in_place(tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 300, 512, 700, 1024, 1100, 2048, 2400, 3072])
-def test_a_tar_cut_off_anywhere_is_noticed(tmp_path, length):
-    # Headers at 0, 1024 and 2560, the end's zeros from 3584 on; a cut between two files leaves no half file behind.
+def test_truncated_tar_is_detected(tmp_path, length):
+    # Headers at 0, 1024 and 2560, final zeros from 3584 on; a truncation between two members leaves no partial member.
     whole = pack_members(FILES)
     (tmp_path / "t.tar").write_bytes(whole[:length])
-    with pytest.raises(DamagedData, match="a whole tar archive"):
+    with pytest.raises(DatasetError, match="a complete tar archive"):
         list_members(tmp_path / "t.tar")
 
 
-def test_what_has_become_shorter_since_it_was_indexed_is_named(tmp_path):
+def test_tar_that_became_shorter_after_indexing_is_reported(tmp_path):
     write_tar(tmp_path / "t.tar", FILES)
     last = list_members(tmp_path / "t.tar")[-1]
     (tmp_path / "t.tar").write_bytes(b"short")
-    with pytest.raises(DamagedData, match="5 bytes from byte"):
+    with pytest.raises(DatasetError, match="5 bytes from byte"):
         read_member(tmp_path / "t.tar", last.offset, last.size)
     (tmp_path / "t.tar").unlink()
-    with pytest.raises(DamagedData, match="no file"):
+    with pytest.raises(DatasetError, match="no file"):
         read_member(tmp_path / "t.tar", last.offset, last.size)
 
 
-def test_a_folder_is_unpacked_from_a_packed_archive_and_a_cut_one_is_refused(tmp_path):
+def test_folder_of_a_compressed_archive_is_read_and_a_truncated_one_refused(tmp_path):
     write_tar(tmp_path / "t.tar.gz", [(f"./{name}", data) for name, data in FILES])
     assert unpack_members(tmp_path / "t.tar.gz", "a") == {"x.jpg": b"first", "y.jpg": b"s" * 600}
-    assert holds_folder(tmp_path / "t.tar.gz", "a") and not holds_folder(tmp_path / "t.tar.gz", "b")
+    assert contains_folder(tmp_path / "t.tar.gz", "a") and not contains_folder(tmp_path / "t.tar.gz", "b")
     whole = (tmp_path / "t.tar.gz").read_bytes()
     (tmp_path / "t.tar.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DamagedData, match="a whole archive"):
+    with pytest.raises(DatasetError, match="a complete archive"):
         unpack_members(tmp_path / "t.tar.gz", "a")

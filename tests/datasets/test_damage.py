@@ -1,4 +1,4 @@
-"""One pass over a damaged folder names everything that is wrong with it."""
+"""Validation of damaged datasets: all problems are reported in one pass."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from densevision.datasets.conformance import check_dataset
 from densevision.datasets.dataset import Dataset
-from densevision.datasets.fields import Depth, Image
+from densevision.datasets.field_types import Depth, Image
 from densevision.datasets.folders import DepthFolders
+from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.npy import write_npy
-from densevision.datasets.formats.picture import write_picture
 from densevision.datasets.formats.png16 import write_png16
-from densevision.datasets.problems import DamagedData, Problem
+from densevision.datasets.problems import DatasetError, Problem
 from densevision.datasets.seven_scenes import SevenScenes
 from densevision.errors import UserError
 
@@ -26,16 +26,16 @@ def cut(path) -> None:
 
 
 def assert_found(problems: list[Problem], expected: dict[str, str]) -> None:
-    """Exactly these problems: a part of the file's name to a part of the sentence."""
-    sentences = [str(problem) for problem in problems]
+    """Check for exactly these problems: part of the file name to part of the message."""
+    messages = [str(problem) for problem in problems]
     for file, words in expected.items():
-        assert any(file in problem.file and words in str(problem) for problem in problems), (file, sentences)
-    assert len(sentences) == len(expected), sentences
+        assert any(file in problem.file and words in str(problem) for problem in problems), (file, messages)
+    assert len(messages) == len(expected), messages
 
 
 def test_eleven_kinds_of_damage_to_7_scenes_are_found_in_one_pass(tmp_path):
     for number in range(3):
-        SevenScenes.write_miniature(tmp_path / f"part-{number}")
+        SevenScenes.write_example(tmp_path / f"part-{number}")
         for scene in ("chess", "fire"):
             (tmp_path / f"part-{number}" / scene).rename(tmp_path / f"{scene}-{number}")
         (tmp_path / f"part-{number}").rmdir()
@@ -51,14 +51,14 @@ def test_eleven_kinds_of_damage_to_7_scenes_are_found_in_one_pass(tmp_path):
     (tmp_path / "fire-0" / "TestSplit.txt").unlink()
     (tmp_path / "fire-1" / "TrainSplit.txt").write_text("sequence1\nsequence7\nseq eight\n")
     (tmp_path / "fire-2" / "camera-intrinsics.txt").write_text("585 0 320\n0 585\n")
-    problems = SevenScenes.check(tmp_path)
+    problems = SevenScenes.validate(tmp_path)
     assert_found(
         problems,
         {
-            "chess-0/seq-01/frame-000000.color.png": "found a PNG cut off",
-            "chess-0/seq-01/frame-000001.depth.png": "found a PNG cut off",
-            "chess-1/seq-01/frame-000000.depth.png": "16-bit grey PNG, found 8 bits",
-            "chess-1/seq-01/frame-000001.depth.png": "size 64x48, found 64x24",
+            "chess-0/seq-01/frame-000000.color.png": "found a PNG truncated",
+            "chess-0/seq-01/frame-000001.depth.png": "found a PNG truncated",
+            "chess-1/seq-01/frame-000000.depth.png": "16-bit gray PNG, found 8 bits",
+            "chess-1/seq-01/frame-000001.depth.png": "64x48, found 64x24",
             "chess-2/seq-01/frame-000000.depth.png": "found no file",
             "chess-2/seq-01/frame-000001.color.png": "found an empty file",
             "fire-0/seq-01/frame-000000.color.png (depth)": "at least one known depth, found none",
@@ -73,9 +73,9 @@ def test_eleven_kinds_of_damage_to_7_scenes_are_found_in_one_pass(tmp_path):
 def test_six_kinds_of_damage_to_folders_are_found_in_one_pass(tmp_path):
     root = tmp_path / "train"
     for name in "abcdefgh":
-        write_picture(root / "images" / f"{name}.jpg", np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8))
+        write_image(root / "images" / f"{name}.jpg", np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8))
         write_npy(root / "depths" / f"{name}.npy", np.full((12, 16), 2, np.float32))
-    write_picture(tmp_path / "test" / "images" / "z.jpg", np.zeros((12, 16, 3), np.uint8))
+    write_image(tmp_path / "test" / "images" / "z.jpg", np.zeros((12, 16, 3), np.uint8))
     write_npy(tmp_path / "test" / "depths" / "z.npy", np.full((12, 16), 2, np.float32))
     cut(root / "images" / "a.jpg")
     cut(root / "depths" / "b.npy")
@@ -86,55 +86,57 @@ def test_six_kinds_of_damage_to_folders_are_found_in_one_pass(tmp_path):
     write_npy(root / "depths" / "g.npy", np.full((12, 16), 2, np.int64))
     (root / "images" / "h.jpg").unlink()
     assert_found(
-        DepthFolders.check(tmp_path),
+        DepthFolders.validate(tmp_path),
         {
-            "images/a.jpg": "found a JPEG cut off",
+            "images/a.jpg": "found a JPEG truncated",
             "depths/b.npy": "an NPY array",
-            "depths/c.npy": "size 16x12, found 17x12",
+            "depths/c.npy": "16x12, found 17x12",
             "depths/d.npy": "found inf in 192 pixels",
             "images/e.jpg (depth)": "at least one known depth",
             "depths/f": "for train/images/f.jpg, found none",
-            "depths/g.npy": "float metres of shape HxW, found 12x16 int64",
+            "depths/g.npy": "float meters of shape HxW, found 12x16 int64",
             "images/h": "found no file",
         },
     )
 
 
-def test_the_first_of_several_problems_says_how_many_more_there_are(tmp_path):
-    SevenScenes.write_miniature(tmp_path)
+def test_message_is_the_first_problem_and_the_number_of_others(tmp_path):
+    SevenScenes.write_example(tmp_path)
     (tmp_path / "chess" / "TrainSplit.txt").write_text("first\nsecond\nsequence1\n")
-    with pytest.raises(DamagedData, match=r"found 'first'\. 1 more: 'densevision data check' lists them") as refusal:
+    with pytest.raises(
+        DatasetError, match=r"found 'first'\. 1 more: 'densevision data validate' lists them"
+    ) as error_info:
         SevenScenes(tmp_path)
-    assert isinstance(refusal.value, UserError)
-    assert len(refusal.value.problems) == 2
-    again = pickle.loads(pickle.dumps(refusal.value))
-    assert str(again) == str(refusal.value) and again.problems == refusal.value.problems
+    assert isinstance(error_info.value, UserError)
+    assert len(error_info.value.problems) == 2
+    again = pickle.loads(pickle.dumps(error_info.value))
+    assert str(again) == str(error_info.value) and again.problems == error_info.value.problems
 
 
 class Careless(Dataset):
-    """A loader whose faults can be switched on, to see whether the contract's checks find them."""
+    """A loader with a selectable fault, to test the conformance checks."""
 
     title, terms, fault = "Careless", "none", ""
 
     def __init__(self, root, split="train"):
         super().__init__(root, split)
         self.fields = {"image": Image(), "depth": Depth()}
-        self.kept = np.full((20, 24), 2, np.float32)
+        self.depth = np.full((20, 24), 2, np.float32)
 
     def __len__(self):
         return 0 if self.fault == "empty" else 2
 
-    def label(self, index):
-        return f"{index}" if self.fault == "same labels" else f"{self.split}-{index}.png"
+    def sample_name(self, index):
+        return f"{index}" if self.fault == "same names" else f"{self.split}-{index}.png"
 
     def read(self, index):
         path = self.root / f"{self.split}-{index}.png"
         if not path.is_file():
-            raise DamagedData(path, "a picture", "no file")
+            raise DatasetError(path, "an image", "no file")
         image = cv2.imread(str(path))
         if image is None or (self.fault != "half files" and path.stat().st_size < 900):
-            raise DamagedData(path, "a whole picture", "part of one")
-        depth = self.kept if self.fault == "shared memory" else self.kept.copy()
+            raise DatasetError(path, "a complete image", "part of one")
+        depth = self.depth if self.fault == "shared memory" else self.depth.copy()
         if self.fault == "sizes":
             depth = depth[:10]
         if self.fault == "field":
@@ -142,35 +144,35 @@ class Careless(Dataset):
         return {"image": image, "depth": depth.astype(np.float64) if self.fault == "type" else depth}
 
     @classmethod
-    def check(cls, root):
-        from densevision.datasets.dataset import problems_of
+    def validate(cls, root):
+        from densevision.datasets.dataset import validate_all
 
-        return problems_of(cls, root)
+        return validate_all(cls, root)
 
     @classmethod
-    def write_miniature(cls, root):
+    def write_example(cls, root):
         rng = np.random.default_rng(0)
         for split in cls.splits:
             for index in range(2):
                 cv2.imwrite(f"{root}/{split}-{index}.png", rng.integers(0, 256, (20, 24, 3), np.uint8))
 
 
-def test_a_careful_loader_passes():
+def test_correct_loader_passes():
     check_dataset(Careless)
 
 
 @pytest.mark.parametrize(
-    "fault, sentence",
+    ("fault", "message"),
     [
         ("empty", "is empty"),
-        ("same labels", "and again in 'test'"),
+        ("same names", "splits 'train' and 'test'"),
         ("sizes", "differ in size"),
         ("type", "float64"),
-        ("field", "finds fault"),
+        ("field", "reports a problem"),
         ("shared memory", "second time changes the field 'depth'"),
     ],
 )
-def test_the_contracts_checks_find_a_loaders_fault(monkeypatch, fault, sentence):
+def test_conformance_check_detects_faults(monkeypatch, fault, message):
     monkeypatch.setattr(Careless, "fault", fault)
-    with pytest.raises(AssertionError, match=sentence):
+    with pytest.raises(AssertionError, match=message):
         check_dataset(Careless)

@@ -1,4 +1,4 @@
-"""Sets of flow: every official layout opens, motion leads from first to second picture, what is missing is named."""
+"""Flow datasets: official layouts, direction of the flow, missing files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset, check_samples
 from densevision.datasets.flow_files import read_flow, write_flow
-from densevision.datasets.flow_folders import natural_order
-from densevision.datasets.flow_pairs import drifting_frames
-from densevision.datasets.folders import held_back
-from densevision.datasets.formats.picture import read_picture, write_picture
-from densevision.datasets.problems import DamagedData
+from densevision.datasets.flow_folders import natural_key
+from densevision.datasets.flow_pairs import fake_flow_sequence
+from densevision.datasets.folders import is_test_sample
+from densevision.datasets.formats.image import read_image, write_image
+from densevision.datasets.problems import DatasetError
 
 NAMES = (
     "flow-folders",
@@ -29,27 +29,27 @@ NAMES = (
     "sintel-clean",
     "sintel-final",
 )
-DRIFT = drifting_frames(0)
+SEQUENCE = fake_flow_sequence(0)
 
 
-def miniature(name: str, root: Path) -> Path:
-    dataset_class(name).write_miniature(root)
+def example_of(name: str, root: Path) -> Path:
+    dataset_class(name).write_example(root)
     return root
 
 
 def labels(name: str, root: Path, split: str = "train") -> list[str]:
     dataset = open_dataset(name, root, split)
-    return [dataset.label(index) for index in range(len(dataset))]
+    return [dataset.sample_name(index) for index in range(len(dataset))]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_set_of_flow_keeps_the_contract(name):
+def test_every_flow_dataset_conforms_to_the_contract(name):
     check_dataset(dataset_class(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_flow_leads_from_each_pixel_of_the_first_picture_to_the_same_thing_in_the_second(tmp_path, name):
-    miniature(name, tmp_path)
+def test_flow_matches_the_pixels_of_both_images(tmp_path, name):
+    example_of(name, tmp_path)
     for split in dataset_class(name).splits:
         dataset = open_dataset(name, tmp_path, split)
         for index in range(len(dataset)):
@@ -69,38 +69,36 @@ def test_flow_leads_from_each_pixel_of_the_first_picture_to_the_same_thing_in_th
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("part", ["second", "flow"])
-def test_another_size_than_the_first_pictures_is_refused_with_the_files_name(tmp_path, name, part):
-    miniature(name, tmp_path)
+def test_file_of_another_size_than_the_first_image_is_refused(tmp_path, name, part):
+    example_of(name, tmp_path)
     dataset = open_dataset(name, tmp_path)
     file = tmp_path / getattr(dataset.pair(0), part)  # type: ignore[attr-defined]
     height, width = dataset.read(0)["first"].shape[:2]
     if part == "second":
-        write_picture(file, read_picture(file)[:-1])
+        write_image(file, read_image(file)[:-1])
     else:
         write_flow(file, read_flow(file)[:-1])
-    with pytest.raises(DamagedData) as refusal:
+    with pytest.raises(DatasetError) as error_info:
         dataset.read(0)
-    assert refusal.value.problem.file == str(file)
-    assert str(refusal.value).endswith(f"first picture's size {width}x{height}, found {width}x{height - 1}.")
+    assert error_info.value.problem.file == str(file)
+    assert str(error_info.value).endswith(f"the size of the first image, {width}x{height}, found {width}x{height - 1}.")
 
 
 # --- FlyingChairs -----------------------------------------------------------------------------------------------
 
 
-def chairs(folder: Path, numbers: list[int], pictures: str = ".ppm", flow: str = ".flo") -> None:
+def chairs(folder: Path, numbers: list[int], images: str = ".ppm", flow: str = ".flo") -> None:
     for number in numbers:
-        for part, frame in zip(("img1", "img2"), DRIFT.frames, strict=True):
-            write_picture(folder / f"{number:05}_{part}{pictures}", frame)
-        write_flow(folder / f"{number:05}_flow{flow}", DRIFT.flow)
+        for part, frame in zip(("img1", "img2"), SEQUENCE.frames, strict=True):
+            write_image(folder / f"{number:05}_{part}{images}", frame)
+        write_flow(folder / f"{number:05}_flow{flow}", SEQUENCE.flow)
 
 
 @pytest.mark.parametrize(
     "list_name", ["FlyingChairs_train_val.txt", "FlyingChairs_release_test_train_split.list", "split.txt"]
 )
 @pytest.mark.parametrize("root, list_folder", [("", "FlyingChairs_release"), ("", ""), ("FlyingChairs_release", "")])
-def test_chairs_open_by_any_name_of_the_list_from_the_release_or_from_the_folder_around_it(
-    tmp_path, list_name, root, list_folder
-):
+def test_chairs_open_with_any_list_name_from_the_release_or_its_parent(tmp_path, list_name, root, list_folder):
     chairs(tmp_path / "FlyingChairs_release" / "data", [1, 2, 3])
     (tmp_path / root / list_folder / list_name).write_text("1\n2\n1\n")
     within = "" if root else "FlyingChairs_release/"
@@ -111,7 +109,7 @@ def test_chairs_open_by_any_name_of_the_list_from_the_release_or_from_the_folder
     assert labels("flying-chairs", tmp_path / root, "all") == [f"{label} of all" for label in expected]
 
 
-def test_chairs_are_evaluated_on_the_validation_pairs_unless_one_asks_for_all():
+def test_chairs_are_evaluated_on_the_validation_pairs_by_default():
     assert dataset_class("flying-chairs").splits == ("train", "all", "val")
 
 
@@ -120,31 +118,33 @@ def test_chairs_may_be_png_and_npz(tmp_path):
     chairs(tmp_path / "data", [10])
     (tmp_path / "split.txt").write_text("1\n2\n2\n")
     assert labels("flying-chairs", tmp_path, "val") == ["data/00002_flow.npz", "data/00010_flow.flo"]
-    np.testing.assert_array_equal(open_dataset("flying-chairs", tmp_path).read(0)["flow"], DRIFT.flow)
-    assert dataset_class("flying-chairs").check(tmp_path) == []
+    np.testing.assert_array_equal(open_dataset("flying-chairs", tmp_path).read(0)["flow"], SEQUENCE.flow)
+    assert dataset_class("flying-chairs").validate(tmp_path) == []
 
 
-def test_a_list_of_another_length_than_the_pairs_is_refused(tmp_path):
+def test_list_of_another_length_than_the_pairs_is_refused(tmp_path):
     chairs(tmp_path / "data", [1, 2, 3])
     (tmp_path / "split.txt").write_text("1\n2\n")
-    with pytest.raises(DamagedData, match=r"split.txt: expected a line for each of the 3 pairs in data, found 2\."):
+    with pytest.raises(DatasetError, match=r"split.txt: expected a line for each of the 3 pairs in data, found 2\."):
         open_dataset("flying-chairs", tmp_path)
 
 
-def test_chairs_without_their_list_or_with_another_word_in_it_are_refused(tmp_path):
+def test_chairs_without_list_or_with_unknown_code_are_refused(tmp_path):
     chairs(tmp_path / "data", [1, 2])
-    with pytest.raises(DamagedData, match=r"FlyingChairs_train_val.txt: expected a line for each pair, 1 to train"):
+    with pytest.raises(
+        DatasetError, match=r"FlyingChairs_train_val.txt: expected a line for each pair, 1 for training"
+    ):
         open_dataset("flying-chairs", tmp_path)
     (tmp_path / "split.txt").write_text("1\n0\n")
-    with pytest.raises(DamagedData, match=r"split.txt line 2: expected 1 \(to train\) or 2 \(to validate\), found '0'"):
+    with pytest.raises(DatasetError, match=r"split.txt line 2: expected 1 \(training\) or 2 \(validation\), found '0'"):
         open_dataset("flying-chairs", tmp_path)
 
 
 def test_one_damaged_pair_of_chairs_is_one_problem(tmp_path):
-    miniature("flying-chairs", tmp_path)
+    example_of("flying-chairs", tmp_path)
     (tmp_path / "FlyingChairs_release/data/00003_img2.ppm").unlink()
-    write_flow(tmp_path / "FlyingChairs_release/data/00001_flow.flo", DRIFT.flow[:-1])
-    problems = dataset_class("flying-chairs").check(tmp_path)
+    write_flow(tmp_path / "FlyingChairs_release/data/00001_flow.flo", SEQUENCE.flow[:-1])
+    problems = dataset_class("flying-chairs").validate(tmp_path)
     assert [(Path(problem.file).name, problem.found) for problem in problems] == [
         ("00001_flow.flo", "64x47"),
         ("00003_img2.ppm", "no file"),
@@ -160,7 +160,7 @@ def touch(root: Path, *files: str) -> None:
         (root / file).touch()
 
 
-def test_ten_frames_of_things_give_eighteen_pairs_in_both_directions(tmp_path):
+def test_ten_frames_of_flying_things_give_eighteen_pairs(tmp_path):
     # facts 3.3: 40,302 pairs per pass = 2,239 sequences x 18; into_past pairs frame i+1 -> i; only the left camera.
     for number in range(6, 16):
         touch(
@@ -173,50 +173,50 @@ def test_ten_frames_of_things_give_eighteen_pairs_in_both_directions(tmp_path):
     dataset = dataset_class("flying-things-clean")(tmp_path, "train")
     assert len(dataset) == 18 and 40_302 == 2_239 * 18
     pairs = [dataset.pair(index) for index in range(18)]  # type: ignore[attr-defined]
-    picture, flow = "frames_cleanpass/TRAIN/A/0000/left", "optical_flow/TRAIN/A/0000"
+    image, flow = "frames_cleanpass/TRAIN/A/0000/left", "optical_flow/TRAIN/A/0000"
     future, past = f"{flow}/into_future/left/OpticalFlowIntoFuture", f"{flow}/into_past/left/OpticalFlowIntoPast"
-    assert pairs[0][:3] == (f"{picture}/0006.png", f"{picture}/0007.png", f"{future}_0006_L.pfm")
-    assert pairs[8][:3] == (f"{picture}/0014.png", f"{picture}/0015.png", f"{future}_0014_L.pfm")
-    assert pairs[9][:3] == (f"{picture}/0007.png", f"{picture}/0006.png", f"{past}_0007_L.pfm")
-    assert pairs[17][:3] == (f"{picture}/0015.png", f"{picture}/0014.png", f"{past}_0015_L.pfm")
+    assert pairs[0][:3] == (f"{image}/0006.png", f"{image}/0007.png", f"{future}_0006_L.pfm")
+    assert pairs[8][:3] == (f"{image}/0014.png", f"{image}/0015.png", f"{future}_0014_L.pfm")
+    assert pairs[9][:3] == (f"{image}/0007.png", f"{image}/0006.png", f"{past}_0007_L.pfm")
+    assert pairs[17][:3] == (f"{image}/0015.png", f"{image}/0014.png", f"{past}_0015_L.pfm")
 
 
-def test_both_passes_of_things_share_their_flow(tmp_path):
+def test_both_passes_of_flying_things_share_their_flow(tmp_path):
     for name in ("flying-things-clean", "flying-things-final"):
-        miniature(name, tmp_path)
+        example_of(name, tmp_path)
     clean, final = (open_dataset(f"flying-things-{rendering}", tmp_path, "test") for rendering in ("clean", "final"))
-    assert clean.label(0) == final.label(0)
-    write_picture(tmp_path / "frames_finalpass/TEST/A/0000/left/0006.png", np.zeros((48, 64, 3), np.uint8))
+    assert clean.sample_name(0) == final.sample_name(0)
+    write_image(tmp_path / "frames_finalpass/TEST/A/0000/left/0006.png", np.zeros((48, 64, 3), np.uint8))
     assert not final.read(0)["first"].any() and clean.read(0)["first"].any()
 
 
-def test_a_frame_that_lacks_within_a_sequence_is_named_and_not_jumped_over(tmp_path):
-    for file in [*miniature("flying-things-clean", tmp_path).rglob("*0007*")]:
+def test_missing_frame_of_a_sequence_is_reported_and_not_skipped(tmp_path):
+    for file in [*example_of("flying-things-clean", tmp_path).rglob("*0007*")]:
         if "TRAIN" in file.parts:
             file.unlink()
-    problems = {Path(problem.file).name for problem in dataset_class("flying-things-clean").check(tmp_path)}
+    problems = {Path(problem.file).name for problem in dataset_class("flying-things-clean").validate(tmp_path)}
     assert "0007.png" in problems and len(open_dataset("flying-things-clean", tmp_path)) == 4
 
 
 # --- Sintel -----------------------------------------------------------------------------------------------------
 
 
-def test_sintels_pairs_stay_within_a_scene(tmp_path):
-    miniature("sintel-final", tmp_path)
+def test_sintel_pairs_are_within_a_scene(tmp_path):
+    example_of("sintel-final", tmp_path)
     expected = [
         f"training/flow/{scene}/frame_000{number}.flo" for scene in ("alley_1", "market_2") for number in (1, 2)
     ]
     assert labels("sintel-final", tmp_path) == expected
 
 
-def test_sintels_white_means_occluded_and_invalid_pixels_have_no_flow(tmp_path):
-    miniature("sintel-clean", tmp_path)
+def test_sintel_occlusions_are_white_and_invalid_pixels_unknown(tmp_path):
+    example_of("sintel-clean", tmp_path)
     occluded = np.zeros((48, 64), np.uint8)
     occluded[10, 20] = 255
-    write_picture(tmp_path / "training/occlusions/alley_1/frame_0001.png", occluded)
+    write_image(tmp_path / "training/occlusions/alley_1/frame_0001.png", occluded)
     invalid = np.zeros((48, 64), np.uint8)
     invalid[5, 7] = 255
-    write_picture(tmp_path / "training/invalid/alley_1/frame_0001.png", invalid)
+    write_image(tmp_path / "training/invalid/alley_1/frame_0001.png", invalid)
     sample = open_dataset("sintel-clean", tmp_path).read(0)
     np.testing.assert_array_equal(np.argwhere(~sample["visible"]), [[10, 20]])
     np.testing.assert_array_equal(np.argwhere(np.isnan(sample["flow"][..., 0])), [[5, 7]])
@@ -227,81 +227,81 @@ def test_sintels_white_means_occluded_and_invalid_pixels_have_no_flow(tmp_path):
     ["clean/alley_1/frame_0002.png", "flow/alley_1/frame_0001.flo", "clean/alley_1/frame_0003.png"]
     + [f"{folder}/market_2/frame_0002.png" for folder in ("occlusions", "invalid")],
 )
-def test_a_file_that_sintel_lacks_is_named(tmp_path, lost):
-    (miniature("sintel-clean", tmp_path) / "training" / lost).unlink()
-    (problem,) = dataset_class("sintel-clean").check(tmp_path)
+def test_missing_file_of_sintel_is_reported(tmp_path, lost):
+    (example_of("sintel-clean", tmp_path) / "training" / lost).unlink()
+    (problem,) = dataset_class("sintel-clean").validate(tmp_path)
     assert problem.file.endswith(lost) and problem.found == "no file"
 
 
 @pytest.mark.parametrize("folder", ["occlusions", "invalid"])
-def test_sintels_masks_must_have_the_pictures_size(tmp_path, folder):
-    file = miniature("sintel-clean", tmp_path) / "training" / folder / "alley_1" / "frame_0001.png"
-    write_picture(file, np.zeros((47, 64), np.uint8))
-    with pytest.raises(DamagedData, match=rf"{folder}.*size 64x48, found 64x47"):
+def test_sintel_masks_must_have_the_size_of_the_images(tmp_path, folder):
+    file = example_of("sintel-clean", tmp_path) / "training" / folder / "alley_1" / "frame_0001.png"
+    write_image(file, np.zeros((47, 64), np.uint8))
+    with pytest.raises(DatasetError, match=rf"{folder}.*image, 64x48, found 64x47"):
         open_dataset("sintel-clean", tmp_path).read(0)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("sintel", "kitti", "middlebury"))])
-def test_sets_whose_test_flow_is_not_public_have_one_split(name):
+def test_datasets_without_public_test_flow_have_one_split(name):
     assert dataset_class(name).splits == ("train",)
 
 
 # --- KITTI ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, pictures", [("kitti-flow-2012", "colored_0"), ("kitti-flow-2015", "image_2")])
-def test_kittis_truth_is_flow_occ_and_what_flow_noc_knows_is_visible(tmp_path, name, pictures):
+@pytest.mark.parametrize("name, images", [("kitti-flow-2012", "colored_0"), ("kitti-flow-2015", "image_2")])
+def test_kitti_ground_truth_is_flow_occ_and_flow_noc_is_visible(tmp_path, name, images):
     # facts 3.3: training/{colored_0 | image_2, flow_noc, flow_occ}/000000_10.png (+ _11 images).
     training = tmp_path / "training"
-    for number, frame in zip((10, 11), DRIFT.frames, strict=True):
-        write_picture(training / pictures / f"000003_{number}.png", frame)
+    for number, frame in zip((10, 11), SEQUENCE.frames, strict=True):
+        write_image(training / images / f"000003_{number}.png", frame)
     flow = np.full((48, 64, 2), np.nan, np.float32)
     flow[20, 30] = 1.5, -2.25
     write_flow(training / "flow_noc/000003_10.png", flow)
     flow[40, 50] = -60, 0
     write_flow(training / "flow_occ/000003_10.png", flow)
     dataset = open_dataset(name, tmp_path)
-    assert len(dataset) == 1 and dataset.label(0) == "training/flow_occ/000003_10.png"
+    assert len(dataset) == 1 and dataset.sample_name(0) == "training/flow_occ/000003_10.png"
     sample = dataset.read(0)
     np.testing.assert_array_equal(sample["flow"], flow)
     np.testing.assert_array_equal(np.argwhere(sample["visible"]), [[20, 30]])
-    np.testing.assert_array_equal(sample["second"], DRIFT.frames[1])
+    np.testing.assert_array_equal(sample["second"], SEQUENCE.frames[1])
 
 
-def test_an_8_bit_copy_of_kittis_flow_is_named(tmp_path):
-    file = miniature("kitti-flow-2015", tmp_path) / "training/flow_noc/000001_10.png"
-    write_picture(file, np.zeros((48, 160, 3), np.uint8))
-    (problem,) = dataset_class("kitti-flow-2015").check(tmp_path)
+def test_8_bit_copy_of_kitti_flow_is_reported(tmp_path):
+    file = example_of("kitti-flow-2015", tmp_path) / "training/flow_noc/000001_10.png"
+    write_image(file, np.zeros((48, 160, 3), np.uint8))
+    (problem,) = dataset_class("kitti-flow-2015").validate(tmp_path)
     assert problem.file == str(file) and problem.found == "8 bits, 3 channel(s)"
 
 
 @pytest.mark.parametrize("lost", ["image_2/000000_11.png", "image_2/000000_10.png", "flow_noc/000001_10.png"])
-def test_a_file_that_kitti_lacks_is_named(tmp_path, lost):
-    (miniature("kitti-flow-2015", tmp_path) / "training" / lost).unlink()
-    (problem,) = dataset_class("kitti-flow-2015").check(tmp_path)
+def test_missing_file_of_kitti_is_reported(tmp_path, lost):
+    (example_of("kitti-flow-2015", tmp_path) / "training" / lost).unlink()
+    (problem,) = dataset_class("kitti-flow-2015").validate(tmp_path)
     assert problem.file.endswith(lost)
 
 
 # --- Middlebury -------------------------------------------------------------------------------------------------
 
 
-def test_middleburys_scenes_without_flow_are_left_out_and_those_without_pictures_are_named(tmp_path):
-    miniature("middlebury-flow", tmp_path)
+def test_middlebury_scenes_without_flow_are_ignored_and_missing_images_reported(tmp_path):
+    example_of("middlebury-flow", tmp_path)
     for number in (10, 11):
-        write_picture(tmp_path / "other-data" / "Beanbags" / f"frame{number}.png", DRIFT.frames[0])
+        write_image(tmp_path / "other-data" / "Beanbags" / f"frame{number}.png", SEQUENCE.frames[0])
     assert labels("middlebury-flow", tmp_path) == [f"other-gt-flow/{name}/flow10.flo" for name in ("Grove2", "Venus")]
     (tmp_path / "other-data/Venus/frame11.png").unlink()
-    (problem,) = dataset_class("middlebury-flow").check(tmp_path)
+    (problem,) = dataset_class("middlebury-flow").validate(tmp_path)
     assert problem.file.endswith("other-data/Venus/frame11.png")
 
 
-def test_middleburys_flow_may_be_an_npz(tmp_path):
-    folder = miniature("middlebury-flow", tmp_path) / "other-gt-flow" / "Venus"
+def test_middlebury_flow_may_be_an_npz(tmp_path):
+    folder = example_of("middlebury-flow", tmp_path) / "other-gt-flow" / "Venus"
     expected = open_dataset("middlebury-flow", tmp_path).read(1)["flow"]
     write_flow(folder / "flow10.npz", expected)
     (folder / "flow10.flo").unlink()
     dataset = open_dataset("middlebury-flow", tmp_path)
-    assert dataset.label(1).endswith("Venus/flow10.npz")
+    assert dataset.sample_name(1).endswith("Venus/flow10.npz")
     np.testing.assert_array_equal(dataset.read(1)["flow"], expected)
 
 
@@ -309,20 +309,20 @@ def test_middleburys_flow_may_be_an_npz(tmp_path):
 
 
 def walk(folder: Path, frames: list[str], suffix: str = ".flo") -> None:
-    """Frames, and flow beside each but the last."""
+    """Write frames, with a flow file for each but the last."""
     for place, name in enumerate(frames):
-        write_picture(folder / f"{name}.jpg", DRIFT.frames[place % 2])
+        write_image(folder / f"{name}.jpg", SEQUENCE.frames[place % 2])
         if place < len(frames) - 1:
-            write_flow(folder / f"{name}{suffix}", DRIFT.flow)
+            write_flow(folder / f"{name}{suffix}", SEQUENCE.flow)
 
 
-def test_names_are_sorted_as_people_count():
+def test_names_are_in_natural_order():
     names = ["frame10", "frame9", "frame09", "frame1b", "frame1a2", "frame1a10", "a"]
-    assert sorted(names, key=natural_order) == ["a", "frame1a2", "frame1a10", "frame1b", "frame09", "frame9", "frame10"]
+    assert sorted(names, key=natural_key) == ["a", "frame1a2", "frame1a10", "frame1b", "frame09", "frame9", "frame10"]
 
 
 @pytest.mark.parametrize("suffix", [".flo", ".npz", ".pfm"])
-def test_frames_pair_with_their_successor_in_natural_order_and_the_last_needs_no_flow(tmp_path, suffix):
+def test_frames_are_paired_in_natural_order_and_the_last_needs_no_flow(tmp_path, suffix):
     walk(tmp_path / "train" / "a", ["f8", "f9", "f10"], suffix)
     walk(tmp_path / "test", ["1", "2"], suffix)
     train = open_dataset("flow-folders", tmp_path)
@@ -332,7 +332,7 @@ def test_frames_pair_with_their_successor_in_natural_order_and_the_last_needs_no
         ("train/a/f9.jpg", "train/a/f10.jpg", f"train/a/f9{suffix}"),
     ]
     assert labels("flow-folders", tmp_path, "test") == [f"test/1{suffix}"]
-    assert dataset_class("flow-folders").check(tmp_path) == []
+    assert dataset_class("flow-folders").validate(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -344,54 +344,56 @@ def test_frames_pair_with_their_successor_in_natural_order_and_the_last_needs_no
         ("1.jpg", "train/1.png"),
     ],
 )
-def test_a_frame_or_flow_that_lacks_within_a_sequence_is_named(tmp_path, lost, named):
+def test_missing_frame_or_flow_of_a_sequence_is_reported(tmp_path, lost, named):
     walk(tmp_path / "train", ["1", "2", "3"])
     walk(tmp_path / "test", ["1", "2"])
     (tmp_path / "train" / lost).unlink()
-    problems = dataset_class("flow-folders").check(tmp_path)
+    problems = dataset_class("flow-folders").validate(tmp_path)
     assert {problem.file for problem in problems} == {str(tmp_path / named)}
 
 
-def test_a_sequence_is_held_back_as_a_whole(tmp_path):
+def test_complete_sequences_are_for_testing(tmp_path):
     names = [f"walk-{number}" for number in range(30)]
     for name in names:
         touch(tmp_path, *(f"{name}/{file}" for file in ("1.jpg", "1.flo", "2.jpg", "2.flo", "3.jpg")))
     held = {label.split("/")[0] for label in labels("flow-folders", tmp_path, "test")}
     trained = {label.split("/")[0] for label in labels("flow-folders", tmp_path)}
-    assert held == {name for name in names if held_back(name)} and held | trained == set(names)
+    assert held == {name for name in names if is_test_sample(name)} and held | trained == set(names)
     assert held and not held & trained
     assert len(labels("flow-folders", tmp_path, "test")) == 2 * len(held)
 
 
-def test_frames_in_the_root_itself_are_held_back_one_by_one(tmp_path):
+def test_frames_in_the_root_are_split_one_by_one(tmp_path):
     numbers = [f"{number:03}" for number in range(60)]
     touch(tmp_path, *(f"{name}.jpg" for name in numbers), *(f"{name}.flo" for name in numbers[:-1]))
     held, trained = (labels("flow-folders", tmp_path, split) for split in ("test", "train"))
-    assert held == [f"{name}.flo" for name in numbers[:-1] if held_back(name)]
+    assert held == [f"{name}.flo" for name in numbers[:-1] if is_test_sample(name)]
     assert len(held) + len(trained) == 59
 
 
-def test_too_few_sequences_to_hold_one_back_are_answered_with_the_way_out(tmp_path):
+def test_too_few_sequences_for_a_test_split_is_an_error_with_a_hint(tmp_path):
     walk(tmp_path / "walk", ["1", "2", "3"])
-    assert not held_back("walk")
-    with pytest.raises(DamagedData, match=r"pairs for 'test', or folders train/ and test/ that divide them, found 2"):
+    assert not is_test_sample("walk")
+    with pytest.raises(
+        DatasetError, match=r"pairs for 'test', or folders train/ and test/ to separate the splits, found 2"
+    ):
         open_dataset("flow-folders", tmp_path, "test")
 
 
-def test_folders_without_flow_and_hidden_ones_are_passed_over_and_two_files_of_a_name_are_refused(tmp_path):
+def test_folders_without_flow_and_hidden_ones_are_ignored(tmp_path):
     walk(tmp_path / "train" / "walk", ["1", "2"])
-    write_picture(tmp_path / "train" / "stills" / "a.jpg", DRIFT.frames[0])
+    write_image(tmp_path / "train" / "stills" / "a.jpg", SEQUENCE.frames[0])
     walk(tmp_path / "train" / ".trash", ["1", "2"])
     assert labels("flow-folders", tmp_path) == ["train/walk/1.flo"]
-    write_picture(tmp_path / "train" / "walk" / "1.png", DRIFT.frames[0])
-    with pytest.raises(DamagedData, match=r"1\.png: expected one file of each name, found also '1\.jpg'"):
+    write_image(tmp_path / "train" / "walk" / "1.png", SEQUENCE.frames[0])
+    with pytest.raises(DatasetError, match=r"1\.png: expected one file of each name, found also '1\.jpg'"):
         open_dataset("flow-folders", tmp_path)
 
 
-# --- what all share ---------------------------------------------------------------------------------------------
+# --- all datasets ---------------------------------------------------------------------------------------------
 
 
-def test_the_files_of_a_whole_release_weigh_little_in_a_worker(tmp_path):
+def test_file_table_of_a_full_release_is_small(tmp_path):
     # facts 3.3: 22,872 pairs.
     folder = tmp_path / "data"
     folder.mkdir()
@@ -409,7 +411,7 @@ def zero_flow_error(flow: np.ndarray) -> float:
 
 
 def photometric_ratio(sample: dict[str, np.ndarray]) -> float:
-    """Mean |first - second warped back| over |first - second|, grey, where the motion stays inside."""
+    """Mean |first - warped second| over |first - second|, gray, where the flow ends inside the image."""
     first, second = (cv2.cvtColor(sample[name], cv2.COLOR_RGB2GRAY).astype(np.float32) for name in ("first", "second"))
     height, width = first.shape
     rows, columns = np.indices(first.shape, np.float32)
@@ -426,7 +428,7 @@ def photometric_ratio(sample: dict[str, np.ndarray]) -> float:
         ("middlebury-flow", "middlebury_flow", "train", (3.09, 1.26, 3.80), 2.72),
     ],
 )
-def test_the_real_flow_explains_the_real_pictures(shared_data, name, folder, split, errors, mean):
+def test_real_flow_matches_the_real_images(shared_data, name, folder, split, errors, mean):
     # The data's README: end-point error of no motion, per pair and mean; photometric ratio below 0.49 for every pair.
     dataset = open_dataset(name, shared_data / folder, split)
     assert len(dataset) == len(errors)
@@ -437,9 +439,9 @@ def test_the_real_flow_explains_the_real_pictures(shared_data, name, folder, spl
     check_samples(dataset, [0, len(dataset) - 1])
 
 
-def test_the_real_samples_of_flow_have_no_problem_and_the_stated_split(shared_data):
-    assert dataset_class("flying-chairs").check(shared_data / "flying_chairs") == []
-    assert dataset_class("middlebury-flow").check(shared_data / "middlebury_flow") == []
+def test_real_flow_samples_are_valid_and_have_the_stated_split(shared_data):
+    assert dataset_class("flying-chairs").validate(shared_data / "flying_chairs") == []
+    assert dataset_class("middlebury-flow").validate(shared_data / "middlebury_flow") == []
     sizes = [len(open_dataset("flying-chairs", shared_data / "flying_chairs", split)) for split in ("train", "val")]
     assert sizes == [4, 2]
 

@@ -1,4 +1,4 @@
-"""Formats read what others write, write what others read, and refuse half of a file."""
+"""File formats: agreement with other libraries, and damaged files."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ import pytest
 from PIL import Image as Pillow
 from scipy.io import loadmat, savemat
 
+from densevision.datasets.formats.image import read_image, write_image
 from densevision.datasets.formats.mat import Mat73, read_mat, write_mat, write_mat73
 from densevision.datasets.formats.npy import read_npy, write_npy
 from densevision.datasets.formats.pfm import read_pfm, write_pfm
-from densevision.datasets.formats.picture import read_picture, write_picture
 from densevision.datasets.formats.png16 import read_png16, write_png16
 from densevision.datasets.formats.reading import read_lines
-from densevision.datasets.problems import DamagedData
+from densevision.datasets.problems import DatasetError
 
-PICTURE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8), (0, 0), 2)
+IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8), (0, 0), 2)
 STEPS = np.random.default_rng(0).integers(0, 65536, (23, 31), np.uint16)
 
 
 def refuses(read, path) -> str:
-    with pytest.raises(DamagedData) as refusal:
+    with pytest.raises(DatasetError) as error_info:
         read(path)
-    sentence = str(refusal.value)
-    assert str(path) in sentence and ": expected " in sentence and ", found " in sentence
-    assert "\n" not in sentence and sentence.endswith(".") and not sentence.endswith("..")
-    return sentence
+    message = str(error_info.value)
+    assert str(path) in message and ": expected " in message and ", found " in message
+    assert "\n" not in message and message.endswith(".") and not message.endswith("..")
+    return message
 
 
 READERS = {
-    "picture.png": (read_picture, lambda path: write_picture(path, PICTURE)),
-    "picture.jpg": (read_picture, lambda path: write_picture(path, PICTURE)),
-    "picture.ppm": (read_picture, lambda path: write_picture(path, PICTURE)),
+    "image.png": (read_image, lambda path: write_image(path, IMAGE)),
+    "image.jpg": (read_image, lambda path: write_image(path, IMAGE)),
+    "image.ppm": (read_image, lambda path: write_image(path, IMAGE)),
     "depth.png": (read_png16, lambda path: write_png16(path, STEPS)),
     "depth.pfm": (read_pfm, lambda path: write_pfm(path, STEPS.astype(np.float32))),
     "depth.npy": (read_npy, lambda path: write_npy(path, STEPS)),
@@ -48,7 +48,7 @@ READERS = {
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
-def test_a_file_cut_short_is_refused_with_its_name(tmp_path, name, share):
+def test_truncated_file_is_refused_with_its_name(tmp_path, name, share):
     read, write = READERS[name]
     path = tmp_path / name
     write(path)
@@ -60,7 +60,7 @@ def test_a_file_cut_short_is_refused_with_its_name(tmp_path, name, share):
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("content", [None, b"", b"this is a letter, no data at all, and it is quite long\n" * 20])
-def test_no_file_an_empty_one_and_another_format_are_refused_with_their_name(tmp_path, name, content):
+def test_missing_empty_and_other_files_are_refused_with_their_name(tmp_path, name, content):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -68,78 +68,78 @@ def test_no_file_an_empty_one_and_another_format_are_refused_with_their_name(tmp
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name):
+def test_folder_instead_of_a_file_is_refused(tmp_path, name):
     (tmp_path / name).mkdir()
     refuses(READERS[name][0], tmp_path / name)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_writing_leaves_one_file_and_nothing_aside(tmp_path, name):
+def test_writing_leaves_no_temporary_file(tmp_path, name):
     READERS[name][1](tmp_path / "new" / name)
     assert [file.name for file in (tmp_path / "new").iterdir()] == [name]
 
 
 @pytest.mark.parametrize("suffix", ["png", "ppm", "bmp"])
-def test_a_lossless_picture_comes_back_and_others_agree_on_its_colours(tmp_path, suffix):
+def test_lossless_image_round_trip_agrees_with_other_libraries(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
-    write_picture(path, PICTURE)
-    np.testing.assert_array_equal(read_picture(path), PICTURE)
-    np.testing.assert_array_equal(np.asarray(Pillow.open(path).convert("RGB")), PICTURE)
+    write_image(path, IMAGE)
+    np.testing.assert_array_equal(read_image(path), IMAGE)
+    np.testing.assert_array_equal(np.asarray(Pillow.open(path).convert("RGB")), IMAGE)
 
 
-def test_a_jpeg_has_nearly_the_colours_that_went_in(tmp_path):
-    write_picture(tmp_path / "a.jpg", PICTURE, quality=98)
-    assert np.abs(read_picture(tmp_path / "a.jpg").astype(int) - PICTURE).mean() < 3
+def test_jpeg_round_trip_has_nearly_the_same_colors(tmp_path):
+    write_image(tmp_path / "a.jpg", IMAGE, quality=98)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - IMAGE).mean() < 3
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_every_mode_becomes_rgb(tmp_path, mode):
-    Pillow.fromarray(PICTURE).convert(mode).save(tmp_path / "a.png")
-    picture = read_picture(tmp_path / "a.png")
-    np.testing.assert_array_equal(picture, np.asarray(Pillow.open(tmp_path / "a.png").convert("RGB")))
+    Pillow.fromarray(IMAGE).convert(mode).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image, np.asarray(Pillow.open(tmp_path / "a.png").convert("RGB")))
 
 
 def test_an_exif_orientation_is_not_applied(tmp_path):
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    Pillow.fromarray(PICTURE).save(tmp_path / "a.jpg", exif=exif)
-    assert read_picture(tmp_path / "a.jpg").shape == PICTURE.shape
+    Pillow.fromarray(IMAGE).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == IMAGE.shape
 
 
-def test_a_jpeg_cut_off_behind_a_whole_thumbnail_is_refused(tmp_path):
-    write_picture(tmp_path / "a.jpg", PICTURE)
+def test_jpeg_truncated_after_a_complete_thumbnail_is_refused(tmp_path):
+    write_image(tmp_path / "a.jpg", IMAGE)
     whole = (tmp_path / "a.jpg").read_bytes()
     thumbnail = whole[:]
-    # An application segment right behind the start marker, holding another whole JPEG.
+    # An application segment directly after the start marker, with another complete JPEG.
     framed = whole[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + whole[2:]
     (tmp_path / "framed.jpg").write_bytes(framed)
-    np.testing.assert_array_equal(read_picture(tmp_path / "framed.jpg"), read_picture(tmp_path / "a.jpg"))
+    np.testing.assert_array_equal(read_image(tmp_path / "framed.jpg"), read_image(tmp_path / "a.jpg"))
     (tmp_path / "framed.jpg").write_bytes(framed[: -len(whole) // 4])
-    assert "cut off" in refuses(read_picture, tmp_path / "framed.jpg")
+    assert "truncated" in refuses(read_image, tmp_path / "framed.jpg")
 
 
-def test_a_jpeg_with_padding_behind_its_end_is_whole(tmp_path):
-    write_picture(tmp_path / "a.jpg", PICTURE)
-    expected = read_picture(tmp_path / "a.jpg")
+def test_jpeg_with_padding_after_its_end_is_complete(tmp_path):
+    write_image(tmp_path / "a.jpg", IMAGE)
+    expected = read_image(tmp_path / "a.jpg")
     with (tmp_path / "a.jpg").open("ab") as file:
         file.write(bytes(100))
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.jpg"), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
 
 
 def test_a_png_with_a_changed_byte_is_refused(tmp_path):
-    write_picture(tmp_path / "a.png", PICTURE)
+    write_image(tmp_path / "a.png", IMAGE)
     changed = bytearray((tmp_path / "a.png").read_bytes())
     changed[len(changed) // 2] ^= 0xFF
     (tmp_path / "a.png").write_bytes(changed)
-    assert "checksum" in refuses(read_picture, tmp_path / "a.png")
+    assert "checksum" in refuses(read_image, tmp_path / "a.png")
 
 
-def test_16_bits_come_back_and_others_agree(tmp_path):
+def test_16_bit_round_trip_agrees_with_other_libraries(tmp_path):
     path = tmp_path / "a.png"
     write_png16(path, STEPS)
     np.testing.assert_array_equal(read_png16(path), STEPS)
     np.testing.assert_array_equal(np.asarray(Pillow.open(path)), STEPS)
-    # facts 3.1: cv2.imread without a flag makes 16 bits 8.
+    # facts 3.1: cv2.imread without a flag reduces 16 bits to 8.
     flattened = cv2.imread(str(path))
     assert flattened is not None and flattened.dtype == np.uint8
 
@@ -149,10 +149,10 @@ def test_a_16_bit_file_of_another_writer_is_read(tmp_path):
     np.testing.assert_array_equal(read_png16(tmp_path / "a.png"), STEPS)
 
 
-@pytest.mark.parametrize("stored", [PICTURE, PICTURE[..., 0], PICTURE.astype(np.uint16)])
-def test_8_bits_or_colour_are_no_depth(tmp_path, stored):
+@pytest.mark.parametrize("stored", [IMAGE, IMAGE[..., 0], IMAGE.astype(np.uint16)])
+def test_8_bit_or_color_png_is_refused_as_depth(tmp_path, stored):
     cv2.imwrite(str(tmp_path / "a.png"), stored)
-    assert "16-bit grey" in refuses(read_png16, tmp_path / "a.png")
+    assert "16-bit gray" in refuses(read_png16, tmp_path / "a.png")
 
 
 def test_write_png16_refuses_other_types(tmp_path):
@@ -170,7 +170,7 @@ def test_a_pfm_written_by_hand_is_read_upright_with_width_before_height(tmp_path
 
 @pytest.mark.parametrize("little_endian", [True, False])
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
-def test_a_pfm_comes_back_and_opencv_agrees(tmp_path, shape, little_endian):
+def test_pfm_round_trip_agrees_with_opencv(tmp_path, shape, little_endian):
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     write_pfm(tmp_path / "a.pfm", values, little_endian)
     np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), values)
@@ -179,7 +179,7 @@ def test_a_pfm_comes_back_and_opencv_agrees(tmp_path, shape, little_endian):
     np.testing.assert_array_equal(theirs[..., ::-1] if values.ndim == 3 else theirs, values)
 
 
-def test_reading_and_writing_a_pfm_again_keeps_every_byte(tmp_path):
+def test_pfm_round_trip_keeps_every_byte(tmp_path):
     (tmp_path / "a.pfm").write_bytes(b"Pf\n3 2\n-1.0\n" + np.arange(6, dtype="<f4").tobytes())
     write_pfm(tmp_path / "b.pfm", read_pfm(tmp_path / "a.pfm"))
     assert (tmp_path / "b.pfm").read_bytes() == (tmp_path / "a.pfm").read_bytes()
@@ -198,13 +198,13 @@ def test_a_v5_file_of_another_writer_is_read(tmp_path, compressed):
     np.testing.assert_array_equal(variables["trainNdxs"], [[3], [1]])
 
 
-def test_a_v5_file_that_we_write_is_read_by_others(tmp_path):
+def test_written_v5_file_is_read_by_scipy(tmp_path):
     write_mat(tmp_path / "a.mat", {"steps": STEPS})
     np.testing.assert_array_equal(loadmat(tmp_path / "a.mat")["steps"], STEPS)
 
 
 def test_a_v73_file_written_with_reversed_axes_reads_upright(tmp_path):
-    # facts 3.1: h5py shows axes reversed, images (N, 3, W, H); forgetting it gives a plausible transposed picture.
+    # facts 3.1: h5py returns reversed axes, images (N, 3, W, H); without care, images are plausible but transposed.
     upright = np.random.default_rng(0).integers(0, 256, (4, 6, 3, 2), np.uint8)
     with h5py.File(tmp_path / "a.mat", "w") as file:
         file["images"] = upright.transpose(3, 2, 1, 0)
@@ -223,7 +223,7 @@ def test_a_v73_file_that_we_write_has_reversed_axes_and_matlabs_signature(tmp_pa
     assert (tmp_path / "a.mat").read_bytes()[:10] == b"MATLAB 7.3"
     assert (tmp_path / "a.mat").read_bytes()[124:128] == b"\x00\x02IM"
     assert Mat73(tmp_path / "a.mat").strings("scenes") == ["kitchen_0004", "Küche"]
-    with pytest.raises(DamagedData, match=r"up to v7, found one of v7\.3"):
+    with pytest.raises(DatasetError, match=r"up to v7, found one of v7\.3"):
         read_mat(tmp_path / "a.mat")
 
 
@@ -236,16 +236,16 @@ def test_cells_of_strings_are_references_to_utf_16(tmp_path):
     assert Mat73(tmp_path / "a.mat").strings("scenes") == ["cafe_0001", "bath"]
 
 
-def test_an_open_v73_file_is_left_behind_when_pickled(tmp_path):
+def test_open_v73_file_is_not_pickled(tmp_path):
     write_mat73(tmp_path / "a.mat", {"steps": STEPS})
     stored = Mat73(tmp_path / "a.mat")
     stored.read("steps")
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(stored)).read("steps"), STEPS)
 
 
-def test_a_missing_variable_is_named_beside_those_that_are_there(tmp_path):
+def test_missing_variable_is_reported_with_the_available_ones(tmp_path):
     write_mat73(tmp_path / "a.mat", {"steps": STEPS})
-    with pytest.raises(DamagedData, match="'depths', found only steps"):
+    with pytest.raises(DatasetError, match="'depths', found only steps"):
         Mat73(tmp_path / "a.mat").read("depths")
 
 
@@ -262,7 +262,7 @@ def test_a_corrupt_chunk_of_a_v73_file_is_refused(tmp_path):
     refuses(lambda path: stored.entry("steps", 2), tmp_path / "a.mat")
 
 
-def test_lines_come_without_byte_order_mark_blank_lines_and_carriage_returns(tmp_path):
+def test_read_lines_removes_byte_order_mark_blank_lines_and_carriage_returns(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfsequence1\r\n\r\n  sequence2 \r\n")
     assert read_lines(tmp_path / "a.txt", "lines") == ["sequence1", "sequence2"]
     (tmp_path / "a.txt").write_bytes(b"\n \n")
@@ -271,9 +271,9 @@ def test_lines_come_without_byte_order_mark_blank_lines_and_carriage_returns(tmp
     refuses(lambda path: read_lines(path, "lines"), tmp_path / "a.txt")
 
 
-def test_the_png_checksums_here_are_zlibs(tmp_path):
-    # An independent writer's file, so that the chain of chunks is not only checked against OpenCV's.
+def test_png_checksums_are_those_of_zlib(tmp_path):
+    # A file of an independent writer, so that the chunk checks are not only tested with files of OpenCV.
     buffer = io.BytesIO()
-    Pillow.fromarray(PICTURE).save(buffer, "PNG", compress_level=zlib.Z_BEST_COMPRESSION)
+    Pillow.fromarray(IMAGE).save(buffer, "PNG", compress_level=zlib.Z_BEST_COMPRESSION)
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), PICTURE)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), IMAGE)

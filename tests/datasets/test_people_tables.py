@@ -1,4 +1,4 @@
-"""Tables of people: COCO's form and a line a person, official people and anyone's own with their own skeleton."""
+"""Tables of joints: COCO JSON and CSV, with official and custom skeletons."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pytest
 
 from densevision.datasets import dataset_class, open_dataset, skeletons
 from densevision.datasets.conformance import check_samples
-from densevision.datasets.folders import held_back
+from densevision.datasets.folders import is_test_sample
 from densevision.datasets.formats.coco import KeypointTable, read_keypoints, write_keypoints
-from densevision.datasets.formats.picture import read_picture, write_picture
-from densevision.datasets.problems import DamagedData
+from densevision.datasets.formats.image import read_image, write_image
+from densevision.datasets.problems import DatasetError
 
-GREY = np.full((60, 80, 3), 90, np.uint8)
+GRAY = np.full((60, 80, 3), 90, np.uint8)
 
 
-def miniature(name: str, root: Path) -> Path:
-    dataset_class(name).write_miniature(root)
+def example_of(name: str, root: Path) -> Path:
+    dataset_class(name).write_example(root)
     return root
 
 
 def labels(name: str, root: Path, split: str = "train") -> list[str]:
     dataset = open_dataset(name, root, split)
-    return [dataset.label(index) for index in range(len(dataset))]
+    return [dataset.sample_name(index) for index in range(len(dataset))]
 
 
 # --- COCO -------------------------------------------------------------------------------------------------------
@@ -42,9 +42,9 @@ def changed(file: Path, change) -> None:
     file.write_text(json.dumps(stored))
 
 
-def test_training_people_of_coco_have_a_labelled_joint_and_are_no_crowd(tmp_path):
-    # Of the miniature's six people the third is a crowd without joints.
-    miniature("coco-people", tmp_path)
+def test_coco_train_has_labeled_joints_and_no_crowds(tmp_path):
+    # The third of the six people of the example is a crowd without joints.
+    example_of("coco-people", tmp_path)
     changed(coco_json(tmp_path), lambda stored: stored["annotations"][5].update(keypoints=[0] * 51, num_keypoints=0))
     changed(coco_json(tmp_path), lambda stored: stored["annotations"][0].update(iscrowd=1))
     expected = ["000000000009.jpg person 2", "000000000030.jpg", "000000000074.jpg"]
@@ -52,8 +52,8 @@ def test_training_people_of_coco_have_a_labelled_joint_and_are_no_crowd(tmp_path
     assert [label.removeprefix("train2017/") for label in found] == ["000000000009.jpg", *expected[1:]]
 
 
-def test_validation_holds_everyone_so_that_the_score_can_ignore_crowds(tmp_path):
-    miniature("coco-people", tmp_path)
+def test_coco_val_contains_everyone(tmp_path):
+    example_of("coco-people", tmp_path)
     dataset = open_dataset("coco-people", tmp_path, "val")
     samples = [dataset.read(index) for index in range(len(dataset))]
     assert [int(sample["crowd"]) for sample in samples] == [0, 0, 1, 0, 0, 0]
@@ -61,48 +61,48 @@ def test_validation_holds_everyone_so_that_the_score_can_ignore_crowds(tmp_path)
     assert [int(sample["image_id"]) for sample in samples] == [109, 109, 130, 130, 174, 174]
 
 
-def test_flags_of_coco_are_those_of_samples(tmp_path):
-    # facts 3.5: v 0 unlabelled, 1 occluded, 2 visible; the miniature's fourth joint is unlabelled, the sixth occluded.
-    sample = open_dataset("coco-people", miniature("coco-people", tmp_path)).read(0)
+def test_coco_flags_are_those_of_samples(tmp_path):
+    # facts 3.5: v 0 unlabeled, 1 occluded, 2 visible; the example's fourth joint is unlabeled, the sixth occluded.
+    sample = open_dataset("coco-people", example_of("coco-people", tmp_path)).read(0)
     np.testing.assert_array_equal(sample["joints"][:, 2], [2, 2, 2, 0, 2, 1] + [2] * 11)
 
 
-def test_a_cut_of_coco_says_where_in_the_picture_it_lies(tmp_path):
-    miniature("coco-people", tmp_path)
+def test_coco_sample_has_the_position_of_its_crop(tmp_path):
+    example_of("coco-people", tmp_path)
     stored = json.loads(coco_json(tmp_path).read_text())["annotations"]
     dataset = open_dataset("coco-people", tmp_path)
     for index, annotation in ((0, stored[0]), (1, stored[1])):
         sample = dataset.read(index)
         left, top = int(sample["left"]), int(sample["top"])
         height, width = sample["image"].shape[:2]
-        whole = read_picture(tmp_path / dataset.label(index).split()[0])
+        whole = read_image(tmp_path / dataset.sample_name(index).split()[0])
         np.testing.assert_array_equal(sample["image"], whole[top : top + height, left : left + width])
         joints = sample["joints"] + (left, top, 0)
-        labelled = joints[:, 2] > 0
-        np.testing.assert_array_equal(joints[labelled], np.reshape(annotation["keypoints"], (17, 3))[labelled])
+        labeled = joints[:, 2] > 0
+        np.testing.assert_array_equal(joints[labeled], np.reshape(annotation["keypoints"], (17, 3))[labeled])
         x, y, w, h = annotation["bbox"]
         np.testing.assert_array_equal(sample["box"] + (left, top, left, top), [x, y, x + w - 1, y + h - 1])
         assert sample["area"] == annotation["area"] and (left > 60) == (index == 1)
 
 
-def test_people_of_one_picture_stand_together_in_whatever_order_the_file_lists_them(tmp_path):
-    miniature("coco-people", tmp_path)
+def test_people_of_one_image_are_adjacent_whatever_the_order_of_the_file(tmp_path):
+    example_of("coco-people", tmp_path)
     expected = labels("coco-people", tmp_path)
     changed(coco_json(tmp_path), lambda stored: stored["annotations"].reverse())
     found = labels("coco-people", tmp_path)
     assert found == expected and len(set(found)) == len(found)
 
 
-def test_pictures_of_coco_may_lie_below_images(tmp_path):
-    miniature("coco-people", tmp_path)
+def test_coco_images_may_be_in_the_folder_images(tmp_path):
+    example_of("coco-people", tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "train2017").rename(tmp_path / "images/train2017")
     assert labels("coco-people", tmp_path)[0] == "images/train2017/000000000009.jpg"
-    assert dataset_class("coco-people").check(tmp_path) == []
+    assert dataset_class("coco-people").validate(tmp_path) == []
 
 
-def test_damaged_annotations_of_coco_are_named_one_by_one(tmp_path):
-    miniature("coco-people", tmp_path)
+def test_damaged_annotations_of_coco_are_reported_one_by_one(tmp_path):
+    example_of("coco-people", tmp_path)
 
     def damage(stored):
         people = stored["annotations"]
@@ -112,20 +112,20 @@ def test_damaged_annotations_of_coco_are_named_one_by_one(tmp_path):
         del people[4]["keypoints"]
 
     changed(coco_json(tmp_path), damage)
-    problems = dataset_class("coco-people").check(tmp_path)
+    problems = dataset_class("coco-people").validate(tmp_path)
     assert [(problem.file.split()[-1], problem.found) for problem in problems] == [
         ("1", "50 numbers"),
-        ("2", "image_id 5, which no picture has"),
+        ("2", "image_id 5, which no image has"),
         ("4", "flag 3"),
         ("5", "no 'keypoints'"),
     ]
 
 
 def test_another_skeleton_under_cocos_name_is_refused(tmp_path):
-    miniature("coco-people", tmp_path)
+    example_of("coco-people", tmp_path)
     changed(coco_json(tmp_path), lambda stored: stored["categories"][0]["keypoints"].reverse())
     with pytest.raises(
-        DamagedData, match=r"expected the 17 joints of COCO from 'nose' to 'right_ankle', found right_an"
+        DatasetError, match=r"expected the 17 joints of COCO from 'nose' to 'right_ankle', found right_an"
     ):
         open_dataset("coco-people", tmp_path)
 
@@ -139,13 +139,13 @@ def test_another_skeleton_under_cocos_name_is_refused(tmp_path):
         ('{"categories": [{"id": 1, "keypoints": ["a"]}, {"id": 2, "keypoints": ["b"]}]}', "'keypoints', found 2"),
     ],
 )
-def test_a_json_file_that_is_not_in_cocos_form_is_refused(tmp_path, text, found):
+def test_json_file_of_another_format_is_refused(tmp_path, text, found):
     (tmp_path / "people.json").write_text(text)
-    with pytest.raises(DamagedData, match=found):
+    with pytest.raises(DatasetError, match=found):
         open_dataset("pose-folders", tmp_path)
 
 
-def test_a_table_of_coco_reads_as_written(tmp_path):
+def test_coco_table_round_trip(tmp_path):
     places = np.array([0, 0, 1])
     joints = np.random.default_rng(0).integers(0, 3, (3, 2, 3)).astype(np.float32)
     boxes = np.random.default_rng(1).uniform(0, 9, (3, 4))
@@ -156,7 +156,7 @@ def test_a_table_of_coco_reads_as_written(tmp_path):
         np.testing.assert_array_equal(expected, found)
 
 
-# --- One's own pictures -----------------------------------------------------------------------------------------
+# --- Own images ----------------------------------------------------------------------------------------------
 
 CATS = """file,left_paw_x,left_paw_y,left_paw_flag,right_paw_x,right_paw_y,right_paw_flag,tail_x,tail_y,tail_flag
 {0}.png,20,21,2,30,31,1,40,41.5,2
@@ -167,16 +167,20 @@ CATS = """file,left_paw_x,left_paw_y,left_paw_flag,right_paw_x,right_paw_y,right
 
 
 def cats(root: Path, text: str = CATS) -> Path:
-    """Of the three pictures the second is held back by its name."""
-    kept = [f"cat-{number}" for number in range(100) if not held_back(f"cat-{number}")]
-    names = [kept[0], next(f"cat-{number}" for number in range(100) if held_back(f"cat-{number}")), kept[1]]
+    """Three images; the second is for testing by its name."""
+    expected_values = [f"cat-{number}" for number in range(100) if not is_test_sample(f"cat-{number}")]
+    names = [
+        expected_values[0],
+        next(f"cat-{number}" for number in range(100) if is_test_sample(f"cat-{number}")),
+        expected_values[1],
+    ]
     (root / "people.csv").write_text(text.format(*names))
     for name in names:
-        write_picture(root / f"{name}.png", GREY)
+        write_image(root / f"{name}.png", GRAY)
     return root
 
 
-def test_a_csv_brings_its_own_skeleton(tmp_path):
+def test_csv_has_its_own_skeleton(tmp_path):
     dataset = open_dataset("pose-folders", cats(tmp_path))
     skeleton = dataset.fields["joints"].skeleton  # type: ignore[attr-defined]
     assert skeleton == skeletons.Skeleton(("left paw", "right paw", "tail"), (), ((0, 1),))
@@ -188,53 +192,55 @@ def test_a_csv_brings_its_own_skeleton(tmp_path):
     check_samples(dataset, [0, 1])
 
 
-def test_a_skeleton_file_says_edges_and_pairs_by_name(tmp_path):
+def test_skeleton_file_sets_edges_and_pairs_by_name(tmp_path):
     cats(tmp_path)
     (tmp_path / "skeleton.json").write_text('{"edges": [["tail", "left paw"]], "pairs": []}')
     skeleton = open_dataset("pose-folders", tmp_path).fields["joints"].skeleton  # type: ignore[attr-defined]
     assert (skeleton.edges, skeleton.pairs) == (((2, 0),), ())
     (tmp_path / "skeleton.json").write_text('{"edges": [["tail", "nose"]]}')
-    with pytest.raises(DamagedData, match=r"skeleton.json: expected 'edges' as pairs of the names left paw, right paw"):
-        open_dataset("pose-folders", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "header", ["file", "file,a_x,a_y", "file,a_x,a_y,b_flag", "picture,a_x,a_y,a_flag", "file,a_x,a_y,a_flag,b"]
-)
-def test_a_csv_with_another_first_line_is_refused(tmp_path, header):
-    (tmp_path / "people.csv").write_text(f"{header}\nx.png,1,1,1\n")
     with pytest.raises(
-        DamagedData, match=r"people.csv line 1: expected 'file,NAME_x,NAME_y,NAME_flag,...', found 'f|p"
+        DatasetError, match=r"skeleton.json: expected 'edges' as pairs of the names left paw, right paw"
     ):
         open_dataset("pose-folders", tmp_path)
 
 
-def test_damaged_lines_of_a_csv_are_named_one_by_one(tmp_path):
+@pytest.mark.parametrize(
+    "header", ["file", "file,a_x,a_y", "file,a_x,a_y,b_flag", "image,a_x,a_y,a_flag", "file,a_x,a_y,a_flag,b"]
+)
+def test_a_csv_with_another_first_line_is_refused(tmp_path, header):
+    (tmp_path / "people.csv").write_text(f"{header}\nx.png,1,1,1\n")
+    with pytest.raises(
+        DatasetError, match=r"people.csv line 1: expected 'file,NAME_x,NAME_y,NAME_flag,...', found 'f|p"
+    ):
+        open_dataset("pose-folders", tmp_path)
+
+
+def test_damaged_lines_of_a_csv_are_reported_one_by_one(tmp_path):
     cats(tmp_path, CATS + "{0}.png,1,2,3,1,1,1,1,1,1\n{0}.png,1,2\n{0}.png,,2,1,1,1,1,1,1,1\n")
-    problems = dataset_class("pose-folders").check(tmp_path)
+    problems = dataset_class("pose-folders").validate(tmp_path)
     assert [problem.file.split()[-1] for problem in problems] == ["6", "7", "8"]
     assert "the flag '3' of 'left_paw'" in problems[0].found and "2 cells" in problems[1].found
 
 
-def test_tables_named_after_the_splits_divide_the_people(tmp_path):
+def test_tables_named_after_the_splits_define_them(tmp_path):
     cats(tmp_path)
     lines = (tmp_path / "people.csv").read_text().splitlines(keepends=True)
     (tmp_path / "train.csv").write_text("".join(lines[:2]))
     (tmp_path / "test.csv").write_text("".join([lines[0], lines[3]]))
     assert [len(open_dataset("pose-folders", tmp_path, split)) for split in ("train", "test")] == [1, 1]
     (tmp_path / "test.json").write_text("{}")
-    with pytest.raises(DamagedData, match=r"expected one table 'test', found also 'test.csv'"):
+    with pytest.raises(DatasetError, match=r"expected one table 'test', found also 'test.csv'"):
         open_dataset("pose-folders", tmp_path, "test")
 
 
-def test_where_the_hash_holds_nobody_back_the_way_out_is_said(tmp_path):
+def test_empty_test_split_by_hash_is_an_error_with_a_hint(tmp_path):
     cats(tmp_path, "\n".join(CATS.splitlines()[:2]))
-    with pytest.raises(DamagedData, match=r"people for 'test', or train and test tables that divide them, found none"):
+    with pytest.raises(DatasetError, match=r"people for 'test', or separate train and test tables, found none"):
         open_dataset("pose-folders", tmp_path, "test")
 
 
-def test_a_box_of_ones_own_table_is_what_is_cut_out(tmp_path):
-    miniature("pose-folders", tmp_path)
+def test_box_of_the_table_is_the_crop(tmp_path):
+    example_of("pose-folders", tmp_path)
     file = tmp_path / "people.json"
     without = open_dataset("pose-folders", tmp_path).read(0)["box"]
     changed(file, lambda stored: stored["annotations"][0].update(bbox=[30, 30, 24, 24]))
@@ -243,8 +249,8 @@ def test_a_box_of_ones_own_table_is_what_is_cut_out(tmp_path):
     np.testing.assert_array_equal(sample["box"], [3, 3, 26, 26])
 
 
-def test_crowds_in_ones_own_table_are_no_samples(tmp_path):
-    miniature("pose-folders", tmp_path)
+def test_crowds_of_the_table_are_omitted(tmp_path):
+    example_of("pose-folders", tmp_path)
     expected = labels("pose-folders", tmp_path)
     assert expected[:2] == ["images/cat-00.png", "images/cat-00.png person 2"]
     changed(tmp_path / "people.json", lambda stored: stored["annotations"][1].update(iscrowd=1))
@@ -252,11 +258,11 @@ def test_crowds_in_ones_own_table_are_no_samples(tmp_path):
 
 
 def test_people_of_coco_without_a_box_are_refused_and_the_others_open(tmp_path):
-    miniature("coco-people", tmp_path)
+    example_of("coco-people", tmp_path)
     changed(coco_json(tmp_path), lambda stored: stored["annotations"][1].pop("bbox"))
-    with pytest.raises(DamagedData, match=r"expected a 'bbox' for everyone, found 1 without") as refusal:
+    with pytest.raises(DatasetError, match=r"expected a 'bbox' for every person, found 1 without") as error_info:
         open_dataset("coco-people", tmp_path)
-    assert len(refusal.value.opened) == 4
+    assert len(error_info.value.dataset) == 4
 
 
 def test_real_hands_open_with_their_own_skeleton(tmp_path, shared_data):
@@ -265,7 +271,7 @@ def test_real_hands_open_with_their_own_skeleton(tmp_path, shared_data):
     (tmp_path / "images/test_freihand.json").rename(tmp_path / "test.json")
     dataset = open_dataset("pose-folders", tmp_path, "test")
     skeleton = dataset.fields["joints"].skeleton  # type: ignore[attr-defined]
-    # Its readme: 8 pictures, 21 joints.
+    # Its readme: 8 images, 21 joints.
     assert len(dataset) == 8 and len(skeleton.names) == 21 and skeleton.names[0] == "wrist"
     assert len(skeleton.edges) == 20 and skeleton.pairs == ()
     check_samples(dataset, list(range(8)))

@@ -1,4 +1,4 @@
-"""Four words make every stream, and nothing else does."""
+"""Random generators: streams depend on four words only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from densevision.datasets.randomness import Purpose, generator
 
 
-def test_numpy_takes_missing_words_for_zero_which_is_why_there_are_always_four():
+def test_numpy_treats_missing_words_as_zero():
     # design.md 3.3: (7, 3) and (7, 3, 0) give the same stream.
     assert np.random.default_rng((7, 3)).integers(1 << 30) == np.random.default_rng((7, 3, 0)).integers(1 << 30)
 
@@ -29,7 +29,7 @@ def test_each_word_matters_and_so_does_their_order(words):
     assert generator(seed, epoch, index, Purpose(purpose)).uniform() != generator(7, 3, 5, Purpose.GEOMETRY).uniform()
 
 
-def test_streams_of_neighbouring_samples_are_not_alike():
-    draws = np.array([generator(0, 0, index, Purpose.TRAINING_WORLD).normal(size=200) for index in range(20)])
+def test_streams_of_neighboring_samples_differ():
+    draws = np.array([generator(0, 0, index, Purpose.TRAINING_SYNTHESIS).normal(size=200) for index in range(20)])
     correlation = np.corrcoef(draws) - np.eye(20)
     assert np.abs(correlation).max() < 0.35  # 190 pairs of 200 draws: about 4 standard errors of 0.07 and a margin

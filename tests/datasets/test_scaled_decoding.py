@@ -1,4 +1,4 @@
-"""Pictures decoded no larger than they are needed, and made small as Pillow does it."""
+"""Scaled decoding of JPEG, and antialiased resize as in Pillow."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from densevision.datasets.augmentation import Augmentation, sample_geometry
 from densevision.datasets.class_folders import ClassFolders
+from densevision.datasets.formats.image import read_image, write_image
 from densevision.datasets.formats.jpeg import jpeg_size, scale_down
-from densevision.datasets.formats.picture import read_picture, write_picture
-from densevision.datasets.geometry import move_picture, resize_antialiased
-from densevision.datasets.problems import DamagedData
+from densevision.datasets.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.geometry import resize_antialiased, transform_image
+from densevision.datasets.problems import DatasetError
 
 
-def picture_of(height: int, width: int) -> np.ndarray:
+def image_of(height: int, width: int) -> np.ndarray:
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     blurred = cv2.GaussianBlur(noise, (0, 0), 2)
     return cv2.normalize(blurred, np.empty_like(blurred), 0, 255, cv2.NORM_MINMAX)
@@ -28,38 +28,38 @@ def rng(number: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("size", [(20, 20), (33, 57), (80, 70), (60, 90)])
-def test_resizing_is_pillows_antialiased_bilinear_to_one_grey_level(size):
-    picture = picture_of(60, 90)
-    theirs = np.asarray(Pillow.fromarray(picture).resize(size[::-1], Pillow.Resampling.BILINEAR)).astype(int)
-    ours = resize_antialiased(picture, size)
+def test_resize_agrees_with_pillow_to_one_gray_level(size):
+    image = image_of(60, 90)
+    theirs = np.asarray(Pillow.fromarray(image).resize(size[::-1], Pillow.Resampling.BILINEAR)).astype(int)
+    ours = resize_antialiased(image, size)
     assert ours.dtype == np.uint8
     assert np.abs(ours - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_a_sample_read_for_its_geometry_becomes_what_the_whole_one_becomes(tmp_path, suffix):
-    size, crops = (48, 48), Augmentation(flip=0.5, area=(0.08, 1.0))
+def test_read_for_gives_about_the_same_sample_as_full_decoding(tmp_path, suffix):
+    size, crops = (48, 48), Augmentation(hflip=0.5, crop_area=(0.08, 1.0))
     (tmp_path / "train" / "thing").mkdir(parents=True)
     path = tmp_path / "train" / "thing" / f"a.{suffix}"
-    write_picture(path, cv2.resize(picture_of(40, 50), (1003, 801), interpolation=cv2.INTER_CUBIC))
-    pictures = ClassFolders(tmp_path)
-    whole = pictures.read(0)["image"]
+    write_image(path, cv2.resize(image_of(40, 50), (1003, 801), interpolation=cv2.INTER_CUBIC))
+    images = ClassFolders(tmp_path)
+    whole = images.read(0)["image"]
     for number in range(20):
-        sample, geometry = pictures.read_for(
+        sample, geometry = images.read_for(
             0, lambda source, number=number: sample_geometry(rng(number), source, size, crops)
         )
         expected = sample_geometry(rng(number), (801, 1003), size, crops)
         assert int(sample["category"]) == 0
         assert (sample["image"].shape[0] < 801 / 1.9) == (suffix == "jpg")
         assert geometry.zoom == expected.zoom and geometry.size == size
-        moved = move_picture(sample["image"], geometry).astype(int)
-        wanted = move_picture(whole, expected)
+        moved = transform_image(sample["image"], geometry).astype(int)
+        wanted = transform_image(whole, expected)
         assert np.abs(moved - wanted).mean() < (3 if suffix == "jpg" else 1e-6)
         assert np.abs(moved - wanted[:, ::-1]).mean() > 10
 
 
-def test_at_least_is_kept_and_a_picture_that_is_no_jpeg_stays_whole(tmp_path):
-    write_picture(tmp_path / "a.jpg", picture_of(101, 203))
+def test_min_size_is_respected_and_other_formats_are_decoded_fully(tmp_path):
+    write_image(tmp_path / "a.jpg", image_of(101, 203))
     for at_least, found in [
         ((101, 203), (101, 203)),
         ((52, 100), (101, 203)),
@@ -68,34 +68,39 @@ def test_at_least_is_kept_and_a_picture_that_is_no_jpeg_stays_whole(tmp_path):
         ((1, 1), (13, 26)),
         ((300, 1), (101, 203)),
     ]:
-        assert read_picture(tmp_path / "a.jpg", at_least).shape == (*found, 3)
-    write_picture(tmp_path / "a.png", picture_of(101, 203))
-    assert read_picture(tmp_path / "a.png", (1, 1)).shape == (101, 203, 3)
+        assert read_image(tmp_path / "a.jpg", at_least).shape == (*found, 3)
+    write_image(tmp_path / "a.png", image_of(101, 203))
+    assert read_image(tmp_path / "a.png", (1, 1)).shape == (101, 203, 3)
 
 
-def test_a_picture_decoded_smaller_is_its_area_average(tmp_path):
-    picture = picture_of(96, 128)
-    write_picture(tmp_path / "a.jpg", picture, quality=98)
-    small = read_picture(tmp_path / "a.jpg", (48, 64)).astype(int)
-    assert np.abs(small - cv2.resize(picture, (64, 48), interpolation=cv2.INTER_AREA)).mean() < 3
+def test_reduced_decoding_is_the_area_average(tmp_path):
+    image = image_of(96, 128)
+    write_image(tmp_path / "a.jpg", image, quality=98)
+    small = read_image(tmp_path / "a.jpg", (48, 64)).astype(int)
+    assert np.abs(small - cv2.resize(image, (64, 48), interpolation=cv2.INTER_AREA)).mean() < 3
 
 
-def test_the_header_states_the_size_of_every_kind_of_jpeg(tmp_path):
-    kinds: list[dict[str, Any]] = [{}, {"progressive": True}, {"comment": b"\xff\xc0 no frame"}, {"subsampling": 0}]
-    for number, options in enumerate(kinds):
+def test_size_is_read_from_the_header_of_every_kind_of_jpeg(tmp_path):
+    field_types: list[dict[str, Any]] = [
+        {},
+        {"progressive": True},
+        {"comment": b"\xff\xc0 no frame"},
+        {"subsampling": 0},
+    ]
+    for number, options in enumerate(field_types):
         path = tmp_path / f"{number}.jpg"
-        Pillow.fromarray(picture_of(37, 53)).save(path, **options)
+        Pillow.fromarray(image_of(37, 53)).save(path, **options)
         assert jpeg_size(path.read_bytes()) == (37, 53)
     exif = Pillow.Exif()
-    exif[0x0112] = 6  # turned on the screen, but not where it is stored
-    Pillow.fromarray(picture_of(37, 53)).save(tmp_path / "turned.jpg", exif=exif)
+    exif[0x0112] = 6  # rotated for display, but not as stored
+    Pillow.fromarray(image_of(37, 53)).save(tmp_path / "turned.jpg", exif=exif)
     assert jpeg_size((tmp_path / "turned.jpg").read_bytes()) == (37, 53)
-    assert read_picture(tmp_path / "turned.jpg", (1, 1)).shape == (5, 7, 3)
+    assert read_image(tmp_path / "turned.jpg", (1, 1)).shape == (5, 7, 3)
 
 
-def test_bytes_without_a_frame_state_no_size(tmp_path):
+def test_bytes_without_a_frame_header_have_no_size(tmp_path):
     whole = tmp_path / "a.jpg"
-    write_picture(whole, picture_of(37, 53))
+    write_image(whole, image_of(37, 53))
     data = whole.read_bytes()
     assert jpeg_size(b"") is jpeg_size(b"\x89PNG") is jpeg_size(data[:2]) is None
     for end in range(200):
@@ -103,7 +108,7 @@ def test_bytes_without_a_frame_state_no_size(tmp_path):
     assert jpeg_size(b"\xff\xd8" + b"\xff\x00\x00\x00" * 50) is None
 
 
-def test_scaling_down_never_goes_below_what_suffices():
+def test_scale_down_never_goes_below_the_minimum_size():
     for height in range(1, 70):
         factor = scale_down((height, 64), (5, 5))
         assert factor == 1 or -(-height // factor) >= 5
@@ -112,7 +117,7 @@ def test_scaling_down_never_goes_below_what_suffices():
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.97])
 def test_a_damaged_file_is_refused_with_its_name(tmp_path, share):
     path = tmp_path / "a.jpg"
-    write_picture(path, picture_of(60, 80))
+    write_image(path, image_of(60, 80))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(DamagedData, match="expected"):
-        read_picture(path, (16, 16))
+    with pytest.raises(DatasetError, match="expected"):
+        read_image(path, (16, 16))

@@ -1,4 +1,4 @@
-"""The official skeletons: a joint out of its place would train without complaint and score against nothing."""
+"""Official skeletons: a joint in the wrong position would not be noticed in training."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from densevision.datasets import skeletons
-from densevision.datasets.fields import Keypoints, Kind, fields_from_json, fields_to_json
-from densevision.datasets.geometry import Geometry, mirroring, plain_resize, rotation, translation
-from densevision.datasets.people import drawn_people
+from densevision.datasets.field_types import FieldType, Keypoints, fields_from_json, fields_to_json
+from densevision.datasets.geometry import Geometry, hflip, plain_resize, rotation, translation
+from densevision.datasets.people import fake_people
 
 SKELETONS = {"lsp": skeletons.LSP, "mpii": skeletons.MPII, "coco": skeletons.COCO}
 
@@ -31,7 +31,7 @@ FLIP_PAIRS = {
 
 
 @pytest.mark.parametrize("name", SKELETONS)
-def test_joints_stand_in_the_order_of_the_official_files(name):
+def test_joints_are_in_the_order_of_the_official_files(name):
     words = {"r": "right", "l": "left"}
     expected = [" ".join(words.get(word, word) for word in joint.split()) for joint in ABBREVIATED[name].split(", ")]
     assert list(SKELETONS[name].names) == expected
@@ -47,7 +47,7 @@ def test_a_flip_exchanges_the_official_pairs_and_names_the_left_joint_first(name
 
 
 @pytest.mark.parametrize("name", SKELETONS)
-def test_every_joint_hangs_on_the_body_by_edges_that_are_alike_on_both_sides(name):
+def test_skeletons_are_connected_and_symmetric(name):
     skeleton = SKELETONS[name]
     reached, edges = {0}, [set(edge) for edge in skeleton.edges]
     for _ in edges:
@@ -59,39 +59,39 @@ def test_every_joint_hangs_on_the_body_by_edges_that_are_alike_on_both_sides(nam
 
 @pytest.mark.parametrize("name", SKELETONS)
 @pytest.mark.parametrize("turned", [rotation(0), rotation(25)])
-def test_after_a_flip_a_left_joint_lies_where_the_right_one_was_drawn(name, turned):
-    # trap of facts 3.5: x' = W - 1 - x and exchange of the pairs. Left joints are drawn red, all others white.
+def test_after_a_flip_a_left_joint_is_at_the_position_of_the_right_one(name, turned):
+    # trap of facts 3.5: x' = W - 1 - x and exchange of the pairs. Left joints are red, all others white.
     skeleton = SKELETONS[name]
-    picture, joints = drawn_people(3, skeleton.names)
-    kind = Keypoints(skeleton)
+    image, joints = fake_people(3, skeleton.names)
+    field_type = Keypoints(skeleton)
     value = np.concatenate([joints[0], np.full((len(joints[0]), 1), 2)], axis=1).astype(np.float32)
-    width = picture.shape[1]
-    for matrix, flipped in ((turned, False), (mirroring(width) @ turned, True)):
-        # The output is made large enough, and shifted, for every joint to stay inside.
+    width = image.shape[1]
+    for matrix, flipped in ((turned, False), (hflip(width) @ turned, True)):
+        # The output is large enough, and shifted, so that every joint stays inside.
         geometry = Geometry((translation(100, 100) @ matrix,), (300, 300))
-        moved = kind.move(value, geometry)
+        moved = field_type.transform(value, geometry)
         assert (moved[:, 2] == 2).all()
         back = np.linalg.inv(geometry.matrix())
         for joint, (x, y, _) in zip(skeleton.names, moved, strict=True):
             column, row = (round(place) for place in (back @ (float(x), float(y), 1.0))[:2])
-            red = bool(picture[row, column, 1] < 128)
+            red = bool(image[row, column, 1] < 128)
             sided = joint.startswith(("left", "right"))
             assert red == (joint.startswith("right" if flipped else "left") if sided else False), joint
 
 
-def test_pairs_are_found_by_name_in_any_spelling_and_only_where_both_sides_are():
+def test_pairs_are_found_by_name_in_any_case():
     names = ("Left_Paw", "tail", "right_paw", "left ear", "RIGHT_EAR", "upper left fin", "upper right fin")
     assert skeletons.pairs_by_name(names) == ((0, 2), (5, 6))
 
 
-def test_a_skeleton_survives_a_checkpoints_header():
-    fields: dict[str, Kind] = {"joints": Keypoints(skeletons.MPII)}
+def test_skeleton_round_trips_through_a_checkpoint_header():
+    fields: dict[str, FieldType] = {"joints": Keypoints(skeletons.MPII)}
     assert fields_from_json(fields_to_json(fields)) == fields
 
 
-def test_a_plain_resize_moves_joints_by_the_half_pixel_rule():
+def test_plain_resize_moves_joints_by_the_half_pixel_rule():
     # facts 3.8: x' = (x + .5) * s - .5
     value = np.zeros((14, 3), np.float32)
     value[0] = 3, 7, 1
-    moved = Keypoints(skeletons.LSP).move(value, plain_resize((20, 10), (40, 40)))
+    moved = Keypoints(skeletons.LSP).transform(value, plain_resize((20, 10), (40, 40)))
     np.testing.assert_allclose(moved[0], [3.5 * 4 - 0.5, 7.5 * 2 - 0.5, 1])

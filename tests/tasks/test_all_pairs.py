@@ -1,4 +1,4 @@
-"""Every trunk with every head, on the meta device: sizes, and that a gradient exists for every parameter."""
+"""Every backbone with every head on the meta device: output sizes, and a gradient for every parameter."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from densevision.backbones import Backbone, create_backbone, list_backbones
 from densevision.errors import UserError
 from densevision.tasks.heads import create_head, list_heads
 
-# One that divides by 32, then odd ones; all are large enough for every trunk.
+# One multiple of 32, then odd ones; all are large enough for every backbone.
 SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
 
-# 1202 layers take as long as all the others together, and are those of resnet110_cifar; 1001 those of preact164_cifar.
+# 1202 layers take as long as all others together and have the blocks of resnet110_cifar, 1001 those of preact164_cifar.
 DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
-TRUNKS = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
+BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
 
 ONE_OF_EACH_FILE = (
     "lenet5", "alexnet", "alexnet_tv", "vgg11", "googlenet", "resnet18", "resnet20_cifar", "preact110_cifar",
@@ -27,12 +27,12 @@ ONE_OF_EACH_FILE = (
 
 @cache
 def on_meta(name: str) -> tuple[Backbone, list[list[Tensor]]]:
-    """A trunk and its levels at every size. Tests of one trunk share them."""
+    """A backbone and its levels at every size, shared by the tests of one backbone."""
     with torch.device("meta"):
-        trunk = create_backbone(name, classes=0)
-        pictures = [torch.empty(2, trunk.in_channels, *size) for size in SIZES]
+        backbone = create_backbone(name, num_classes=0)
+        images = [torch.empty(2, backbone.in_channels, *size) for size in SIZES]
     with torch.no_grad():
-        return trunk, [trunk.features(picture) for picture in pictures]
+        return backbone, [backbone.features(image) for image in images]
 
 
 def without_gradient(module: nn.Module) -> list[str]:
@@ -40,11 +40,11 @@ def without_gradient(module: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("head", list_heads())
-@pytest.mark.parametrize("trunk", TRUNKS)
-def test_a_head_answers_at_the_pictures_size_and_hands_gradients_to_all_it_holds_and_to_the_trunk(trunk, head):
-    backbone, features_by_size = on_meta(trunk)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_head_has_the_image_size_and_gradients_everywhere(backbone, head):
+    encoder, features_by_size = on_meta(backbone)
     with torch.device("meta"):
-        decoder = create_head(head, backbone.levels, 3)
+        decoder = create_head(head, encoder.levels, 3)
     with torch.no_grad():
         for size, features in zip(SIZES, features_by_size, strict=True):
             assert decoder(features, size).shape == (2, 3, *size)
@@ -54,35 +54,35 @@ def test_a_head_answers_at_the_pictures_size_and_hands_gradients_to_all_it_holds
     assert leaves[-1].grad is not None
 
 
-@pytest.mark.parametrize("trunk", TRUNKS)
-def test_the_coarsest_level_hands_gradients_to_every_parameter_of_its_trunk(trunk):
-    backbone, _ = on_meta(trunk)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_coarsest_level_has_gradients_for_its_backbone(backbone):
+    encoder, _ = on_meta(backbone)
     with torch.device("meta"):
-        picture = torch.empty(2, backbone.in_channels, *SIZES[1])
-    backbone.zero_grad(set_to_none=True)
-    backbone.features(picture)[-1].sum().backward()
-    assert without_gradient(backbone) == []
+        image = torch.empty(2, encoder.in_channels, *SIZES[1])
+    encoder.zero_grad(set_to_none=True)
+    encoder.features(image)[-1].sum().backward()
+    assert without_gradient(encoder) == []
 
 
-@pytest.mark.parametrize("trunk", ONE_OF_EACH_FILE)
-def test_heads_meet_trunks_that_are_cut_short_or_say_what_these_lack(trunk):
-    for count in range(1, len(on_meta(trunk)[0].levels)):
+@pytest.mark.parametrize("backbone", ONE_OF_EACH_FILE)
+def test_heads_on_fewer_levels_work_or_are_refused(backbone):
+    for count in range(1, len(on_meta(backbone)[0].levels)):
         with torch.device("meta"):
-            cut = create_backbone(trunk, classes=0, levels=count)
-            picture = torch.empty(2, cut.in_channels, *SIZES[1])
+            shallow = create_backbone(backbone, num_classes=0, levels=count)
+            image = torch.empty(2, shallow.in_channels, *SIZES[1])
         with torch.no_grad():
-            features = cut.features(picture)
+            features = shallow.features(image)
         for head in list_heads():
             try:
                 with torch.device("meta"):
-                    decoder = create_head(head, cut.levels, 3)
+                    decoder = create_head(head, shallow.levels, 3)
             except UserError as refusal:
-                assert len({level.stride for level in cut.levels}) < 3, head
-                assert "build more of its levels or take the head 'unet'" in str(refusal)
+                assert len({level.stride for level in shallow.levels}) < 3, head
+                assert "build more of its levels or use the head 'unet'" in str(refusal)
                 continue
             leaves = [level.detach().requires_grad_() for level in features]
-            made = decoder(leaves, SIZES[1])
-            assert made.shape == (2, 3, *SIZES[1])
-            made.sum().backward()
+            output = decoder(leaves, SIZES[1])
+            assert output.shape == (2, 3, *SIZES[1])
+            output.sum().backward()
             assert without_gradient(decoder) == []
             assert leaves[-1].grad is not None

@@ -8,49 +8,49 @@ import pytest
 import torch
 
 from densevision.datasets.dataset import Sample
-from densevision.datasets.rooms import Rooms
+from densevision.datasets.synthetic_rooms import SyntheticRooms
 from densevision.tasks import create_task, list_tasks
-from densevision.tasks.blueprint import Blueprint
 from densevision.tasks.conformance import (
     SIZE,
-    check_answers,
+    check_declarations,
     check_fields,
     check_metrics,
     check_network,
-    check_preparation,
+    check_predictions,
+    check_prepare_sample,
     check_recipes,
-    check_statements,
     check_task,
 )
 from densevision.tasks.depth.depth_map import DepthMap
+from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.task import Phase
 from densevision.tasks.training.options import Options
 
 from .training.toys import Relief, Rivals
 
-TRAINING, TEST = Rooms(size=SIZE), Rooms(split="test", size=SIZE)
+TRAINING, TEST = SyntheticRooms(size=SIZE), SyntheticRooms(split="test", size=SIZE)
 
 
-def one_metre(sample: Sample) -> DepthMap:
+def one_meter(sample: Sample) -> DepthMap:
     return DepthMap(np.ones_like(sample["depth"]))
 
 
 @pytest.mark.parametrize("name", list_tasks())
-def test_every_task_of_the_catalogue_keeps_its_promises(name):
+def test_every_registered_task_conforms(name):
     check_task(create_task(name))
 
 
-def test_a_task_with_two_phases_keeps_its_promises():
+def test_a_task_with_two_phases_conforms():
     task = Rivals()
-    blueprint = Blueprint(task, TRAINING.fields, network="pair")
+    model_spec = ModelSpec(task, TRAINING.fields, model="pair")
     torch.manual_seed(0)
-    check_network(blueprint, blueprint.build(), TRAINING)
+    check_network(model_spec, model_spec.build(), TRAINING)
 
 
-def small(task) -> tuple[Blueprint, Any]:
+def small(task) -> tuple[ModelSpec, Any]:
     torch.manual_seed(0)
-    blueprint = Blueprint(task, TRAINING.fields, network=next(iter(task.networks)))
-    return blueprint, blueprint.build()
+    model_spec = ModelSpec(task, TRAINING.fields, model=next(iter(task.models)))
+    return model_spec, model_spec.build()
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class WithoutProtocol(Relief):
 
 class WrongProtocol(Relief):
     def default_protocol(self, dataset, fields):
-        return "the usual"
+        return "unknown"
 
 
 class NoSuchHead(Relief):
@@ -72,65 +72,69 @@ class NoSuchHead(Relief):
 
 
 @pytest.mark.parametrize(
-    ("task", "sentence"),
+    ("task", "message"),
     [
-        (WithTuple(), "options do not survive a checkpoint's header"),
-        (WithoutProtocol(), "has a loss, a protocol and a recipe at least"),
-        (WrongProtocol(), "scored under 'the usual', which is none of the protocols"),
+        (WithTuple(), "options do not survive a checkpoint header"),
+        (WithoutProtocol(), "needs at least one loss, one protocol and one recipe"),
+        (WrongProtocol(), "'unknown', is not one of the protocols"),
         (NoSuchHead(), r"heads \['mynet'\] are neither in tasks.heads.HEADS nor the task's own"),
     ],
 )
-def test_statements_that_lead_nowhere_are_found(task, sentence):
-    with pytest.raises(AssertionError, match=sentence):
-        check_statements(task, {})
+def test_invalid_declarations_are_detected(task, message):
+    with pytest.raises(AssertionError, match=message):
+        check_declarations(task, {})
 
 
-def test_a_recipe_without_a_size_is_found():
+def test_a_recipe_without_an_image_size_is_detected():
     class Careless(Relief):
-        recipes: ClassVar[dict[str, Options]] = {"rooms": Relief.recipes["rooms"], "careless": Options(steps=3)}
+        recipes: ClassVar[dict[str, Options]] = {
+            "synthetic-rooms": Relief.recipes["synthetic-rooms"],
+            "careless": Options(steps=3),
+        }
 
-    with pytest.raises(AssertionError, match="recipe 'careless' states no size"):
+    with pytest.raises(AssertionError, match="recipe 'careless' has no image size"):
         check_recipes(Careless())
 
 
-def test_a_task_that_takes_data_without_its_fields_is_found():
+def test_a_task_that_accepts_a_dataset_without_fields_is_detected():
     class Indifferent(Relief):
         def targets(self, fields):
-            return {name: kind for name, kind in fields.items() if name == "depth"}
+            return {name: field_type for name, field_type in fields.items() if name == "depth"}
 
-    with pytest.raises(AssertionError, match=r"targets\(\) takes a data set without a field"):
+    with pytest.raises(AssertionError, match=r"targets\(\) accepts a dataset without fields"):
         check_fields(Indifferent(), TRAINING)
 
 
 class Overwriting(Relief):
-    def prepare(self, sample, rng, colour):
+    def prepare_sample(self, sample, rng, color_jitter):
         sample["image"][:] = 0
         return sample
 
 
-class Drawing(Relief):
-    def prepare(self, sample, rng, colour):
+class Unseeded(Relief):
+    def prepare_sample(self, sample, rng, color_jitter):
         return {**sample, "image": np.random.default_rng().integers(0, 9, sample["image"].shape, dtype=np.uint8)}
 
 
 @pytest.mark.parametrize(
-    ("task", "sentence"), [(Overwriting(), "What prepare.* differs"), (Drawing(), "from the same stream differs")]
+    ("task", "message"),
+    [(Overwriting(), "argument of prepare_sample.* differs"), (Unseeded(), "with the same random stream differs")],
 )
-def test_a_preparation_that_depends_on_more_than_it_is_given_is_found(task, sentence):
-    with pytest.raises(AssertionError, match=sentence):
-        check_preparation(task, TRAINING)
+def test_a_prepare_sample_that_is_not_pure_is_detected(task, message):
+    with pytest.raises(AssertionError, match=message):
+        check_prepare_sample(task, TRAINING)
 
 
-def test_a_loss_that_does_not_see_the_network_is_found():
+def test_a_loss_that_ignores_the_network_is_detected():
     class Blind(Relief):
         def phases(self, model: Any, fields, loss):
-            return (Phase("blind", model, lambda batch, made: {"zero": 0 * model.second.bias.sum() + 1.0}),)
+            return (Phase("blind", model, lambda batch, cache: {"zero": 0 * model.second.bias.sum() + 1.0}),)
 
     with pytest.raises(AssertionError, match="No step against its gradient lowers the loss of the phase 'blind'"):
         check_network(*small(Blind()), TRAINING)
 
 
-def test_a_gradient_of_the_wrong_sign_is_found():
+def test_a_gradient_of_the_wrong_sign_is_detected():
     class Uphill(torch.autograd.Function):
         @staticmethod
         def forward(ctx, value):
@@ -144,26 +148,26 @@ def test_a_gradient_of_the_wrong_sign_is_found():
         def phases(self, model, fields, loss):
             (phase,) = super().phases(model, fields, loss)
 
-            def flipped(batch, made):
-                return {name: Uphill.apply(value) for name, value in phase.loss(batch, made).items()}
+            def negated(batch, cache):
+                return {name: Uphill.apply(value) for name, value in phase.loss(batch, cache).items()}
 
-            return (Phase("backwards", model, flipped),)
+            return (Phase("backwards", model, negated),)
 
     with pytest.raises(AssertionError, match="lowers the loss of the phase 'backwards'"):
         check_network(*small(Backwards()), TRAINING)
 
 
-def test_two_phases_that_update_one_parameter_are_found():
+def test_two_phases_that_update_one_parameter_are_detected():
     class Sharing(Rivals):
         def phases(self, model, fields, loss):
             critic, generator = super().phases(model, fields, loss)
             return critic, Phase("generator", model, generator.loss)
 
-    with pytest.raises(AssertionError, match="Two phases update one parameter"):
+    with pytest.raises(AssertionError, match="Two phases update the same parameter"):
         check_network(*small(Sharing()), TRAINING)
 
 
-def test_tallies_that_do_not_merge_are_found():
+def test_metrics_that_do_not_merge_are_detected():
     class Forgetful(Relief):
         def metrics(self, protocol):
             metrics = super().metrics(protocol)
@@ -172,27 +176,27 @@ def test_tallies_that_do_not_merge_are_found():
             return metrics
 
     with pytest.raises(AssertionError, match="merged one by one, gives"):
-        check_metrics(Forgetful(), one_metre, TEST)
+        check_metrics(Forgetful(), one_meter, TEST)
 
 
-def test_answers_of_another_size_are_found():
+def test_predictions_of_another_size_are_detected():
     class Cropped(Relief):
-        def decode(self, output, query):
-            whole: Any = super().decode(output, query)
-            return DepthMap(whole.metres[:-1])
+        def decode(self, output, context):
+            prediction: Any = super().decode(output, context)
+            return DepthMap(prediction.meters[:-1])
 
-    blueprint, model = small(Cropped())
-    with pytest.raises(AssertionError, match=r"network's answer is drawn as \(63, 96\), not as \(64, 96\)"):
-        check_answers(blueprint, model, one_metre, TEST)
+    model_spec, model = small(Cropped())
+    with pytest.raises(AssertionError, match=r"model's prediction is drawn as \(63, 96\), not as \(64, 96\)"):
+        check_predictions(model_spec, model, one_meter, TEST)
 
 
-def test_a_network_that_keeps_what_no_checkpoint_holds_is_found():
+def test_a_network_with_state_outside_its_checkpoint_is_detected():
     class Secretive(Relief):
-        def build(self, fields, backbone, head, network):
-            model: Any = super().build(fields, backbone, head, network)
-            secret = torch.rand(1)
-            model.register_forward_hook(lambda module, inputs, output: torch.add(output, secret))
-            return model
+        def build(self, fields, backbone, head, model):
+            network: Any = super().build(fields, backbone, head, model)
+            offset = torch.rand(1)
+            network.register_forward_hook(lambda module, inputs, output: torch.add(output, offset))
+            return network
 
-    with pytest.raises(AssertionError, match="answers otherwise once saved"):
-        check_answers(*small(Secretive()), one_metre, TEST)
+    with pytest.raises(AssertionError, match="output of the saved and loaded model differs"):
+        check_predictions(*small(Secretive()), one_meter, TEST)

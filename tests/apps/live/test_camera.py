@@ -1,4 +1,4 @@
-"""Cameras that are missing, taken, or pulled out; fakes stand where OpenCV's would."""
+"""Camera capture with a fake OpenCV: missing, busy and unplugged cameras."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from densevision.errors import UserError
 
 
 class Fake:
-    """What cv2.VideoCapture gives: BGR, and False when there is nothing more."""
+    """Fake cv2.VideoCapture: BGR frames, and False after the last one."""
 
-    def __init__(self, count: int, opens: bool = True, grey: bool = False) -> None:
-        self.left, self.opens, self.grey, self.asked, self.released = count, opens, grey, {}, False
+    def __init__(self, count: int, opens: bool = True, gray: bool = False) -> None:
+        self.left, self.opens, self.gray, self.settings, self.released = count, opens, gray, {}, False
 
     def isOpened(self) -> bool:
         return self.opens
 
-    def set(self, what: int, value: float) -> bool:
-        self.asked[what] = value
+    def set(self, setting: int, value: float) -> bool:
+        self.settings[setting] = value
         return True
 
     def read(self) -> tuple[bool, np.ndarray | None]:
         self.left -= 1
         if self.left < 0:
             return False, None
-        if self.grey:
+        if self.gray:
             return True, np.full((6, 8), 7, np.uint8)
         return True, np.broadcast_to(np.array([1, 2, 3], np.uint8), (6, 8, 3))
 
@@ -41,48 +41,51 @@ class Fake:
 
 
 @pytest.mark.parametrize(
-    ("fake", "sentence"),
+    ("fake", "message"),
     [
-        (Fake(0, opens=False), r"Camera 2 cannot be opened: another program may be using it, or you may not\."),
-        (Fake(0), r"Camera 2 gives no picture: another program may be using it\."),
+        (Fake(0, opens=False), r"Camera 2 cannot be opened: another program may be using it, or you lack permission\."),
+        (Fake(0), r"Camera 2 gives no image: another program may be using it\."),
         (Fake(3), r"Camera 2 stopped after frame 3: was it unplugged\?"),
     ],
 )
-def test_a_camera_that_fails_says_how_and_is_let_go(fake, sentence):
-    with Capture(Camera(2, 640, lambda number: fake), every=True) as capture, pytest.raises(UserError, match=sentence):
+def test_a_failing_camera_is_an_error_and_is_released(fake, message):
+    with (
+        Capture(Camera(2, 640, lambda number: fake), every_frame=True) as capture,
+        pytest.raises(UserError, match=message),
+    ):
         while not capture.ended:
             capture.next(0.2)
         raise AssertionError
     assert fake.released
 
 
-def test_frames_are_red_green_blue_and_grey_cameras_have_three_channels():
-    colour, grey = (next(Camera(0, 640, lambda _, fake=fake: fake).frames()) for fake in (Fake(1), Fake(1, grey=True)))
-    assert colour[0, 0].tolist() == [3, 2, 1] and grey.shape == (6, 8, 3)
+def test_frames_are_rgb_even_of_gray_cameras():
+    color, gray = (next(Camera(0, 640, lambda _, fake=fake: fake).frames()) for fake in (Fake(1), Fake(1, gray=True)))
+    assert color[0, 0].tolist() == [3, 2, 1] and gray.shape == (6, 8, 3)
 
 
-def test_a_camera_is_asked_for_the_width_and_for_no_frames_in_stock():
+def test_width_and_buffer_size_are_set():
     fake = Fake(5)
     running = iter(Camera(0, 320, lambda _: fake).frames())
     next(running)
-    assert fake.asked == {cv2.CAP_PROP_FRAME_WIDTH: 320, cv2.CAP_PROP_FRAME_HEIGHT: 240, cv2.CAP_PROP_BUFFERSIZE: 1}
+    assert fake.settings == {cv2.CAP_PROP_FRAME_WIDTH: 320, cv2.CAP_PROP_FRAME_HEIGHT: 240, cv2.CAP_PROP_BUFFERSIZE: 1}
     running.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator
     assert fake.released
 
 
-def test_a_camera_that_is_not_there_is_known_before_anything_is_opened(tmp_path, monkeypatch):
+def test_a_missing_camera_is_an_error_before_it_is_opened(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "DEVICES", tmp_path)
     monkeypatch.setattr(sys, "platform", "linux")
-    with pytest.raises(UserError, match=r"There is no camera 0 \(none is connected\); name another with --camera"):
+    with pytest.raises(UserError, match=r"There is no camera 0 \(none is connected\); choose another with --camera"):
         Camera(0, 640)
     for name in ("video2", "video10", "video-of-a-cat"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=r"There is no camera 1 \(there are 2, 10\)"):
+    with pytest.raises(UserError, match=r"There is no camera 1 \(available: 2, 10\)"):
         Camera(1, 640)
     assert Camera(10, 640).name == "camera 10"
 
 
-def test_opening_that_blocks_ends_in_a_sentence():
+def test_a_camera_that_blocks_when_opened_is_an_error():
     release = threading.Event()
 
     def blocking(number: int) -> Fake:
@@ -90,8 +93,8 @@ def test_opening_that_blocks_ends_in_a_sentence():
         return Fake(0)
 
     with (
-        Capture(Camera(0, 640, blocking), patience=0.1) as capture,
-        pytest.raises(UserError, match=r"No picture came from camera 0 for 0\.1 seconds, since it was opened"),
+        Capture(Camera(0, 640, blocking), timeout=0.1) as capture,
+        pytest.raises(UserError, match=r"No image came from camera 0 for 0\.1 seconds, since it was opened"),
     ):
         try:
             while not capture.ended:

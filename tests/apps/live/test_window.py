@@ -1,4 +1,4 @@
-"""Whether a window is possible is known without a crash; the window itself needs a display."""
+"""Detection of a window without a crash, and keys of the window with a fake OpenCV."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import pytest
 
 from densevision.apps.live import window
 from densevision.apps.live.viewer import State
-from densevision.apps.live.window import Window, windows_work
+from densevision.apps.live.window import Window, window_available
 
 
-def test_without_a_display_there_is_no_window_and_nothing_is_started(monkeypatch):
+def test_without_a_display_no_process_is_started(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
-    assert not windows_work()
+    assert not window_available()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="displays have names on Linux alone")
-def test_a_display_that_does_not_answer_is_no_crash(monkeypatch):
-    """Qt ends the process that finds none; this one goes on."""
+@pytest.mark.skipif(sys.platform != "linux", reason="displays have names on Linux only")
+def test_a_missing_display_is_not_a_crash(monkeypatch):
+    """Qt aborts a process without a display; this one must survive."""
     monkeypatch.setenv("DISPLAY", ":123")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert not windows_work()
+    assert not window_available()
 
 
 @pytest.mark.parametrize(
-    ("probe", "works"),
+    ("script", "available"),
     [
         ("pass", True),
         ("raise SystemExit(1)", False),
@@ -39,33 +39,33 @@ def test_a_display_that_does_not_answer_is_no_crash(monkeypatch):
         ("import time; time.sleep(99)", False),
     ],
 )
-def test_the_probe_decides_whatever_becomes_of_it(monkeypatch, probe, works):
+def test_the_result_of_the_test_script_decides(monkeypatch, script, available):
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(window, "PROBE", probe)
-    monkeypatch.setattr(window, "PATIENCE", 1 if "sleep" in probe else 60)
-    assert windows_work() == works
+    monkeypatch.setattr(window, "WINDOW_TEST", script)
+    monkeypatch.setattr(window, "TEST_TIMEOUT", 1 if "sleep" in script else 60)
+    assert window_available() == available
 
 
 class Screen:
-    """What the window calls of OpenCV."""
+    """Fake of the OpenCV functions that the window calls."""
 
     def __init__(self, keys: list[int]) -> None:
-        self.keys, self.visible, self.shown = keys, 1.0, []
+        self.keys, self.visible, self.images = keys, 1.0, []
 
-    def on(self, patch: pytest.MonkeyPatch) -> Screen:
+    def install(self, patch: pytest.MonkeyPatch) -> Screen:
         patch.setattr(cv2, "namedWindow", lambda title, flags: None)
-        patch.setattr(cv2, "imshow", lambda title, picture: self.shown.append(picture))
+        patch.setattr(cv2, "imshow", lambda title, image: self.images.append(image))
         patch.setattr(cv2, "waitKey", lambda wait: self.keys.pop(0) if self.keys else -1)
-        patch.setattr(cv2, "getWindowProperty", lambda title, what: self.visible)
+        patch.setattr(cv2, "getWindowProperty", lambda title, property_: self.visible)
         return self
 
 
-def test_keys_of_the_window_escape_and_its_closing(monkeypatch):
-    screen = Screen([-1, ord("n"), ord("P"), 27, -1]).on(monkeypatch)
-    shown = Window()
-    assert shown.pressed() == "", "nothing can be pressed before there is a window"
-    shown.show(np.full((2, 2, 3), (1, 2, 3), np.uint8), State())
-    assert screen.shown[0][0, 0].tolist() == [3, 2, 1], "OpenCV's order is blue, green, red"
-    assert [shown.pressed() for _ in range(5)] == ["", "n", "p", "q", ""]
+def test_keys_of_the_window_escape_and_closing(monkeypatch):
+    screen = Screen([-1, ord("n"), ord("P"), 27, -1]).install(monkeypatch)
+    window_ = Window()
+    assert window_.read_keys() == "", "there are no keys before the first image"
+    window_.show(np.full((2, 2, 3), (1, 2, 3), np.uint8), State())
+    assert screen.images[0][0, 0].tolist() == [3, 2, 1], "OpenCV uses BGR"
+    assert [window_.read_keys() for _ in range(5)] == ["", "n", "p", "q", ""]
     screen.visible = 0.0
-    assert shown.pressed() == "q"
+    assert window_.read_keys() == "q"

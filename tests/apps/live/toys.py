@@ -1,4 +1,4 @@
-"""Sources, networks and viewers whose behaviour can be written down. No picture is more than its number."""
+"""Fake sources, models and viewers with a known behavior; the pixels of a frame are its number."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import av
 import numpy as np
 
-from densevision.apps.live.answerer import Answerer
+from densevision.apps.live.live_predictor import LivePredictor
 from densevision.apps.live.viewer import State
-from densevision.datasets.fields import Image
+from densevision.datasets.field_types import Image
 from densevision.errors import UserError
 from densevision.tasks.task import Prediction
 
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 24, 32
 
 
 def numbered(number: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """A frame whose every pixel is its number."""
+    """A frame whose pixels are all `number`."""
     return np.full((height, width, 3), number % 256, np.uint8)
 
 
@@ -31,12 +31,13 @@ class Toy:
     """A source.
 
     Attributes:
-        count: frames that it gives.
-        pause: seconds before each.
-        breaks: number of the frame in whose place it fails; None: never.
-        hangs: number of the frame in whose place it gives nothing any more; None: never.
-        size: (height, width) by number.
-        given, closed: what happened.
+        count: number of frames.
+        pause: seconds before each frame.
+        breaks: number of the frame at which it fails; None: never.
+        hangs: number of the frame at which it blocks; None: never.
+        size: (height, width) by frame number.
+        given: number of frames read so far.
+        closed: whether the iterator was closed.
     """
 
     count: int = 10
@@ -64,65 +65,67 @@ class Toy:
 
 @dataclass(frozen=True)
 class Numbers(Prediction):
-    """An answer that knows which frames it is about."""
+    """A prediction that stores the numbers of its frames."""
 
-    about: tuple[int, ...]
+    frames: tuple[int, ...]
     unit: ClassVar[str] = "frames"
 
-    def picture(self, like: Prediction | None = None) -> np.ndarray:
-        return numbered(self.about[0])
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        return numbered(self.frames[0])
 
-    def brief(self) -> str:
-        return " and ".join(map(str, self.about))
+    def summary(self) -> str:
+        return " and ".join(map(str, self.frames))
 
     def save(self, folder: str | Path, stem: str) -> list[Path]:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / f"{stem}_numbers.txt").write_text(self.brief())
+        (Path(folder) / f"{stem}_numbers.txt").write_text(self.summary())
         return [Path(folder) / f"{stem}_numbers.txt"]
 
 
-def network(name: str = "toy", together: int = 1, seconds: float = 0.0, asked: list[Any] | None = None) -> Answerer:
-    """A network that takes so many frames and so many seconds; what it was asked about is appended to `asked`."""
+def model(
+    name: str = "toy", num_frames: int = 1, seconds: float = 0.0, inputs: list[Any] | None = None
+) -> LivePredictor:
+    """A model with `num_frames` inputs that takes `seconds`; it appends the numbers of its input frames to `inputs`."""
 
-    def predict(*pictures: np.ndarray, view: str | None = None) -> Numbers:
+    def predict(*images: np.ndarray, mode: str | None = None) -> Numbers:
         time.sleep(seconds)
-        about = Numbers(tuple(int(picture[0, 0, 0]) for picture in pictures))
-        if asked is not None:
-            asked.append(about.about)
-        return about
+        prediction = Numbers(tuple(int(image[0, 0, 0]) for image in images))
+        if inputs is not None:
+            inputs.append(prediction.frames)
+        return prediction
 
-    kinds = {f"picture{number}": Image(3) for number in range(together)}
+    fields = {f"image{number}": Image(3) for number in range(num_frames)}
     task = SimpleNamespace(name=name, inputs=lambda fields: fields)
-    predictor: Any = SimpleNamespace(task=task, fields=kinds, predict=predict)
-    return Answerer(name, predictor)
+    predictor: Any = SimpleNamespace(task=task, fields=fields, predict=predict)
+    return LivePredictor(name, predictor)
 
 
 @dataclass
 class Watcher:
-    """A viewer that presses keys: by how many pictures were shown before."""
+    """A viewer that presses keys, by the number of images displayed before."""
 
     presses: dict[int, str] = field(default_factory=dict)
-    plain: bool = False
-    seen: list[np.ndarray] = field(default_factory=list)
+    needs_overlay: bool = False
+    images: list[np.ndarray] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
 
-    def show(self, picture: np.ndarray, state: State) -> None:
-        self.seen.append(picture)
+    def show(self, image: np.ndarray, state: State) -> None:
+        self.images.append(image)
         self.states.append(state)
 
-    def pressed(self) -> str:
-        return self.presses.pop(len(self.seen), "")
+    def read_keys(self) -> str:
+        return self.presses.pop(len(self.images), "")
 
-    def close(self, last_words: str = "") -> None: ...
+    def close(self, message: str = "") -> None: ...
 
 
 def frames_in(path: Path) -> list[np.ndarray]:
-    """Every picture of a video."""
+    """All frames of a video."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def times_in(path: Path) -> list[float]:
-    """The second at which every picture of a video is shown."""
+    """Timestamps of the frames of a video, in seconds."""
     with av.open(str(path)) as container:
         return [frame.time for frame in container.decode(video=0)]

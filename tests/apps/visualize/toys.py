@@ -1,4 +1,4 @@
-"""Networks small enough that what a method says of them can be written down, and one untrained network a task."""
+"""Toy models for manual computations, and a small untrained model of every task."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from densevision.apps.visualize.subject import subject_of, subject_of_trunk
+from densevision.apps.visualize.model import inspect_backbone, inspect_predictor
 from densevision.backbones.backbone import Level
 from densevision.backbones.layers import PooledBackbone
 from densevision.datasets import open_dataset
 from densevision.tasks import create_task
-from densevision.tasks.blueprint import Blueprint
 from densevision.tasks.inference import Predictor
+from densevision.tasks.model_spec import ModelSpec
 
 RELUS: dict[str, Callable[[Tensor], Tensor]] = {
     "function": functional.relu,
@@ -27,21 +27,21 @@ RELUS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 CLASSES = 5
 SIDE = 48
-"""Of the pictures of the tasks' networks; pose takes its own size exactly."""
+"""Input size of the tasks' models."""
 
 
 class Toy(PooledBackbone):
-    """Two convolutions with a pool between, a mean and one linear layer.
+    """Three convolutions with a max pool after the first, global average pooling and one linear layer.
 
     Args:
         relu: a key of `RELUS`; "modules" or "in place"; "re-used" or "re-used in place", one module for all.
-        biased: whether anything has a bias.
-        norm: whether there is a batch normalisation, whose running statistics count as a bias.
+        biased: whether the layers have biases.
+        norm: whether there is a batch normalization, whose running statistics count as a bias.
     """
 
     def __init__(self, relu: str = "modules", biased: bool = True, norm: bool = True) -> None:
         super().__init__()
-        self.describe("toy", [Level("a", 1, 6), Level("b", 2, 8)], classes=CLASSES, in_channels=3, built=None)
+        self._set_metadata("toy", [Level("a", 1, 6), Level("b", 2, 8)], num_classes=CLASSES, in_channels=3, built=None)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             self._build(relu, biased, norm)
@@ -68,33 +68,33 @@ class Toy(PooledBackbone):
 
 
 def toy(relu: str = "modules", **options: bool) -> Any:
-    """A toy as a `Subject` (whose layers a type checker does not know), in training mode as trunks are created."""
-    return subject_of_trunk(Toy(relu, **options))
+    """A toy as an `InspectedModel` (typed as Any to access its layers), in training mode like any new backbone."""
+    return inspect_backbone(Toy(relu, **options))
 
 
-def picture(height: int = 12, width: int = 10, seed: int = 0, channels: int = 3) -> tuple[Tensor, ...]:
-    """One picture of noise, (1, C, H, W) in [0, 1]."""
+def random_image(height: int = 12, width: int = 10, seed: int = 0, channels: int = 3) -> tuple[Tensor, ...]:
+    """One image of noise, (1, C, H, W) in [0, 1]."""
     return (torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(seed)),)
 
 
 @cache
 def untrained(task_name: str, head: str | None = None, **options: str) -> Any:
-    """A small network of a task with random weights everywhere.
+    """A small model of a task with random weights.
 
     Args:
         task_name: a name of `tasks.TASKS`.
-        head: default: the task's.
-        options: of the task.
+        head: None: the default of the task.
+        options: options of the task.
     """
     task = create_task(task_name, **options)
-    fields = open_dataset(task.default.data).fields
-    trunk, levels = ("resnet18", {"levels": 2}) if task.heads else ("resnet20_cifar", {})
+    fields = open_dataset(task.defaults.data).fields
+    backbone, levels = ("resnet18", {"levels": 2}) if task.heads else ("resnet20_cifar", {})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Blueprint(task, fields, trunk, dict(levels), head or task.default.head).build()
+        model = ModelSpec(task, fields, backbone, dict(levels), head or task.defaults.head).build()
         for layer in model.modules():
-            # Networks start at what they expect of an average pixel, where no gradient could be told from another.
+            # The default initialization predicts a constant, for which gradients would be almost 0.
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(layer.weight)
     size = (SIDE, SIDE)
-    return subject_of(Predictor(task, model.eval(), fields, size))
+    return inspect_predictor(Predictor(task, model.eval(), fields, size))

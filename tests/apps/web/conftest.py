@@ -1,4 +1,4 @@
-"""What the page's tests share: the page itself, served once, and the uploads of docs/web.py."""
+"""Fixtures of the tests of the web demo: the served page, and the uploads of load_test.py."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "web.py"
+SCRIPT = Path(__file__).resolve().with_name("load_test.py")
 MEGAPIXELS = 4
 
 
 @pytest.fixture(scope="session")
 def script() -> ModuleType:
-    """docs/web.py, which makes the hostile uploads and the pictures of the clients."""
-    spec = importlib.util.spec_from_file_location("docs_web", SCRIPT)
+    """The module load_test.py, which makes the malicious uploads and the images of the clients."""
+    spec = importlib.util.spec_from_file_location("web_load_test", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -33,27 +33,27 @@ def limits():
 
 
 @pytest.fixture(scope="session")
-def offers():
-    """The checkpoints that ship."""
+def entries():
+    """The packaged checkpoints."""
     pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
-    from densevision.apps.web.networks import offers_of
+    from densevision.apps.web.checkpoints import checkpoint_entries
 
-    return offers_of((), "cpu", "off")
+    return checkpoint_entries((), "cpu", "off")
 
 
 @pytest.fixture(scope="session")
-def examples(offers, tmp_path_factory) -> dict[str, list[list[Path]]]:
-    """The examples of the first checkpoint of every task."""
+def examples(entries, tmp_path_factory) -> dict[str, list[list[Path]]]:
+    """The examples of the first checkpoint of each task."""
     from densevision.apps.web.examples import write_examples
 
     folder = tmp_path_factory.mktemp("examples")
-    return {task: write_examples(held[0], folder / task) for task, held in offers.items() if held}
+    return {task: write_examples(of_task[0], folder / task) for task, of_task in entries.items() if of_task}
 
 
 @pytest.fixture(scope="session")
-def address(offers, limits, script) -> Iterator[str]:
-    """Where the page is, served by this process."""
-    from densevision.apps.web.server import serving
+def address(entries, limits, script) -> Iterator[str]:
+    """Address of the page, served by this process."""
+    from densevision.apps.web.server import serve
 
-    with serving(offers, limits, port=script.free_port()) as found:
-        yield found
+    with serve(entries, limits, port=script.free_port()) as url:
+        yield url

@@ -1,4 +1,4 @@
-"""The page as programs meet it: answers through gradio's client, and doors that stay closed."""
+"""The server: predictions through Gradio's client, and routes that are blocked."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ pytest.importorskip("gradio", reason='gradio is not installed: pip install "grad
 
 from gradio_client import Client, handle_file
 
-from densevision.apps.web.answering import said
-from densevision.apps.web.server import serving
+from densevision.apps.web.handlers import describe
+from densevision.apps.web.server import serve
 
+CHECKPOINT = "resnet18_unet_synthetic_rooms"
 MARK = {"_type": "gradio.FileData"}
 API = "/gradio_api"
 
 
-def joined(address: str, data: list, function: str = "/depth") -> httpx.Response:
-    """A question as a browser puts it, with anything in the place of the picture."""
+def join_queue(address: str, data: list, function: str = "/depth") -> httpx.Response:
+    """A request as from a browser, with any data."""
     config = httpx.get(f"{address}/config").json()
     number = next(one["id"] for one in config["dependencies"] if one["api_name"] == function.strip("/"))
     return httpx.post(f"{address}{API}/queue/join", json={"data": data, "fn_index": number, "session_hash": "abc"})
 
 
-def test_several_at_once_each_get_their_own_answer(address, offers, script, tmp_path):
-    direct = offers["depth"][0]
+def test_simultaneous_clients_get_their_own_predictions(address, entries, script, tmp_path):
+    direct = entries["depth"][0]
 
-    def ask(number: int) -> tuple[str, str]:
-        sent = tmp_path / f"{number}.png"
+    def predict(number: int) -> tuple[str, str]:
+        upload = tmp_path / f"{number}.png"
         pixels = script.blobs(number, 0)
-        Image.fromarray(pixels).save(sent)
+        Image.fromarray(pixels).save(upload)
         page = Client(address, verbose=False, download_files=str(tmp_path / f"got-{number}"))
-        _, sentence, files = page.predict(direct.name, handle_file(sent), api_name="/depth")
+        _, text, files = page.predict(direct.name, handle_file(upload), api_name="/depth")
         assert len(files) == 3
-        return sentence, said(direct.predictor().predict(pixels))
+        return text, describe(direct.predictor().predict(pixels))
 
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(ask, range(4)))
-    assert all(came == expected for came, expected in answers)
-    assert len({came for came, _ in answers}) > 1, "the pictures differ too little to tell their answers apart"
+        results = list(pool.map(predict, range(4)))
+    assert all(text == expected for text, expected in results)
+    assert len({text for text, _ in results}) > 1, "the images are too similar to distinguish their predictions"
 
 
-def test_the_page_reaches_nobody_but_its_visitors(address, script):
-    reached = []
-    watching = [True]
+def test_the_server_opens_no_connections_to_other_hosts(address, script):
+    hosts = []
+    active = [True]
 
-    def heard(event: str, arguments: tuple) -> None:
-        if watching and event == "socket.connect" and isinstance(arguments[1], tuple):
-            reached.append(arguments[1][0])
+    def hook(event: str, arguments: tuple) -> None:
+        if active and event == "socket.connect" and isinstance(arguments[1], tuple):
+            hosts.append(arguments[1][0])
 
-    sys.addaudithook(heard)  # nothing removes a hook; it sleeps afterwards
+    sys.addaudithook(hook)  # a hook cannot be removed, only deactivated
     try:
         httpx.get(address)
         png = script.encoded(Image.new("RGB", (40, 30)), "PNG")
-        assert "m, near is bright" in script.ask_with(address, "depth", "resnet18_unet_rooms", "a.png", png)
+        assert "m, near is bright" in script.upload_and_predict(address, "depth", CHECKPOINT, "a.png", png)
     finally:
-        watching.clear()
-    assert reached, "the hook heard nothing"
-    assert set(reached) <= {"127.0.0.1", "localhost", "::1"}
+        active.clear()
+    assert hosts, "the hook was not called"
+    assert set(hosts) <= {"127.0.0.1", "localhost", "::1"}
 
 
 @pytest.mark.parametrize("name", ["bomb-50000.png", "script.eps", "too-many-bytes.png", "half.png"])
-def test_a_hostile_upload_is_answered_with_a_sentence_and_the_page_lives(address, script, name):
-    checkpoint = "resnet18_unet_rooms"
-    assert script.ask_with(address, "depth", checkpoint, name, script.hostile_uploads()[name]).endswith(".")
-    assert "near is bright" in script.ask_with(
-        address, "depth", checkpoint, "1.png", script.hostile_uploads()["one-pixel.png"]
+def test_a_hostile_upload_is_an_error_message_and_the_server_survives(address, script, name):
+    assert script.upload_and_predict(address, "depth", CHECKPOINT, name, script.hostile_uploads()[name]).endswith(".")
+    assert "near is bright" in script.upload_and_predict(
+        address, "depth", CHECKPOINT, "1.png", script.hostile_uploads()["one-pixel.png"]
     )
 
 
 @pytest.mark.parametrize(
-    "named",
+    "file",
     [
         {"path": "/etc/passwd", "meta": MARK},
         {"path": "/etc/passwd"},
@@ -94,25 +94,29 @@ def test_a_hostile_upload_is_answered_with_a_sentence_and_the_page_lives(address
     ],
     ids=str,
 )
-@pytest.mark.parametrize("place", ["picture", "checkpoint", "inside"])
-def test_a_question_names_no_file_of_the_server_and_no_address(address, script, named, place):
-    sent = httpx.post(f"{address}{API}/upload", files={"files": ("a.png", b"x")}).json()[0]
-    folder = str(Path(sent).parent)
-    if isinstance(named["path"], str):
-        named = {**named, "path": named["path"].replace("{folder}", folder)}
-    data = {"picture": ["resnet18_unet_rooms", named], "checkpoint": [named, None], "inside": [[{"a": [named]}], None]}
-    answer = joined(address, data[place])
-    assert (answer.status_code, answer.text) == (400, "Pictures are uploaded here, not linked.")
+@pytest.mark.parametrize("position", ["image", "checkpoint", "nested"])
+def test_requests_cannot_refer_to_files_of_the_server_or_urls(address, script, file, position):
+    upload = httpx.post(f"{address}{API}/upload", files={"files": ("a.png", b"x")}).json()[0]
+    folder = str(Path(upload).parent)
+    if isinstance(file["path"], str):
+        file = {**file, "path": file["path"].replace("{folder}", folder)}
+    data = {
+        "image": [CHECKPOINT, file],
+        "checkpoint": [file, None],
+        "nested": [[{"a": [file]}], None],
+    }
+    response = join_queue(address, data[position])
+    assert (response.status_code, response.text) == (400, "Images must be uploaded, not linked.")
 
 
-def test_a_link_among_the_uploads_leads_nowhere(address):
-    sent = Path(httpx.post(f"{address}{API}/upload", files={"files": ("a.png", b"x")}).json()[0])
-    link = sent.with_name("link.png")
+def test_symbolic_links_in_the_upload_folder_are_not_followed(address):
+    upload = Path(httpx.post(f"{address}{API}/upload", files={"files": ("a.png", b"x")}).json()[0])
+    link = upload.with_name("link.png")
     link.symlink_to("/etc/passwd")
     try:
-        assert joined(address, ["resnet18_unet_rooms", {"path": str(link), "meta": MARK}]).status_code == 400
+        assert join_queue(address, [CHECKPOINT, {"path": str(link), "meta": MARK}]).status_code == 400
         assert httpx.get(f"{address}{API}/file={link}").status_code == 403
-        assert httpx.get(f"{address}{API}/file={sent}").content == b"x"
+        assert httpx.get(f"{address}{API}/file={upload}").content == b"x"
     finally:
         link.unlink()
 
@@ -129,13 +133,13 @@ def test_a_link_among_the_uploads_leads_nowhere(address):
         "/gradio_api/custom_component/x/client/x/..%2f..%2fetc%2fpasswd", "/svelte/..%2f..%2fetc%2fpasswd",
     ],
 )  # fmt: skip
-def test_nothing_else_of_the_server_is_read(address, path):
+def test_other_routes_and_files_are_blocked(address, path):
     host, port = address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), 10) as raw:  # clients would tidy the path
+    with socket.create_connection((host, int(port)), 10) as raw:  # HTTP clients would normalize the path
         raw.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
-        said_back = b"".join(iter(lambda: raw.recv(65536), b""))
-    assert said_back.split()[1] in (b"403", b"404"), said_back[:200]
-    assert b"root:" not in said_back
+        received = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert received.split()[1] in (b"403", b"404"), received[:200]
+    assert b"root:" not in received
 
 
 @pytest.mark.parametrize(
@@ -153,43 +157,43 @@ def test_nothing_else_of_the_server_is_read(address, path):
     ],
     ids=str,
 )
-def test_questions_without_measure_or_through_other_doors_are_refused(address, path, body, code):
-    answer = httpx.post(f"{address}{path}", content=body)
-    assert answer.status_code == code
-    assert "Traceback" not in answer.text and len(answer.text) < 200
+def test_too_large_or_invalid_requests_are_rejected(address, path, body, code):
+    response = httpx.post(f"{address}{path}", content=body)
+    assert response.status_code == code
+    assert "Traceback" not in response.text and len(response.text) < 200
 
 
-def test_a_site_that_calls_itself_by_this_machines_address_is_not_let_in(address):
+def test_unknown_host_names_are_rejected(address):
     assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
     assert httpx.get(address, headers={"Host": "localhost"}).status_code == 200
 
 
-def test_browsers_are_told_to_speak_to_nobody_else(address):
-    answer = httpx.get(address)
-    policy = answer.headers["content-security-policy"]
+def test_the_content_security_policy_allows_no_other_hosts(address):
+    response = httpx.get(address)
+    policy = response.headers["content-security-policy"]
     assert "default-src 'self'" in policy and "http" not in policy
-    assert "fonts.googleapis" not in answer.text and "fonts.googleapis" not in httpx.get(f"{address}/theme.css").text
+    assert "fonts.googleapis" not in response.text and "fonts.googleapis" not in httpx.get(f"{address}/theme.css").text
 
 
-def test_the_settings_that_speak_to_others_are_off(address):
+def test_analytics_and_sharing_are_off(address):
     config = httpx.get(f"{address}/config").json()
     assert config["analytics_enabled"] is False
     assert not config.get("is_space") and not config.get("share")
 
 
-def test_a_taken_port_is_a_sentence(address, offers, limits):
+def test_a_used_port_is_a_user_error(address, entries, limits):
     port = int(address.rpartition(":")[2])
-    with pytest.raises(UserError, match=f"port {port}: give another --port"), serving({}, limits, port=port):
+    with pytest.raises(UserError, match=f":{port}; give another --port"), serve({}, limits, port=port):
         pass
 
 
-def test_a_task_without_a_checkpoint_shows_a_tab_that_says_so(script, limits):
-    with serving({"depth": []}, limits, port=script.free_port()) as alone:
-        words = [one["props"].get("value") or "" for one in httpx.get(f"{alone}/config").json()["components"]]
-    assert any("No checkpoint ships for this task" in str(one) and "densevision train depth" in one for one in words)
+def test_a_task_without_a_checkpoint_has_a_tab_with_a_hint(script, limits):
+    with serve({"depth": []}, limits, port=script.free_port()) as url:
+        texts = [one["props"].get("value") or "" for one in httpx.get(f"{url}/config").json()["components"]]
+    assert any("No checkpoint ships for this task" in str(one) and "densevision train depth" in one for one in texts)
 
 
-def test_no_stub_is_written_beside_the_package():
+def test_no_stub_file_is_written_into_the_package():
     import densevision.apps.web.components as components
 
     assert not Path(str(components.__file__)).with_suffix(".pyi").exists()
@@ -199,17 +203,17 @@ def test_no_stub_is_written_beside_the_package():
 
 
 @pytest.mark.parametrize(
-    ("options", "answer"),
+    ("options", "message"),
     [
-        ("--port 70000", "--port is 70000; it must lie in 1 to 65535"),
-        ("--megapixels 0", "both must be above 0"),
+        ("--port 70000", "--port is 70000; it must be from 1 to 65535"),
+        ("--max-megapixels 0", "both must be above 0"),
         ("--checkpoint missing.safetensors", "no checkpoint 'missing.safetensors'"),
     ],
 )
-def test_a_mistake_is_one_line(run, options, answer):
-    assert answer in run("web", *options.split(), "--device", "cpu").mistake
+def test_a_user_error_is_one_line(run, options, message):
+    assert message in run("web", *options.split(), "--device", "cpu").error
 
 
-def test_a_missing_gradio_is_a_sentence_with_what_to_type(run, monkeypatch):
+def test_a_missing_gradio_is_an_error_with_the_install_command(run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert run("web").mistake.endswith('pip install "gradio>=6".')
+    assert run("web").error.endswith('pip install "gradio>=6".')

@@ -1,4 +1,4 @@
-"""One's own classifier on a trained trunk: the trunk moves slowly or not at all, the classifier freely."""
+"""One's own classifier on a trained backbone: the backbone moves slowly or not at all, the classifier freely."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 
 from densevision.backbones import create_backbone
 from densevision.tasks.classification.networks import Classifier
-from densevision.tasks.training.freezing import freeze_trunk
+from densevision.tasks.training.freezing import freeze_backbone
 from densevision.tasks.training.optimizers import parameter_groups
-from densevision.tasks.training.options import Options, Settled
+from densevision.tasks.training.options import Options, ResolvedOptions
 
 
-def test_the_trunks_rate_is_not_its_classifiers() -> None:
-    model = Classifier(create_backbone("resnet20_cifar", classes=3))
-    groups = parameter_groups(model, Settled(), 0.1)
-    fast = [parameter for group in groups if group["relative"] == 1 for parameter in group["params"]]
+def test_the_backbones_rate_is_not_its_classifiers() -> None:
+    model = Classifier(create_backbone("resnet20_cifar", num_classes=3))
+    groups = parameter_groups(model, ResolvedOptions(), 0.1)
+    fast = [parameter for group in groups if group["lr_scale"] == 1 for parameter in group["params"]]
     assert {id(parameter) for parameter in fast} == {
         id(parameter) for parameter in model.backbone.get_submodule("fc").parameters()
     }
@@ -22,9 +22,9 @@ def test_the_trunks_rate_is_not_its_classifiers() -> None:
     assert count == len(list(model.parameters()))
 
 
-def test_a_frozen_trunk_leaves_its_classifier_to_learn() -> None:
+def test_a_frozen_backbone_leaves_its_classifier_to_learn() -> None:
     with torch.device("meta"):
-        model = Classifier(create_backbone("vgg11", classes=3))
-    freeze_trunk(model, Options(freeze=True))
+        model = Classifier(create_backbone("vgg11", num_classes=3))
+    freeze_backbone(model, Options(freeze_backbone=True))
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning == {f"backbone.classifier.{layer}.{part}" for layer in (0, 3, 6) for part in ("weight", "bias")}

@@ -9,7 +9,7 @@ from torch import Tensor
 from densevision.backbones.lenet import output_codes
 from densevision.errors import UserError
 from densevision.tasks.classification import Classification
-from densevision.tasks.classification.losses import LOSSES, RUBBISH, SMOOTHING, cross_entropy, map_criterion
+from densevision.tasks.classification.losses import LOSSES, REJECT_DISTANCE, SMOOTHING, cross_entropy, map_criterion
 
 from .toys import Linear, fields
 
@@ -40,19 +40,21 @@ def test_the_first_classifier_is_the_main_one():
     assert terms["cross_entropy"] < 0.01 and terms["auxiliary"] == pytest.approx(0.3 * 9, rel=1e-3)
 
 
-def test_smoothing_spreads_a_tenth_of_the_truth_over_all_classes():
+def test_smoothing_spreads_a_tenth_of_the_target_over_all_classes():
     # Szegedy et al. 2015, section 7: q = 0.9 [k = y] + 0.1 / K
     logits, category = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 3, 0])
     share = torch.full((6, 4), SMOOTHING / 4)
     share[torch.arange(6), category] += 1 - SMOOTHING
     expected = -(share * logits.log_softmax(1)).sum(1).mean()
-    assert float(LOSSES["smoothed"]([logits], category)["cross_entropy"]) == pytest.approx(float(expected), rel=1e-5)
+    assert float(LOSSES["label-smoothing"]([logits], category)["cross_entropy"]) == pytest.approx(
+        float(expected), rel=1e-5
+    )
     assert SMOOTHING == 0.1
 
 
 def test_smoothing_reaches_the_auxiliary_classifiers_too():
     logits, category = torch.randn(3, 4), torch.tensor([0, 1, 2])
-    terms = LOSSES["smoothed"]([logits, logits], category)
+    terms = LOSSES["label-smoothing"]([logits, logits], category)
     assert float(terms["auxiliary"]) == pytest.approx(0.3 * float(terms["cross_entropy"]), rel=1e-6)
 
 
@@ -84,7 +86,7 @@ def test_the_map_criterions_gradient_is_the_one_of_the_facts():
 
 def test_the_map_criterion_pushes_no_wrong_class_beyond_the_rubbish():
     # Where all distances lie far beyond j, only the true one is pulled.
-    y = torch.full((1, 10), RUBBISH + 30, requires_grad=True)
+    y = torch.full((1, 10), REJECT_DISTANCE + 30, requires_grad=True)
     map_criterion([-y], torch.tensor([4]))["map"].backward()
     assert y.grad is not None
     assert y.grad[0, 4] == pytest.approx(1, abs=1e-6) and y.grad[0].abs().sum() == pytest.approx(1, abs=1e-6)
@@ -95,27 +97,27 @@ def test_the_rubbish_class_lies_midway_between_the_two_most_similar_characters()
     apart = (codes[:, None] - codes).square().sum(-1)
     nearest = float(apart[apart > 0].min())
     # A place that differs counts 2² = 4; half the way counts a quarter of the square.
-    assert RUBBISH == pytest.approx(17) == nearest / 4
+    assert REJECT_DISTANCE == pytest.approx(17) == nearest / 4
 
 
-def test_the_map_criterion_refuses_a_trunk_with_auxiliary_classifiers_in_one_sentence():
-    with pytest.raises(UserError, match="'map' is for one classifier"):
+def test_the_map_criterion_refuses_a_backbone_with_auxiliary_classifiers_in_one_sentence():
+    with pytest.raises(UserError, match="'map' supports one classifier"):
         map_criterion([torch.zeros(1, 3)] * 3, torch.tensor([0]))
 
 
 @pytest.mark.parametrize("loss", Classification.losses)
 def test_every_loss_is_finite_in_fp32_under_bf16_and_reaches_the_weights(loss):
-    task, trunk = Classification(), Linear()
-    (phase,) = task.phases(task.build(fields(), trunk, None, None), fields(), loss)
+    task, backbone = Classification(), Linear()
+    (phase,) = task.phases(task.build(fields(), backbone, None, None), fields(), loss)
     batch = {"image": torch.rand(4, 3, 8, 8), "category": torch.tensor([0, 1, 2, 0])}
     with torch.autocast("cpu", torch.bfloat16):
         terms = phase.loss(batch, {})
     sum(terms.values(), torch.zeros(())).backward()
     assert all(term.dtype == torch.float32 and torch.isfinite(term) for term in terms.values())
-    assert trunk.fc.weight.grad is not None and trunk.fc.weight.grad.abs().sum() > 0
+    assert backbone.fc.weight.grad is not None and backbone.fc.weight.grad.abs().sum() > 0
 
 
-def test_the_training_sees_the_auxiliary_classifiers_of_the_trunk():
+def test_the_training_sees_the_auxiliary_classifiers_of_the_backbone():
     task = Classification()
     (phase,) = task.phases(task.build(fields(), Linear(auxiliary=2), None, None), fields(), "cross-entropy")
     batch = {"image": torch.rand(2, 3, 8, 8), "category": torch.tensor([0, 1])}

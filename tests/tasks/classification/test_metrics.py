@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from densevision.tasks.classification import Classification
-from densevision.tasks.classification.metrics import RankingMetrics
-from densevision.tasks.classification.ranking import Ranking
+from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.classification.metrics import ClassificationMetrics
 
 TEN = tuple("abcdefghij")
 
 
-def scores(*answers: tuple[list[float], int]) -> dict[str, float]:
+def scores(*predictions: tuple[list[float], int]) -> dict[str, float]:
     """The metrics of (probabilities, true class) pairs."""
-    metrics = RankingMetrics()
-    for probabilities, category in answers:
+    metrics = ClassificationMetrics()
+    for probabilities, category in predictions:
         names = tuple(map(str, range(len(probabilities))))
-        metrics.update(Ranking(names, np.array(probabilities, np.float32)), {"category": np.array(category)})
+        metrics.update(ClassScores(names, np.array(probabilities, np.float32)), {"category": np.array(category)})
     return metrics.compute()
 
 
@@ -31,12 +31,12 @@ def test_the_place_of_the_true_class_decides(place):
     assert found["nll"] == pytest.approx(-math.log(DESCENDING[place]), rel=1e-6)
 
 
-def test_shares_are_of_the_pictures():
+def test_shares_are_of_the_images():
     found = scores((DESCENDING, 0), (DESCENDING, 3), (DESCENDING, 9), (DESCENDING, 1))
     assert found["top1"] == 0.25 and found["top5"] == 0.75
 
 
-def test_constant_answers_name_nothing():
+def test_constant_predictions_name_nothing():
     # trap 32: ties counted as correct
     assert scores(*(([0.1] * 10, category) for category in range(10))) == {
         "top1": 0.0, "top5": 0.0, "nll": pytest.approx(math.log(10), rel=1e-6)
@@ -66,27 +66,27 @@ def test_a_true_class_of_probability_0_costs_much_but_not_infinity():
     assert 80 < scores(([1.0, 0.0], 1))["nll"] < 100
 
 
-def test_without_a_picture_every_score_is_nan():
-    assert all(math.isnan(value) for value in RankingMetrics().compute().values())
+def test_without_a_image_every_score_is_nan():
+    assert all(math.isnan(value) for value in ClassificationMetrics().compute().values())
 
 
-def test_merging_the_states_of_processes_is_counting_all_pictures_once():
-    answers = [(DESCENDING, place) for place in (0, 1, 0, 6, 9, 4, 0)]
+def test_merging_the_states_of_processes_is_counting_all_images_once():
+    predictions = [(DESCENDING, place) for place in (0, 1, 0, 6, 9, 4, 0)]
     parts = []
-    for share in (answers[:2], answers[2:6], answers[6:], []):
-        part = RankingMetrics()
+    for share in (predictions[:2], predictions[2:6], predictions[6:], []):
+        part = ClassificationMetrics()
         for probabilities, category in share:
-            part.update(Ranking(TEN, np.array(probabilities)), {"category": np.array(category)})
+            part.update(ClassScores(TEN, np.array(probabilities)), {"category": np.array(category)})
         parts.append(part.state())
-    merged = RankingMetrics()
-    merged.update(Ranking(TEN, np.array(DESCENDING)), {"category": np.array(0)})  # is replaced, not added to
+    merged = ClassificationMetrics()
+    merged.update(ClassScores(TEN, np.array(DESCENDING)), {"category": np.array(0)})  # is replaced, not added to
     merged.merge(parts)
-    assert merged.compute() == pytest.approx(scores(*answers), rel=1e-6)
+    assert merged.compute() == pytest.approx(scores(*predictions), rel=1e-6)
 
 
 def test_the_metrics_of_every_protocol_know_nothing_of_smoothing():
-    # trap 30: accuracy and nll are of the hard truth, whatever the training's loss was
+    # trap 30: accuracy and nll are of the hard target, whatever the training's loss was
     for protocol in Classification.protocols:
         metrics = Classification().metrics(protocol)
-        metrics.update(Ranking(("a", "b"), np.array([1.0, 0.0])), {"category": np.array(0)})
+        metrics.update(ClassScores(("a", "b"), np.array([1.0, 0.0])), {"category": np.array(0)})
         assert metrics.compute() == {"top1": 1.0, "top5": 1.0, "nll": 0.0}

@@ -1,4 +1,4 @@
-"""Published weights name real photographs: the data set's samples beside the checkout, else skipped with a reason."""
+"""Published weights name real photos: the data set's samples beside the checkout, else skipped with a reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from densevision.backbones import create_backbone
 from densevision.datasets import open_dataset
 from densevision.errors import UserError
-from densevision.tasks.evaluation import evaluate, predictor_answer
+from densevision.tasks.evaluation import evaluate, prediction_function
 from densevision.tasks.inference import Predictor, load
 
 RESNET50 = "weights/resnet50_imagenet_pruned8bit_fp16.safetensors"
@@ -23,25 +23,23 @@ def resnet50(shared_data: Path) -> Predictor:
     return load(shared_data / RESNET50, device="cpu", amp="off")
 
 
-# The weights' README lists these answers for scikit-image's photographs.
-@pytest.mark.parametrize(
-    ("photograph", "name"), [("cat", "Egyptian cat"), ("coffee", "espresso"), ("camera", "tripod")]
-)
-def test_a_photograph_is_named_first_by_what_it_shows(resnet50: Predictor, photograph: str, name: str) -> None:
+# The weights' README lists these predictions for scikit-image's photos.
+@pytest.mark.parametrize(("photo", "name"), [("cat", "Egyptian cat"), ("coffee", "espresso"), ("camera", "tripod")])
+def test_a_photo_is_named_first_by_what_it_shows(resnet50: Predictor, photo: str, name: str) -> None:
     from skimage import data
 
-    answer: Any = resnet50.predict(getattr(data, photograph)())
-    assert answer.name == name
+    prediction: Any = resnet50.predict(getattr(data, photo)())
+    assert prediction.name == name
 
 
 @pytest.mark.slow
 def test_the_other_place_of_the_stride_costs_ten_points_and_is_refused(resnet50: Predictor, shared_data: Path) -> None:
-    # The weights' README: 87.5 against 75.0 % on 200 photographs at full resolution; trap 11.
-    photographs = open_dataset("imagenet", shared_data / "imagenet_sample", "train")
+    # The weights' README: 87.5 against 75.0 % on 200 photos at full resolution; trap 11.
+    photos = open_dataset("imagenet", shared_data / "imagenet_sample", "train")
 
     def top1(predictor: Predictor) -> float:
-        answer = predictor_answer(predictor, "centre-crop")
-        return evaluate(predictor.task, answer, photographs, "centre-crop", 300).metrics["top1"]
+        prediction = prediction_function(predictor, "center-crop")
+        return evaluate(predictor.task, prediction, photos, "center-crop", 300).metrics["top1"]
 
     right = top1(resnet50)
     with pytest.raises(UserError, match="the same parameters, another function"):
@@ -56,18 +54,18 @@ def test_the_other_place_of_the_stride_costs_ten_points_and_is_refused(resnet50:
 @pytest.mark.parametrize(
     ("file", "network", "levels", "reason"),
     [
-        ("alexnet_caffe_conv_pruned8bit_fp16", "alexnet", None, "holds alexnet to its level 'all' without"),
-        ("resnet18_imagenet_to_layer3_fp16", "resnet18", 4, "covers resnet18 only to its level layer3"),
-        ("vgg19_normalised_to_relu3_1_fp16", "vgg19", 2, "holds vgg19 to its level"),
+        ("alexnet_caffe_conv_pruned8bit_fp16", "alexnet", None, "contains alexnet up to the level 'all' without"),
+        ("resnet18_imagenet_to_layer3_fp16", "resnet18", 4, "covers resnet18 only up to its level layer3"),
+        ("vgg19_normalised_to_relu3_1_fp16", "vgg19", 2, "contains vgg19 up to the level"),
     ],
 )
 def test_incomplete_weights_build_what_they_cover_and_say_that_they_name_nothing(
     shared_data: Path, file: str, network: str, levels: int | None, reason: str
 ) -> None:
     path = shared_data / "weights" / f"{file}.safetensors"
-    trunk = create_backbone(network, weights=path, classes=0, levels=levels)
-    picture = torch.rand(1, 3, 96, 96)
-    maps = trunk.eval().features(trunk.preprocessing(picture))
+    backbone = create_backbone(network, weights=path, num_classes=0, levels=levels)
+    image = torch.rand(1, 3, 96, 96)
+    maps = backbone.eval().features(backbone.preprocessing(image))
     assert all(bool(made.isfinite().all()) for made in maps)
     with pytest.raises(UserError, match=reason):
         load(path)

@@ -9,45 +9,57 @@ import torch
 from densevision.backbones import BACKBONES, create_backbone
 from densevision.tasks.classification import Classification, recipes
 from densevision.tasks.classification.recipes import RECIPES
-from densevision.tasks.training.assembly import settled
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.schedules import learning_rate
+from densevision.tasks.training.setup import resolve_options
 
 PAPERS = {name for name in RECIPES if name.split("-")[1:2] and name.split("-")[1].isdigit()}
 # facts 2.3: batch, rate, momentum, decay, and the length of each paper's training.
 PRINTED: dict[str, dict[str, Any]] = {
-    "alexnet-2012": {"batch": 128, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "epochs": 90},
-    "vgg-2014": {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "epochs": 74},
-    "googlenet-2014": {"batch": 32, "momentum": 0.9, "weight_decay": 2e-4, "area": (0.08, 1.0)},
-    "resnet-2015": {"batch": 256, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "epochs": 120},
-    "resnet-2015-cifar": {"batch": 128, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "steps": 64_000},
-    "preact-2016": {"batch": 128, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "steps": 64_000, "warmup": 400},
+    "alexnet-2012": {"batch_size": 128, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "epochs": 90},
+    "vgg-2014": {"batch_size": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "epochs": 74},
+    "googlenet-2014": {"batch_size": 32, "momentum": 0.9, "weight_decay": 2e-4, "crop_area": (0.08, 1.0)},
+    "resnet-2015": {"batch_size": 256, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "epochs": 120},
+    "resnet-2015-cifar": {"batch_size": 128, "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "steps": 64_000},
+    "preact-2016": {
+        "batch_size": 128,
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "steps": 64_000,
+        "warmup_steps": 400,
+    },
 }
-# The same table's row of crops: the picture's short side, and the window.
+# The same table's row of crops: the image's short side, and the window.
 CROPS: dict[str, dict[str, Any]] = {
-    "lenet-1998": {"scale": (28, 28), "pad": 2, "size": (32, 32), "flip": 0.0},
-    "alexnet-2012": {"scale": (256, 256), "size": (227, 227), "colour": 1.0},
-    "vgg-2014": {"scale": (256, 512), "size": (224, 224), "colour": 1.0},
-    "googlenet-2014": {"area": (0.08, 1.0), "size": (224, 224)},
-    "resnet-2015": {"scale": (256, 480), "size": (224, 224), "colour": 1.0},
-    "resnet-2015-cifar": {"scale": (32, 32), "pad": 4, "size": (32, 32), "colour": 0.0},
-    "preact-2016": {"scale": (32, 32), "pad": 4, "size": (32, 32), "colour": 0.0},
+    "lenet-1998": {"resize_short_side": (28, 28), "crop_padding": 2, "image_size": (32, 32), "hflip": 0.0},
+    "alexnet-2012": {"resize_short_side": (256, 256), "image_size": (227, 227), "color_jitter": 1.0},
+    "vgg-2014": {"resize_short_side": (256, 512), "image_size": (224, 224), "color_jitter": 1.0},
+    "googlenet-2014": {"crop_area": (0.08, 1.0), "image_size": (224, 224)},
+    "resnet-2015": {"resize_short_side": (256, 480), "image_size": (224, 224), "color_jitter": 1.0},
+    "resnet-2015-cifar": {
+        "resize_short_side": (32, 32),
+        "crop_padding": 4,
+        "image_size": (32, 32),
+        "color_jitter": 0.0,
+    },
+    "preact-2016": {"resize_short_side": (32, 32), "crop_padding": 4, "image_size": (32, 32), "color_jitter": 0.0},
 }
 
 
 def of(name: str, **stated: Any):
-    return settled(Classification(), Options(recipe=name, **stated)).checked()
+    return resolve_options(Classification(), Options(recipe=name, **stated)).validate()
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_settles_and_classifies_with_its_own_trunk_at_its_own_size(name):
+def test_a_recipe_resolves_and_classifies_with_its_own_backbone_at_its_own_size(name):
     options = of(name)
     assert options.backbone in BACKBONES and options.head is None
     with torch.device("meta"):
-        trunk = create_backbone(str(options.backbone), classes=7)
-        pictures = torch.empty(2, trunk.in_channels, *options.size)
-        assert all(logits.shape == (2, 7) for logits in trunk.train().training_logits(pictures))
-        assert trunk.eval()(pictures).shape == (2, 7)
+        backbone = create_backbone(str(options.backbone), num_classes=7)
+        images = torch.empty(2, backbone.in_channels, *options.image_size)
+        assert all(logits.shape == (2, 7) for logits in backbone.train().forward_train(images))
+        assert backbone.eval()(images).shape == (2, 7)
 
 
 @pytest.mark.parametrize("name", PRINTED)
@@ -57,7 +69,7 @@ def test_a_recipe_says_what_its_paper_prints(name):
 
 
 @pytest.mark.parametrize("name", CROPS)
-def test_a_recipe_cuts_its_pictures_as_its_paper_does(name):
+def test_a_recipe_cuts_its_images_as_its_paper_does(name):
     options = of(name)
     assert {key: getattr(options, key) for key in CROPS[name]} == CROPS[name]
 
@@ -74,21 +86,22 @@ def test_a_recipe_cuts_its_pictures_as_its_paper_does(name):
 def test_the_rate_of_a_recipe_falls_when_its_paper_says(name, falls):
     # trap 29
     steps = 64_000
-    schedule = of(name).schedule
-    found = {part: learning_rate(schedule, round(part * steps), steps) for part in falls}
-    assert found == pytest.approx(falls)
+    recipe = of(name)
+    options = (0, recipe.milestones, recipe.gamma)
+    rates = {part: learning_rate(recipe.schedule, round(part * steps), steps, *options) for part in falls}
+    assert rates == pytest.approx(falls)
 
 
 def test_the_papers_up_to_2014_have_the_rate_inside_the_velocity_and_later_ones_outside():
-    # facts 2.2: lecture, Caffe, AlexNet
-    inside = {name for name in RECIPES if of(name).optimizer == "sgd-1986"}
+    # facts 2.2: textbook, Caffe, AlexNet
+    inside = {name for name in RECIPES if of(name).optimizer == "sgd-caffe"}
     assert inside == {"lenet-1998", "alexnet-2012", "vgg-2014", "googlenet-2014"}
     assert all(of(name).optimizer == "sgd" for name in set(RECIPES) - inside)
 
 
 def test_the_papers_decay_everything_and_ours_kernels():
-    # facts 2.2: the lecture's and ResNet's default decays everything; LeNet-5 knew no decay
-    assert {name for name in RECIPES if of(name).decay == "all"} == PAPERS - {"lenet-1998"}
+    # facts 2.2: the textbook's and ResNet's default decays everything; LeNet-5 knew no decay
+    assert {name for name in RECIPES if of(name).weight_decay_on == "all"} == PAPERS - {"lenet-1998"}
     assert of("lenet-1998").weight_decay == 0
 
 
@@ -107,6 +120,6 @@ def test_a_recipe_is_named_and_explained_where_it_stands():
 
 
 def test_what_the_caller_says_replaces_the_recipes_way_to_crop():
-    assert of("modern", scale=(64, 80)).area is None
-    other = of("resnet-2015-cifar", area=(0.5, 1.0))
-    assert (other.scale, other.pad, other.area) == (None, 0, (0.5, 1.0))
+    assert of("modern", resize_short_side=(64, 80)).crop_area is None
+    other = of("resnet-2015-cifar", crop_area=(0.5, 1.0))
+    assert (other.resize_short_side, other.crop_padding, other.crop_area) == (None, 0, (0.5, 1.0))

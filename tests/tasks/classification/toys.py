@@ -1,4 +1,4 @@
-"""The smallest data and trunks that classification can be tried on."""
+"""The smallest data and backbones that classification can be tried on."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from torch import Tensor, nn
 
 from densevision.backbones.backbone import Backbone, Level
-from densevision.datasets.dataset import Sample, World
-from densevision.datasets.fields import Category, Image, Kind
+from densevision.datasets.dataset import Sample, SyntheticDataset
+from densevision.datasets.field_types import ClassLabel, FieldType, Image
 
-COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220)}
-NAMES = tuple(COLOURS)
-
-
-def fields(*names: str, channels: int = 3) -> dict[str, Kind]:
-    return {"image": Image(channels), "category": Category(names or NAMES)}
+COLORS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220)}
+NAMES = tuple(COLORS)
 
 
-class Colours(World):
-    """Pictures of one colour under noise."""
+def fields(*names: str, channels: int = 3) -> dict[str, FieldType]:
+    return {"image": Image(channels), "category": ClassLabel(names or NAMES)}
 
-    title: ClassVar[str] = "Three colours"
+
+class Colors(SyntheticDataset):
+    """Images of one color under noise."""
+
+    title: ClassVar[str] = "Three colors"
     default_size: ClassVar[tuple[int, int]] = (16, 16)
     test_samples: ClassVar[int] = 30
 
@@ -30,18 +30,20 @@ class Colours(World):
         super().__init__(root, split, size, seed)
         self.fields = fields()
 
-    def draw(self, rng: np.random.Generator, size) -> Sample:
+    def generate(self, rng: np.random.Generator, size) -> Sample:
         category = int(rng.integers(len(NAMES)))
-        noisy = rng.normal(COLOURS[NAMES[category]], 30, (*size, 3))
+        noisy = rng.normal(COLORS[NAMES[category]], 30, (*size, 3))
         return {"image": noisy.clip(0, 255).astype(np.uint8), "category": np.array(category)}
 
 
 class Linear(Backbone):
-    """A linear classifier of a place's colours, averaged over the picture; with auxiliary ones where asked for."""
+    """A linear classifier of a place's colors, averaged over the image; with auxiliary ones where requested."""
 
     def __init__(self, classes: int = 3, auxiliary: int = 0, in_channels: int = 3) -> None:
         super().__init__()
-        self.describe("linear", [Level("pixels", 1, in_channels)], classes=classes, in_channels=in_channels, built=None)
+        self._set_metadata(
+            "linear", [Level("pixels", 1, in_channels)], num_classes=classes, in_channels=in_channels, built=None
+        )
         self.fc = nn.Conv2d(in_channels, classes, 1)
         self.auxiliary = auxiliary
 
@@ -49,10 +51,10 @@ class Linear(Backbone):
         return [image]
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.score_map(image).mean((2, 3))
+        return self.forward_dense(image).mean((2, 3))
 
-    def score_map(self, image: Tensor) -> Tensor:
+    def forward_dense(self, image: Tensor) -> Tensor:
         return self.fc(image)
 
-    def training_logits(self, image: Tensor) -> tuple[Tensor, ...]:
+    def forward_train(self, image: Tensor) -> tuple[Tensor, ...]:
         return (self(image),) * (1 + self.auxiliary)

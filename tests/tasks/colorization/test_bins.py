@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from scipy.spatial import ConvexHull
 
-from densevision.tasks.colorization.bins import BINS, bin_array, colour_bins, distances_squared
+from densevision.tasks.colorization.bins import BINS, bin_array, color_bins, distances_squared
 
 
 def test_there_are_313_bins_of_whole_tens_in_lexicographic_order():
-    bins = colour_bins()
+    bins = color_bins()
     assert len(bins) == BINS == 313  # facts 3.2
     assert list(bins) == sorted(set(bins))
     assert all(isinstance(value, int) and value % 10 == 0 for pair in bins for value in pair)
@@ -25,7 +25,7 @@ def test_the_bins_have_the_released_lists_range():
 
 def test_the_bins_hold_those_that_other_rules_miss():
     # Facts 3.2: the corners of every cell that sRGB touches give 309 and miss these four.
-    assert {(40, 90), (100, -90), (100, -10), (100, 0), (0, 0)} <= set(colour_bins())
+    assert {(40, 90), (100, -90), (100, -10), (100, 0), (0, 0)} <= set(color_bins())
 
 
 def test_the_bins_are_the_grid_points_of_their_own_hull():
@@ -39,7 +39,7 @@ def test_the_bins_are_the_grid_points_of_their_own_hull():
 
 def test_the_bins_are_the_same_where_tensors_are_made_on_another_device():
     with torch.device("meta"):
-        assert colour_bins.__wrapped__() == colour_bins()
+        assert color_bins.__wrapped__() == color_bins()
 
 
 def test_bins_and_their_distances_are_computed_once_and_cannot_be_spoiled():

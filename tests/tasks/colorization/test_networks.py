@@ -5,19 +5,19 @@ import torch
 from torch import Tensor, nn
 
 from densevision.backbones import create_backbone
-from densevision.tasks.colorization.answers import TEMPERATURE, Classes, Regression, annealed_mean
-from densevision.tasks.colorization.lab import grey, lab_to_rgb, lightness
-from densevision.tasks.colorization.networks import ColourNetwork, ZhangNetwork, to_pixels, zhang, zhang_affine
+from densevision.tasks.colorization.decoders import TEMPERATURE, BinClassification, Regression, annealed_mean
+from densevision.tasks.colorization.lab import gray, lab_to_rgb, lightness
+from densevision.tasks.colorization.networks import ColorizationNetwork, ZhangNetwork, to_pixels, zhang, zhang_affine
 from densevision.tasks.heads import list_heads
-from densevision.tasks.inference import reach, run_padded, run_tiled
+from densevision.tasks.inference import receptive_radius, run_padded, run_tiled
 
 
 def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def colour_network(trunk: str = "resnet18", head: str = "unet", levels: int | None = 4, answer: str = "classes"):
-    return ColourNetwork(create_backbone(trunk, classes=0, levels=levels), head, answer)
+def color_network(backbone: str = "resnet18", head: str = "unet", levels: int | None = 4, output: str = "bins"):
+    return ColorizationNetwork(create_backbone(backbone, num_classes=0, levels=levels), head, output)
 
 
 def lively(network, std: float = 1.0):
@@ -27,8 +27,8 @@ def lively(network, std: float = 1.0):
     return network
 
 
-def two_pictures_of_one_lightness() -> tuple[Tensor, Tensor]:
-    """(1, 3, 24, 40) each, floats, of different colours."""
+def two_images_of_one_lightness() -> tuple[Tensor, Tensor]:
+    """(1, 3, 24, 40) each, floats, of different colors."""
     rng = torch.Generator().manual_seed(0)
     light = 40 + 20 * torch.rand(1, 1, 24, 40, generator=rng)
     first, second = (
@@ -47,8 +47,8 @@ def test_zhangs_network_has_the_published_numbers_of_parameters():
     # Facts 3.2.
     assert count(plain) == 32_230_393
     assert count(affine) == 32_235_385
-    assert isinstance(affine.answer, Classes)
-    assert count(affine) + affine.answer.bins.numel() == 32_236_011
+    assert isinstance(affine.decoder, BinClassification)
+    assert count(affine) + affine.decoder.bins.numel() == 32_236_011
 
 
 def test_zhangs_blocks_have_the_tables_parameters_dilations_and_order():
@@ -69,7 +69,7 @@ def test_zhangs_blocks_have_the_tables_parameters_dilations_and_order():
     assert count(network.predict) == 80_441
     for name, block in network.blocks.named_children():
         layers = list(block.children())
-        # Facts 3.2: the normalisation comes after the ReLU, and conv8 has none.
+        # Facts 3.2: the normalization comes after the ReLU, and conv8 has none.
         assert isinstance(layers[-1], nn.ReLU if name == "conv8" else nn.BatchNorm2d)
         assert name == "conv8" or isinstance(layers[-2], nn.ReLU)
         dilations = {layer.dilation[0] for layer in layers if isinstance(layer, nn.Conv2d)}
@@ -77,144 +77,144 @@ def test_zhangs_blocks_have_the_tables_parameters_dilations_and_order():
 
 
 @pytest.mark.parametrize(("size", "quarter"), [((176, 176), (44, 44)), ((224, 224), (56, 56)), ((97, 31), (25, 8))])
-def test_zhangs_logits_come_at_a_quarter_and_its_answer_at_the_pictures_size(size, quarter):
+def test_zhangs_logits_come_at_a_quarter_and_its_prediction_at_the_images_size(size, quarter):
     with torch.device("meta"):
-        network, picture = zhang(), torch.empty(2, 3, *size)
-    assert network.raw(picture).shape == (2, 313, *quarter)
-    assert network(picture).shape == (2, 3, *size)
+        network, image = zhang(), torch.empty(2, 3, *size)
+    assert network.logits(image).shape == (2, 313, *quarter)
+    assert network(image).shape == (2, 3, *size)
 
 
 def test_zhangs_network_eats_lightness_minus_50():
-    network, (picture, _) = zhang().eval(), two_pictures_of_one_lightness()
+    network, (image, _) = zhang().eval(), two_images_of_one_lightness()
     seen: list[Tensor] = []
     network.blocks.get_submodule("conv1.0").register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        network(picture)
+        network(image)
     # Facts 3.2: not (L - 50) / 100.
-    torch.testing.assert_close(seen[0], lightness(picture) - 50)
+    torch.testing.assert_close(seen[0], lightness(image) - 50)
 
 
-# --- trunk and head ---------------------------------------------------------------------------------------------
+# --- backbone and head ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head", list_heads())
-def test_every_head_answers_at_a_quarter(head):
+def test_every_head_predictions_at_a_quarter(head):
     with torch.device("meta"):
-        network, picture = colour_network(head=head, levels=None), torch.empty(2, 3, 61, 83)
-    assert network.raw(picture).shape == (2, 313, 16, 21)
-    assert network(picture).shape == (2, 3, 61, 83)
+        network, image = color_network(head=head, levels=None), torch.empty(2, 3, 61, 83)
+    assert network.logits(image).shape == (2, 313, 16, 21)
+    assert network(image).shape == (2, 3, 61, 83)
 
 
-@pytest.mark.parametrize("trunk", ["vgg11", "resnet20_cifar", "googlenet"])
-def test_trunks_of_other_strides_answer_at_a_quarter(trunk):
+@pytest.mark.parametrize("backbone", ["vgg11", "resnet20_cifar", "googlenet"])
+def test_backbones_of_other_strides_prediction_at_a_quarter(backbone):
     with torch.device("meta"):
-        network, picture = colour_network(trunk, levels=None), torch.empty(2, 3, 64, 96)
-    assert network.raw(picture).shape == (2, 313, 16, 24)
+        network, image = color_network(backbone, levels=None), torch.empty(2, 3, 64, 96)
+    assert network.logits(image).shape == (2, 313, 16, 24)
     assert min(level.stride for level in network.head.levels) >= 4
 
 
-def test_the_trunk_sees_a_grey_picture_of_the_same_lightness_through_its_preprocessing():
-    network, (picture, _) = colour_network().eval(), two_pictures_of_one_lightness()
+def test_the_backbone_sees_a_gray_image_of_the_same_lightness_through_its_preprocessing():
+    network, (image, _) = color_network().eval(), two_images_of_one_lightness()
     seen: list[Tensor] = []
     network.backbone.get_submodule("conv1").register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
-    network(picture)
-    shown = grey(picture).expand(-1, 3, -1, -1)
-    torch.testing.assert_close(seen[0], network.backbone.preprocessing(shown))
-    torch.testing.assert_close(lightness(shown), lightness(picture), rtol=0, atol=1e-3)
+    network(image)
+    inputs = gray(image).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(seen[0], network.backbone.preprocessing(inputs))
+    torch.testing.assert_close(lightness(inputs), lightness(image), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("make", [colour_network, zhang])
-def test_two_pictures_of_one_lightness_get_one_answer(make):
+@pytest.mark.parametrize("make", [color_network, zhang])
+def test_two_images_of_one_lightness_get_one_prediction(make):
     torch.manual_seed(0)
     network = lively(make()).eval()
-    first, second = two_pictures_of_one_lightness()
+    first, second = two_images_of_one_lightness()
     with torch.no_grad():
-        answers = network(first), network(second), network(first.flip(-1))
-    assert answers[0].std() > 1e-3
-    torch.testing.assert_close(answers[0], answers[1], rtol=1e-3, atol=1e-2)
-    assert (answers[0] - answers[2]).abs().max() > 0.1
+        predictions = network(first), network(second), network(first.flip(-1))
+    assert predictions[0].std() > 1e-3
+    torch.testing.assert_close(predictions[0], predictions[1], rtol=1e-3, atol=1e-2)
+    assert (predictions[0] - predictions[2]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("answer", ["classes", "regression"])
-def test_a_new_network_answers_about_grey_and_hands_gradients_to_all_it_holds(answer):
+@pytest.mark.parametrize("prediction", ["bins", "regression"])
+def test_a_new_network_predictions_about_gray_and_hands_gradients_to_all_it_holds(prediction):
     torch.manual_seed(0)
-    network = colour_network(answer=answer)
+    network = color_network(output=prediction)
     made = network(torch.rand(2, 3, 32, 32))
-    assert made.dtype == torch.float32 and made.shape[1] == (3 if answer == "classes" else 2)
+    assert made.dtype == torch.float32 and made.shape[1] == (3 if prediction == "bins" else 2)
     assert made[:, :2].abs().mean() < 10
-    network.raw(torch.rand(2, 3, 32, 32)).square().sum().backward()
+    network.logits(torch.rand(2, 3, 32, 32)).square().sum().backward()
     used = [parameter for name, parameter in network.named_parameters() if not name.startswith("backbone.fc")]
     assert all(parameter.grad is not None for parameter in used)
 
 
-def test_under_autocast_answers_are_float32_and_lightness_is_not_rounded():
+def test_under_autocast_predictions_are_float32_and_lightness_is_not_rounded():
     torch.manual_seed(0)
-    network, (picture, _) = lively(colour_network()).eval(), two_pictures_of_one_lightness()
+    network, (image, _) = lively(color_network()).eval(), two_images_of_one_lightness()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        answer = network(picture)
-        assert answer.dtype == network.raw(picture).dtype == torch.float32
+        prediction = network(image)
+        assert prediction.dtype == network.logits(image).dtype == torch.float32
 
 
-@pytest.mark.parametrize("make", [lambda: colour_network(levels=3), lambda: colour_network("vgg11", levels=3)])
+@pytest.mark.parametrize("make", [lambda: color_network(levels=3), lambda: color_network("vgg11", levels=3)])
 def test_tiles_equal_the_whole(make):
-    # Design, section 6: to 1e-4 of the answer's range.
+    # Design, section 6: to 1e-4 of the prediction's range.
     torch.manual_seed(0)
     network = lively(make(), 0.1).eval()
-    assert network.takes == "tiled"
-    picture = torch.rand(1, 3, 64, 640)
+    assert network.input_policy == "tiled"
+    image = torch.rand(1, 3, 64, 640)
     with torch.no_grad():
-        whole = run_padded(network, [picture])
-        tiled = run_tiled(network, [picture], 64, reach(network, 3))
+        whole = run_padded(network, [image])
+        tiled = run_tiled(network, [image], 64, receptive_radius(network, 3))
     assert whole[:, :2].std() > 1
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-2)
 
 
 def test_decoders_of_the_library_are_not_tiled():
     with torch.device("meta"):
-        assert colour_network(head="fpn", levels=None).takes == "whole"
-        assert (colour_network().takes, colour_network().stride) == ("tiled", 16)
-        assert (zhang().takes, zhang().stride) == ("tiled", 8)
+        assert color_network(head="fpn", levels=None).input_policy == "whole"
+        assert (color_network().input_policy, color_network().stride) == ("tiled", 16)
+        assert (zhang().input_policy, zhang().stride) == ("tiled", 8)
 
 
-# --- answers ----------------------------------------------------------------------------------------------------
+# --- predictions ----------------------------------------------------------------------------------------------------
 
 
 def test_annealing_logits_and_probabilities_agree():
     # Facts 3.2.
-    answer, logits = Classes(), torch.randn(2, 313, 3, 4)
-    on_logits = annealed_mean(logits, answer.bins)
+    prediction, logits = BinClassification(), torch.randn(2, 313, 3, 4)
+    on_logits = annealed_mean(logits, prediction.bins)
     z = logits.softmax(1)
     powered = (z.log() / TEMPERATURE).exp()
-    by_hand = torch.einsum("bqhw,qc->bchw", powered / powered.sum(1, keepdim=True), answer.bins)
+    by_hand = torch.einsum("bqhw,qc->bchw", powered / powered.sum(1, keepdim=True), prediction.bins)
     torch.testing.assert_close(on_logits, by_hand, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(annealed_mean(logits.log_softmax(1), answer.bins), on_logits, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(annealed_mean(logits.log_softmax(1), prediction.bins), on_logits, rtol=1e-4, atol=1e-3)
 
 
 def test_the_mode_and_the_mean_are_the_limits_of_the_temperature():
     # Facts 3.2.
-    answer, logits = Classes(), torch.randn(2, 313, 3, 4)
-    mode = answer.bins[logits.argmax(1)].movedim(-1, 1)
-    torch.testing.assert_close(annealed_mean(logits, answer.bins, 1e-4), mode)
-    mean = torch.einsum("bqhw,qc->bchw", logits.softmax(1), answer.bins)
-    torch.testing.assert_close(annealed_mean(logits, answer.bins, 1.0), mean, rtol=1e-4, atol=1e-3)
+    prediction, logits = BinClassification(), torch.randn(2, 313, 3, 4)
+    mode = prediction.bins[logits.argmax(1)].movedim(-1, 1)
+    torch.testing.assert_close(annealed_mean(logits, prediction.bins, 1e-4), mode)
+    mean = torch.einsum("bqhw,qc->bchw", logits.softmax(1), prediction.bins)
+    torch.testing.assert_close(annealed_mean(logits, prediction.bins, 1.0), mean, rtol=1e-4, atol=1e-3)
     assert TEMPERATURE == 0.38
 
 
-def test_sureness_is_0_for_any_colour_and_1_for_one():
+def test_confidence_is_0_for_any_color_and_1_for_one():
     logits = torch.zeros(1, 313, 1, 2)
     logits[:, 7, :, 1] = 100
-    made = Classes()(logits)
+    made = BinClassification()(logits)
     torch.testing.assert_close(made[0, 2, 0], torch.tensor([0.0, 1.0]), rtol=0, atol=1e-5)
-    torch.testing.assert_close(made[0, :2, 0, 1], Classes().bins[7])
+    torch.testing.assert_close(made[0, :2, 0, 1], BinClassification().bins[7])
 
 
 def test_the_prior_travels_with_the_weights_and_the_bins_are_derived():
-    assert set(Classes().state_dict()) == {"prior"}
+    assert set(BinClassification().state_dict()) == {"prior"}
     assert set(Regression().state_dict()) == set()
 
 
-def test_a_colour_stands_on_the_pixels_its_target_was_taken_from():
-    # Facts 3.8, resizing: a plain resize of a quarter would shift colours by 1.5 pixels.
+def test_a_color_stands_on_the_pixels_its_target_was_taken_from():
+    # Facts 3.8, resizing: a plain resize of a quarter would shift colors by 1.5 pixels.
     ramp = torch.arange(0.0, 61).reshape(1, 1, 1, 61).expand(1, 1, 25, 61)
     quartered = ramp[..., ::4, ::4]
     back = to_pixels(quartered, ramp)

@@ -1,4 +1,4 @@
-"""What the tests of pose share."""
+"""Fixtures of the pose tests."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def torch_hub(monkeypatch, tmp_path_factory) -> None:
-    """No weights of a detector are at hand, whatever this machine has fetched."""
+    """An empty torch hub cache, so that no detector weights are installed."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
 
 
 @pytest.fixture
-def few_for_the_mean(monkeypatch) -> None:
-    """The trivial answer of these tests needs no three hundred figures."""
+def small_baseline(monkeypatch) -> None:
+    """Use 3 samples instead of 300 for the baseline."""
     monkeypatch.setattr("densevision.tasks.pose.BASELINE_SAMPLES", 3)

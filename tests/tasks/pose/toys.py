@@ -1,4 +1,4 @@
-"""What the tests of pose share: three joints of somebody who faces the camera, and networks that know or see them."""
+"""A skeleton of three joints facing the camera, and toy networks that predict fixed or visible joints."""
 
 from __future__ import annotations
 
@@ -9,56 +9,56 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from densevision.datasets.fields import Image, Keypoints, Kind, Skeleton
+from densevision.datasets.field_types import FieldType, Image, Keypoints, Skeleton
 from densevision.datasets.geometry import Size
 from densevision.tasks.inference import Predictor, pad_by_reflection
 from densevision.tasks.pose import HumanPose
 from densevision.tasks.pose.heatmaps import STRIDE
 from densevision.tasks.pose.networks import PoseNetwork
-from densevision.tasks.pose.people import Pose
+from densevision.tasks.pose.pose_prediction import PosePrediction
 
 FACE_ON = Skeleton(("nose", "left hand", "right hand"), ((0, 1), (0, 2)), ((1, 2),))
-FIELDS: dict[str, Kind] = {"image": Image(), "joints": Keypoints(FACE_ON)}
+FIELDS: dict[str, FieldType] = {"image": Image(), "joints": Keypoints(FACE_ON)}
 SIZE: Size = (64, 96)
 
 
-class Knowing(PoseNetwork):
-    """Answers with what it is told, in pixels of the picture that it is shown."""
+class FixedJoints(PoseNetwork):
+    """Predicts fixed joints, in pixels of its input, with confidences from 0.2 to 0.8."""
 
-    answers = "coordinates"
+    output_type = "coordinates"
     stride = 1
 
-    def __init__(self, told: np.ndarray) -> None:
+    def __init__(self, points: np.ndarray) -> None:
         super().__init__()
-        self.told = torch.from_numpy(np.column_stack([told, np.linspace(0.2, 0.8, len(told))])).float()[None]
+        self.joints = torch.from_numpy(np.column_stack([points, np.linspace(0.2, 0.8, len(points))])).float()[None]
 
     def forward(self, image: Tensor) -> Tensor:
         assert image.shape[-2:] == SIZE
-        return self.told
+        return self.joints
 
 
-class Looking(PoseNetwork):
-    """Finds the blue dot, which is the nose, and the green and the red one, which are hands.
+class DotRegressor(PoseNetwork):
+    """Finds the blue dot (nose), and the green and the red one (hands).
 
-    Of somebody who faces the camera the left hand is on the right, whatever the colour: equivariant to a mirror.
+    The left hand of a person who faces the camera is on the right, whatever its color: equivariant to a flip.
     """
 
-    answers = "coordinates"
+    output_type = "coordinates"
     stride = 1
 
     def forward(self, image: Tensor) -> Tensor:
         weights = image / image.sum((-1, -2), keepdim=True)
         height, width = image.shape[-2:]
-        x, y = (weights.sum(axis) @ torch.arange(float(side)) for axis, side in ((-2, width), (-1, height)))
+        x, y = (weights.sum(axis) @ torch.arange(float(extent)) for axis, extent in ((-2, width), (-1, height)))
         red, green, blue = torch.stack([x, y, torch.ones_like(x)], dim=-1).unbind(1)
         left, right = (red, green) if red[0, 0] > green[0, 0] else (green, red)
         return torch.stack([blue, left, right], dim=1)
 
 
-class Mapping(PoseNetwork):
-    """The same with a map a joint: how bright its colour is in every cell, of the picture continued to whole cells."""
+class DotHeatmaps(PoseNetwork):
+    """`DotRegressor` with heat maps: the brightness of each color in every cell of the padded image."""
 
-    answers = "heatmaps"
+    output_type = "heatmaps"
     stride = STRIDE
 
     def forward(self, image: Tensor) -> Tensor:
@@ -68,9 +68,9 @@ class Mapping(PoseNetwork):
         return torch.stack([blue, left, right], dim=1)
 
 
-def ask(
-    network: PoseNetwork, picture: np.ndarray, task: HumanPose | None = None, size: Size = SIZE, **options: Any
-) -> Pose:
-    answer = Predictor(task or HumanPose(), network, FIELDS, size).predict(picture, **options)
-    assert isinstance(answer, Pose)
-    return answer
+def predict(
+    network: PoseNetwork, image: np.ndarray, task: HumanPose | None = None, size: Size = SIZE, **options: Any
+) -> PosePrediction:
+    prediction = Predictor(task or HumanPose(), network, FIELDS, size).predict(image, **options)
+    assert isinstance(prediction, PosePrediction)
+    return prediction

@@ -1,4 +1,4 @@
-"""Losses of restoration by hand."""
+"""Losses of restoration, compared with values computed by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_each_loss_by_hand():
     restored, clean = batch()
-    # Picture 0 errs by .1 everywhere; picture 1 by .3 in one colour of three.
+    # The error of image 0 is .1 everywhere; of image 1, .3 in one channel.
     assert float(l1(restored, clean)["l1"]) == pytest.approx((0.1 + 0.1) / 2)
     # Half the squared norm: 60 values of .01; 20 values of .09.
     assert float(l2(restored, clean)["l2"]) == pytest.approx((0.6 + 1.8) / 2 / 2)
@@ -28,7 +28,7 @@ def test_each_loss_by_hand():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_finite_where_nothing_is_wrong_and_falls_towards_the_truth(name):
+def test_losses_are_finite_for_perfect_predictions_and_decrease_towards_the_target(name):
     restored, clean = batch()
     (value,) = find_loss(name)(restored.requires_grad_(), clean).values()
     value.backward()
@@ -41,7 +41,7 @@ def test_every_loss_is_finite_where_nothing_is_wrong_and_falls_towards_the_truth
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_batch_is_the_mean_of_its_pictures_and_half_precision_is_left(name):
+def test_loss_is_the_mean_over_images_and_float32(name):
     restored, clean = batch()
     (whole,) = find_loss(name)(restored, clean).values()
     parts = [next(iter(find_loss(name)(restored[i : i + 1], clean[i : i + 1]).values())) for i in range(2)]
@@ -50,13 +50,13 @@ def test_a_batch_is_the_mean_of_its_pictures_and_half_precision_is_left(name):
     assert half.dtype == torch.float32
 
 
-def test_the_interior_of_a_patch_of_64_is_its_middle_56():
+def test_interior_of_a_patch_of_64_is_its_central_56():
     patch = torch.arange(64.0).expand(1, 3, 64, 64)
     # Facts 3.4: clean[4:60, 4:60].
     assert torch.equal(interior(patch, (56, 56)), patch[..., 4:60, 4:60])
     assert interior(patch, (64, 64)).shape == patch.shape
 
 
-def test_an_unknown_loss_is_answered_with_the_nearest():
+def test_unknown_loss_suggests_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'charbonnier'"):
         find_loss("charbonier")

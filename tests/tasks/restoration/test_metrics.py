@@ -1,4 +1,4 @@
-"""PSNR and SSIM under each protocol, against public implementations and hand-made errors."""
+"""PSNR and SSIM under each protocol, compared with public implementations and known errors."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from densevision.errors import UserError
 from densevision.tasks.depth.depth_map import DepthMap
-from densevision.tasks.likeness import IDENTICAL_PSNR, psnr, ssim
-from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, compared_values, find_protocol
-from densevision.tasks.restoration.restored import Restored
+from densevision.tasks.image_quality import IDENTICAL_PSNR, psnr, ssim
+from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, find_protocol, protocol_values
+from densevision.tasks.restoration.restored_image import RestoredImage
 
 
 @pytest.fixture(scope="module")
-def photographs() -> tuple[np.ndarray, np.ndarray]:
-    """A noisy and a clean photograph, uint8."""
+def photos() -> tuple[np.ndarray, np.ndarray]:
+    """A noisy and a clean photo, uint8."""
     clean = np.ascontiguousarray(data.chelsea()[40:200, 100:300])
     grain = np.random.default_rng(0).normal(0, 14, clean.shape)
     return np.clip(np.round(clean + grain), 0, 255).astype(np.uint8), clean
 
 
 def public_ssim(clean: np.ndarray, noisy: np.ndarray, **options) -> float:
-    """scikit-image's, over the last axis as channels."""
+    """SSIM of scikit-image, with the last axis as channels."""
     value = structural_similarity(clean, noisy, channel_axis=-1, **options)
     assert isinstance(value, float)
     return value
@@ -39,54 +39,54 @@ WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 def scored(protocol: str, *pairs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
     metrics = RestorationMetrics(find_protocol(protocol))
     for restored, clean in pairs:
-        metrics.update(Restored(restored), {"image": clean})
+        metrics.update(RestoredImage(restored), {"image": clean})
     return metrics.compute()
 
 
-def test_psnr_in_colour_is_that_of_scikit_image(photographs):
-    noisy, clean = photographs
-    assert scored("rgb", photographs)["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, noisy), abs=1e-9)
+def test_psnr_in_color_is_that_of_scikit_image(photos):
+    noisy, clean = photos
+    assert scored("rgb", photos)["psnr"] == pytest.approx(peak_signal_noise_ratio(clean, noisy), abs=1e-9)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_ssim_is_wangs_as_scikit_image_computes_it(photographs, protocol):
-    noisy, clean = (compared_values(picture, PROTOCOLS[protocol]) for picture in photographs)
+def test_ssim_is_that_of_scikit_image(photos, protocol):
+    noisy, clean = (protocol_values(image, PROTOCOLS[protocol]) for image in photos)
     public = public_ssim(clean, noisy, data_range=255, **WANG)
-    assert scored(protocol, photographs)["ssim"] == pytest.approx(public, abs=1e-6)
-    # The library's own default (7x7 uniform, sample covariance) is another number.
+    assert scored(protocol, photos)["ssim"] == pytest.approx(public, abs=1e-6)
+    # The default of the library (7x7 uniform, sample covariance) gives another value.
     default = public_ssim(clean, noisy, data_range=255)
     assert abs(default - public) > 1e-3
 
 
-def test_ssim_agrees_with_torchmetrics_where_that_leaves_out_the_border(photographs):
+def test_ssim_agrees_with_torchmetrics_without_the_border(photos):
     functional = pytest.importorskip("torchmetrics.functional.image")
     import torch
 
-    noisy, clean = (torch.from_numpy(picture).double().permute(2, 0, 1)[None] for picture in photographs)
+    noisy, clean = (torch.from_numpy(image).double().permute(2, 0, 1)[None] for image in photos)
     _, places = functional.structural_similarity_index_measure(noisy, clean, data_range=255.0, return_full_image=True)
     inside = places[..., 5:-5, 5:-5].mean().item()
-    assert scored("rgb", photographs)["ssim"] == pytest.approx(inside, abs=1e-6)
+    assert scored("rgb", photos)["ssim"] == pytest.approx(inside, abs=1e-6)
 
 
-def test_studio_luma_scores_1_322_db_more_than_full_luma(photographs):
-    noisy, clean = (picture.astype(float) for picture in photographs)
-    studio = scored("y-studio", photographs)["psnr"]
+def test_bt601_luma_psnr_is_1_322_db_higher_than_full_range(photos):
+    noisy, clean = (image.astype(float) for image in photos)
+    studio = scored("y-bt601", photos)["psnr"]
     weights = np.array((0.299, 0.587, 0.114))
     full = psnr(noisy @ weights, clean @ weights)
     # Facts 3.4: 20 log10(255 / 219) = 1.322 dB always; the weights are printed with three digits.
     assert studio - full == pytest.approx(20 * math.log10(255 / 219), abs=1e-3)
-    # And colours apart score lower than their mean: facts 3.4 have 25.13 / 29.80 / 28.48 dB.
-    assert scored("rgb", photographs)["psnr"] < full < studio
+    # RGB scores are lower than those of their mean: facts 3.4 have 25.13 / 29.80 / 28.48 dB.
+    assert scored("rgb", photos)["psnr"] < full < studio
 
 
-def test_studio_luma_reaches_from_16_to_235_and_is_not_rounded():
-    ends = compared_values(np.array([[[0, 0, 0], [255, 255, 255], [1, 0, 0]]], np.uint8), PROTOCOLS["y-studio"])
+def test_bt601_luma_is_from_16_to_235_and_not_rounded():
+    ends = protocol_values(np.array([[[0, 0, 0], [255, 255, 255], [1, 0, 0]]], np.uint8), PROTOCOLS["y-bt601"])
     assert ends[0, :, 0] == pytest.approx([16, 235, 16 + 65.481 / 255], abs=1e-9)
 
 
-def test_full_luma_is_opencvs(photographs):
-    noisy = photographs[0]
-    ours = compared_values(noisy, PROTOCOLS["y-full"])[..., 0]
+def test_full_range_luma_is_that_of_opencv(photos):
+    noisy = photos[0]
+    ours = protocol_values(noisy, PROTOCOLS["y-full"])[..., 0]
     theirs = cv2.cvtColor(noisy, cv2.COLOR_RGB2YCrCb)[..., 0].astype(float)
     assert np.abs(ours - theirs).max() <= 1 and np.mean(ours != theirs) < 0.01
 
@@ -99,7 +99,7 @@ def test_a_mean_of_ratios_is_not_the_ratio_of_a_mean():
     assert 10 * math.log10(255**2 / 202) == pytest.approx(25.08, abs=0.005)
 
 
-def test_identical_pictures_count_a_finite_ratio_that_no_other_picture_beats():
+def test_psnr_of_identical_images_is_finite_and_maximal():
     clean = np.zeros((40, 50, 3), np.uint8)
     nearly = clean.copy()
     nearly[0, 0, 0] = 1
@@ -117,40 +117,40 @@ def test_a_border_is_left_out_on_every_side(border):
     clean = np.full((32, 32, 3), 90, np.uint8)
     framed = clean.copy()
     framed[:border], framed[-border:], framed[:, :border], framed[:, -border:] = 0, 0, 0, 0
-    assert scored(f"y-studio-crop{border}", (framed, clean))["psnr"] == IDENTICAL_PSNR
+    assert scored(f"y-bt601-crop{border}", (framed, clean))["psnr"] == IDENTICAL_PSNR
     framed[border, 10] = 0
-    assert scored(f"y-studio-crop{border}", (framed, clean))["psnr"] < IDENTICAL_PSNR
-    assert scored("y-studio", (framed, clean))["psnr"] < 30
+    assert scored(f"y-bt601-crop{border}", (framed, clean))["psnr"] < IDENTICAL_PSNR
+    assert scored("y-bt601", (framed, clean))["psnr"] < 30
 
 
-def test_small_pictures_have_a_ratio_and_no_likeness_and_tiny_ones_nothing():
+def test_small_images_have_psnr_but_no_ssim_and_tiny_ones_neither():
     small, tiny = np.zeros((10, 40, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
     scores = scored("rgb", (small + np.uint8(3), small))
     assert math.isfinite(scores["psnr"]) and math.isnan(scores["ssim"])
-    assert scored("y-studio-crop4", (tiny, tiny))["samples"] == 0
+    assert scored("y-bt601-crop4", (tiny, tiny))["samples"] == 0
     assert math.isnan(scored("rgb")["psnr"])
     larger = np.zeros((12, 40, 3), np.uint8)
     assert scored("rgb", (small, small), (larger, larger))["ssim"] == 1
 
 
-def test_restored_values_are_clipped_and_rounded_before_they_are_scored():
-    restored = Restored.of(np.array([[[-0.2, 1.3, 0.5019]]]))
+def test_restored_values_are_clipped_and_rounded_before_scoring():
+    restored = RestoredImage.from_floats(np.array([[[-0.2, 1.3, 0.5019]]]))
     assert restored.pixels.tolist() == [[[0, 255, 128]]] and restored.pixels.dtype == np.uint8
 
 
-def test_ssim_of_values_taken_for_another_range_is_another_number(photographs):
-    noisy, clean = photographs
-    # Facts 3.4: data_range left at 1 for pictures of 0..255.
+def test_ssim_depends_on_the_data_range(photos):
+    noisy, clean = photos
+    # Facts 3.4: data_range left at 1 for images of 0..255.
     public = public_ssim(clean, noisy, data_range=1, **WANG)
     assert ssim(noisy.astype(float), clean.astype(float)) > public + 0.003
 
 
-def test_an_answer_of_another_size_or_kind_is_refused():
+def test_prediction_of_another_size_or_type_is_refused():
     metrics = RestorationMetrics(find_protocol("rgb"))
     clean = np.zeros((16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="cannot be compared"):
-        metrics.update(Restored(clean[1:]), {"image": clean})
-    with pytest.raises(TypeError, match="judged on a Restored"):
+        metrics.update(RestoredImage(clean[1:]), {"image": clean})
+    with pytest.raises(TypeError, match="need a RestoredImage"):
         metrics.update(DepthMap(clean[..., 0].astype(np.float32)), {"image": clean})
-    with pytest.raises(UserError, match="did you mean 'y-studio'"):
-        find_protocol("y-sudio")
+    with pytest.raises(UserError, match="did you mean 'y-bt601'"):
+        find_protocol("y-bt602")

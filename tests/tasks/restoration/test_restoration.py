@@ -1,4 +1,4 @@
-"""The task: which fields it takes, when it makes dirt, and that scoring always sees the same."""
+"""Restoration task: fields, random degradations in training, reproducible ones in evaluation."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import numpy as np
 import pytest
 
 from densevision.datasets import dataset_class, open_dataset
-from densevision.datasets.augmentation import Augmentation
 from densevision.datasets.conformance import check_samples
-from densevision.datasets.dataset import World
-from densevision.datasets.fields import Image, collate
+from densevision.datasets.dataset import SyntheticDataset
+from densevision.datasets.field_types import Image, collate
+from densevision.datasets.geometric_augmentation import Augmentation
 from densevision.datasets.geometry import Size
 from densevision.datasets.paired import PairedFolders
-from densevision.datasets.worlds.weather import DEGRADATIONS
+from densevision.datasets.rendering.weather import DEGRADATIONS
 from densevision.errors import UserError
 from densevision.tasks import create_task
-from densevision.tasks.blueprint import Blueprint
 from densevision.tasks.conformance import check_task
 from densevision.tasks.inference import Predictor
-from densevision.tasks.restoration import Restoration, names_of
-from densevision.tasks.restoration.examined import Examined
-from densevision.tasks.restoration.restored import Restored
-from densevision.tasks.training.stream import TrainingView
+from densevision.tasks.model_spec import ModelSpec
+from densevision.tasks.restoration import Restoration, parse_degradations
+from densevision.tasks.restoration.degraded_dataset import DegradedDataset
+from densevision.tasks.restoration.restored_image import RestoredImage
+from densevision.tasks.training.data import AugmentedDataset
 
 SIZE: Size = (48, 64)
-WEATHER = open_dataset("weather").at(SIZE)
-UNSEEN = open_dataset("weather", split="test").at(SIZE)
+WEATHER = open_dataset("synthetic-weather").with_size(SIZE)
+UNSEEN = open_dataset("synthetic-weather", split="test").with_size(SIZE)
 
 
-def view(dataset, size: Size = SIZE, task: Restoration | None = None, **options) -> TrainingView:
-    return TrainingView(dataset, task or Restoration(), size, Augmentation(**options), 0.0, 0)
+def augmented(dataset, size: Size = SIZE, task: Restoration | None = None, **options) -> AugmentedDataset:
+    return AugmentedDataset(dataset, task or Restoration(), size, Augmentation(**options), 0.0, 0)
 
 
-def test_the_task_keeps_its_promises_on_pairs(tmp_path):
-    PairedFolders.write_miniature(tmp_path)
+def test_task_conforms_on_pairs(tmp_path):
+    PairedFolders.write_example(tmp_path)
 
     class AtSize(PairedFolders):
-        """Stored pictures are of one size; the checks cut theirs out of pictures of another."""
+        """Stored images have one size; the checks need another."""
 
         def read(self, index):
             return {name: np.resize(value, (64, 96, 3)) for name, value in super().read(index).items()}
@@ -44,136 +44,143 @@ def test_the_task_keeps_its_promises_on_pairs(tmp_path):
     check_task(Restoration(), AtSize(tmp_path), AtSize(tmp_path, "test"))
 
 
-def test_degradations_are_named_with_commas_and_a_mistyped_one_gets_the_nearest():
-    assert names_of("jpeg, rain") == ("rain", "jpeg")
-    assert names_of("all") == tuple(DEGRADATIONS)
+def test_degradations_are_comma_separated_and_typos_are_explained():
+    assert parse_degradations("jpeg, rain") == ("rain", "jpeg")
+    assert parse_degradations("all") == tuple(DEGRADATIONS)
     with pytest.raises(UserError, match="did you mean 'rain'"):
-        create_task("restoration", degrade="dirt,rian")
-    with pytest.raises(UserError, match="--degrade is empty"):
-        Restoration(degrade=" , ")
+        create_task("restoration", degradations="dirt,rian")
+    with pytest.raises(UserError, match="--degradations is empty"):
+        Restoration(degradations=" , ")
 
 
-def test_a_set_without_pictures_in_colour_is_refused():
+def test_dataset_without_rgb_images_is_refused():
     with pytest.raises(UserError, match="needs a field 'image'"):
         Restoration().inputs({})
     with pytest.raises(UserError, match="needs a field 'image'"):
         Restoration().targets({"degraded": Image()})
-    with pytest.raises(UserError, match="in colour"):
+    with pytest.raises(UserError, match="needs RGB images"):
         Restoration().inputs({"image": Image(1)})
 
 
-def test_training_dirties_a_clean_picture_anew_in_every_epoch():
-    training = view(WEATHER)
+def test_training_degrades_a_clean_image_differently_in_every_epoch():
+    training = augmented(WEATHER)
     first, again, later = training.sample((0, 3)), training.sample((0, 3)), training.sample((1, 3))
     for name in ("degraded", "image"):
         assert np.array_equal(first[name], again[name])
     assert not np.array_equal(first["degraded"], later["degraded"])
     assert not np.array_equal(first["degraded"], first["image"])
-    batch = collate([first, later], Restoration().prepared(WEATHER.fields))
+    batch = collate([first, later], Restoration().sample_field_types(WEATHER.fields))
     assert list(batch) == ["degraded", "image"] and batch["degraded"].shape == (2, 3, *SIZE)
 
 
-def test_the_option_says_what_dirties():
-    for name in ("noise", "holes"):
-        sample = view(WEATHER, task=Restoration(degrade=name)).sample((0, 0))
+def test_option_selects_the_degradations():
+    for name in ("noise", "masks"):
+        sample = augmented(WEATHER, task=Restoration(degradations=name)).sample((0, 0))
         changed = (sample["degraded"] != sample["image"]).any(-1).mean()
         assert changed > 0.9 if name == "noise" else changed < 0.4
 
 
-def test_scoring_dirties_a_clean_set_always_alike_and_leaves_pairs_alone(tmp_path):
+def test_evaluation_degrades_clean_images_reproducibly(tmp_path):
     task = Restoration()
-    first, again = task.examined(UNSEEN), task.examined(open_dataset("weather", split="test").at(SIZE))
+    first, again = (
+        task.evaluation_dataset(UNSEEN),
+        task.evaluation_dataset(open_dataset("synthetic-weather", split="test").with_size(SIZE)),
+    )
     check_samples(first, [0, 1])
     assert np.array_equal(first.read(5)["degraded"], again.read(5)["degraded"])
     assert np.array_equal(first.read(5)["image"], UNSEEN.read(5)["image"])
     assert not np.array_equal(first.read(5)["degraded"], first.read(6)["degraded"])
-    assert task.examined(first) is first
-    dataset_class("gopro").write_miniature(tmp_path)
+    assert task.evaluation_dataset(first) is first
+    dataset_class("gopro").write_example(tmp_path)
     pairs = open_dataset("gopro", tmp_path, "test")
-    assert task.examined(pairs) is pairs
+    assert task.evaluation_dataset(pairs) is pairs
 
 
-def test_other_options_are_scored_on_other_dirt():
-    one, other = (Restoration(degrade=name).examined(UNSEEN).read(0)["degraded"] for name in ("rain", "jpeg"))
+def test_other_options_give_other_evaluation_images():
+    one, other = (
+        Restoration(degradations=name).evaluation_dataset(UNSEEN).read(0)["degraded"] for name in ("rain", "jpeg")
+    )
     assert not np.array_equal(one, other)
 
 
-def test_what_is_scored_was_never_seen_in_training():
-    class Grey(World):
-        """The same picture everywhere: what differs is the dirt."""
+def test_evaluation_images_do_not_occur_in_training():
+    class Gray(SyntheticDataset):
+        """The same image everywhere: only the degradations differ."""
 
-        title = "Grey"
+        title = "Gray"
 
         def __init__(self, root=None, split="train", size=None, seed=0):
             super().__init__(root, split, size, seed)
             self.fields = {"image": Image()}
 
-        def draw(self, rng, size):
+        def generate(self, rng, size):
             return {"image": np.full((*size, 3), 128, np.uint8)}
 
-    task = Restoration(degrade="dirt")
-    training = view(Grey(size=SIZE))
-    seen = [training.sample((0, index))["degraded"] for index in range(40)]
-    scored = task.examined(Grey(split="test", size=SIZE))
+    task = Restoration(degradations="dirt")
+    training = augmented(Gray(size=SIZE))
+    training_images = [training.sample((0, index))["degraded"] for index in range(40)]
+    evaluation = task.evaluation_dataset(Gray(split="test", size=SIZE))
     for index in range(40):
-        assert not any(np.array_equal(scored.read(index)["degraded"], one) for one in seen)
+        assert not any(np.array_equal(evaluation.read(index)["degraded"], image) for image in training_images)
 
 
-def test_a_clean_set_of_another_task_can_be_dirtied_and_keeps_its_fields():
-    rooms = Restoration().examined(open_dataset("rooms", split="test").at(SIZE))
-    assert isinstance(rooms, Examined) and {"degraded", "image", "depth"} <= set(rooms.fields)
-    assert len(rooms) == 200 and rooms.label(3) == "test/3"
-    assert rooms.at((64, 64)).read(0)["degraded"].shape == (64, 64, 3)
+def test_clean_dataset_of_another_task_can_be_degraded():
+    rooms = Restoration().evaluation_dataset(open_dataset("synthetic-rooms", split="test").with_size(SIZE))
+    assert isinstance(rooms, DegradedDataset) and {"degraded", "image", "depth"} <= set(rooms.fields)
+    assert len(rooms) == 200 and rooms.sample_name(3) == "test/3"
+    assert rooms.with_size((64, 64)).read(0)["degraded"].shape == (64, 64, 3)
 
 
-def test_pairs_are_cut_out_of_their_own_pixels_at_the_same_place(tmp_path):
-    dataset_class("gopro").write_miniature(tmp_path)
+def test_pairs_are_cropped_at_the_same_position_without_resize(tmp_path):
+    dataset_class("gopro").write_example(tmp_path)
     pairs = open_dataset("gopro", tmp_path)
-    whole, cut = pairs.read(0), view(pairs, (24, 32), flip=0.0).sample((0, 0))
-    places = [
+    full, crop = pairs.read(0), augmented(pairs, (24, 32), hflip=0.0).sample((0, 0))
+    positions = [
         (row, column)
         for row in range(48 - 24 + 1)
         for column in range(64 - 32 + 1)
-        if np.array_equal(whole["image"][row : row + 24, column : column + 32], cut["image"])
+        if np.array_equal(full["image"][row : row + 24, column : column + 32], crop["image"])
     ]
-    # Resizing would change the size of drops, grain and blocks.
-    assert len(places) == 1
-    row, column = places[0]
-    assert np.array_equal(whole["degraded"][row : row + 24, column : column + 32], cut["degraded"])
-    # Who asks for a size gets it.
-    assert Restoration().augmentation(Augmentation(scale=(30, 40)), pairs.fields, SIZE).scale == (30, 40)
-    assert Restoration().augmentation(Augmentation(), WEATHER.fields, SIZE).scale is None
+    # A resize would change the size of drops, noise and JPEG blocks.
+    assert len(positions) == 1
+    row, column = positions[0]
+    assert np.array_equal(full["degraded"][row : row + 24, column : column + 32], crop["degraded"])
+    # An explicit size is used.
+    assert Restoration().augmentation_for(
+        Augmentation(resize_short_side=(30, 40)), pairs.fields, SIZE
+    ).resize_short_side == (30, 40)
+    assert Restoration().augmentation_for(Augmentation(), WEATHER.fields, SIZE).resize_short_side is None
 
 
-def test_the_trivial_answer_is_the_picture_as_it_came():
-    examined = Restoration().examined(UNSEEN)
-    sample = examined.read(0)
-    answer = Restoration().baseline(WEATHER)(sample)
-    assert isinstance(answer, Restored) and np.array_equal(answer.pixels, sample["degraded"])
+def test_baseline_is_the_degraded_input():
+    dataset = Restoration().evaluation_dataset(UNSEEN)
+    sample = dataset.read(0)
+    prediction = Restoration().baseline(WEATHER)(sample)
+    assert isinstance(prediction, RestoredImage) and np.array_equal(prediction.pixels, sample["degraded"])
 
 
-def test_an_untrained_network_gives_back_any_picture_at_its_own_size(tmp_path):
-    blueprint = Blueprint(Restoration(), WEATHER.fields, "resnet20_cifar", {"levels": 2}, "unet")
-    predictor = Predictor(Restoration(), blueprint.build(), WEATHER.fields, SIZE)
-    photograph = np.random.default_rng(0).integers(0, 256, (61, 83, 3)).astype(np.uint8)
-    restored = predictor.predict(photograph)
-    # The last layer starts at 0 and restoration looks at a picture's own pixels first.
-    assert isinstance(restored, Restored) and np.array_equal(restored.pixels, photograph)
+def test_untrained_model_returns_its_input_at_any_size(tmp_path):
+    spec = ModelSpec(Restoration(), WEATHER.fields, "resnet20_cifar", {"levels": 2}, "unet")
+    predictor = Predictor(Restoration(), spec.build(), WEATHER.fields, SIZE)
+    photo = np.random.default_rng(0).integers(0, 256, (61, 83, 3)).astype(np.uint8)
+    restored = predictor.predict(photo)
+    # The last layer is initialized to 0, and the default input mode is native.
+    assert isinstance(restored, RestoredImage) and np.array_equal(restored.pixels, photo)
     (file,) = restored.save(tmp_path, "a")
-    assert file.name == "a_restored.png" and "83x61" in restored.brief()
-    assert predictor.predict(photograph, view="fit").picture().shape == photograph.shape
+    assert file.name == "a_restored.png" and "83x61" in restored.summary()
+    assert predictor.predict(photo, mode="fit").to_image().shape == photo.shape
 
 
 @pytest.mark.parametrize(
     ("data", "protocol"),
     [
-        ("weather", "rgb"),
-        ("rain100", "y-studio"),
+        ("synthetic-weather", "rgb"),
+        ("rain100", "y-bt601"),
         ("raindrop", "y-full"),
         ("gopro", "rgb"),
-        ("div2k-x3", "y-studio-crop3"),
+        ("div2k-x3", "y-bt601-crop3"),
         ("my set", "rgb"),
     ],
 )
-def test_each_set_is_scored_as_people_score_it(data, protocol):
+def test_datasets_have_their_customary_protocols(data, protocol):
     assert Restoration().default_protocol(data, {}) == protocol

@@ -15,10 +15,10 @@ import torch
 
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
-from densevision.tasks.evaluation import evaluate, predictor_answer
+from densevision.tasks.evaluation import evaluate, prediction_function
 from densevision.tasks.inference import load
 from densevision.tasks.training.checkpoint import load_state
-from densevision.tasks.training.loop import follow as follow_run
+from densevision.tasks.training.loop import run_loop
 from densevision.tasks.training.processes import create_accelerator
 
 from .toys import (
@@ -26,12 +26,12 @@ from .toys import (
     Relief,
     Reliefs,
     Rivals,
+    build_toy_trainer,
     difference,
-    follow,
-    go_on,
     largest_gap,
     log_lines,
-    start,
+    resume_toy,
+    train_toy,
     weights_after,
 )
 
@@ -40,103 +40,103 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where two processes did what two_processes.py says."""
+    """The folder in which two processes ran two_processes.py."""
     folder = tmp_path_factory.mktemp("two")
-    started, port = [], free_port()
+    processes, port = [], free_port()
     for rank in ("0", "1"):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        environment = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        environment = {**os.environ, **variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         command = [sys.executable, str(HERE / "two_processes.py"), str(folder)]
-        started.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
-        errors = [process.communicate(timeout=240)[1] for process in started]
+        errors = [process.communicate(timeout=240)[1] for process in processes]
     finally:
-        for process in started:
+        for process in processes:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(errors)
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     return folder
 
 
-def test_two_processes_of_a_batch_equal_one_of_twice_the_batch(folder, tmp_path):
+def test_two_processes_equal_one_with_twice_the_batch(folder, tmp_path):
     # Design 4: to 1e-5 in fp32 without BatchNorm and dropout; with accumulation, clipping and a moving average too.
-    follow(Relief(), tmp_path / "one", network="plain", batch=4, **LINEAR)
+    train_toy(Relief(), tmp_path / "one", model="plain", batch_size=4, **LINEAR)
     one, two = (load_state(out / "last" / "state.pt") for out in (tmp_path / "one", folder / "relief" / "0"))
     assert largest_gap(one["model"], two["model"]) < 1e-5
     assert largest_gap(one["ema"]["average"], two["ema"]["average"]) < 1e-5
-    # They have moved far more than they differ.
-    begun = start(Relief(), tmp_path / "begun", network="plain").model.state_dict()
-    assert largest_gap(begun, two["model"]) > 1e-2
+    # The weights have changed far more than they differ.
+    initial = build_toy_trainer(Relief(), tmp_path / "initial", model="plain").model.state_dict()
+    assert largest_gap(initial, two["model"]) > 1e-2
 
 
-def test_two_processes_log_the_loss_of_all_their_pictures(folder, tmp_path):
-    follow(Relief(), tmp_path / "one", network="plain", batch=4, **LINEAR)
+def test_two_processes_log_the_loss_of_all_images(folder, tmp_path):
+    train_toy(Relief(), tmp_path / "one", model="plain", batch_size=4, **LINEAR)
     (one, _), (two, _) = log_lines(tmp_path / "one"), log_lines(folder / "relief" / "0")
     assert two["l1"] == pytest.approx(one["l1"], abs=1e-5)
 
 
 @pytest.mark.parametrize("first", ["critic", "generator"])
-def test_both_processes_of_an_adversarial_task_hold_the_same_weights_which_are_no_lone_process_s(
-    folder, tmp_path, first
-):
-    ours, theirs = (torch.load(folder / f"{first}-{rank}.pt", weights_only=True) for rank in "01")
-    assert difference(ours, theirs) is None
-    alone = start(Rivals(first == "generator"), tmp_path / "run", network="pair", steps=4)
-    follow_run(alone, lambda: False, None)
-    assert largest_gap(dict(alone.model.named_parameters()), ours) > 1e-4
+def test_both_processes_of_an_adversarial_task_have_the_same_weights(folder, tmp_path, first):
+    first_rank, second_rank = (torch.load(folder / f"{first}-{rank}.pt", weights_only=True) for rank in "01")
+    assert difference(first_rank, second_rank) is None
+    single = build_toy_trainer(Rivals(first == "generator"), tmp_path / "run", model="pair", steps=4)
+    run_loop(single, lambda: False, None)
+    assert largest_gap(dict(single.model.named_parameters()), first_rank) > 1e-4
 
 
 def test_only_the_first_process_writes(folder):
-    for name in ("relief", "critic", "generator", "trunk"):
+    for name in ("relief", "critic", "generator", "backbone"):
         assert [path.name for path in (folder / name).iterdir()] == ["0"]
 
 
-def test_two_processes_score_the_very_weights_that_are_saved(folder):
-    first, second = (json.loads((folder / f"trunk-{rank}.json").read_text()) for rank in "01")
+def test_two_processes_evaluate_the_weights_that_are_saved(folder):
+    first, second = (json.loads((folder / f"backbone-{rank}.json").read_text()) for rank in "01")
     assert first == second
-    predictor = load(folder / "trunk" / "0" / "last" / "checkpoint.safetensors", device="cpu", amp="off")
-    alone = evaluate(Depth(), predictor_answer(predictor, "all-pixels"), Reliefs(5, "test"), "all-pixels", 3)
-    assert alone.metrics == pytest.approx(first, abs=1e-6)
+    predictor = load(folder / "backbone" / "0" / "last" / "checkpoint.safetensors", device="cpu", amp="off")
+    single = evaluate(Depth(), prediction_function(predictor, "all-pixels"), Reliefs(5, "test"), "all-pixels", 3)
+    assert single.metrics == pytest.approx(first, abs=1e-6)
 
 
-def test_two_processes_count_every_sample_of_an_odd_split_once(folder):
-    (scores, ours), (others, theirs) = (json.loads((folder / f"counted-{rank}.json").read_text()) for rank in "01")
-    assert sorted(ours + theirs) == [0, 1, 2, 3, 4]
-    assert scores == others
+def test_two_processes_count_every_sample_once(folder):
+    (scores, indices), (other_scores, other_indices) = (
+        json.loads((folder / f"counted-{rank}.json").read_text()) for rank in "01"
+    )
+    assert sorted(indices + other_indices) == [0, 1, 2, 3, 4]
+    assert scores == other_scores
     task = Relief()
     baseline = task.baseline(Reliefs())
-    for samples, found in zip((None, 1, 2), scores, strict=True):
-        alone = evaluate(task, baseline, Reliefs(5, "test"), "all-pixels", samples)
-        assert found["samples"] == alone.samples
-        assert found == pytest.approx(alone.metrics, rel=1e-9)
+    for samples, result in zip((None, 1, 2), scores, strict=True):
+        single = evaluate(task, baseline, Reliefs(5, "test"), "all-pixels", samples)
+        assert result["samples"] == single.samples
+        assert result == pytest.approx(single.metrics, rel=1e-9)
 
 
-def test_a_stop_asked_of_one_process_stops_both_and_resuming_continues_to_the_bit(folder):
+def test_interrupting_one_process_stops_both_and_resuming_is_exact(folder):
     assert all((folder / f"stopped-{rank}").exists() for rank in "01")
     assert difference(weights_after(folder / "uninterrupted"), weights_after(folder / "interrupted")) is None
     assert log_lines(folder / "uninterrupted") == log_lines(folder / "interrupted")
 
 
 def test_resuming_with_another_number_of_processes_is_refused(folder):
-    with pytest.raises(UserError, match="took 8 pictures a step, this one 4: resume with as many processes"):
-        go_on(Relief(), folder / "interrupted")
+    with pytest.raises(UserError, match="took 8 images a step, this one 4: resume with as many processes"):
+        resume_toy(Relief(), folder / "interrupted")
 
 
-@pytest.mark.parametrize(("device", "found"), [("cpu", "none"), ("cuda", "1")])
-def test_processes_that_did_not_find_each_other_are_an_error_and_not_lone_trainings(device, found):
-    # The whole environment is put back: Accelerate writes into it.
+@pytest.mark.parametrize(("device", "connected"), [("cpu", "none"), ("cuda", "1")])
+def test_processes_that_do_not_connect_are_an_error(device, connected):
+    # Restore the environment: Accelerate writes to it.
     with (
         patch.dict(os.environ, {"WORLD_SIZE": "2"}),
-        pytest.raises(UserError, match=f"asked for 2 processes .*, but {found} found each other"),
+        pytest.raises(UserError, match=f"requests 2 processes, but {connected} connected"),
     ):
         create_accelerator(torch.device(device), 1)
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_torchrun_saves_and_resuming_goes_on(tmp_path):
+def test_ctrl_c_at_torchrun_saves_and_the_run_can_be_resumed(tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
     train = ["-m", "densevision", "train", "depth", "--out", str(tmp_path / "run")]
-    options = "--backbone resnet20_cifar --levels 2 --size 32 32 --batch 2 --steps 9999 --workers 1 --eval-samples 2"
-    options += " --evaluate-every 0 --log-every 5 --save-every 9999 --device cpu"
+    options = "--backbone resnet20_cifar --backbone-levels 2 --image-size 32 32 --batch-size 2 --steps 9999"
+    options += " --workers 1 --eval-samples 2 --eval-every 0 --log-every 5 --save-every 9999 --device cpu"
     reached = []
     for more in (options.split(), ["--resume"]):
         process = subprocess.Popen([*launch, *train, *more], stderr=subprocess.PIPE, text=True)
@@ -146,7 +146,7 @@ def test_ctrl_c_at_torchrun_saves_and_resuming_goes_on(tmp_path):
             errors = process.communicate(timeout=60)[1]
         finally:
             process.kill()
-        assert "Go on with: " in errors
+        assert "Resume with: " in errors
         reached.append(load_state(tmp_path / "run" / "last" / "state.pt")["step"])
     assert reached[1] > reached[0] > 0
     steps = [line["step"] for line in log_lines(tmp_path / "run") if line["kind"] == "train"]
@@ -154,7 +154,7 @@ def test_ctrl_c_at_torchrun_saves_and_resuming_goes_on(tmp_path):
 
 
 def wait_for_lines(log: Path, since: int) -> None:
-    """Until a log has lines beyond a step."""
+    """Wait until a log has lines beyond a step."""
     for _ in range(600):
         if log.exists() and any(line["step"] > since for line in log_lines(log.parent)):
             return

@@ -1,4 +1,4 @@
-"""The smallest tasks and data that a training can be tried on; importable by processes that tests start."""
+"""Minimal tasks, models and datasets for training tests; importable by processes that tests start."""
 
 from __future__ import annotations
 
@@ -15,31 +15,38 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densevision.datasets.dataset import Dataset, Sample
-from densevision.datasets.fields import Depth as DepthKind
-from densevision.datasets.fields import Image
-from densevision.datasets.problems import DamagedData
+from densevision.datasets.field_types import Depth as DepthKind
+from densevision.datasets.field_types import Image
+from densevision.datasets.problems import DatasetError
 from densevision.datasets.randomness import Purpose, generator
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import find_loss
 from densevision.tasks.task import Network, Phase, Task
-from densevision.tasks.training.assembly import assemble
 from densevision.tasks.training.checkpoint import load_state
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.run import Run
+from densevision.tasks.training.setup import build_trainer
+from densevision.tasks.training.trainer import Trainer
 
 TINY: dict[str, Any] = {
-    "size": (16, 16), "batch": 2, "steps": 6, "lr": 0.01, "warmup": 0, "schedule": "cosine", "loss": "l1", "ema": 0.0,
-    "clip": 0.0, "workers": 0, "evaluate_every": 100, "log_every": 100, "save_every": 100, "eval_samples": 3,
-    "device": "cpu", "amp": "off", "zoom": 1.5, "rotate": 5.0,
+    "image_size": (16, 16), "batch_size": 2, "steps": 6, "lr": 0.01, "warmup_steps": 0, "schedule": "cosine",
+    "loss": "l1", "ema_decay": 0.0, "clip_grad_norm": 0.0, "workers": 0, "eval_every": 100,
+    "log_every": 100, "save_every": 100, "eval_samples": 3,
+    "device": "cpu", "amp": "off", "max_zoom": 1.5, "max_rotation": 5.0,
 }  # fmt: skip
-TRUNK: dict[str, Any] = {"backbone": "resnet20_cifar", "head": "unet"}
-LINEAR: dict[str, Any] = {"accumulate": 2, "clip": 0.5, "ema": 0.9, "optimizer": "sgd", "lr": 0.05}
+BACKBONE: dict[str, Any] = {"backbone": "resnet20_cifar", "head": "unet"}
+LINEAR: dict[str, Any] = {
+    "grad_accum_steps": 2,
+    "clip_grad_norm": 0.5,
+    "ema_decay": 0.9,
+    "optimizer": "sgd",
+    "lr": 0.05,
+}
 UNREPEATABLE = ("images_per_second", "seconds", "total")
 
 
 class Reliefs(Dataset):
-    """Random pictures; the brighter, the farther. A tenth of the depths is unknown."""
+    """Random images whose depth grows with brightness; a tenth of the depth values is unknown."""
 
     title: ClassVar[str] = "Reliefs"
     terms: ClassVar[str] = "no terms"
@@ -53,18 +60,18 @@ class Reliefs(Dataset):
         return self.samples
 
     def read(self, index: int) -> Sample:
-        rng = generator(0, len(self.split), index, Purpose.MINIATURE)
+        rng = generator(0, len(self.split), index, Purpose.EXAMPLE)
         image = rng.integers(0, 256, (*self.size, 3), dtype=np.uint8)
         depth = (1 + image.mean(-1) / 64).astype(np.float32)
         depth[rng.random(self.size) < 0.1] = np.nan
         return {"image": image, "depth": depth}
 
     @classmethod
-    def check(cls, root):
+    def validate(cls, root):
         return []
 
     @classmethod
-    def write_miniature(cls, root):
+    def write_example(cls, root):
         raise NotImplementedError
 
 
@@ -73,14 +80,14 @@ class DamagedReliefs(Reliefs):
 
     def read(self, index: int) -> Sample:
         if index == 3:
-            raise DamagedData("relief-3.png", "a whole picture", "a PNG cut off after 7 bytes")
+            raise DatasetError("relief-3.png", "a complete image", "a PNG cut off after 7 bytes")
         return super().read(index)
 
 
 class Plain(Network):
     """Two convolutions: (B, 3, H, W) to (B, 1, H, W)."""
 
-    takes = "tiled"
+    input_policy = "tiled"
     stride = 2
 
     def __init__(self, width: int, norm: bool, dropout: float) -> None:
@@ -100,35 +107,35 @@ class Plain(Network):
 
 @dataclass(frozen=True)
 class Relief(Depth):
-    """Depth by two convolutions: no normalisation and no dropout where none is asked for."""
+    """Depth by two convolutions, with normalization or dropout in two of its models."""
 
     name: ClassVar[str] = "relief"
-    networks: ClassVar[dict[str, str]] = {"plain": "", "dropout": "", "normalised": ""}
+    models: ClassVar[dict[str, str]] = {"plain": "", "dropout": "", "normalized": ""}
     width: int = 6
 
-    def build(self, fields, backbone, head, network) -> Network:
-        if network is None:
+    def build(self, fields, backbone, head, model) -> Network:
+        if model is None:
             return super().build(fields, backbone, head, None)
-        return Plain(self.width, norm=network != "plain", dropout=0.3 if network == "dropout" else 0.0)
+        return Plain(self.width, norm=model != "plain", dropout=0.3 if model == "dropout" else 0.0)
 
 
 class Exploding(Relief):
-    """The term `fuse` is nan from the third step on."""
+    """The loss term `fuse` is nan from the third step on."""
 
     def phases(self, model, fields, loss):
         (phase,) = super().phases(model, fields, loss)
         steps = iter((0.0, 0.0))
 
-        def explode(batch, made):
-            return {**phase.loss(batch, made), "fuse": torch.tensor(next(steps, float("nan")))}
+        def explode(batch, cache):
+            return {**phase.loss(batch, cache), "fuse": torch.tensor(next(steps, float("nan")))}
 
         return (Phase(phase.name, model, explode),)
 
 
 class Pair(Network):
-    """A generator and its critic; called as the generator."""
+    """A generator and its critic; `forward` is the generator."""
 
-    takes = "tiled"
+    input_policy = "tiled"
     stride = 2
 
     def __init__(self) -> None:
@@ -139,76 +146,76 @@ class Pair(Network):
     def forward(self, image: Tensor) -> Tensor:
         return self.generator(image)
 
-    def score(self, image: Tensor, metres: Tensor) -> Tensor:
-        return self.critic(torch.cat((image, metres), 1))
+    def score(self, image: Tensor, meters: Tensor) -> Tensor:
+        return self.critic(torch.cat((image, meters), 1))
 
 
 @dataclass(frozen=True)
 class Rivals(Depth):
-    """Two phases: a critic learns to tell truths from answers, a generator learns to answer."""
+    """Two phases: a critic learns to tell ground truth from predictions, a generator learns to predict."""
 
     name: ClassVar[str] = "rivals"
-    networks: ClassVar[dict[str, str]] = {"pair": ""}
+    models: ClassVar[dict[str, str]] = {"pair": ""}
     generator_first: bool = False
 
-    def build(self, fields, backbone, head, network) -> Network:
+    def build(self, fields, backbone, head, model) -> Network:
         return Pair()
 
     def phases(self, model: Any, fields, loss):
         distance = find_loss(loss)
 
-        def answers(batch, made):
-            if "answer" not in made:
-                made["answer"] = model(batch["image"])
-            return made["answer"]
+        def predict(batch, cache):
+            if "prediction" not in cache:
+                cache["prediction"] = model(batch["image"])
+            return cache["prediction"]
 
-        def criticise(batch, made):
-            answer = answers(batch, made).detach()
+        def criticize(batch, cache):
+            prediction = predict(batch, cache).detach()
             true = model.score(batch["image"], batch["depth"][:, None])
-            false = model.score(batch["image"], answer)
+            false = model.score(batch["image"], prediction)
             return {"true": F.softplus(-true).mean(), "false": F.softplus(false).mean()}
 
-        def generate(batch, made):
-            answer = answers(batch, made)
-            fooled = F.softplus(-model.score(batch["image"], answer)).mean()
-            return {"fooled": fooled, **distance(answer[:, 0], batch["depth"], batch["depth_mask"])}
+        def generate(batch, cache):
+            prediction = predict(batch, cache)
+            fooled = F.softplus(-model.score(batch["image"], prediction)).mean()
+            return {"fooled": fooled, **distance(prediction[:, 0], batch["depth"], batch["depth_mask"])}
 
-        phases = (Phase("critic", model.critic, criticise), Phase("generator", model.generator, generate))
+        phases = (Phase("critic", model.critic, criticize), Phase("generator", model.generator, generate))
         return phases[::-1] if self.generator_first else phases
 
 
-def start(task: Task | str, out: Path, train_set: Dataset | None = None, **stated: Any) -> Run:
-    """A tiny run at its beginning."""
-    stated = {**TINY, **stated, "out": out}
-    return assemble(task, Options(), Reliefs() if train_set is None else train_set, Reliefs(5, "test"), stated)
+def build_toy_trainer(task: Task | str, out: Path, train_set: Dataset | None = None, **options: Any) -> Trainer:
+    """The trainer of a tiny run at its first step."""
+    options = {**TINY, **options, "out": out}
+    return build_trainer(task, Options(), Reliefs() if train_set is None else train_set, Reliefs(5, "test"), options)
 
 
-def follow(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **stated: Any) -> dict:
-    """A tiny run from its beginning to its end."""
-    stated = {**TINY, **stated, "out": out}
+def train_toy(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **options: Any) -> dict:
+    """A tiny run from start to end."""
+    options = {**TINY, **options, "out": out}
     train_set = Reliefs() if train_set is None else train_set
-    return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, **stated)
+    return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, **options)
 
 
-def go_on(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **stated: Any) -> dict:
-    """A tiny run from where it was stopped to its end."""
+def resume_toy(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **options: Any) -> dict:
+    """A tiny run from its saved step to its end."""
     train_set = Reliefs() if train_set is None else train_set
-    return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, resume=True, out=out, **stated)
+    return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, resume=True, out=out, **options)
 
 
 def weights_after(out: Path) -> dict[str, Tensor]:
-    """The last weights of a run."""
+    """The final weights of a run."""
     return load_state(out / "last" / "state.pt")["model"]
 
 
 def log_lines(out: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log without what a clock measured."""
+    """The lines of a log without measured times."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in UNREPEATABLE} for line in lines]
 
 
 def difference(one: Any, other: Any, where: str = "") -> str | None:
-    """The first place at which two states differ in one bit, None where they are the same."""
+    """The first difference between two states, compared bit by bit; None if they are equal."""
     if type(one) is not type(other):
         return f"{where}: {type(one).__name__} and {type(other).__name__}"
     if isinstance(one, dict):
@@ -223,7 +230,7 @@ def difference(one: Any, other: Any, where: str = "") -> str | None:
         return None if torch.equal(one, other) and one.dtype == other.dtype else where
     else:
         return None if one == other or (one != one and other != other) else f"{where}: {one} and {other}"
-    return next((found for place, a, b in pairs if (found := difference(a, b, place)) is not None), None)
+    return next((result for path, a, b in pairs if (result := difference(a, b, path)) is not None), None)
 
 
 def largest_gap(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -233,7 +240,7 @@ def largest_gap(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float
 
 
 def stop_after(step: int, with_signal: signal.Signals = signal.SIGINT) -> Callable[[int], None]:
-    """An `on_step` that asks a run to stop after a step, as Ctrl-C does."""
+    """An `on_step` that interrupts a run after a step, as Ctrl-C does."""
 
     def on_step(done: int) -> None:
         if done == step:
@@ -243,7 +250,7 @@ def stop_after(step: int, with_signal: signal.Signals = signal.SIGINT) -> Callab
 
 
 def require_same_runs(one: Path, other: Path) -> None:
-    """Weights, optimizers, averages, best score and log of two finished runs, to the last bit."""
+    """Weights, optimizers, averages, best score and log of two finished runs are equal bit by bit."""
     first, second = (load_state(folder / "last" / "state.pt") for folder in (one, other))
     assert difference(first, second) is None
     assert log_lines(one) == log_lines(other)

@@ -1,4 +1,4 @@
-"""What test_processes.py has done in each of two processes: python two_processes.py FOLDER."""
+"""Script that test_processes.py runs in each of two processes: python two_processes.py FOLDER."""
 
 from __future__ import annotations
 
@@ -9,60 +9,62 @@ import sys
 from pathlib import Path
 
 import torch
-from toys import LINEAR, TRUNK, Relief, Reliefs, Rivals, follow, go_on, start
+from toys import BACKBONE, LINEAR, Relief, Reliefs, Rivals, build_toy_trainer, resume_toy, train_toy
 
 from densevision.tasks.depth import Depth
-from densevision.tasks.evaluation import Share, evaluate
-from densevision.tasks.training.loop import follow as follow_run
+from densevision.tasks.evaluation import DistributedShare, evaluate
+from densevision.tasks.training.loop import run_loop
 
 
 def main(folder: Path) -> None:
-    # Every process gets a folder of its own, so that one that ought not to write is found out.
-    follow(Relief(), folder / "relief" / rank(), network="plain", **LINEAR)
+    # Every process gets its own folder, so that a second process that writes is noticed.
+    train_toy(Relief(), folder / "relief" / rank(), model="plain", **LINEAR)
     for first in ("critic", "generator"):
-        run = start(Rivals(first == "generator"), folder / first / rank(), network="pair", steps=4, evaluate_every=2)
-        follow_run(run, lambda: False, None)
-        torch.save(dict(run.model.named_parameters()), folder / f"{first}-{rank()}.pt")
-    trunk(folder)
+        trainer = build_toy_trainer(
+            Rivals(first == "generator"), folder / first / rank(), model="pair", steps=4, eval_every=2
+        )
+        run_loop(trainer, lambda: False, None)
+        torch.save(dict(trainer.model.named_parameters()), folder / f"{first}-{rank()}.pt")
+    backbone(folder)
     count(folder)
     interrupt(folder)
 
 
 def rank() -> str:
-    """This process's number, known before torch.distributed is."""
+    """Rank of this process, known before torch.distributed is initialized."""
     return os.environ["RANK"]
 
 
-def trunk(folder: Path) -> None:
-    """Statistics follow each process's own pictures; the score must be that of the weights that are saved."""
-    result = follow(Depth(), folder / "trunk" / rank(), **TRUNK, steps=3, ema=0.5)
-    (folder / f"trunk-{rank()}.json").write_text(json.dumps(result["metrics"]))
+def backbone(folder: Path) -> None:
+    """BatchNorm statistics differ between processes; the score must be that of the saved weights."""
+    result = train_toy(Depth(), folder / "backbone" / rank(), **BACKBONE, steps=3, ema_decay=0.5)
+    (folder / f"backbone-{rank()}.json").write_text(json.dumps(result["metrics"]))
 
 
 def count(folder: Path) -> None:
-    """A split of five, of one and of two samples, counted by both."""
+    """Splits of five, one and two samples, evaluated by both processes."""
     task, test = Relief(), Reliefs(5, "test")
     baseline = task.baseline(Reliefs())
     scores = [evaluate(task, baseline, test, "all-pixels", samples).metrics for samples in (None, 1, 2)]
-    (folder / f"counted-{rank()}.json").write_text(json.dumps([scores, list(Share.here().indices(5))]))
+    (folder / f"counted-{rank()}.json").write_text(json.dumps([scores, list(DistributedShare.current().indices(5))]))
 
 
 def interrupt(folder: Path) -> None:
-    """One process alone is asked to stop."""
+    """Interrupt one of the two processes."""
 
     def on_step(done: int) -> None:
         if done == 2 and rank() == "1":
             signal.raise_signal(signal.SIGINT)
 
     out = folder / "interrupted"
-    options = {**LINEAR, "network": "dropout"}
-    follow(Relief(), folder / "uninterrupted", **options)
+    options = {**LINEAR, "model": "dropout"}
+    train_toy(Relief(), folder / "uninterrupted", **options)
     try:
-        follow(Relief(), out, on_step=on_step, **options)
+        train_toy(Relief(), out, on_step=on_step, **options)
     except KeyboardInterrupt:
         (folder / f"stopped-{rank()}").touch()
     torch.distributed.barrier()
-    go_on(Relief(), out)
+    resume_toy(Relief(), out)
 
 
 if __name__ == "__main__":

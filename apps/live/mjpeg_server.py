@@ -1,0 +1,211 @@
+"""Viewer in a web page: an MJPEG stream with buttons for the keys.
+
+Each client gets the newest image when it is ready for one, and a slow client delays nothing. The images are sent as
+multipart JPEG, which an <img> element displays without JavaScript. The server is reachable from this machine only
+unless another address is configured; pages of other sites can neither embed its images nor press its buttons.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import threading
+import time
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+from ...errors import UserError
+from .page_html import PAGE
+from .viewer import KEYS, State
+
+HOST, PORT = "127.0.0.1", 8765
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+JPEG_QUALITY = 85
+SEND_BUFFER = 1 << 17
+"""Socket send buffer in bytes: a few images, so that a slow client does not get old ones."""
+CLOSE_DELAY = 1.5
+"""Seconds that pages get to fetch the final message; they poll twice a second."""
+BOUNDARY = "image"
+PART_HEADER = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
+"""Header of each image in the stream."""
+
+
+class MjpegServer:
+    """Web server with the page and the image stream, running in its own threads.
+
+    Attributes:
+        url: address of the page.
+    """
+
+    needs_overlay = False
+
+    def __init__(self, host: str = HOST, port: int = PORT) -> None:
+        """Start the server.
+
+        Args:
+            host: address to listen on.
+            port: TCP port; 0: any free one.
+
+        Raises:
+            UserError: not an address of this machine, or the port is in use.
+        """
+        try:
+            self._server = _Server((host, port), self)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"Cannot serve at {host}:{port}: {reason}; give another --port, or 0 for any.") from error
+        # A server that is reachable from the network may be addressed by any host name.
+        self.any_host = host not in LOOPBACK
+        self.url = f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{self._server.server_port}/"
+        self._changed = threading.Condition()
+        self._number, self._jpeg, self._state, self._ended = 0, b"", State(), ""
+        self._keys: queue.Queue[str] = queue.Queue(maxsize=32)
+        self._clients = 0
+        threading.Thread(target=self._server.serve_forever, args=(0.1,), name="page", daemon=True).start()
+
+    def show(self, image: np.ndarray, state: State) -> None:
+        """Send an image to all clients."""
+        _, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        with self._changed:
+            self._number, self._jpeg, self._state = self._number + 1, jpeg.tobytes(), state
+            self._changed.notify_all()
+
+    def read_keys(self) -> str:
+        """The keys pressed since the last call, in order."""
+        return "".join(self._keys.get_nowait() for _ in range(self._keys.qsize()))
+
+    def close(self, message: str = "") -> None:
+        """Send the message to all clients, then stop the server."""
+        with self._changed:
+            self._ended = message or "The command has ended."
+            self._changed.notify_all()
+        if self._clients:
+            time.sleep(CLOSE_DELAY)
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait_for_client(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for a client; whether there is one."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._clients > 0, timeout)
+
+    # Called by the threads of the server:
+
+    def press(self, key: str) -> bool:
+        """Queue a key, or drop it if the queue is full; False if it is not a key of `KEYS`."""
+        if key in KEYS and not self._keys.full():
+            self._keys.put(key)
+        return key in KEYS
+
+    def state(self) -> dict[str, object]:
+        """State for the page's JavaScript: the fields of `State`, and the final message as "ended"."""
+        with self._changed:
+            return {**asdict(self._state), "ended": self._ended}
+
+    def add_clients(self, number: int) -> None:
+        """Count a client that connects (1) or disconnects (-1)."""
+        with self._changed:
+            self._clients += number
+            self._changed.notify_all()
+
+    def next_image(self, after: int) -> tuple[int, bytes]:
+        """Wait for an image newer than number `after`; returns its number and JPEG, or no bytes after the last one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._number > after or self._ended)
+            return (self._number, self._jpeg) if self._number > after else (after, b"")
+
+
+class _Server(ThreadingHTTPServer):
+    # A client that hangs must not keep the process alive.
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], viewer: MjpegServer) -> None:
+        self.viewer = viewer
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, _Handler)
+
+    def handle_error(self, request, client_address) -> None:
+        """Log nothing: clients may disconnect in the middle of an image."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    # Seconds after which a client that reads nothing is disconnected.
+    timeout = 10
+
+    @property
+    def viewer(self) -> MjpegServer:
+        assert isinstance(self.server, _Server)
+        return self.server.viewer
+
+    def do_GET(self) -> None:
+        if not self._check_host():
+            return
+        match urlsplit(self.path).path:
+            case "/":
+                self._respond(PAGE.encode(), "text/html; charset=utf-8")
+            case "/state":
+                self._respond(json.dumps(self.viewer.state()).encode(), "application/json")
+            case "/stream":
+                self._stream()
+            case _:
+                self.send_error(404)
+
+    def do_POST(self) -> None:
+        # A form of another site may post here, but its browser states the origin.
+        origin = self.headers.get("Origin")
+        if not self._check_host():
+            return
+        if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
+            self.send_error(403)
+        elif self.viewer.press(self.path.removeprefix("/key/")):
+            self._respond(b"", "text/plain")
+        else:
+            self.send_error(404)
+
+    def _check_host(self) -> bool:
+        """Reject host names that another site resolves to this machine (DNS rebinding)."""
+        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        if self.viewer.any_host or name in LOOPBACK:
+            return True
+        self.send_error(403)
+        return False
+
+    def _respond(self, body: bytes, content_type: str) -> None:
+        self._send_headers(content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _send_headers(self, content_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("X-Frame-Options", "DENY")
+
+    def _stream(self) -> None:
+        viewer, number = self.viewer, 0
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self._send_headers(f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+        self.end_headers()
+        viewer.add_clients(1)
+        try:
+            self.wfile.write(PART_HEADER)
+            while True:
+                number, jpeg = viewer.next_image(number)
+                if not jpeg:
+                    return
+                # Chromium displays an image when it gets the header of the next one, which is therefore sent at once.
+                self.wfile.write(jpeg + b"\r\n" + PART_HEADER)
+        finally:
+            viewer.add_clients(-1)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""

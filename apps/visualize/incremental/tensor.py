@@ -1,0 +1,201 @@
+"""Incremental tensor: feature maps of occluded images, computed only where they differ from the clean image.
+
+To the model, an `IncrementalTensor` is a (B, C, H, W) tensor, one map per occluded image. It stores the map of the
+clean image, shared by all, and a small tile per image. Convolutions and pools read a crop of the clean map with the
+tile pasted in, and their own padding beyond the map; pointwise operations run on the tiles. This works for any Python
+code in a model. Other operations (global pooling, attention) read the full maps, and everything after them runs in
+full.
+
+A tile that covers `FULL_THRESHOLD` of its map is replaced by the full map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .intervals import Intervals
+
+FULL_THRESHOLD = 0.8
+"""For larger fractions of the map, gathering the windows costs more than it saves."""
+
+
+@dataclass
+class CachedOp:
+    """Result of one operation.
+
+    Attributes:
+        clean: (1, C, H, W), the map of the clean image.
+        rows, columns: intervals in which the maps of the occluded images may differ from it.
+    """
+
+    clean: Tensor
+    rows: Intervals
+    columns: Intervals
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the windows cover the entire map."""
+        return self.rows.is_full and self.columns.is_full
+
+
+@dataclass
+class CleanRunCache:
+    """Results on the clean image, in the order of the operations, shared by all batches of patches.
+
+    Attributes:
+        ops: recorded during the first batch and re-used by the others.
+        patch_indices: (B,) patches of the current batch.
+        position: number of operations that the current batch has run.
+        full_from: first operation that read full maps while the tiles were still smaller; None: there was none.
+    """
+
+    ops: list[CachedOp] = field(default_factory=list)
+    patch_indices: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    position: int = 0
+    full_from: str | None = None
+
+    def begin(self, patch_indices: Tensor) -> None:
+        """Start the next batch."""
+        self.patch_indices, self.position = patch_indices, 0
+
+    def get_or_compute(self, compute: Callable[[], CachedOp]) -> CachedOp:
+        """The next operation: from the cache, or computed and recorded in the first batch."""
+        if self.position == len(self.ops):
+            op = compute()
+            if op.rows.size * op.columns.size >= FULL_THRESHOLD * op.rows.extent * op.columns.extent:
+                op = CachedOp(op.clean, op.rows.full(), op.columns.full())
+            self.ops.append(op)
+        self.position += 1
+        return self.ops[self.position - 1]
+
+
+class IncrementalTensor(Tensor):
+    """(B, C, H, W) maps, of which only tiles are stored.
+
+    Attributes:
+        tiles: (B, C, h, w), the maps in the windows of `op` for the current patches.
+        op: map of the clean image and windows of all patches.
+        cache: cache of the run.
+    """
+
+    tiles: Tensor
+    op: CachedOp
+    cache: CleanRunCache
+
+    @staticmethod
+    def __new__(cls, tiles: Tensor, op: CachedOp, cache: CleanRunCache) -> IncrementalTensor:
+        shape = (len(tiles), *op.clean.shape[1:])
+        result: IncrementalTensor = torch.Tensor._make_wrapper_subclass(
+            cls, shape, dtype=tiles.dtype, device=tiles.device
+        )
+        result.tiles, result.op, result.cache = tiles, op, cache
+        return result
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"IncrementalTensor({tuple(self.tiles.shape)} of {tuple(self.shape)})"
+
+    def to_full(self) -> Tensor:
+        """The full maps as a plain tensor."""
+        return self.read(self.op.rows.full(), self.op.columns.full())
+
+    def materialize(self) -> None:
+        """Store the full maps, contiguous, so that views of the tensor are views of the stored data."""
+        self.tiles = self.to_full().contiguous()
+        self.op = CachedOp(self.op.clean, self.op.rows.full(), self.op.columns.full())
+
+    def read(self, rows: Intervals, columns: Intervals) -> Tensor:
+        """The maps in other windows, (B, C, h, w)."""
+        if rows.same_as(self.op.rows) and columns.same_as(self.op.columns):
+            return self.tiles
+        patch_indices = self.cache.patch_indices
+        return self.crop((rows.start[patch_indices], rows.size), (columns.start[patch_indices], columns.size))
+
+    def crop(self, rows: tuple[Tensor, int], columns: tuple[Tensor, int], fill: float = 0.0) -> Tensor:
+        """The maps in windows that may extend beyond the map, (B, C, h, w).
+
+        Args:
+            rows, columns: (B,) starts of the windows, and their size.
+            fill: value beyond the map.
+        """
+        patch_indices = self.cache.patch_indices
+        batch, _, height, width = self.tiles.shape
+        ys, xs = (start[:, None] + torch.arange(size, device=start.device) for start, size in (rows, columns))
+        result = gather_windows(self.op.clean, ys, xs, fill)
+        ys, xs = ys - self.op.rows.start[patch_indices, None], xs - self.op.columns.start[patch_indices, None]
+        inside = ((ys >= 0) & (ys < height))[:, :, None] & ((xs >= 0) & (xs < width))[:, None, :]
+        batch_index = torch.arange(batch, device=ys.device)[:, None, None]
+        sources = ((batch_index * height + ys[:, :, None]) * width + xs[:, None, :])[inside]
+        _pixel_rows(result)[inside.flatten()] = _pixel_rows(self.tiles).index_select(0, sources)
+        return result
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        from .ops import POINTWISE_FUNCTIONS, apply_pointwise
+
+        if func in POINTWISE_FUNCTIONS:
+            return apply_pointwise(func, args, kwargs or {})
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        from .ops import dispatch
+
+        return dispatch(func, args, kwargs or {})
+
+
+def gather_windows(clean: Tensor, ys: Tensor, xs: Tensor, fill: float = 0.0) -> Tensor:
+    """Crops (B, C, h, w) of one map.
+
+    Args:
+        clean: (1, C, H, W).
+        ys, xs: (B, h) rows and (B, w) columns, which may be outside of the map.
+        fill: value outside of the map.
+    """
+    channels, height, width = clean.shape[1:]
+    positions = ys.clamp(0, height - 1)[:, :, None] * width + xs.clamp(0, width - 1)[:, None, :]
+    result = _pixel_rows(clean).index_select(0, positions.flatten())
+    beyond = ((ys < 0) | (ys >= height))[:, :, None] | ((xs < 0) | (xs >= width))[:, None, :]
+    if bool(beyond.any()):
+        result[beyond.flatten()] = fill
+    return result.view(len(ys), ys.shape[1], xs.shape[1], channels).permute(0, 3, 1, 2)
+
+
+def occluded_maps(
+    image: Tensor, cover: Tensor, corners: tuple[Tensor, Tensor], patch: tuple[int, int], cache: CleanRunCache
+) -> Callable[[Tensor], IncrementalTensor]:
+    """Function that returns a batch of occluded images, given the indices of its patches.
+
+    Args:
+        image: (1, C, H, W), the clean image.
+        cover: (1, C, H, W), what the patches show instead.
+        corners: (N,) first rows and first columns of the patches.
+        patch: (height, width) of the patches.
+        cache: an empty cache.
+    """
+    windows = [
+        Intervals(start, start + length - 1, extent)
+        for start, length, extent in zip(corners, patch, image.shape[-2:], strict=True)
+    ]
+    # Channels last, because pixels are gathered with all their channels.
+    op = CachedOp(image.contiguous(memory_format=torch.channels_last), windows[0], windows[1])
+
+    def cover_patches(patch_indices: Tensor) -> IncrementalTensor:
+        cache.begin(patch_indices)
+        ys, xs = (
+            start[patch_indices, None] + torch.arange(length, device=start.device)
+            for start, length in zip(corners, patch, strict=True)
+        )
+        return IncrementalTensor(gather_windows(cover, ys, xs), op, cache)
+
+    return cover_patches
+
+
+def _pixel_rows(maps: Tensor) -> Tensor:
+    """(B, C, h, w) as (B h w, C)."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])

@@ -1,0 +1,217 @@
+"""Parser of target strings: which output or unit of a model is visualized.
+
+    class:tabby             logit of a class, before the softmax; class:281 is the same
+    layer3:17               mean of a channel of a level, or of any submodule
+    layer3:17@12,8          one unit of the channel, at x, y of the level
+    depth@120,80            dense prediction at a pixel of the model input
+    depth@10,10,50,40       its mean over a box: x, y, width, height
+    left wrist x            coordinate of a keypoint
+    class:dog - class:cat   sums and differences, with factors: 0.5 * layer3:17 + layer3:18
+
+The channel names of each dense task are in `DENSE_CHANNELS`; the objectives are defined in `objectives.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from ...datasets.field_types import Keypoints, SegmentationMask
+from ...errors import UserError, closest_names, unknown_name_with_suggestions
+from .gradients import check_nonzero_gradient, evaluate_objective, gradients
+from .model import InspectedModel
+from .objectives import Channel, ClassLogit, Keypoint, Neuron, Objective, Region, Sum
+
+__all__ = [
+    "DENSE_CHANNELS",
+    "Channel",
+    "ClassLogit",
+    "Keypoint",
+    "Neuron",
+    "Objective",
+    "Region",
+    "Sum",
+    "check_nonzero_gradient",
+    "evaluate_objective",
+    "gradients",
+    "list_targets",
+    "parse_target",
+]
+
+ChannelNames = dict[str, int]
+"""Name to index of the channels of a dense prediction."""
+
+
+def _image_channels(model: InspectedModel) -> ChannelNames:
+    return {"red": 0, "green": 1, "blue": 2}
+
+
+def _translation_channels(model: InspectedModel) -> ChannelNames:
+    assert model.task is not None
+    ((_, target_type),) = model.task.targets(model.fields).items()
+    if isinstance(target_type, SegmentationMask):
+        return {f"class:{name}": index for index, name in enumerate(target_type.names)}
+    return _image_channels(model) if getattr(target_type, "channels", 3) == 3 else {"gray": 0}
+
+
+# Channels of a task's raw output. Classification and pose have no dense prediction.
+DENSE_CHANNELS: dict[str, Callable[[InspectedModel], ChannelNames]] = {
+    "colorization": lambda model: {"a": 0, "b": 1},
+    "depth": lambda model: {"depth": 0},
+    "flow": lambda model: {"flow-u": 0, "flow-v": 1},
+    "restoration": _image_channels,
+    "translation": _translation_channels,
+}
+
+
+def dense_channels(model: InspectedModel) -> ChannelNames:
+    """Channel names that can precede an @; empty for models without a dense prediction."""
+    channel_names = DENSE_CHANNELS.get(model.task.name) if model.task is not None else None
+    return {} if channel_names is None else channel_names(model)
+
+
+def keypoint_names(model: InspectedModel) -> tuple[str, ...]:
+    """Keypoints that a pose model predicts; empty for other models."""
+    keypoints = model.fields.get("joints")
+    return keypoints.skeleton.names if isinstance(keypoints, Keypoints) else ()
+
+
+def list_targets(model: InspectedModel) -> list[str]:
+    """Valid targets, one per item; X, Y, WIDTH, HEIGHT and CHANNEL are to be replaced by numbers.
+
+    Levels come first, then the task's channels or keypoints, then the classes.
+    """
+    levels = [] if model.backbone is None else [f"{each.name}:CHANNEL" for each in model.backbone.levels]
+    return [
+        *levels,
+        *(f"{level}@X,Y" for level in levels),
+        *(f"{name}@{position}" for name in dense_channels(model) for position in ("X,Y", "X,Y,WIDTH,HEIGHT")),
+        *(f"{keypoint} {axis}" for keypoint in keypoint_names(model) for axis in "xy"),
+        *(f"class:{name}" for name in model.classes),
+    ]
+
+
+def parse_target(text: str, model: InspectedModel) -> Objective:
+    """Objective of a target string; `str(objective)` is again a valid target string.
+
+    Args:
+        text: see the module docstring; sums need spaces around + and -, factors around *.
+        model: defines the valid classes, levels and channels.
+
+    Raises:
+        UserError: an unknown target, with the closest valid ones.
+    """
+    text = text.strip()
+    if text.removeprefix("class:") in model.classes and text.startswith("class:"):
+        return _class_logit(text.removeprefix("class:"), model)  # class names may contain " - "
+    first, *others = re.split(r"(?:^| )([+-]) ", text)
+    terms = [("+", first)] if first else []
+    terms += zip(others[::2], others[1::2], strict=True)
+    if not terms:
+        raise UserError(f"The target is empty; give one, for example {_example(model)}.")
+    total: Objective | None = None
+    for sign, term in terms:
+        factor, name = _split_factor(term.strip())
+        factor = -factor if sign == "-" else factor
+        objective = _parse_term(name, model)
+        objective = objective if factor == 1 else factor * objective
+        total = objective if total is None else total + objective
+    assert total is not None
+    return total
+
+
+def _split_factor(term: str) -> tuple[float, str]:
+    number, star, rest = term.partition(" * ")
+    if not star:
+        return (-1.0, term[1:]) if term.startswith("-") else (1.0, term)
+    try:
+        return float(number), rest.strip()
+    except ValueError:
+        raise UserError(f"'{number}' in '{term}' is not a number; write factors first: 0.5 * TARGET.") from None
+
+
+def _parse_term(text: str, model: InspectedModel) -> Objective:
+    name, at, position = text.rpartition("@") if "@" in text else (text, "", "")
+    dense = dense_channels(model)
+    if at and name in dense:
+        return Region(name, dense[name], *_parse_position(text, position, (2, 4)))
+    if name in dense:
+        raise UserError(f"'{text}' has no position; add a pixel of the model input: {name}@X,Y.")
+    level, colon, index = name.rpartition(":")
+    if text.startswith("class:") and not dense:
+        return _class_logit(text.removeprefix("class:"), model)
+    if colon and re.fullmatch(r"-?\d+", index):
+        channel = Channel(_check_level(level, model), _check_channel(level, int(index), model))
+        if not at:
+            return channel
+        x, y = _parse_position(text, position, (2,))
+        return Neuron(channel.level, channel.index, x, y)
+    for keypoint in keypoint_names(model):
+        for axis in "xy":
+            if text.casefold() == f"{keypoint} {axis}".casefold():
+                return Keypoint(keypoint, keypoint_names(model).index(keypoint), axis)
+    if colon and not level.startswith("class"):
+        _check_level(level, model)
+        raise UserError(f"'{index}' in '{text}' is not a channel; give its number: {level}:17.")
+    raise _unknown_target(name, model)
+
+
+def _class_logit(name: str, model: InspectedModel) -> ClassLogit:
+    names = model.classes
+    if not names:
+        raise UserError(
+            f"{model.name} has no classifier, hence no target class:{name}; choose a level: {_example(model)}."
+        )
+    if name in names:
+        return ClassLogit(name, names.index(name))
+    if name.isdigit():
+        if int(name) >= len(names):
+            raise UserError(f"{model.name} has the classes 0 to {len(names) - 1}, not {name}.")
+        return ClassLogit(names[int(name)], int(name))
+    matches = [one for one in names if one.casefold() == name.casefold()]
+    if len(matches) == 1:
+        return ClassLogit(matches[0], names.index(matches[0]))
+    raise unknown_name_with_suggestions("class", name, names)
+
+
+def _check_level(name: str, model: InspectedModel) -> str:
+    names = model.level_names()
+    if name not in names:
+        raise unknown_name_with_suggestions(f"level of {model.name}", name, names)
+    return name
+
+
+def _check_channel(level: str, index: int, model: InspectedModel) -> int:
+    """Check the channel of a backbone level; for other submodules, the forward pass checks it."""
+    for each in model.backbone.levels if model.backbone is not None else ():
+        if each.name == level and not 0 <= index < each.channels:
+            raise UserError(f"{level} has the channels 0 to {each.channels - 1}, not {index}.")
+    return index
+
+
+def _parse_position(text: str, position: str, counts: Iterable[int]) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(number) for number in position.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in tuple(counts) or (len(numbers) == 4 and min(numbers[2:]) < 1):
+        formats = " or ".join("X,Y" if count == 2 else "X,Y,WIDTH,HEIGHT" for count in counts)
+        raise UserError(f"'{position}' in '{text}' is not a position; write integers with commas: {formats}.")
+    return numbers
+
+
+def _unknown_target(name: str, model: InspectedModel) -> UserError:
+    names = [*dense_channels(model), *(f"{keypoint} {axis}" for keypoint in keypoint_names(model) for axis in "xy")]
+    names += [f"{level}:0" for level in model.level_names()[:20]]
+    closest = closest_names(name, [*names, *(f"class:{each}" for each in model.classes)]) or names[:3]
+    hint = f"nearest: {', '.join(closest)}" if closest else f"try {_example(model)}"
+    return UserError(f"'{name}' is not a target of {model.name}; {hint}; densevision visualize list-targets lists all.")
+
+
+def _example(model: InspectedModel) -> str:
+    targets = list_targets(model)
+    return (
+        targets[-1].replace("WIDTH,HEIGHT", "20,20").replace("X,Y", "10,10").replace("CHANNEL", "0")
+        if targets
+        else "LAYER:0"
+    )

@@ -1,0 +1,135 @@
+"""Request handler of the tab "Visualize": the attribution methods of `densevision visualize` that take seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import UserError, unknown_name
+from ..visualize.grad_cam import show_grad_cam
+from ..visualize.guided_backprop import show_guided_backprop
+from ..visualize.integrated_gradients import show_input_x_gradient, show_integrated_gradients
+from ..visualize.occlusion import show_occlusion
+from ..visualize.options import AttributionInputs, AttributionOptions
+from ..visualize.render import enlarge, write_image_and_array
+from ..visualize.saliency import show_saliency
+from ..visualize.target_parser import dense_channels, list_targets, parse_target
+from .checkpoints import INFERENCE_LOCK, CheckpointEntry
+from .handlers import MAX_DISPLAY_SIDE, Response, downscale, response_dir, validate_uploads
+from .uploads import Limits
+
+if TYPE_CHECKING:
+    from ..visualize.model import InspectedModel
+
+MAX_TARGET_LENGTH = 200
+"""Maximum length of a target in characters; a sum of five neurons has about a hundred."""
+MAX_CLASSES = 50
+"""Number of classes in the list; others can be typed."""
+PATCHES_ACROSS = 6
+"""Number of occlusion patches across the image's shorter side; the stride is half a patch."""
+STEPS = 25
+"""Steps of integrated gradients; the paper uses 20 to 300."""
+
+
+def _occlusion(options: AttributionOptions) -> None:
+    patch = max(2, min(options.open().pixels[0].shape[-2:]) // PATCHES_ACROSS)
+    show_occlusion(options, patch=patch, stride=max(1, patch // 2))
+
+
+METHODS: dict[str, Callable[[AttributionOptions], None]] = {
+    "saliency": show_saliency,
+    "guided-backprop": show_guided_backprop,
+    "input-x-gradient": show_input_x_gradient,
+    "integrated-gradients": lambda options: show_integrated_gradients(options, steps=STEPS),
+    "grad-cam": show_grad_cam,
+    "occlusion": _occlusion,
+}
+"""Attribution methods by their names on the command line."""
+
+
+@dataclass(kw_only=True)
+class RequestOptions(AttributionOptions):
+    """Options of a method whose inputs are already loaded, and which stores the result for the response.
+
+    Attributes:
+        inputs: model, images and objective.
+        folder: folder for the files.
+        rendered: the visualization, (H, W, 3) uint8.
+        files: the files written.
+    """
+
+    model: str = ""
+    image: tuple[Path, ...] = ()
+    target: str = ""
+    out: Path = Path("attribution.png")
+    inputs: AttributionInputs
+    folder: Path
+    rendered: np.ndarray | None = None
+    files: list[Path] = field(default_factory=list)
+
+    def open(self) -> AttributionInputs:
+        return self.inputs
+
+    def write(self, image: np.ndarray, array: Any) -> None:
+        self.rendered, self.files = enlarge(image), write_image_and_array(self.folder / self.out, image, array)
+
+
+def handle_visualize(
+    entry: CheckpointEntry, method: str, target: str, uploads: Sequence[Path | None], limits: Limits, root: Path
+) -> Response:
+    """Run an attribution method on uploaded images.
+
+    Args:
+        entry: the checkpoint.
+        method: one of `METHODS`.
+        target: target string, see `parse_target`.
+        uploads: one file per input of the model, None for a missing one.
+        limits: limits of uploads.
+        root: parent of the folders of responses.
+
+    Raises:
+        UserError: an unknown method or target, or an image that is missing, was rejected or does not fit the model.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if len(target) > MAX_TARGET_LENGTH:
+        raise UserError(f"The target has {len(target)} characters; at most {MAX_TARGET_LENGTH} are allowed.")
+    images, remarks = validate_uploads(entry, uploads, limits)
+    with INFERENCE_LOCK, response_dir(root) as folder, contextlib.redirect_stdout(io.StringIO()) as stdout:
+        model = entry.inspected_model()
+        objective = parse_target(target, model)
+        options = RequestOptions(inputs=AttributionInputs(model, model.preprocess(*images), objective), folder=folder)
+        METHODS[method](options)
+    assert options.rendered is not None, f"{method} has no visualization"
+    # Methods print notes on unusual results (an empty map, a sum that does not converge).
+    notes = " ".join(stdout.getvalue().split())
+    text = " ".join(filter(None, [f"{method} of {objective}.", notes, *remarks]))
+    return Response(text, downscale(options.rendered, MAX_DISPLAY_SIDE), options.files)
+
+
+def targets_for(entry: CheckpointEntry) -> list[str]:
+    """Targets of a model for the list: the task's dense outputs, classes, then backbone levels."""
+    with INFERENCE_LOCK:
+        model = entry.inspected_model()
+        channels = dense_channels(model)
+        levels = {f"{level.name}:" for level in model.backbone.levels} if model.backbone else ()
+        targets = [_fill_in(template, model) for template in list_targets(model)]
+    of_levels = [target for target in targets if any(target.startswith(level) for level in levels)]
+    of_outputs = [target for target in targets if target not in of_levels]
+    dense = [target for target in of_outputs if target.split("@")[0] in channels]
+    classes = [target for target in of_outputs if target not in dense]
+    return [*dense, *classes[:MAX_CLASSES], *of_levels]
+
+
+def _fill_in(template: str, model: InspectedModel) -> str:
+    """Replace the placeholders of `list_targets`: the center of the image, channel 0, position 0,0 of a channel."""
+    height, width = model.size
+    position = "0,0" if "CHANNEL" in template else f"{width // 2},{height // 2}"
+    box = f"{width // 4},{height // 4},{width // 2},{height // 2}"
+    return template.replace("X,Y,WIDTH,HEIGHT", box).replace("X,Y", position).replace("CHANNEL", "0")

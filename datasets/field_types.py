@@ -1,0 +1,444 @@
+"""Field types: how the values of a field are checked, transformed by a geometry, batched and visualized.
+
+A field type is a frozen dataclass; its attributes are its parameters. Shapes below are those of one sample. A leading
+axis T (clips) or N (views) is allowed everywhere; its entries are transformed one by one with the same matrix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from .colorize import draw_depth, draw_flow, draw_labels, draw_skeleton
+from .geometry import Geometry, inverse_grid, transform_image, transform_points, warp_nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Mismatch = tuple[str, str]
+"""(expected, found), for a `Problem`."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Joints of a body.
+
+    Attributes:
+        names: of the joints.
+        edges: pairs of joint indices between which a bone is drawn.
+        pairs: (left, right) joint indices that a left-right flip exchanges.
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class FieldType(ABC):
+    """Base class of the field types.
+
+    Attributes:
+        rank: number of axes of the value of one sample, without a leading T or N.
+        frame: index of the frame that the field belongs to; it selects the matrix of a geometry.
+    """
+
+    rank: ClassVar[int]
+    # Keyword-only, so that the parameters of the subclasses come first: Image(1) is a gray image.
+    frame: int = dataclasses.field(default=0, kw_only=True)
+
+    def __str__(self) -> str:
+        """Short description for messages; types with class or joint names state how many and the first three."""
+        return type(self).__name__
+
+    @abstractmethod
+    def check(self, value: np.ndarray) -> Mismatch | None:
+        """Compare a value with the contract of this type: (expected, found), or None if it is valid."""
+
+    def transform(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Apply a geometry to a value, entry by entry if it has a leading axis."""
+        if value.ndim > self.rank:
+            return np.stack([self.transform(entry, geometry) for entry in value])
+        return self._transform(value, geometry)
+
+    @abstractmethod
+    def _transform(self, value: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """`transform` of one entry, without a leading T or N."""
+
+    def collate(self, name: str, values: list[np.ndarray]) -> dict[str, Tensor]:
+        """Batch values as tensor `name`; types with invalid values add a bool tensor `name_mask`.
+
+        Invalid values (nan) become 0, since 0 * nan is nan. Images and flow become (B, C, H, W).
+        """
+        import torch
+
+        return {name: torch.from_numpy(np.stack(values))}
+
+    def to_input(self, tensor: Tensor) -> Tensor:
+        """Convert a batched tensor on its device to the input of a network, for example uint8 to float32 in [0, 1]."""
+        return tensor
+
+    def colorize(self, value: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
+        """Visualize a value as (H, W, 3) uint8 RGB.
+
+        Args:
+            value: one sample's value.
+            reference: a value whose range sets the color scale (the ground truth); `value` if None.
+
+        Raises:
+            TypeError: the type has no visualization (camera, box, class, scalar).
+        """
+        raise TypeError(f"{type(self).__name__} has no visualization")
+
+
+def _named(names: tuple[str, ...], what: str) -> str:
+    return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+
+
+def _shape(value: np.ndarray) -> str:
+    return "x".join(map(str, value.shape)) + f" {value.dtype}"
+
+
+def _masked(name: str, values: list[np.ndarray], axis: int | None) -> dict[str, Tensor]:
+    """Values with nan replaced by 0, and the mask of finite values; `axis` is reduced in the mask."""
+    import torch
+
+    stacked = np.stack(values).astype(np.float32)
+    known = np.isfinite(stacked)
+    if axis is not None:
+        known = known.all(axis=axis)
+        zeroed = np.where(np.expand_dims(known, axis), stacked, 0)
+    else:
+        zeroed = np.where(known, stacked, 0)
+    return {name: torch.from_numpy(zeroed), f"{name}_mask": torch.from_numpy(known)}
+
+
+@dataclass(frozen=True)
+class Image(FieldType):
+    """Image, (H, W, C): uint8 or uint16 over their full range, or float32 in [0, 1]. RGB if C is 3."""
+
+    rank: ClassVar[int] = 3
+    channels: int = 3
+
+    def check(self, value):
+        if value.ndim < 3 or value.shape[-1] != self.channels or min(value.shape[-3:-1]) < 1:
+            return f"an image of shape HxWx{self.channels}", _shape(value)
+        if value.dtype == np.float32 and not np.isfinite(value).all():
+            return "floats in [0, 1]", "nan or inf"
+        if value.dtype == np.float32 and not (value.min() >= 0 and value.max() <= 1):
+            return "floats in [0, 1]", f"values from {value.min():.3g} to {value.max():.3g}"
+        if value.dtype not in (np.uint8, np.uint16, np.float32):
+            return "uint8, uint16 or float32", str(value.dtype)
+        return None
+
+    def _transform(self, value, geometry):
+        return transform_image(value, geometry, self.frame).reshape(*geometry.size, value.shape[2])
+
+    def collate(self, name, values):
+        import torch
+
+        stacked = np.stack(values)
+        if stacked.dtype == np.uint16:
+            stacked = stacked.astype(np.float32) / 65535
+        # No copy: (B, H, W, C) in memory is channels_last already.
+        return {name: torch.from_numpy(stacked).movedim(-1, -3)}
+
+    def to_input(self, tensor):
+        return tensor if tensor.is_floating_point() else tensor.float().div_(255)
+
+    def colorize(self, value, reference=None):
+        if value.dtype == np.uint16:
+            value = (value >> 8).astype(np.uint8)
+        elif value.dtype != np.uint8:
+            value = np.round(np.clip(value, 0, 1) * 255).astype(np.uint8)
+        return np.ascontiguousarray(np.broadcast_to(value[..., :3], (*value.shape[:2], 3)))
+
+
+@dataclass(frozen=True)
+class Depth(FieldType):
+    """Depth along the optical axis, (H, W) float32 in meters, nan where unknown."""
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        if value.ndim < 2 or value.dtype != np.float32:
+            return "depth of shape HxW float32", _shape(value)
+        known = value[np.isfinite(value)]
+        if known.size == 0:
+            return "at least one known depth", "none"
+        if np.isinf(value).any() or known.min() <= 0:
+            return "depths above 0 m, nan where unknown", "inf" if np.isinf(value).any() else f"{known.min():.3g} m"
+        return None
+
+    def _transform(self, value, geometry):
+        warped = warp_nearest(value, geometry.matrix(self.frame), geometry.size, np.nan)
+        return warped if geometry.zoom == 1 else (warped / geometry.zoom).astype(np.float32)
+
+    def collate(self, name, values):
+        return _masked(name, values, axis=None)
+
+    def colorize(self, value, reference=None):
+        return draw_depth(value, value if reference is None else reference)
+
+
+@dataclass(frozen=True)
+class Flow(FieldType):
+    """Optical flow from `frame` to `frame_to`, (H, W, 2) float32 pixels, x then y, nan where unknown."""
+
+    rank: ClassVar[int] = 3
+    frame: int = 0
+    frame_to: int = 1
+
+    def check(self, value):
+        if value.ndim < 3 or value.shape[-1] != 2 or value.dtype != np.float32:
+            return "flow of shape HxWx2 float32", _shape(value)
+        return ("finite flow or nan", "inf") if np.isinf(value).any() else None
+
+    def _transform(self, value, geometry):
+        """f'(x') = M2 (x + f(x)) - x' with x = M1^-1 x'."""
+        first, second = geometry.matrix(self.frame), geometry.matrix(self.frame_to)
+        flow = warp_nearest(value, first, geometry.size, np.nan)
+        x, y = inverse_grid(first, geometry.size)
+        to_x, to_y = transform_points(second, x + flow[..., 0], y + flow[..., 1])
+        columns, rows = np.meshgrid(np.arange(geometry.size[1]), np.arange(geometry.size[0]))
+        return np.stack([to_x - columns, to_y - rows], axis=-1).astype(np.float32)
+
+    def collate(self, name, values):
+        batch = _masked(name, values, axis=-1)
+        batch[name] = batch[name].movedim(-1, -3)
+        return batch
+
+    def colorize(self, value, reference=None):
+        return draw_flow(value, value if reference is None else reference)
+
+
+@dataclass(frozen=True)
+class SegmentationMask(FieldType):
+    """Class per pixel, (H, W) integers: indices into `names`, or `ignore` for unlabeled pixels."""
+
+    rank: ClassVar[int] = 2
+    names: tuple[str, ...] = ()
+    ignore: int = 255
+
+    def __str__(self) -> str:
+        return _named(self.names, "labels")
+
+    def check(self, value):
+        if value.ndim < 2 or value.dtype.kind not in "iu":
+            return "labels of shape HxW, integers", _shape(value)
+        invalid = np.setdiff1d(np.unique(value), [*range(len(self.names)), self.ignore])
+        return (f"labels below {len(self.names)} or {self.ignore}", f"label {invalid[0]}") if invalid.size else None
+
+    def _transform(self, value, geometry):
+        return warp_nearest(value, geometry.matrix(self.frame), geometry.size, self.ignore)
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.stack(values).astype(np.int64))}
+
+    def colorize(self, value, reference=None):
+        return draw_labels(value, len(self.names), self.ignore)
+
+
+@dataclass(frozen=True)
+class OneHot(SegmentationMask):
+    """Segmentation mask as one-hot network input, (B, classes + 1, H, W) float32; the last channel: unlabeled pixels.
+
+    Datasets do not store it: a task converts a `SegmentationMask` to it in `sample_field_types`.
+    """
+
+    @property
+    def channels(self) -> int:
+        return len(self.names) + 1
+
+    def to_input(self, tensor):
+        import torch
+
+        indices = torch.where(tensor == self.ignore, len(self.names), tensor)
+        return torch.nn.functional.one_hot(indices, self.channels).movedim(-1, 1).float()
+
+
+@dataclass(frozen=True)
+class Mask(FieldType):
+    """Boolean map, (H, W) bool."""
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        return None if value.ndim >= 2 and value.dtype == np.bool_ else ("a mask of shape HxW bool", _shape(value))
+
+    def _transform(self, value, geometry):
+        return warp_nearest(value, geometry.matrix(self.frame), geometry.size, False)
+
+    def colorize(self, value, reference=None):
+        return np.repeat(np.where(value, 255, 0).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+@dataclass(frozen=True)
+class Keypoints(FieldType):
+    """Joints of a skeleton, (J, 3) float32: x and y in pixels, and a flag (0 unlabeled, 1 occluded, 2 visible)."""
+
+    rank: ClassVar[int] = 2
+    skeleton: Skeleton = Skeleton((), (), ())
+
+    def __str__(self) -> str:
+        return _named(self.skeleton.names, "joints")
+
+    def check(self, value):
+        joints = len(self.skeleton.names)
+        if value.ndim < 2 or value.shape[-2:] != (joints, 3) or value.dtype != np.float32:
+            return f"keypoints of shape {joints}x3 float32", _shape(value)
+        if not np.isin(value[..., 2], (0, 1, 2)).all():
+            return "flags 0, 1 or 2", f"flag {value[..., 2].max():g}"
+        labeled = value[..., 2] > 0
+        return None if np.isfinite(value[labeled]).all() else ("finite coordinates of labeled joints", "nan or inf")
+
+    def _transform(self, value, geometry):
+        matrix = geometry.matrix(self.frame)
+        x, y = transform_points(matrix, value[:, 0].astype(np.float64), value[:, 1].astype(np.float64))
+        # Pixel centers are at integers: the image extends half a pixel beyond the first and the last one.
+        inside = (x >= -0.5) & (x < geometry.size[1] - 0.5) & (y >= -0.5) & (y < geometry.size[0] - 0.5)
+        joints = np.stack([x, y, np.where(inside, value[:, 2], 0)], axis=1).astype(np.float32)
+        if np.linalg.det(matrix) < 0:
+            order = np.arange(len(joints))
+            for left, right in self.skeleton.pairs:
+                order[[left, right]] = right, left
+            joints = joints[order]
+        return joints
+
+    def colorize(self, value, reference=None):
+        """Skeleton on a black image that is just large enough for its joints."""
+        joints = value[value[:, 2] > 0]
+        extent = np.ceil(joints[:, :2].max(0)).astype(int) + 3 if len(joints) else np.array([3, 3])
+        return self.draw_on(np.zeros((max(extent[1], 3), max(extent[0], 3), 3), np.uint8), value)
+
+    def draw_on(self, image: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Draw the skeleton on a copy of an image (H, W, 3) uint8."""
+        return draw_skeleton(image, value, self.skeleton.edges, self.skeleton.pairs)
+
+
+@dataclass(frozen=True)
+class Box(FieldType):
+    """Box, (4,) float32 pixels: left, top, right, bottom as centers of the outermost pixels (edges included)."""
+
+    rank: ClassVar[int] = 1
+
+    def check(self, value):
+        if value.shape[-1:] != (4,) or not np.isfinite(value).all():
+            return "a box of 4 finite numbers", _shape(value)
+        return None if (value[..., 2:] >= value[..., :2]).all() else ("left <= right and top <= bottom", f"{value}")
+
+    def _transform(self, value, geometry):
+        left, top, right, bottom = value.astype(np.float64)
+        corners = np.array([left, right, left, right]), np.array([top, top, bottom, bottom])
+        x, y = transform_points(geometry.matrix(self.frame), *corners)
+        x, y = x.clip(0, geometry.size[1] - 1), y.clip(0, geometry.size[0] - 1)
+        return np.array([x.min(), y.min(), x.max(), y.max()], np.float32)
+
+
+@dataclass(frozen=True)
+class Camera(FieldType):
+    """Intrinsic matrix K of a pinhole camera, (3, 3) in pixels, with pixel centers at integers."""
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        if value.shape[-2:] != (3, 3) or not np.isfinite(value).all():
+            return "a finite 3x3 camera matrix", _shape(value)
+        focal = min(value[..., 0, 0].min(), value[..., 1, 1].min())
+        return None if focal > 0 else ("focal lengths above 0 px", f"{focal:g}")
+
+    def _transform(self, value, geometry):
+        return geometry.matrix(self.frame) @ value
+
+
+@dataclass(frozen=True)
+class ClassLabel(FieldType):
+    """Class of an image: one integer, an index into `names`."""
+
+    rank: ClassVar[int] = 0
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return _named(self.names, "classes")
+
+    def check(self, value):
+        if value.dtype.kind not in "iu":
+            return "a class as an integer", str(value.dtype)
+        valid = (value >= 0).all() and (value < len(self.names)).all()
+        return None if valid else (f"a class from 0 to {len(self.names) - 1}", f"{value}")
+
+    def _transform(self, value, geometry):
+        return value
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.asarray(values, np.int64))}
+
+
+@dataclass(frozen=True)
+class Scalar(FieldType):
+    """One number, which no geometry changes: for example a score."""
+
+    rank: ClassVar[int] = 0
+
+    def check(self, value):
+        return None if np.isfinite(value).all() else ("a finite number", f"{value}")
+
+    def _transform(self, value, geometry):
+        return value
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.asarray(values))}
+
+
+FIELD_TYPES: dict[str, type[FieldType]] = {
+    field_type.__name__: field_type
+    for field_type in (Image, Depth, Flow, SegmentationMask, Mask, Keypoints, Box, Camera, ClassLabel, Scalar)
+}
+
+
+def fields_to_json(fields: dict[str, FieldType]) -> dict[str, dict[str, Any]]:
+    """Convert field types to plain values, for the header of a checkpoint."""
+    return {
+        name: {"kind": type(field_type).__name__, **dataclasses.asdict(field_type)}
+        for name, field_type in fields.items()
+    }
+
+
+def fields_from_json(stored: dict[str, dict[str, Any]]) -> dict[str, FieldType]:
+    """Field types from what `fields_to_json` returned."""
+    fields = {}
+    for name, values in stored.items():
+        arguments = {key: _tuples(value) for key, value in values.items() if key != "kind"}
+        if "skeleton" in arguments:
+            arguments["skeleton"] = Skeleton(**{k: _tuples(v) for k, v in values["skeleton"].items()})
+        fields[name] = FIELD_TYPES[values["kind"]](**arguments)
+    return fields
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, (list, tuple)) else value
+
+
+def transform_sample(
+    sample: dict[str, np.ndarray], fields: dict[str, FieldType], geometry: Geometry
+) -> dict[str, np.ndarray]:
+    """Apply one geometry to every field of a sample."""
+    return {name: field_type.transform(sample[name], geometry) for name, field_type in fields.items() if name in sample}
+
+
+def collate(samples: list[dict[str, np.ndarray]], fields: dict[str, FieldType]) -> dict[str, Tensor]:
+    """Batch samples of equal size: the tensor of every field, and its mask where values may be invalid."""
+    batch: dict[str, Tensor] = {}
+    for name, field_type in fields.items():
+        batch.update(field_type.collate(name, [sample[name] for sample in samples]))
+    return batch

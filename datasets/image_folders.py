@@ -1,0 +1,92 @@
+"""Folders of images without labels, for tasks that learn from images alone (`image-folders`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from .class_folders import SPLIT_FALLBACKS
+from .dataset import Sample
+from .field_types import Image
+from .folders import IMAGE_SUFFIXES, is_test_sample
+from .formats.reading import read_lines
+from .labeled_images import Files, StoredImages, fake_jpeg
+from .problems import DatasetError, Problem
+
+
+class ImageFolders(StoredImages):
+    """Images in a folder and its subfolders.
+
+    `train.txt`, `val.txt` and `test.txt` in the root define the splits, one image per line: by file name without suffix
+    (BSDS500: `100075` for `images/train/100075.jpg`), or by path if two images share a name. Without lists, the folders
+    `train/`, `val/` and `test/` do. Without those, one image in ten is for testing, chosen by a hash of its path: the
+    same on every machine, and adding files does not move others. If only one of `val` and `test` exists, it serves as
+    both.
+    """
+
+    title: ClassVar[str] = "Image folders"
+    terms: ClassVar[str] = "license of your files"
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+
+    def __init__(self, root: str | Path, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.fields = {"image": Image()}
+        problems: list[Problem] = []
+        if any((self.root / f"{name}.txt").is_file() for name in self.splits):
+            files = self._files_of_list(split, problems)
+        elif any((self.root / name).is_dir() for name in self.splits):
+            folder = next((name for name in SPLIT_FALLBACKS[split] if (self.root / name).is_dir()), split)
+            files = [f"{folder}/{file}" for file in list_images(self.root / folder)]
+        else:
+            files = [
+                file for file in list_images(self.root) if is_test_sample(file.rpartition(".")[0]) == (split != "train")
+            ]
+        if not (files or problems):
+            problems.append(Problem(str(self.root), f"images for '{split}'", "none"))
+        self._encoded = Files(self.root, files)
+        self._count = len(files)
+        if problems:
+            raise DatasetError.from_problems(problems, dataset=self)
+
+    def _files_of_list(self, split: str, problems: list[Problem]) -> list[str]:
+        lists = [self.root / f"{name}.txt" for name in SPLIT_FALLBACKS[split]]
+        list_file = next((path for path in lists if path.is_file()), lists[0])
+        by_name: dict[str, list[str]] = {}
+        for file in list_images(self.root):
+            path = file.rpartition(".")[0]
+            for name in {file, path, path.rpartition("/")[2]}:
+                by_name.setdefault(name, []).append(file)
+        files = []
+        for name in read_lines(list_file, "the name of an image per line"):
+            match by_name.get(name, []):
+                case [file]:
+                    files.append(file)
+                case []:
+                    problems.append(Problem(str(self.root / name), f"the image that {list_file.name} lists", "none"))
+                case [first, second, *_]:
+                    problems.append(Problem(str(list_file), f"one image named '{name}'", f"{first}, {second}"))
+        return files
+
+    def __len__(self) -> int:
+        return self._count
+
+    def with_image(self, image: np.ndarray, index: int) -> Sample:
+        return {"image": image}
+
+    @classmethod
+    def write_example(cls, root: str | Path) -> None:
+        for index, split in enumerate(cls.splits):
+            names = [f"{10 * index + number:03}" for number in range(2)]
+            for number, name in enumerate(names):
+                path = Path(root) / "images" / split / f"{name}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(fake_jpeg(10 * index + number))
+            (Path(root) / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+def list_images(folder: Path) -> list[str]:
+    """Images of a folder and its subfolders, relative with forward slashes, sorted, without hidden ones."""
+    images = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path.as_posix() for path in images if not any(part.startswith(".") for part in path.parts))

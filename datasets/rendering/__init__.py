@@ -1,0 +1,1 @@
+"""Procedural rendering for synthetic datasets with exact ground truth; pure functions of a random generator."""

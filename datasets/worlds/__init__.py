@@ -1,1 +1,0 @@
-"""Procedural worlds with exact truth: each a pure function of its random generator."""

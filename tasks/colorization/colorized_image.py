@@ -1,0 +1,70 @@
+"""Colorized image: predicted a and b with the lightness of the input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ...atomic_io import atomic_path
+from ...datasets.formats.image import write_image
+from ..task import Prediction, format_range, format_size
+from .lab import rgb_of
+
+
+@dataclass(frozen=True, repr=False)
+class ColorizedImage(Prediction):
+    """A colorized image.
+
+    Attributes:
+        lightness: (H, W) float32 L in 0..100, from the input image.
+        ab: (H, W, 2) float32 predicted a and b, possibly outside sRGB.
+        confidence: (H, W) float32 from 0 (uniform over the bins) to 1 (a single bin); None for regression.
+    """
+
+    lightness: np.ndarray
+    ab: np.ndarray
+    confidence: np.ndarray | None = None
+    unit: ClassVar[str] = "CIE Lab"
+
+    @cached_property
+    def _rgb(self) -> np.ndarray:
+        return rgb_of(np.concatenate([self.lightness[..., None], self.ab], -1))
+
+    @property
+    def clipped(self) -> np.ndarray:
+        """(H, W) bool: pixels outside the sRGB gamut, whose color (and lightness) is clipped."""
+        # Half a gray level of 8 bits is rounding.
+        return np.any(np.abs(self._rgb - 0.5) > 0.5 + 0.5 / 255, axis=-1)
+
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        """(H, W, 3) uint8: the RGB image, clipped to the sRGB gamut."""
+        return np.round(self._rgb.clip(0, 1) * 255).astype(np.uint8)
+
+    def summary(self) -> str:
+        """Mean chroma, mean confidence, and the percentage of clipped pixels."""
+        parts = [f"mean chroma {np.linalg.norm(self.ab, axis=-1).mean():.1f}"]
+        if self.confidence is not None:
+            parts.append(f"confidence {self.confidence.mean():.2f}")
+        return ", ".join([*parts, f"{100 * self.clipped.mean():.1f} % of the pixels clipped to sRGB"])
+
+    def _repr_parts(self) -> tuple[str, ...]:
+        return format_size(self.ab), self.unit, f"a and b {format_range(self.ab)}"
+
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
+        """Write STEM_colorized.png, STEM_ab.npy (H, W, 2 float32, not clipped) and, with bins, STEM_confidence.png.
+
+        Confidence is stored in 8 bits: 0 to 1 as 0 to 255.
+        """
+        folder = Path(folder)
+        image, array, confidence = (folder / f"{stem}_{end}" for end in ("colorized.png", "ab.npy", "confidence.png"))
+        write_image(image, self.to_image())
+        with atomic_path(array) as aside:
+            np.save(aside, self.ab.astype(np.float32))
+        if self.confidence is None:
+            return [image, array]
+        write_image(confidence, np.round(self.confidence.clip(0, 1) * 255).astype(np.uint8))
+        return [image, array, confidence]

@@ -1,0 +1,113 @@
+"""Verification of exports: dynamic axes of a network, and comparison of a file with PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...datasets.field_types import FieldType
+from ...datasets.geometry import Size
+from ...errors import UserError
+from .export_module import DynamicAxes, ExportModule, example_inputs, first_line
+
+MIN_RELATIVE_RANGE = 1e-2
+"""Minimum range of a channel relative to that of all channels; nearly constant channels are not scaled by noise."""
+MIN_RANGE = 1e-12
+"""Range that is assumed for a constant output."""
+
+Run = Callable[[list[Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Difference between the outputs of a file and of PyTorch, for inputs of one shape.
+
+    Attributes:
+        batch: batch size.
+        size: (height, width).
+        difference: maximum difference, relative to the range of its channel.
+    """
+
+    batch: int
+    size: Size
+    difference: float
+
+
+@torch.no_grad()
+def find_dynamic_axes(
+    module: ExportModule, field_types: dict[str, FieldType], tolerance: float
+) -> tuple[DynamicAxes, tuple[str, ...]]:
+    """Find out by forward passes which axes may vary: another size, and several inputs at once.
+
+    Returns:
+        The dynamic axes, and reasons for those that are fixed.
+
+    Raises:
+        UserError: the network is random at inference; an exported file has no seed, so its output would not be
+            reproducible.
+    """
+    outputs = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        outputs.append(module(*example_inputs(field_types, 2, module.training_size)))
+    if not torch.equal(outputs[0], outputs[1]):
+        raise UserError(
+            "This network is random at inference (its dropout stays on), and an exported file has no seed; export one "
+            "that was trained without it (translation: --norm frozen-batch or instance)."
+        )
+    reasons = []
+    one_by_one = [
+        module(*(tensor[[index]] for tensor in example_inputs(field_types, 2, module.training_size)))
+        for index in (0, 1)
+    ]
+    batch = relative_difference(outputs[0], torch.cat(one_by_one)) <= tolerance
+    if not batch:
+        reasons.append("The batch size is 1: the output for an image depends on the other images of the batch.")
+    size = True
+    try:
+        module(*example_inputs(field_types, 1, module.other_size))
+    except (UserError, RuntimeError) as refusal:
+        size = False
+        reasons.append(f"Height and width are fixed: {first_line(refusal)}")
+    return DynamicAxes(batch, size), tuple(reasons)
+
+
+def load_runtime(path: Path, format: str) -> Run:
+    """Open a file in its own runtime, as a function from inputs to the output."""
+    if format == "torch-export":
+        program = torch.export.load(path).module()
+        return lambda inputs: program(*inputs)
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+
+    def run(inputs: list[Tensor]) -> Tensor:
+        feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return run
+
+
+@torch.no_grad()
+def compare(module: ExportModule, run: Run, inputs: list[Tensor]) -> Comparison:
+    """Compare an exported file with its network on the same inputs."""
+    batch, _, height, width = inputs[0].shape
+    return Comparison(batch, (height, width), relative_difference(module(*inputs), run(inputs)))
+
+
+def relative_difference(expected: Tensor, actual: Tensor) -> float:
+    """Maximum difference of two (B, C, ...) relative to the range of its channel; inf for nan or another shape."""
+    if expected.shape != actual.shape or not actual.isfinite().all():
+        return math.inf
+    expected, actual = (values.double().movedim(1, 0).flatten(1) for values in (expected, actual))
+    ranges = expected.amax(1) - expected.amin(1)
+    ranges = ranges.clamp_min(max(MIN_RELATIVE_RANGE * float(expected.max() - expected.min()), MIN_RANGE))
+    return float(((expected - actual).abs().amax(1) / ranges).max())

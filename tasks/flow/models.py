@@ -1,0 +1,123 @@
+"""Optical flow models with any backbone: early fusion, or a siamese backbone with correlation or warping."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...backbones.backbone import Backbone, Level
+from ...backbones.initialization import initialize
+from ..heads.head import Head, distinct_strides, used_levels
+from .base import FlowNetwork
+from .correlation import correlation
+from .warping import MATCH_CHANNELS, MAX_DISPLACEMENT, NUM_DISPLACEMENTS, Warping, standardize_channels
+
+MIN_CORRELATION_STRIDE = 8
+"""Minimum stride of correlated levels: the receptive field of finer ones is too small to be distinctive."""
+PREDICTION_STD = 0.01
+
+
+class EarlyFusionFlow(FlowNetwork):
+    """Early fusion: both images concatenated to six channels, as in FlowNetS.
+
+    Args:
+        backbone: any backbone with six input channels.
+        head: head on its levels, with two output channels.
+    """
+
+    def __init__(self, backbone: Backbone, head: Head) -> None:
+        super().__init__()
+        self.backbone, self.head, self.stride = backbone, head, head.stride
+        _init_near_zero(head.predict)
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """One prediction, (B, 2, H, W); see `FlowNetwork.pyramid`."""
+        images = torch.cat((first, second), dim=1)
+        features = self.backbone.features(self.backbone.preprocessing(images))
+        return [_to_pixels(self.head(features, (first.shape[-2], first.shape[-1])), self.stride)]
+
+
+class CorrelatedFlow(FlowNetwork):
+    """Siamese backbone; the head reads the first image's levels concatenated with their correlation with the second's.
+
+    Args:
+        backbone: any backbone.
+        head: head on `correlation_levels(backbone.levels)`, with two output channels.
+    """
+
+    def __init__(self, backbone: Backbone, head: Head) -> None:
+        super().__init__()
+        self.backbone, self.head, self.stride = backbone, head, head.stride
+        used = set(used_levels(head))
+        self.match = nn.ModuleDict(
+            {
+                str(index): nn.Conv2d(backbone.levels[index].channels, MATCH_CHANNELS, 1)
+                for index in correlated_indices(backbone.levels)
+                if index in used
+            }
+        )
+        initialize(self.match, "he_fan_in")
+        _init_near_zero(head.predict)
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """One prediction, (B, 2, H, W); see `FlowNetwork.pyramid`."""
+        features1, features2 = siamese_features(self.backbone, first, second)
+        head_inputs = list(features1)
+        for key, match in self.match.items():
+            index = int(key)
+            maps1, maps2 = (standardize_channels(match(features[index])) for features in (features1, features2))
+            costs = correlation(maps1, maps2, MAX_DISPLACEMENT)
+            head_inputs[index] = torch.cat((features1[index], costs.to(features1[index].dtype)), dim=1)
+        return [_to_pixels(self.head(head_inputs, (first.shape[-2], first.shape[-1])), self.stride)]
+
+
+class WarpingFlow(FlowNetwork):
+    """Siamese backbone, and a head that estimates from coarse to fine by warping the second image's features.
+
+    Args:
+        backbone: any backbone.
+        head: warping head on its levels.
+    """
+
+    def __init__(self, backbone: Backbone, head: Warping) -> None:
+        super().__init__()
+        self.backbone, self.head, self.stride = backbone, head, head.stride
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """One prediction per stride, from 32 on; see `FlowNetwork.pyramid`."""
+        return self.head(*siamese_features(self.backbone, first, second))
+
+
+def siamese_features(backbone: Backbone, first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Levels of both images, in one forward pass of the backbone: batch normalization sees both in training."""
+    levels = backbone.features(backbone.preprocessing(torch.cat((first, second))))
+    halves = [level.chunk(2) for level in levels]
+    return [half[0] for half in halves], [half[1] for half in halves]
+
+
+def correlated_indices(levels: tuple[Level, ...]) -> list[int]:
+    """Indices of the correlated levels: the deepest of every stride from 8 on; if there is none, the last level."""
+    indices = [index for index in distinct_strides(levels) if levels[index].stride >= MIN_CORRELATION_STRIDE]
+    return indices or [len(levels) - 1]
+
+
+def correlation_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """Levels as the head of `CorrelatedFlow` reads them: with the additional channels of the correlation."""
+    correlated = set(correlated_indices(levels))
+    return tuple(
+        Level(level.name, level.stride, level.channels + NUM_DISPLACEMENTS) if index in correlated else level
+        for index, level in enumerate(levels)
+    )
+
+
+def _to_pixels(output: Tensor, stride: int) -> Tensor:
+    """Convert a head's output, in pixels of the coarsest level, to pixels of the input: typical outputs are about 1."""
+    return output.float() * stride
+
+
+def _init_near_zero(predict: nn.Conv2d) -> None:
+    """Initialize a prediction layer such that the flow is about zero before training."""
+    assert predict.bias is not None
+    with torch.no_grad():
+        nn.init.normal_(predict.weight, 0.0, PREDICTION_STD)
+        nn.init.zeros_(predict.bias)

@@ -1,0 +1,124 @@
+"""Model spec: task, field types, and either backbone and head or the name of a complete model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..backbones import create_backbone
+from ..backbones.backbone import Preprocessing
+from ..datasets.field_types import FieldType, fields_from_json, fields_to_json
+from ..errors import UserError, unknown_name
+from . import task_class
+from .task import Network, Task
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Plain values from which a model is built, as a checkpoint header stores them.
+
+    Attributes:
+        task: the task, with its own options.
+        fields: field types of its dataset; they give the number of joints, classes and channels.
+        backbone: name of the backbone, None for a complete model.
+        backbone_options: options of `create_backbone`: `levels`, and variants of the architecture (`stride_in`).
+        head: name of the head, None for a complete model.
+        model: name of the complete model, None for backbone and head.
+    """
+
+    task: Task
+    fields: dict[str, FieldType]
+    backbone: str | None = None
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    head: str | None = None
+    model: str | None = None
+
+    def build(self, weights: str | Path | None = None) -> Network:
+        """Build the model.
+
+        Args:
+            weights: published name or file of the backbone's weights; None: random weights.
+
+        Raises:
+            UserError: an unknown name, or weights that do not fit.
+        """
+        if self.model is not None:
+            if self.model not in self.task.models:
+                raise unknown_name(f"model of the task {self.task.name}", self.model, self.task.models)
+            model = self.task.build(self.fields, None, None, self.model)
+            if weights is not None:
+                self._load_backbone(model, weights)
+            return model
+        if self.head is not None and not self.task.heads:
+            raise UserError(f"The task {self.task.name} has no heads: the backbone's own classifier predicts.")
+        if self.head not in (self.task.heads or (None,)):
+            raise unknown_name(f"head of the task {self.task.name}", str(self.head), self.task.heads)
+        backbone = create_backbone(
+            str(self.backbone),
+            weights,
+            num_classes=self.task.num_classes(self.fields),
+            in_channels=self.task.in_channels(self.fields),
+            **self.backbone_options,
+        )
+        return self.task.build(self.fields, backbone, self.head, None)
+
+    def with_weights_options(self, model: Network) -> ModelSpec:
+        """The spec with the options of the built backbone, which its weights file may have decided."""
+        options = getattr(getattr(model, "backbone", None), "options", {})
+        options = {**self.backbone_options, **options}
+        return self if self.model else dataclasses.replace(self, backbone_options=options)
+
+    def _load_backbone(self, model: Network, weights: str | Path) -> None:
+        backbone = getattr(model, "backbone", None)
+        if backbone is None:
+            raise UserError(
+                f"The model '{self.model}' has no backbone that --weights could initialize; use --init-from."
+            )
+        # A second backbone checks the metadata of the file; its tensors are copied.
+        loaded = create_backbone(
+            backbone.name, weights, num_classes=0, in_channels=backbone.in_channels, **backbone.options
+        )
+        backbone.load_state_dict(loaded.state_dict())
+        backbone.preprocessing = loaded.preprocessing
+
+    def to_json(self, model: Network) -> dict[str, Any]:
+        """Plain data for a checkpoint header, including the backbone's preprocessing."""
+        backbone = getattr(model, "backbone", None)
+        return {
+            "task": self.task.name,
+            "task_options": dataclasses.asdict(self.task),  # type: ignore[call-overload]
+            "fields": fields_to_json({**self.task.inputs(self.fields), **self.task.targets(self.fields)}),
+            "backbone": self.backbone,
+            "backbone_options": self.backbone_options,
+            "head": self.head,
+            "model": self.model,
+            "preprocessing": None if backbone is None else backbone.preprocessing.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, header: dict[str, Any], task_type: type[Task] | None = None) -> ModelSpec:
+        """The spec that `to_json` wrote.
+
+        Args:
+            header: header of a checkpoint.
+            task_type: class of the task, if it is not in the registry.
+
+        Raises:
+            UserError: the header names an unknown task.
+        """
+        return cls(
+            (task_type or task_class(header["task"]))(**header["task_options"]),
+            fields_from_json(header["fields"]),
+            header["backbone"],
+            header["backbone_options"],
+            header["head"],
+            header["model"],
+        )
+
+
+def restore_preprocessing(model: Network, header: dict[str, Any]) -> None:
+    """Set the preprocessing of a model's backbone from a checkpoint header."""
+    if header["preprocessing"] is not None:
+        model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])  # type: ignore[union-attr]
