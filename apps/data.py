@@ -12,7 +12,8 @@ app = App(name="data", help="Validate a dataset folder, or write an example of i
 
 @app.command
 def validate(name: str, root: Path | None = None, /) -> None:
-    """Read every file of a dataset folder and list all problems; exit code 1 if there are any.
+    """Read every file of a dataset folder and list all problems, including files that the loader passes over and values
+    that it repairs; exit code 1 if there are any.
 
     Args:
         name: Name of the dataset (`densevision list datasets`).

@@ -1,26 +1,43 @@
-"""H.264 video writing, and frame rates of video files."""
+"""Videos: reading upright frames with their times, and writing H.264."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from ..atomic_io import atomic_path
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from av import VideoFrame
 
 ENCODER = "libx264"
-ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast"}
-"""Options of the H.264 encoder: crf 18 is visually lossless, and slower presets than veryfast do not run live."""
+ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast", "bf": "0"}
+"""Options of the H.264 encoder: crf 18 is visually lossless, and slower presets than veryfast do not run live. Without
+B-frames the last packet is the last frame, whose duration ends the file."""
 CLOCK_RATE = 90_000
 """Ticks per second of the file's time base, a multiple of every common frame rate."""
 DEFAULT_RATE = Fraction(30)
 """Frames per second of a video without a frame rate."""
+
+
+class TimedFrame(NamedTuple):
+    """A frame of a video or a camera.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        time: seconds; only differences matter.
+        duration: seconds until the next frame, by the file; 0 if unknown.
+    """
+
+    pixels: np.ndarray
+    time: float
+    duration: float = 0.0
 
 
 class VideoWriter:
@@ -56,30 +73,34 @@ class VideoWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def write(self, frame: np.ndarray, at: float | None = None) -> None:
+    def write(self, frame: np.ndarray, at: float | None = None, duration: float = 0.0) -> None:
         """Append a frame.
 
         Args:
             frame: (H, W, 3) uint8 RGB, of the same size for all frames; an odd last row or column is cropped, since
                 yuv420p needs even sizes.
             at: seconds since the first frame; None: by the frame rate.
+            duration: seconds for which the frame is displayed if it is the last one; 0: by the frame rate.
 
         Raises:
             UserError: the file cannot be written.
         """
         import av
         from av.error import FFmpegError
+        from av.video.reformatter import Colorspace
 
         height, width = (size - size % 2 for size in frame.shape[:2])
         try:
             if not self.written:
                 self._begin(height, width)
             image = av.VideoFrame.from_ndarray(frame[:height, :width].copy(), format="rgb24")
+            image = image.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
             due = round((self.written / self.rate if at is None else at) * CLOCK_RATE)
             # Timestamps must increase, or players drop frames.
             self._last = image.pts = max(due, self._last + 1)
             image.time_base = Fraction(1, CLOCK_RATE)
-            self._container.mux(self._track.encode(image))
+            self._duration = max(1, round((duration or 1 / self.rate) * CLOCK_RATE))
+            self._mux(self._track.encode(image))
         except (FFmpegError, OSError) as error:
             raise self._write_error(error) from error
         self.written += 1
@@ -97,7 +118,7 @@ class VideoWriter:
             with stack:
                 if self.written and not self._ended:
                     self._ended = True
-                    self._container.mux(self._track.encode(None))
+                    self._mux(self._track.encode(None))
         except (FFmpegError, OSError) as error:
             raise self._write_error(error) from error
 
@@ -108,8 +129,17 @@ class VideoWriter:
         self._container = self._open.enter_context(av.open(str(temporary), "w"))
         self._track = self._container.add_stream(ENCODER, rate=self.rate, options=ENCODER_OPTIONS)
         self._track.height, self._track.width, self._track.pix_fmt = height, width, "yuv420p"
-        self._track.codec_context.time_base = Fraction(1, CLOCK_RATE)
+        context = self._track.codec_context
+        context.time_base = Fraction(1, CLOCK_RATE)
+        # BT.709 with limited range; without a statement, players guess by the size of the frame.
+        context.colorspace = context.color_primaries = context.color_trc = context.color_range = 1
         self._ended = False
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            if packet.pts == self._last:
+                packet.duration = self._duration
+            self._container.mux(packet)
 
     def _write_error(self, error: Exception) -> UserError:
         return UserError(f"The video '{self.path}' cannot be written: {getattr(error, 'strerror', None) or error}.")
@@ -137,8 +167,9 @@ def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | int =
     return path
 
 
-def frame_rate(path: Path) -> Fraction:
-    """Frames per second of a video's first video stream; 30 if the file does not state it.
+@contextmanager
+def open_video(path: Path) -> Iterator[Any]:
+    """Open a video file, as a container of PyAV.
 
     Raises:
         UserError: not a video, or no video stream.
@@ -148,11 +179,54 @@ def frame_rate(path: Path) -> Fraction:
 
     if not path.is_file():
         raise UserError(f"There is no video '{path}'.")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"The video '{path}' has no video stream.")
-            rate = container.streams.video[0].average_rate
-    except (FFmpegError, OSError) as error:
-        raise UserError(f"The video '{path}' cannot be read: {error.strerror or error}.") from error
-    return rate if rate else DEFAULT_RATE
+    with ExitStack() as stack:
+        try:
+            container = stack.enter_context(av.open(str(path)))
+        except (FFmpegError, OSError) as error:
+            raise UserError(f"The video '{path}' cannot be read: {error.strerror or error}.") from error
+        if not container.streams.video:
+            raise UserError(f"The video '{path}' has no video stream.")
+        yield container
+
+
+def read_video(path: Path) -> Iterator[TimedFrame]:
+    """Read the frames of a video's first video stream as players display them.
+
+    The rotation and mirroring of the file's display matrix are applied. The first frame has the time 0; a frame without
+    a time of its own follows its predecessor by the frame rate.
+
+    Raises:
+        UserError: not a video, no video stream, or a damaged one (after the readable frames).
+    """
+    from av.error import FFmpegError
+
+    number, start, previous = 0, None, None
+    with open_video(path) as container:
+        interval = float(1 / (container.streams.video[0].average_rate or DEFAULT_RATE))
+        try:
+            for frame in container.decode(video=0):
+                time = frame.time
+                if time is None:
+                    time = 0.0 if previous is None else previous + interval
+                start, previous = time if start is None else start, time
+                number += 1
+                duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else interval
+                yield TimedFrame(_displayed(frame), time - start, duration)
+        except (FFmpegError, OSError) as error:
+            what = f"breaks off after frame {number}" if number else "cannot be read"
+            raise UserError(f"The video '{path}' {what}: {error.strerror or error}.") from error
+
+
+def _displayed(frame: VideoFrame) -> np.ndarray:
+    """The pixels of a frame, turned and mirrored by its display matrix."""
+    from ..datasets.formats.image import orient
+
+    pixels = frame.to_ndarray(format="rgb24")
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return np.ascontiguousarray(pixels)
+    # Column x and row y of the frame are displayed at x' = a x + c y and y' = b x + d y (ISO/IEC 14496-12, 8.3.2).
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    transposed = abs(b) + abs(c) > abs(a) + abs(d)
+    to_column, to_row = (c, b) if transposed else (a, d)
+    return np.ascontiguousarray(orient(pixels, transposed, to_row < 0, to_column < 0))

@@ -34,6 +34,7 @@ class CIFAR(LabeledImages):
     """
 
     terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
+    photos: ClassVar[bool] = False
     folder: ClassVar[str]
     archive: ClassVar[str]
     meta: ClassVar[str]
@@ -135,7 +136,7 @@ def _open(root: Path, folder: str, archive: str) -> Source:
     path = root if root.name == folder else root / folder
     if path.is_dir():
         return path, lambda name: read_bytes(path / name, "a pickled batch"), [file.name for file in path.iterdir()]
-    for tar in sorted(root.glob("*.tar.gz"), key=lambda file: (file.name != archive, file.name)):
+    for tar in sorted(root.glob("[!.]*.tar.gz"), key=lambda file: (file.name != archive, file.name)):
         if tar.name == archive or contains_folder(tar, folder):
             members = unpack_members(tar, folder)
 

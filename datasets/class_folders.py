@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from .field_types import ClassLabel, Image
-from .folders import IMAGE_SUFFIXES, is_test_sample
-from .formats.reading import read_lines
+from .files import is_hidden, normalize_name
+from .formats.image import IMAGE_SUFFIXES
 from .labeled_images import EncodedImages, Files, fake_jpeg, list_class_folders
 from .problems import DatasetError, Problem
+from .splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
+
+SPLIT_WORDS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
+"""Names of folders, in lower case, that are splits rather than classes."""
 
 
 class ClassFolders(EncodedImages):
@@ -33,30 +38,41 @@ class ClassFolders(EncodedImages):
         super().__init__(root, split)
         problems: list[Problem] = []
         training = self.root / "train"
-        has_split_folders = training.is_dir() and any(entry.is_dir() for entry in training.iterdir())
+        has_split_folders = training.is_dir() and any(
+            entry.is_dir() and not is_hidden(entry.name) for entry in training.iterdir()
+        )
         folder = training if has_split_folders else self.root
-        classes = list_class_folders(folder, IMAGE_SUFFIXES)
+        classes = list_class_folders(folder, IMAGE_SUFFIXES, self.skipped)
         if not any(classes.values()):
-            raise DatasetError(folder, "a folder of images for each class", "none")
+            raise DatasetError.from_problems(
+                [Problem(str(folder), "a folder of images for each class", "none"), *self.skipped]
+            )
         names = sorted(classes)
         self.fields = {"image": Image(), "category": ClassLabel(tuple(names))}
+        if len(names) == 1 or {name.lower() for name in names} <= SPLIT_WORDS:
+            problems.append(_wrong_level(folder, classes))
         for name in names:
             if not classes[name]:
                 problems.append(Problem(str(folder / name), "at least one image", "none"))
         if has_split_folders:
             files = self._files_of_folder(split, classes, problems)
         else:
-            files = self._files_of_list(split, [f"{name}/{file}" for name in names for file in classes[name]])
+            files = self._files_of_root(split, [file for name in names for file in classes[name]])
         depth = 1 if has_split_folders else 0
-        labeled = [file for file in files if file.split("/")[depth] in classes]
-        for folder in sorted({"/".join(file.split("/")[: depth + 1]) for file in set(files) - set(labeled)}):
+        categories = [normalize_name(file.split("/")[depth]) for file in files]
+        known = [category in classes for category in categories]
+        unknown = {
+            "/".join(file.split("/")[: depth + 1]) for file, is_known in zip(files, known, strict=True) if not is_known
+        }
+        for folder in sorted(unknown):
             expected = f"one of the {len(names)} classes of the training split"
             problems.append(Problem(str(self.root / folder), expected, "another class"))
-        if not labeled:
-            problems.append(Problem(str(self.root / split), f"images for '{split}'", "none"))
+        if not any(known):
+            count = 0 if has_split_folders else sum(map(len, classes.values()))
+            problems.append(empty_split(self.root, "images", split, count))
         labels = {name: label for label, name in enumerate(names)}
-        self._encoded = Files(self.root, labeled)
-        self._categories = np.array([labels[file.split("/")[depth]] for file in labeled], np.int64)
+        self._encoded = Files(self.root, list(compress(files, known)))
+        self._categories = np.array([labels[category] for category in compress(categories, known)], np.int64)
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
 
@@ -65,15 +81,16 @@ class ClassFolders(EncodedImages):
         if folder is None:
             problems.append(Problem(str(self.root / split), "this folder, or 'val' or 'test' instead", "neither"))
             return []
-        classes = training if folder == "train" else list_class_folders(self.root / folder, IMAGE_SUFFIXES)
-        return [f"{folder}/{name}/{file}" for name, files in classes.items() for file in files]
+        is_training = folder == "train"
+        classes = training if is_training else list_class_folders(self.root / folder, IMAGE_SUFFIXES, self.skipped)
+        return [f"{folder}/{file}" for files in classes.values() for file in files]
 
-    def _files_of_list(self, split: str, files: list[str]) -> list[str]:
-        lists = [self.root / f"{name}.txt" for name in SPLIT_FALLBACKS[split]]
-        list_file = next((path for path in lists if path.is_file()), None)
-        if list_file is not None:
-            return read_lines(list_file, "lines like 'cat/001.jpg'")
-        return [file for file in files if is_test_sample(file.rpartition(".")[0]) == (split != "train")]
+    def _files_of_root(self, split: str, files: list[str]) -> list[str]:
+        stated = read_split_list(self.root, split, "lines like 'cat/001.jpg'", self.skipped)
+        if stated:
+            return stated[1]
+        names, classes = [file.rpartition(".")[0] for file in files], [file.partition("/")[0] for file in files]
+        return list(compress(files, in_split(names, split, classes)))
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:
@@ -86,5 +103,11 @@ class ClassFolders(EncodedImages):
             (Path(root) / f"{split}.txt").write_text("\n".join(lines) + "\n")
 
 
-SPLIT_FALLBACKS = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}
-"""Split to the folders or lists that serve it; the first existing one is used."""
+def _wrong_level(folder: Path, classes: dict[str, list[str]]) -> Problem:
+    """The problem that the folders are not classes, most often because the root is one level too high."""
+    found = f"only {', '.join(sorted(classes))}"
+    inner = sorted({file.split("/")[1] for files in classes.values() for file in files if file.count("/") > 1})
+    if inner:
+        names = ", ".join(inner[:5]) + (", ..." if len(inner) > 5 else "")
+        found += f", with {names} in it: if these are the classes, move them up or give the folder around them as root"
+    return Problem(str(folder), "one folder for each of at least two classes, or 'train' and 'val' with these", found)

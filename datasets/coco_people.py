@@ -44,7 +44,7 @@ class COCOPeople(People):
         self.fields = {"image": Image(), "joints": Keypoints(skeletons.COCO), "box": Box(), **numbers}
         problems: list[Problem] = []
         file = self.root / annotation_file(split)
-        table = read_keypoints(file, problems)
+        table = read_keypoints(file, problems, self.skipped)
         if table.names != NAMES:
             raise DatasetError(file, "the 17 joints of COCO from 'nose' to 'right_ankle'", ", ".join(table.names))
         has_box = np.isfinite(table.boxes).all(axis=1)

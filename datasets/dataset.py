@@ -26,19 +26,24 @@ class Dataset(ABC):
         terms: license in a few words, "research-only" where it excludes commercial use. The text of a file `terms.txt`
             in the root replaces it. Checkpoints store the terms of their training data.
         splits: names of the splits, the training split first.
+        photos: whether the images are photos of usual size, which decides the default recipe.
         infinite: whether samples never repeat (training split of a synthetic dataset); `len` is then not meaningful.
         fields: field name to field type, for every field of a sample.
+        skipped: what the loader passed over or repaired; a validation lists it, and training states how many there are.
     """
 
     title: ClassVar[str]
     terms: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    photos: ClassVar[bool] = True
     infinite: bool = False
     fields: dict[str, FieldType]
+    skipped: list[Problem]
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root = Path(root)
         self.split = split
+        self.skipped = []
         terms_file = self.root / "terms.txt"
         if root and terms_file.is_file():
             self.terms = " ".join(terms_file.read_text(encoding="utf-8").split())  # type: ignore[misc]
@@ -86,7 +91,8 @@ class Dataset(ABC):
 def validate_all(dataset_class: type[Dataset], root: str | Path) -> list[Problem]:
     """List the problems of every sample of every split, instead of stopping at the first one.
 
-    Most datasets implement `validate` with it: it reports what `read` refuses and values that a field type rejects.
+    Most datasets implement `validate` with it: it reports what `read` refuses, values that a field type rejects, and
+    what the loader skipped.
     """
     problems: dict[Problem, None] = {}
     for split in dataset_class.splits:
@@ -97,6 +103,7 @@ def validate_all(dataset_class: type[Dataset], root: str | Path) -> list[Problem
             if error.dataset is None:
                 continue
             dataset = error.dataset
+        problems.update(dict.fromkeys(dataset.skipped))
         for index in range(len(dataset)):
             try:
                 sample = dataset.read(index)
@@ -133,6 +140,7 @@ class SyntheticDataset(Dataset):
     """
 
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    photos: ClassVar[bool] = False
     terms: ClassVar[str] = "made by this package's code (Apache-2.0)"
     default_size: ClassVar[Size] = (96, 128)
     test_samples: ClassVar[int] = 200

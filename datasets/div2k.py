@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from .formats.image import read_image
 from .geometry import Size, resize_antialiased
 from .paired import FilePattern, Pair, PairedImages, write_pair
 from .problems import DatasetError
@@ -29,12 +28,11 @@ class DIV2K(PairedImages):
         reduced = FilePattern(f"DIV2K_{self.split}_LR_bicubic/X{self.factor}", after=f"x{self.factor}.png")
         return reduced.pairs(self.root, FilePattern(f"DIV2K_{self.split}_HR"))
 
-    def degraded(self, file: Path, size: Size) -> np.ndarray:
-        reduced = read_image(file)
-        if any(abs(full - self.factor * part) >= self.factor for full, part in zip(size, reduced.shape, strict=False)):
+    def fit(self, image: np.ndarray, file: Path, size: Size) -> np.ndarray:
+        if any(abs(full - self.factor * part) >= self.factor for full, part in zip(size, image.shape, strict=False)):
             expected = f"a reduction by {self.factor} of an image of {size[1]}x{size[0]}"
-            raise DatasetError(file, expected, f"{reduced.shape[1]}x{reduced.shape[0]}")
-        return resize_antialiased(reduced, size, filter="bicubic")
+            raise DatasetError(file, expected, f"{image.shape[1]}x{image.shape[0]}")
+        return resize_antialiased(image, size, filter="bicubic")
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

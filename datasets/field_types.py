@@ -31,11 +31,14 @@ class Skeleton:
         names: of the joints.
         edges: pairs of joint indices between which a bone is drawn.
         pairs: (left, right) joint indices that a left-right flip exchanges.
+        category: name of what has these joints ("cat"); empty if unknown, see `skeletons.category_of`. Skeletons that
+            differ in it only are equal.
     """
 
     names: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
     pairs: tuple[tuple[int, int], ...]
+    category: str = dataclasses.field(default="", compare=False)
 
 
 @dataclass(frozen=True)

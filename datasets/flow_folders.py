@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import ClassVar
 
+from .files import list_files, normalize_name
 from .flow_files import FLOW_SUFFIXES, write_flow
 from .flow_pairs import FlowPairs, Pair, fake_flow_sequence
-from .folders import IMAGE_SUFFIXES, is_test_sample
-from .formats.image import write_image
-from .problems import DatasetError
+from .formats.image import IMAGE_SUFFIXES, write_image
+from .problems import Problem
+from .splits import in_split, is_test_sample
 
-FLOW_ONLY_SUFFIXES = frozenset(FLOW_SUFFIXES) - IMAGE_SUFFIXES
+FLOW_ONLY_SUFFIXES = frozenset(FLOW_SUFFIXES).difference(IMAGE_SUFFIXES)
 """Suffixes of flow files; a PNG is always a frame here."""
 
 
@@ -35,14 +36,47 @@ class FlowFolders(FlowPairs):
     layout: ClassVar[Pair] = Pair("walk/001.png", "walk/002.png", "walk/001.flo")
 
     def pairs(self) -> list[Pair]:
-        if any((self.root / name).is_dir() for name in self.splits):
-            return [pair for folder in _folders(self.root / self.split) for pair in _sequence(self.root, folder)]
-        pairs = [pair for folder in _folders(self.root) for pair in _sequence(self.root, folder)]
-        split_pairs = [pair for pair in pairs if is_test_sample(_hashed_name(pair)) == (self.split == "test")]
-        if pairs and not split_pairs:
+        has_split_folders = any((self.root / name).is_dir() for name in self.splits)
+        top = f"{self.split}/" if has_split_folders else ""
+        folders: dict[str, list[str]] = {}
+        for file in list_files(self.root / top, {*IMAGE_SUFFIXES, *FLOW_ONLY_SUFFIXES}, self.skipped):
+            folder, slash, name = file.rpartition("/")
+            folders.setdefault(top + folder + slash, []).append(name)
+        pairs = [pair for folder in sorted(folders) for pair in self._sequence(folder, folders[folder])]
+        if has_split_folders or not pairs:
+            return pairs
+        split_pairs = list(compress(pairs, in_split([_hashed_name(pair) for pair in pairs], self.split)))
+        if not split_pairs:
             expected = f"pairs for '{self.split}', or folders train/ and test/ to separate the splits"
-            raise DatasetError(self.root, expected, f"{len(pairs)} pairs, which the hash puts into the other split")
+            found = f"{len(pairs)} pairs of one sequence, which are all for training"
+            self.problems.append(Problem(str(self.root), expected, found))
         return split_pairs
+
+    def _sequence(self, folder: str, names: list[str]) -> list[Pair]:
+        """Pairs of the files of one folder, which is relative to the root, empty or with a final slash."""
+        flows, images = (self._by_stem(folder, names, suffixes) for suffixes in (FLOW_ONLY_SUFFIXES, IMAGE_SUFFIXES))
+        if not flows:
+            self.skipped.append(Problem(str(self.root / folder), "the flow between its frames", "none"))
+            return []
+        # A name with an image or a flow file only remains, so that reading it reports the missing file.
+        stems = sorted(images.keys() | flows.keys(), key=natural_key)
+        files = [(images.get(stem, f"{stem}.png"), flows.get(stem, f"{stem}.flo")) for stem in stems]
+        if stems[-1] in flows:
+            files.append((f"the frame after {files[-1][0]}", ""))
+        return [Pair(folder + first, folder + second, folder + flow) for (first, flow), (second, _) in pairwise(files)]
+
+    def _by_stem(self, folder: str, names: list[str], suffixes: Collection[str]) -> dict[str, str]:
+        files: dict[str, str] = {}
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            stem = normalize_name(stem)
+            if suffix.lower() not in suffixes:
+                continue
+            if stem in files:
+                found = f"also '{files[stem]}'"
+                self.problems.append(Problem(str(self.root / folder / name), "one file of each name", found))
+            files[stem] = name
+        return files
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:
@@ -57,40 +91,6 @@ class FlowFolders(FlowPairs):
                     write_image(folder / f"{name}.png", frame)
                     if name < 10:
                         write_flow(folder / f"{name}.flo", sequence.flow)
-
-
-def _folders(top: Path) -> list[Path]:
-    """A folder and all folders below it, sorted, without hidden ones."""
-    folders = []
-    for folder, subfolders, _ in os.walk(top):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        folders.append(Path(folder))
-    return folders
-
-
-def _sequence(root: Path, folder: Path) -> list[Pair]:
-    flows = _by_stem(folder, FLOW_ONLY_SUFFIXES)
-    if not flows:
-        return []
-    images = _by_stem(folder, IMAGE_SUFFIXES)
-    # A name with an image or a flow file only remains, so that reading it reports the missing file.
-    stems = sorted(images.keys() | flows.keys(), key=natural_key)
-    files = [(images.get(stem, f"{stem}.png"), flows.get(stem, f"{stem}.flo")) for stem in stems]
-    if stems[-1] in flows:
-        files.append((f"the frame after {files[-1][0]}", ""))
-    prefix = folder.relative_to(root).as_posix()
-    prefix = "" if prefix == "." else f"{prefix}/"
-    return [Pair(prefix + first, prefix + second, prefix + flow) for (first, flow), (second, _) in pairwise(files)]
-
-
-def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for file in sorted(folder.glob("[!.]*")):
-        if file.suffix.lower() in suffixes:
-            if file.stem in names:
-                raise DatasetError(file, "one file of each name", f"also '{names[file.stem]}'")
-            names[file.stem] = file.name
-    return names
 
 
 def _hashed_name(pair: Pair) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -16,7 +17,7 @@ from .flow_files import read_flow
 from .formats.image import read_image
 from .geometry import Size
 from .paired import FilePattern
-from .problems import DatasetError, Problem
+from .problems import DatasetError, Problem, read_parts
 from .randomness import Purpose, generator
 
 
@@ -50,20 +51,24 @@ class FlowPairs(Dataset):
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
         self.fields = {"first": Image(), "second": Image(frame=1), "flow": Flow()}
+        self.problems: list[Problem] = []
         pairs = self.pairs()
-        if not pairs:
+        if not (pairs or self.problems):
             files = f"{self.layout.first}, {self.layout.second} and {self.layout.flow}"
-            raise DatasetError(self.root, f"pairs for '{split}' such as {files}", "none")
-        if pairs[0].visible:
+            self.problems.append(Problem(str(self.root), f"pairs for '{split}' such as {files}", "none"))
+        if pairs and pairs[0].visible:
             self.fields["visible"] = Mask()
         # Bytes, since str arrays of numpy take four bytes per character: 40 MB per worker for 40,302 pairs.
         self._files = np.array([[file.encode() for file in pair] for pair in pairs], np.bytes_)
+        if self.problems:
+            raise DatasetError.from_problems(self.problems, dataset=self)
 
     @abstractmethod
     def pairs(self) -> list[Pair]:
         """List the files of every sample of the split.
 
-        Pairs with a missing file are included, so that reading them reports the file.
+        Pairs with a missing file are included, so that reading them reports the file; `problems` receives what else is
+        wrong.
         """
 
     def pair(self, index: int) -> Pair:
@@ -79,13 +84,15 @@ class FlowPairs(Dataset):
 
     def read(self, index: int) -> Sample:
         pair = self.pair(index)
-        sample = {
-            "first": read_image(self.root / pair.first),
-            "second": read_image(self.root / pair.second),
-            "flow": read_flow(self.root / pair.flow),
+        readers: dict[str, Callable[[Path], np.ndarray]] = {
+            "first": read_image,
+            "second": read_image,
+            "flow": read_flow,
         }
         if pair.visible:
-            sample["visible"] = self.visible(self.root / pair.visible)
+            readers["visible"] = self.visible
+        values = read_parts(*(partial(reader, self.root / getattr(pair, name)) for name, reader in readers.items()))
+        sample = dict(zip(readers, values, strict=True))
         for name, value in sample.items():
             require_same_size(sample["first"], value, self.root / getattr(pair, name))
         return sample

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,18 +12,17 @@ import numpy as np
 from .dataset import Dataset, Sample, validate_all
 from .depth_maps import fake_depth_sample, read_depth_png, require_same_size, write_depth_png
 from .field_types import Depth, Image
-from .formats.image import read_image, write_image
+from .files import files_by_name
+from .formats.image import IMAGE_SUFFIXES, read_image, write_image
 from .formats.npy import read_npy, write_npy
 from .formats.pfm import read_pfm
 from .formats.reading import read_lines
-from .problems import DatasetError, Problem
+from .problems import DatasetError, Problem, read_parts
 from .randomness import Purpose, generator
+from .splits import empty_split, in_split, is_test_sample, read_split_list
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff", ".webp"})
 DEPTH_SUFFIXES = frozenset({".png", ".npy", ".pfm"})
 UNIT_FILES = ("depth_unit.txt", "unit.txt")
-TEST_SHARE = 10
-"""One name in this many is a test sample, if neither folders nor lists define the splits."""
 
 
 class DepthFolders(Dataset):
@@ -47,15 +47,22 @@ class DepthFolders(Dataset):
         has_split_folders = any((self.root / name).is_dir() for name in self.splits)
         self._folder = self.root / split if has_split_folders else self.root
         problems: list[Problem] = []
-        images = _files_by_name(self._folder / "images", IMAGE_SUFFIXES, problems)
-        depths = _files_by_name(self._folder / "depths", DEPTH_SUFFIXES, problems)
+        images, depths = (
+            files_by_name(self._folder, folder, suffixes, problems, self.skipped)
+            for folder, suffixes in (("images", IMAGE_SUFFIXES), ("depths", DEPTH_SUFFIXES))
+        )
+        for folder, files, suffixes in (("images", images, IMAGE_SUFFIXES), ("depths", depths, DEPTH_SUFFIXES)):
+            if not files:
+                expected = f"a folder of files {', '.join(sorted(suffixes))}"
+                problems.append(Problem(str(self._folder / folder), expected, "none"))
         if not (images and depths):
-            raise DatasetError.from_problems(problems)
-        names = sorted(images.keys() | depths.keys())
+            raise DatasetError.from_problems([*problems, *self.skipped])
+        names = all_names = sorted(images.keys() | depths.keys())
         if not has_split_folders:
-            names = _names_of_split(self.root, split, names)
+            stated = read_split_list(self.root, split, "a name per line", self.skipped)
+            names = stated[1] if stated else list(compress(names, in_split(names, split)))
         if not names:
-            problems.append(Problem(str(self._folder), f"images and depth maps for '{split}'", "none"))
+            problems.append(empty_split(self._folder, "images and depth maps", split, len(all_names)))
         # A name in one folder only remains in the table, so that reading it reports the missing file.
         self._images = np.array([images.get(name, f"images/{name}") for name in names], dtype=np.str_)
         self._depths = np.array([depths.get(name, f"depths/{name}") for name in names], dtype=np.str_)
@@ -75,17 +82,23 @@ class DepthFolders(Dataset):
         return (self._folder / str(self._images[index])).relative_to(self.root).as_posix()
 
     def read(self, index: int) -> Sample:
-        image = read_image(self.root / self.sample_name(index))
         stored = self._folder / str(self._depths[index])
-        suffix = stored.suffix.lower()
-        if suffix not in DEPTH_SUFFIXES:
-            raise DatasetError(stored, f"a depth map .png, .npy or .pfm for {self.sample_name(index)}", "none")
-        if suffix == ".png":
-            depth = read_depth_png(stored, self._steps_per_meter)
-        else:
-            depth = _float_meters(read_npy(stored) if suffix == ".npy" else read_pfm(stored), stored)
+        file = self.root / self.sample_name(index)
+        image, depth = read_parts(partial(read_image, file), partial(self._depth, stored, file))
         require_same_size(image, depth, stored)
         return {"image": image, "depth": depth}
+
+    def _depth(self, file: Path, image: Path) -> np.ndarray:
+        match file.suffix.lower():
+            case ".png":
+                return read_depth_png(file, self._steps_per_meter)
+            case ".npy":
+                return _float_meters(read_npy(file), file)
+            case ".pfm":
+                return _float_meters(read_pfm(file), file)
+            case _:
+                name = image.relative_to(self.root).as_posix()
+                raise DatasetError(file, f"a depth map .png, .npy or .pfm for {name}", "none")
 
     @classmethod
     def validate(cls, root: str | Path) -> list[Problem]:
@@ -108,34 +121,6 @@ class DepthFolders(Dataset):
                 write_depth_png(root / "depths" / f"{name}.png", depth, 1000)
             count[split] += 1
         (root / UNIT_FILES[0]).write_text("0.001\n")
-
-
-def _files_by_name(folder: Path, suffixes: frozenset[str], problems: list[Problem]) -> dict[str, str]:
-    """Relative name without suffix to file, relative to the parent of the folder; missing or double names: problems."""
-    files: dict[str, str] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in suffixes:
-            relative = file.relative_to(folder)
-            name = relative.with_suffix("").as_posix()
-            if name in files:
-                problems.append(Problem(str(file), "one file of each name", f"also '{files[name]}'"))
-            files[name] = f"{folder.name}/{relative.as_posix()}"
-    if not files:
-        problems.append(Problem(str(folder), f"a folder of files {', '.join(sorted(suffixes))}", "none"))
-    return files
-
-
-def is_test_sample(name: str) -> bool:
-    """Whether a name belongs to the test split, by its hash: one in `TEST_SHARE`."""
-    # hash() of Python changes from process to process.
-    return int(hashlib.sha1(name.encode()).hexdigest(), 16) % TEST_SHARE == 0
-
-
-def _names_of_split(root: Path, split: str, names: list[str]) -> list[str]:
-    list_file = root / f"{split}.txt"
-    if list_file.is_file():
-        return read_lines(list_file, "a name per line")
-    return [name for name in names if is_test_sample(name) == (split == "test")]
 
 
 def _meters_per_step(root: Path) -> float:

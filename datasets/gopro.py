@@ -18,7 +18,7 @@ class GoPro(PairedImages):
     layout: ClassVar[Pair] = ("train/GOPR0372_07_00/blur/000047.png", "train/GOPR0372_07_00/sharp/000047.png")
 
     def pairs(self) -> list[Pair]:
-        scenes = sorted(folder.parent.name for folder in (self.root / self.split).glob("*/sharp"))
+        scenes = sorted(folder.parent.name for folder in (self.root / self.split).glob("[!.]*/sharp"))
         pairs: list[Pair] = []
         for scene in scenes:
             folder = f"{self.split}/{scene}"

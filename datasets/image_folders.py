@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from .class_folders import SPLIT_FALLBACKS
 from .dataset import Sample
 from .field_types import Image
-from .folders import IMAGE_SUFFIXES, is_test_sample
-from .formats.reading import read_lines
+from .files import list_files, normalize_name
+from .formats.image import IMAGE_SUFFIXES
 from .labeled_images import Files, StoredImages, fake_jpeg
 from .problems import DatasetError, Problem
+from .splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
 
 
 class ImageFolders(StoredImages):
@@ -34,32 +35,32 @@ class ImageFolders(StoredImages):
         super().__init__(root, split)
         self.fields = {"image": Image()}
         problems: list[Problem] = []
-        if any((self.root / f"{name}.txt").is_file() for name in self.splits):
-            files = self._files_of_list(split, problems)
+        stated = read_split_list(self.root, split, "the name of an image per line", self.skipped)
+        if stated:
+            files = self._files_of_list(*stated, problems)
         elif any((self.root / name).is_dir() for name in self.splits):
             folder = next((name for name in SPLIT_FALLBACKS[split] if (self.root / name).is_dir()), split)
-            files = [f"{folder}/{file}" for file in list_images(self.root / folder)]
+            files = [f"{folder}/{file}" for file in list_files(self.root / folder, IMAGE_SUFFIXES, self.skipped)]
         else:
-            files = [
-                file for file in list_images(self.root) if is_test_sample(file.rpartition(".")[0]) == (split != "train")
-            ]
+            all_files = list_files(self.root, IMAGE_SUFFIXES, self.skipped)
+            files = list(compress(all_files, in_split([file.rpartition(".")[0] for file in all_files], split)))
+            if not files:
+                problems.append(empty_split(self.root, "images", split, len(all_files)))
         if not (files or problems):
-            problems.append(Problem(str(self.root), f"images for '{split}'", "none"))
+            problems.append(empty_split(self.root, "images", split))
         self._encoded = Files(self.root, files)
         self._count = len(files)
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
 
-    def _files_of_list(self, split: str, problems: list[Problem]) -> list[str]:
-        lists = [self.root / f"{name}.txt" for name in SPLIT_FALLBACKS[split]]
-        list_file = next((path for path in lists if path.is_file()), lists[0])
+    def _files_of_list(self, list_file: Path, lines: list[str], problems: list[Problem]) -> list[str]:
         by_name: dict[str, list[str]] = {}
-        for file in list_images(self.root):
+        for file in list_files(self.root, IMAGE_SUFFIXES, self.skipped):
             path = file.rpartition(".")[0]
             for name in {file, path, path.rpartition("/")[2]}:
-                by_name.setdefault(name, []).append(file)
+                by_name.setdefault(normalize_name(name), []).append(file)
         files = []
-        for name in read_lines(list_file, "the name of an image per line"):
+        for name in lines:
             match by_name.get(name, []):
                 case [file]:
                     files.append(file)
@@ -84,9 +85,3 @@ class ImageFolders(StoredImages):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(fake_jpeg(10 * index + number))
             (Path(root) / f"{split}.txt").write_text("\n".join(names) + "\n")
-
-
-def list_images(folder: Path) -> list[str]:
-    """Images of a folder and its subfolders, relative with forward slashes, sorted, without hidden ones."""
-    images = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path.as_posix() for path in images if not any(part.startswith(".") for part in path.parts))

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from .field_types import ClassLabel, Image
-from .folders import IMAGE_SUFFIXES
+from .formats.image import IMAGE_SUFFIXES
 from .formats.mat import read_mat, write_mat
 from .formats.reading import read_lines
 from .formats.tar import Member, list_members, pack_members, unpack_members, write_tar
@@ -74,7 +74,7 @@ class ImageNet(EncodedImages):
         )
         labels = {wnid: label for label, wnid in enumerate(wnids)}
         if (self.root / split).is_dir():
-            self._encoded, self._categories = read_folder(self.root, split, labels, problems)
+            self._encoded, self._categories = read_folder(self.root, split, labels, problems, self.skipped)
         elif (self.root / TARS[split]).is_file():
             self._encoded, self._categories = read_tar(self.root, labels, problems)
         else:
@@ -119,13 +119,15 @@ def write_devkit(path: Path, wnids: list[str], ground_truth: list[int]) -> None:
             (path / GROUND_TRUTH).write_bytes(lines)
 
 
-def _read_class_folders(root: Path, split: str, labels: dict[str, int], problems: list[Problem]) -> Rows:
+def _read_class_folders(
+    root: Path, split: str, labels: dict[str, int], problems: list[Problem], skipped: list[Problem]
+) -> Rows:
     names, categories = [], []
-    for wnid, images in list_class_folders(root / split, IMAGE_SUFFIXES).items():
+    for wnid, images in list_class_folders(root / split, IMAGE_SUFFIXES, skipped).items():
         if _is_class(wnid, root / split / wnid, labels, problems):
             if not images:
                 problems.append(Problem(str(root / split / wnid), "at least one image", "none"))
-            names += [f"{split}/{wnid}/{image}" for image in images]
+            names += [f"{split}/{image}" for image in images]
             categories += [labels[wnid]] * len(images)
     if not names and not problems:
         problems.append(Problem(str(root / split), "folders with names like 'n01440764', one per class", "none"))
@@ -146,10 +148,12 @@ def _read_class_tars(root: Path, labels: dict[str, int], problems: list[Problem]
     return TarMembers(root, members), np.array(categories, np.int64)
 
 
-def _read_val_folder(root: Path, split: str, labels: dict[str, int], problems: list[Problem]) -> Rows:
+def _read_val_folder(
+    root: Path, split: str, labels: dict[str, int], problems: list[Problem], skipped: list[Problem]
+) -> Rows:
     file_names = sorted(name.name for name in (root / split).iterdir() if VALIDATION_NAME.fullmatch(name.name))
     if not file_names:
-        return _read_class_folders(root, split, labels, problems)
+        return _read_class_folders(root, split, labels, problems, skipped)
     categories = _validation_categories(root, root / split, file_names, labels, problems)
     return Files(root, [f"{split}/{name}" for name in file_names]), categories
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..atomic_io import json_text
 from .field_types import ClassLabel, Image
 from .formats.tar import Member, list_members, read_member, write_tar
 from .imagenet import imagenet_classes
@@ -62,7 +63,7 @@ class ImageNetShards(EncodedImages):
                 files: list[tuple[str, bytes]] = []
                 for number in range(4 - shard):
                     key, label = f"{split}_{shard}_{number}", 7 * number + shard
-                    part, text = ("cls", f"{label}") if number % 2 else ("json", json.dumps({"label": label}))
+                    part, text = ("cls", f"{label}") if number % 2 else ("json", json_text({"label": label}))
                     files += [(f"{key}.jpg", fake_jpeg(label)), (f"{key}.{part}", text.encode())]
                 write_tar(Path(root) / f"imagenet-{split}-{shard:04}.tar", files)
 

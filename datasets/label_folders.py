@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from .formats.image import read_image, write_image
 from .formats.labels import read_labels
 from .formats.reading import read_lines
 from .matched_folders import MatchedImages, require_one_size
-from .problems import DatasetError
+from .problems import DatasetError, read_parts
 from .randomness import Purpose, generator
 from .rendering.shapes import draw_shape
 
@@ -43,7 +44,9 @@ class LabelFolders(MatchedImages):
 
     def read(self, index: int) -> Sample:
         stored, pixels = self.files(index)
-        image, labels = read_image(pixels), read_labels(stored, len(self._labels.names), UNLABELED)
+        image, labels = read_parts(
+            partial(read_image, pixels), partial(read_labels, stored, len(self._labels.names), UNLABELED)
+        )
         require_one_size(image, labels, stored, pixels.relative_to(self.root).as_posix())
         return {"labels": labels, "image": image}
 

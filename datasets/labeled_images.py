@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +13,8 @@ import cv2
 import numpy as np
 
 from .dataset import Dataset, Sample, validate_all
-from .formats.image import decode_image
-from .formats.jpeg import jpeg_size
+from .files import is_hidden, list_files, normalize_name
+from .formats.image import EncodedImage, decode_image
 from .formats.reading import read_bytes
 from .formats.tar import Member, read_member
 from .geometry import Geometry, Size, crop_and_resize, scaling
@@ -79,14 +78,12 @@ class StoredImages(ImageDataset):
 
     def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
         """See `Dataset.read_for`; the size of a JPEG is in its header, so the geometry is chosen before decoding."""
-        data = self._encoded.read(index)
-        source = jpeg_size(data)
-        if source is None:
-            return super().read_for(index, draw)
+        encoded = EncodedImage(self._encoded.read(index), self.root / self.sample_name(index))
+        source = encoded.size
         geometry = draw(source)
         scale_x, scale_y = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
         min_size = math.ceil(source[0] * scale_y - 1e-6), math.ceil(source[1] * scale_x - 1e-6)
-        image = decode_image(data, self.root / self.sample_name(index), min_size)
+        image = encoded.decode(min_size)
         return self.with_image(image, index), rescale_geometry(geometry, round(source[0] / image.shape[0]))
 
 
@@ -158,27 +155,24 @@ def _table(names: Sequence[str]) -> np.ndarray:
     return np.array([name.encode() for name in names], np.bytes_)
 
 
-def list_class_folders(folder: Path, suffixes: frozenset[str]) -> dict[str, list[str]]:
-    """List the images of each subfolder, at any depth below it, sorted, without hidden ones.
+def list_class_folders(folder: Path, suffixes: Collection[str], skipped: list[Problem]) -> dict[str, list[str]]:
+    """List the images of each subfolder, at any depth below it, sorted.
 
     Args:
         folder: folder of the class folders.
-        suffixes: in lower case, with their dot.
+        suffixes, skipped: see `list_files`; `skipped` also receives images beside the class folders.
 
     Returns:
-        Name of the subfolder to image names relative to it, with forward slashes; may be empty.
+        Name of the subfolder in NFC to its images relative to `folder`, with forward slashes; may be empty.
     """
-    classes: dict[str, list[str]] = {}
-    for class_folder in sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."):
-        names = []
-        for parent, folders, files in os.walk(class_folder):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            relative = Path(parent).relative_to(class_folder).as_posix()
-            prefix = "" if relative == "." else f"{relative}/"
-            names += [
-                prefix + name for name in files if name[0] != "." and os.path.splitext(name)[1].lower() in suffixes
-            ]
-        classes[class_folder.name] = sorted(names)
+    subfolders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    classes: dict[str, list[str]] = {normalize_name(name): [] for name in subfolders}
+    for file in list_files(folder, suffixes, skipped):
+        name, slash, _ = file.partition("/")
+        if slash:
+            classes[normalize_name(name)].append(file)
+        else:
+            skipped.append(Problem(str(folder / file), "an image in the folder of its class", "one beside the folders"))
     return classes
 
 

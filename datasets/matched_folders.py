@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from .class_folders import SPLIT_FALLBACKS
 from .dataset import Dataset, Sample, validate_all
 from .field_types import Image
-from .folders import is_test_sample
-from .formats.image import read_image, write_image
-from .image_folders import list_images
+from .files import files_by_name
+from .formats.image import IMAGE_SUFFIXES, read_image, write_image
 from .paired import fake_pair
-from .problems import DatasetError, Problem
+from .problems import DatasetError, Problem, read_parts
+from .splits import SPLIT_FALLBACKS, empty_split, in_split
 
 
 class MatchedImages(Dataset):
@@ -38,7 +39,10 @@ class MatchedImages(Dataset):
             _split_folder(self.root, name, split) for name in self.folder_names
         )
         problems: list[Problem] = []
-        first, second = (_by_name(self.root, folder, problems) for folder in (first_folder, second_folder))
+        first, second = (
+            files_by_name(self.root, folder, IMAGE_SUFFIXES, problems, self.skipped)
+            for folder in (first_folder, second_folder)
+        )
         names = sorted(first.keys() & second.keys())
         if not names:
             expected = f"files of one name in '{first_folder}' and '{second_folder}'"
@@ -48,10 +52,9 @@ class MatchedImages(Dataset):
             for name in sorted(files.keys() - others.keys()):
                 problems.append(Problem(str(self.root / files[name]), f"a file of the same name in '{folder}'", "none"))
         if not (first_is_split or second_is_split):
-            names = [name for name in names if is_test_sample(name) == (split != "train")]
-        if not names:
-            expected = f"pairs for '{split}': without folders 'train' and 'test', one name in ten is for testing"
-            problems.append(Problem(str(self.root), expected, "none"))
+            all_names, names = names, list(compress(names, in_split(names, split)))
+            if not names:
+                problems.append(empty_split(self.root, "pairs", split, len(all_names)))
         self._pairs = np.array([(first[name], second[name]) for name in names], np.str_).reshape(-1, 2)
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
@@ -89,7 +92,7 @@ class MatchedFolders(MatchedImages):
 
     def read(self, index: int) -> Sample:
         first, second = self.files(index)
-        images = read_image(first), read_image(second)
+        images = read_parts(partial(read_image, first), partial(read_image, second))
         require_one_size(images[0], images[1], second, self.sample_name(index))
         return {"a": images[0], "b": images[1]}
 
@@ -134,17 +137,6 @@ def _split_folder(root: Path, name: str, split: str) -> tuple[str, bool]:
     name = next((entry for entry in entries if entry.lower() == name), name)
     inner = None if outer else folder_of_split(parent / name, split)
     return "/".join(part for part in (outer, name, inner) if part), bool(outer or inner)
-
-
-def _by_name(root: Path, folder: str, problems: list[Problem]) -> dict[str, str]:
-    """Name relative to the folder and without suffix to file relative to the root; double names go to `problems`."""
-    files: dict[str, str] = {}
-    for file in list_images(root / folder):
-        name = file.rpartition(".")[0]
-        if name in files:
-            problems.append(Problem(str(root / folder / file), "one file of each name", f"also '{files[name]}'"))
-        files[name] = f"{folder}/{file}"
-    return files
 
 
 def _describe_files(files: dict[str, str], folder: str) -> str:

@@ -29,6 +29,7 @@ class MNIST(LabeledImages):
     """
 
     title: ClassVar[str] = "MNIST"
+    photos: ClassVar[bool] = False
     terms: ClassVar[str] = "commonly given as CC BY-SA 3.0; cite"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:

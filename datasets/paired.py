@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,13 +14,14 @@ import numpy as np
 
 from .dataset import Dataset, Sample, validate_all
 from .field_types import Image
-from .folders import IMAGE_SUFFIXES, is_test_sample
-from .formats.image import read_image, write_image
+from .files import files_by_name
+from .formats.image import IMAGE_SUFFIXES, read_image, write_image
 from .geometry import Size
-from .problems import DatasetError, Problem
+from .problems import DatasetError, Problem, read_parts
 from .randomness import Purpose, generator
 from .rendering.shapes import draw_shape
 from .rendering.weather import degrade
+from .splits import empty_split, in_split, is_test_sample
 
 Pair = tuple[str, str]
 """(degraded file, clean file), relative to the root, with forward slashes."""
@@ -62,13 +65,17 @@ class PairedImages(Dataset):
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
         self.fields = {"degraded": Image(), "image": Image()}
+        self.problems: list[Problem] = []
         self._pairs = self.pairs()
-        if not self._pairs:
-            raise DatasetError(self.root, f"pairs for '{split}' such as {self.layout[0]} and {self.layout[1]}", "none")
+        if not (self._pairs or self.problems):
+            expected = f"pairs for '{split}' such as {self.layout[0]} and {self.layout[1]}"
+            self.problems.append(Problem(str(self.root), expected, "none"))
+        if self.problems:
+            raise DatasetError.from_problems(self.problems, dataset=self)
 
     @abstractmethod
     def pairs(self) -> list[Pair]:
-        """List the degraded and the clean file of every sample of the split."""
+        """List the degraded and the clean file of every sample of the split; `problems` receives what is wrong."""
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -78,16 +85,15 @@ class PairedImages(Dataset):
 
     def read(self, index: int) -> Sample:
         degraded, clean = (self.root / name for name in self._pairs[index])
-        image = read_image(clean)
-        return {"degraded": self.degraded(degraded, (image.shape[0], image.shape[1])), "image": image}
+        degraded_image, image = read_parts(partial(read_image, degraded), partial(read_image, clean))
+        return {"degraded": self.fit(degraded_image, degraded, (image.shape[0], image.shape[1])), "image": image}
 
-    def degraded(self, file: Path, size: Size) -> np.ndarray:
-        """Read the degraded image, at the (height, width) of the clean one.
+    def fit(self, image: np.ndarray, file: Path, size: Size) -> np.ndarray:
+        """Return the degraded image of a file at the (height, width) of the clean one.
 
         Raises:
             DatasetError: it has another size.
         """
-        image = read_image(file)
         if image.shape[:2] != size:
             expected, found = f"{size[1]}x{size[0]}", f"{image.shape[1]}x{image.shape[0]}"
             raise DatasetError(file, f"an image of the size of the clean one, {expected}", found)
@@ -113,12 +119,17 @@ class PairedFolders(PairedImages):
     def pairs(self) -> list[Pair]:
         has_split_folders = any((self.root / name).is_dir() for name in self.splits)
         folder = f"{self.split}/" if has_split_folders else ""
-        inputs, targets = (_by_name(self.root, f"{folder}{name}") for name in ("input", "target"))
+        inputs, targets = (
+            files_by_name(self.root, f"{folder}{name}", IMAGE_SUFFIXES, self.problems, self.skipped)
+            for name in ("input", "target")
+        )
         names = sorted(inputs.keys() | targets.keys())
+        if names and not has_split_folders:
+            all_names, names = names, list(compress(names, in_split(names, self.split)))
+            if not names:
+                self.problems.append(empty_split(self.root, "pairs", self.split, len(all_names)))
         return [
-            (inputs.get(name, f"{folder}input/{name}"), targets.get(name, f"{folder}target/{name}"))
-            for name in names
-            if has_split_folders or is_test_sample(name) == (self.split == "test")
+            (inputs.get(name, f"{folder}input/{name}"), targets.get(name, f"{folder}target/{name}")) for name in names
         ]
 
     @classmethod
@@ -130,16 +141,6 @@ class PairedFolders(PairedImages):
             if count[split] < 2:
                 count[split] += 1
                 write_pair(root / "input" / f"{name}.jpg", root / "target" / f"{name}.png", number)
-
-
-def _by_name(root: Path, folder: str) -> dict[str, str]:
-    """Name of an image, relative to the folder and without suffix, to its file relative to the root."""
-    files = sorted(file for file in (root / folder).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    return {
-        file.relative_to(root / folder).with_suffix("").as_posix(): file.relative_to(root).as_posix()
-        for file in files
-        if not file.name.startswith(".")
-    }
 
 
 def fake_pair(number: int, size: Size = (48, 64)) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from .field_types import Box, Image, Keypoints
 from .formats.image import decode_image
 from .geometry import Size, Window
 from .labeled_images import EncodedSource
-from .problems import Problem
+from .problems import DatasetError, Problem
 from .randomness import Purpose, generator
 
 MARGIN = 1 / 8
@@ -56,6 +56,11 @@ class People(Dataset):
         top, left, height, width = person_crop(self._values["box"][index], image.shape[:2])
         values: dict[str, Any] = {name: column[index] for name, column in self._values.items()}
         values |= {"left": left, "top": top}
+        points = values["joints"][values["joints"][:, 2] > 0, :2] - (left, top)
+        # Pixel centers are at integers: the crop extends half a pixel beyond the first and the last one.
+        if len(points) and not ((points >= -0.5) & (points < (width - 0.5, height - 0.5))).all(axis=1).any():
+            expected = f"a labeled joint in the box, within the image of {image.shape[1]}x{image.shape[0]}"
+            raise DatasetError(self.root / self.sample_name(index), expected, "none")
         sample: Sample = {}
         for name, field_type in self.fields.items():
             if isinstance(field_type, Image):

@@ -11,14 +11,14 @@ import numpy as np
 
 from .coco_people import corners_of_boxes
 from .field_types import Box, Image, Keypoints, Skeleton
-from .folders import is_test_sample
 from .formats.coco import KeypointTable, read_json, read_keypoints, write_keypoints
 from .formats.image import write_image
 from .formats.reading import read_lines
 from .labeled_images import Files
 from .people import People, bounding_boxes, fake_people
 from .problems import DatasetError, Problem
-from .skeletons import pairs_by_name
+from .skeletons import normalized_name, pairs_by_name
+from .splits import in_split
 
 TABLE = "people"
 SKELETON = "skeleton.json"
@@ -35,11 +35,12 @@ class PoseFolders(People):
       joints may be empty.
 
     `train.json` and `test.json` (or `.csv`) instead define the splits. With one table, one image in ten is for testing,
-    by a hash of its name. People without labeled joints are omitted. Underscores in joint names become spaces.
+    by a hash of its name. People without labeled joints are omitted.
 
-    A flip exchanges joints whose names differ only in "left" and "right". `skeleton.json` in the root overrides this
-    and the edges that are drawn: `{"edges": [["neck", "tail"]], "pairs": [["left paw", "right paw"]]}`, with the left
-    one first; either key may be absent.
+    A flip exchanges joints whose names differ only in "left" and "right". `skeleton.json` in the root overrides this,
+    the edges that are drawn, and the name of the category: `{"edges": [["neck", "tail"]], "pairs": [["left paw",
+    "right paw"]], "category": "cat"}`, with the left one first; each key may be absent. Predictions keep the names of
+    the joints and of the category, and search images for persons only if the category is "person".
     """
 
     title: ClassVar[str] = "Images with your own joints"
@@ -49,14 +50,21 @@ class PoseFolders(People):
         super().__init__(root, split)
         problems: list[Problem] = []
         file, is_split_table = _table_of(self.root, split)
-        table = (read_keypoints if file.suffix == ".json" else read_csv)(file, problems)
+        table = (read_keypoints if file.suffix == ".json" else read_csv)(file, problems, self.skipped)
         skeleton = _skeleton(self.root / SKELETON, table)
         self.fields = {"image": Image(), "joints": Keypoints(skeleton), "box": Box()}
-        rows = (table.joints[..., 2] > 0).any(axis=1) & ~table.crowds
+        has_joints = (table.joints[..., 2] > 0).any(axis=1)
+        if not has_joints.all():
+            found = f"{(~has_joints).sum()} without, who are omitted"
+            self.skipped.append(Problem(str(file), "a labeled joint of every person", found))
+        if table.crowds.any():
+            found = f"{table.crowds.sum()} crowds, which are omitted"
+            self.skipped.append(Problem(str(file), "single people", found))
+        rows = has_joints & ~table.crowds
         has_people = rows.any()
         if not is_split_table:
-            in_test = np.array([is_test_sample(Path(name).with_suffix("").as_posix()) for name in table.files], bool)
-            rows &= in_test[table.image] == (split == "test")
+            names = np.array([Path(name).with_suffix("").as_posix() for name in table.files], np.str_)
+            rows[rows] = in_split(names[table.image[rows]].tolist(), split)
         if not (rows.any() or problems):
             expected = f"people for '{split}'" + (", or separate train and test tables" if has_people else "")
             problems.append(Problem(str(file), expected, "none"))
@@ -83,16 +91,17 @@ class PoseFolders(People):
         boxes, areas = np.full((len(rows), 4), np.nan), np.ones(len(rows))
         image_of = np.repeat(np.arange(12), 2)
         edges = ((0, 1), (0, 2), (0, 3))
-        table = KeypointTable(names, edges, files, image_of, image_of + 1, joints, boxes, areas, areas == 0)
+        table = KeypointTable(names, edges, files, image_of, image_of + 1, joints, boxes, areas, areas == 0, "cat")
         write_keypoints(Path(root) / f"{TABLE}.json", table)
 
 
-def read_csv(path: str | Path, problems: list[Problem]) -> KeypointTable:
+def read_csv(path: str | Path, problems: list[Problem], skipped: list[Problem]) -> KeypointTable:
     """Read a `people.csv`.
 
     Args:
         path: the file.
         problems: receives the problems of single lines, which are then omitted.
+        skipped: receives repeated lines, which are omitted.
 
     Raises:
         DatasetError: the file is missing, or its first line has another form.
@@ -103,7 +112,12 @@ def read_csv(path: str | Path, problems: list[Problem]) -> KeypointTable:
     if not names or [column.strip() for column in first] != columns:
         raise DatasetError(f"{path} line 1", "'file,NAME_x,NAME_y,NAME_flag,...'", f"'{','.join(first)}'")
     rows: list[tuple[str, list[float]]] = []
+    seen: dict[tuple[str, ...], int] = {}
     for number, line in enumerate(lines, start=2):
+        if (earlier := seen.setdefault(tuple(line), number)) != number:
+            found = f"a copy of line {earlier}, which is omitted"
+            skipped.append(Problem(f"{path} line {number}", "another person in each line", found))
+            continue
         try:
             rows.append((line[0].strip(), _joint_values(line[1:], names)))
         except ValueError as error:
@@ -114,7 +128,7 @@ def read_csv(path: str | Path, problems: list[Problem]) -> KeypointTable:
     joints = np.array([values for _, values in rows], np.float32).reshape(-1, len(names), 3)
     areas = np.full(len(rows), np.nan)
     boxes = np.repeat(areas[:, None], 4, axis=1)
-    return KeypointTable(tuple(names), (), files.tolist(), image, image, joints, boxes, areas, areas == 0)
+    return KeypointTable(tuple(names), (), files.tolist(), image, image, joints, boxes, areas, areas == 0, "")
 
 
 def _joint_values(cells: Sequence[str], names: Sequence[str]) -> list[float]:
@@ -142,13 +156,18 @@ def _table_of(root: Path, split: str) -> tuple[Path, bool]:
 
 
 def _skeleton(file: Path, table: KeypointTable) -> Skeleton:
-    """Skeleton of the joints of a table; `file`, if it exists, overrides edges and pairs."""
-    names = tuple(name.replace("_", " ") for name in table.names)
+    """Skeleton of the joints of a table; `file`, if it exists, overrides edges, pairs and category.
+
+    Names in `file` may differ from those of the table as `normalized_name` allows.
+    """
+    names = tuple(map(normalized_name, table.names))
     stored = read_json(file) if file.is_file() else {}
-    links: dict[str, tuple[tuple[int, int], ...]] = {"edges": table.edges, "pairs": pairs_by_name(names)}
+    links: dict[str, tuple[tuple[int, int], ...]] = {"edges": table.edges, "pairs": pairs_by_name(table.names)}
     for key in links.keys() & stored.keys():
         try:
-            links[key] = tuple((names.index(a), names.index(b)) for a, b in stored[key])
-        except (ValueError, TypeError) as error:
-            raise DatasetError(file, f"'{key}' as pairs of the names {', '.join(names)}", f"{error}") from None
-    return Skeleton(names, **links)
+            links[key] = tuple(
+                (names.index(normalized_name(a)), names.index(normalized_name(b))) for a, b in stored[key]
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DatasetError(file, f"'{key}' as pairs of the names {', '.join(table.names)}", f"{error}") from None
+    return Skeleton(table.names, **links, category=str(stored.get("category") or table.category))

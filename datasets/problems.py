@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..errors import UserError
 
@@ -50,3 +54,41 @@ class DatasetError(UserError):
     def __reduce__(self):
         # Workers send exceptions through pickle, which would otherwise call __init__ with the message alone.
         return DatasetError.from_problems, (self.problems,)
+
+
+def read_parts(*readers: Callable[[], np.ndarray]) -> list[np.ndarray]:
+    """Read all files of a sample, so that one error reports the problems of each.
+
+    Raises:
+        DatasetError: at least one reader raised it.
+    """
+    values: list[np.ndarray] = []
+    problems: list[Problem] = []
+    for reader in readers:
+        try:
+            values.append(reader())
+        except DatasetError as error:
+            problems += error.problems
+    if problems:
+        raise DatasetError.from_problems(problems)
+    return values
+
+
+class SampleError(UserError):
+    """The code or the process that reads a sample failed; the stack trace is a note, which --debug prints."""
+
+    exit_code = 1
+
+
+@contextmanager
+def sample_errors(*names: str) -> Iterator[None]:
+    """Raise a `SampleError` that names the samples for any exception inside; user errors pass unchanged."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        named = SampleError(f"Reading {' and '.join(names)} failed with {reason.rstrip('.')}; see --debug for details.")
+        named.add_note("".join(traceback.format_exception(error)))
+        raise named from error

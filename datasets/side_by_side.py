@@ -6,21 +6,20 @@ The two fields of a dataset are in the customary direction of translation: sourc
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import cv2
 import numpy as np
 
 from .dataset import Dataset, Sample, validate_all
 from .field_types import Image
-from .folders import is_test_sample
-from .formats.image import decode, write_image
-from .formats.reading import read_bytes
-from .image_folders import list_images
+from .files import list_files
+from .formats.image import IMAGE_SUFFIXES, read_image, write_image
 from .matched_folders import folder_of_split
 from .paired import fake_pair
 from .problems import DatasetError, Problem
+from .splits import empty_split, in_split
 
 Half = Literal["left", "right"]
 
@@ -43,11 +42,19 @@ class SideBySideImages(Dataset):
         self._files = np.array(self.files(), np.str_)
         if not len(self._files):
             found = "none" if (self.root / split).is_dir() else f"no folder '{split}'"
-            raise DatasetError(self.root / split / "1.jpg", f"images of two halves for '{split}', such as this", found)
+            problem = Problem(
+                str(self.root / split / "1.jpg"), f"images of two halves for '{split}', such as this", found
+            )
+            raise DatasetError.from_problems([problem, *self.skipped])
 
     def files(self) -> list[str]:
         """List the images of the split, relative to the root."""
-        return [f"{self.split}/{file}" for file in list_images(self.root / self.split)]
+        return self.files_in(self.split)
+
+    def files_in(self, folder: str) -> list[str]:
+        """List the images of a folder of the root, relative to the root."""
+        prefix = f"{folder}/" if folder else ""
+        return [prefix + file for file in list_files(self.root / folder, IMAGE_SUFFIXES, self.skipped)]
 
     def __len__(self) -> int:
         return len(self._files)
@@ -57,13 +64,12 @@ class SideBySideImages(Dataset):
 
     def read(self, index: int) -> Sample:
         path = self.root / self.sample_name(index)
-        # With EXIF orientation: otherwise a rotated image would be split into its upper and its lower half.
-        image = decode(read_bytes(path, "an image"), path, cv2.IMREAD_COLOR)
+        image = read_image(path)
         width = image.shape[1]
         if width % 2:
             raise DatasetError(path, "two images of the same width side by side", f"an odd width of {width} pixels")
         pixels = {"left": image[:, : width // 2], "right": image[:, width // 2 :]}
-        return {name: cv2.cvtColor(pixels[half], cv2.COLOR_BGR2RGB) for name, half in self.halves.items()}
+        return {name: np.ascontiguousarray(pixels[half]) for name, half in self.halves.items()}
 
     @classmethod
     def validate(cls, root: str | Path) -> list[Problem]:
@@ -160,6 +166,9 @@ class SideBySide(SideBySideImages):
     def files(self) -> list[str]:
         folder = folder_of_split(self.root, self.split)
         if folder is not None:
-            return [f"{folder}/{file}" for file in list_images(self.root / folder)]
-        files = list_images(self.root)
-        return [file for file in files if is_test_sample(file.rpartition(".")[0]) == (self.split != "train")]
+            return self.files_in(folder)
+        files = self.files_in("")
+        split_files = list(compress(files, in_split([file.rpartition(".")[0] for file in files], self.split)))
+        if files and not split_files:
+            raise DatasetError.from_problems([empty_split(self.root, "images", self.split, len(files)), *self.skipped])
+        return split_files

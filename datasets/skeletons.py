@@ -90,8 +90,27 @@ COCO = Skeleton(
 )  # fmt: skip
 
 
+PERSON = "person"
+"""COCO's category of people."""
+
+
+def category_of(skeleton: Skeleton) -> str:
+    """Name of what has the joints of a skeleton.
+
+    If the skeleton does not state it, it is a person for the joints of an official dataset, else "object".
+    """
+    names = set(map(normalized_name, skeleton.names))
+    is_official = any(names == set(map(normalized_name, official.names)) for official in (LSP, MPII, COCO))
+    return skeleton.category or (PERSON if is_official else "object")
+
+
+def normalized_name(joint: str) -> str:
+    """A joint's name in lower case, with single spaces instead of underscores and hyphens: `Left_Hip` is "left hip"."""
+    return " ".join(joint.lower().replace("_", " ").replace("-", " ").split())
+
+
 def pairs_by_name(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Pairs of joints whose names differ only in "left" and "right": `left_knee` and `right_knee`."""
-    indices = {name.lower(): index for index, name in enumerate(names)}
+    indices = {normalized_name(name): index for index, name in enumerate(names)}
     opposite = ((name, name.replace("left", "right")) for name in indices if "left" in name)
     return tuple((indices[left], indices[right]) for left, right in opposite if right in indices)

@@ -1,7 +1,8 @@
-"""Image input: any source and mode as upright (H, W, 3) uint8 RGB."""
+"""Image input: any source and mode as upright (H, W, 3) uint8 sRGB."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..datasets.field_types import SegmentationMask
+from ..datasets.formats.image import array_to_rgb, image_to_rgb, open_image, read_image
 from ..datasets.formats.labels import read_labels
+from ..datasets.problems import DatasetError
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".apng")
-MULTI_FRAME_FORMATS = ("GIF", "PNG", "WEBP", "TIFF")
+MULTI_FRAME_FORMATS = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 """Formats whose files may contain several frames, by Pillow's names. MPO of cameras is left out: its further frames are
 a preview or a gain map for HDR screens."""
 
@@ -27,8 +29,8 @@ def load_image(source: Any) -> np.ndarray:
             [0, 1]; a PIL image; or a tensor (C, H, W) or (1, C, H, W) of uint8 or floats in [0, 1].
 
     Returns:
-        (H, W, 3) uint8. Transparent pixels are blended with white; of 16 bits the upper 8 are kept; the EXIF
-        orientation is applied. Files of several frames give the first (see `count_frames`).
+        (H, W, 3) uint8 sRGB, as `read_image` gives it to training; of files of several frames the first (see
+        `count_frames`).
 
     Raises:
         UserError: not an image, unreadable, or of another shape or type.
@@ -36,7 +38,7 @@ def load_image(source: Any) -> np.ndarray:
     if isinstance(source, (str, Path)):
         return _from_file(Path(source))
     if hasattr(source, "getbands"):
-        return _from_pil(source)
+        return image_to_rgb(source)
     if hasattr(source, "detach"):
         tensor = source.detach().cpu()
         array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
@@ -48,7 +50,7 @@ def load_image(source: Any) -> np.ndarray:
         return load_image(np.moveaxis(array, 0, -1))
     if not isinstance(source, np.ndarray):
         raise UserError(f"A {type(source).__name__} is not an image: give a path, an array, a PIL image or a tensor.")
-    return _from_array(source)
+    return array_to_rgb(source)
 
 
 def load_image_as(source: Any, channels: int) -> np.ndarray:
@@ -70,13 +72,11 @@ def load_image_as(source: Any, channels: int) -> np.ndarray:
 
 def count_frames(source: Any) -> int:
     """Number of frames or pages of an image file or a PIL image; 1 for everything else."""
-    from PIL import Image
-
     frames = 1
     # Only the first frame is used: damage in later ones must not matter.
     with suppress(Exception):
         if isinstance(source, (str, Path)):
-            with Image.open(source) as image:
+            with open_image(source) as image:
                 return count_frames(image)
         if getattr(source, "format", None) in MULTI_FRAME_FORMATS:
             frames = int(getattr(source, "n_frames", 1))
@@ -85,11 +85,9 @@ def count_frames(source: Any) -> int:
 
 def count_pixels(source: Any) -> int:
     """Number of pixels of an image file (from its header) or an array (H, W, ...); 0 if the header is unreadable."""
-    from PIL import Image
-
     if not isinstance(source, (str, Path)):
         return int(np.prod(np.shape(source)[:2]))
-    with suppress(Exception), Image.open(source) as image:
+    with suppress(Exception), open_image(source) as image:
         return image.width * image.height
     return 0
 
@@ -119,52 +117,10 @@ def load_labels(source: Any, field_type: SegmentationMask) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _from_array(array: np.ndarray) -> np.ndarray:
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
-        raise UserError(f"An array of shape {array.shape} is not an image: give (H, W), (H, W, 3) or (H, W, 4).")
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError(
-                "The values of a float image must be in [0, 1], without nan; divide by 255 if they are in [0, 255]."
-            )
-        array = np.round(array * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise UserError(f"An image of {array.dtype} is ambiguous: give uint8, uint16 or floats in [0, 1].")
-    if array.shape[2] == 4:
-        alpha = array[..., 3:].astype(np.float32) / 255
-        array = np.round(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
 def _from_file(path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"There is no image file '{path}'.")
     try:
-        with Image.open(path) as image:
-            return _from_pil(image)
-    except MemoryError:
-        raise UserError(f"{path} cannot be read as an image: it needs more memory than is available.") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an image: {str(error).rstrip('.')}.") from error
-
-
-def _from_pil(image: Any) -> np.ndarray:
-    from PIL import ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        return _from_array(np.asarray(image))
-    if image.mode.startswith("I"):
-        # 16-bit gray opens as I;16 or I, whose conversion to RGB would clip instead of scale.
-        return _from_array(np.asarray(image).clip(0, 65535).astype(np.uint16))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        return _from_array(np.asarray(image.convert("RGBA")))
-    return _from_array(np.asarray(image.convert("RGB")))
+        return read_image(path)
+    except DatasetError as error:
+        raise UserError(f"{path} cannot be read as an image: {error.problem.found}.") from error

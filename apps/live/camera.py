@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
+from ..video import TimedFrame
 
 DEVICES = Path("/dev")
 
@@ -45,8 +44,8 @@ class Camera:
                 f"There is no camera {number} ({available}); choose another with --camera, or use --video FILE."
             )
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Its frames, (H, W, 3) uint8 RGB, without end.
+    def frames(self) -> Iterator[TimedFrame]:
+        """Its frames, without end.
 
         Raises:
             UserError: the camera cannot be opened, or stops.
@@ -73,7 +72,8 @@ class Camera:
                         else f"Camera {self.number} gives no image: another program may be using it."
                     )
                 number += 1
-                yield pixels[..., ::-1] if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
+                rgb = pixels[..., ::-1] if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
+                yield TimedFrame(rgb, time.perf_counter())
         finally:
             camera.release()
 

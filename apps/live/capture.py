@@ -34,11 +34,15 @@ class Frame:
         number: index in the source, from 1.
         time: time of capture in seconds, by time.perf_counter.
         pixels: (H, W, 3) uint8 RGB.
+        source_time: time in the source in seconds; only differences matter.
+        duration: seconds until the next frame of the source; 0 if unknown.
     """
 
     number: int
     time: float
     pixels: np.ndarray
+    source_time: float = 0.0
+    duration: float = 0.0
 
 
 class Capture:
@@ -123,8 +127,9 @@ class Capture:
     def _read(self) -> None:
         frames = self.source.frames()
         try:
-            for number, pixels in enumerate(frames, 1):
-                frame = Frame(number, time.perf_counter(), downscale(pixels, self._max_side))
+            for number, (pixels, source_time, duration) in enumerate(frames, 1):
+                pixels = downscale(pixels, self._max_side)
+                frame = Frame(number, time.perf_counter(), pixels, source_time, duration)
                 with self._changed:
                     if self._every_frame:
                         self._changed.wait_for(lambda: self.captured == self._consumed or self._closing)

@@ -106,7 +106,7 @@ class Live:
         self._frames = frames
         self._run_models()
         if self._recorder.recording:
-            self._recorder.write(self._image(), frames[-1].time)
+            self._recorder.write(self._image(), frames[-1].source_time, frames[-1].duration)
         self._redraw()
         self.timing.add(frames[-1].time, time.perf_counter())
 

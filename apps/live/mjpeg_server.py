@@ -7,7 +7,6 @@ unless another address is configured; pages of other sites can neither embed its
 
 from __future__ import annotations
 
-import json
 import queue
 import socket
 import threading
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
+from ...atomic_io import json_text
 from ...errors import UserError
 from .page_html import PAGE
 from .viewer import KEYS, State
@@ -151,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "/":
                 self._respond(PAGE.encode(), "text/html; charset=utf-8")
             case "/state":
-                self._respond(json.dumps(self.viewer.state()).encode(), "application/json")
+                self._respond(json_text(self.viewer.state()).encode(), "application/json")
             case "/stream":
                 self._stream()
             case _:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from ..video import DEFAULT_RATE, VideoWriter
+from ..video import VideoWriter
 from .layout import letterbox
 
 
@@ -16,25 +15,22 @@ class Recorder:
     """Recorder of the displayed images, as a context manager that closes the file in the end.
 
     Attributes:
-        rate: frames per second; None: each frame has its capture time.
         files: the files written, with their number of frames.
     """
 
-    def __init__(self, path: Path | None, folder: Path, rate: Fraction | None = None) -> None:
+    def __init__(self, path: Path | None, folder: Path) -> None:
         """The file is opened at the first image.
 
         Args:
             path: .mp4 file to record to from the start; None: recording begins with `start`.
             folder: folder of the recordings if there is no path.
-            rate: frames per second; None: each frame has its capture time.
 
         Raises:
             UserError: the path does not end in .mp4, or this machine cannot write such a file.
         """
-        self.rate = rate
         self.files: list[tuple[Path, int]] = []
         self._path, self._folder = path, folder
-        self._writer = None if path is None else self._create_writer(path)
+        self._writer = None if path is None else VideoWriter(path)
 
     _writer: VideoWriter | None
 
@@ -57,7 +53,7 @@ class Recorder:
             path = self._folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{number}.mp4"
         else:
             path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
-        self._writer = self._create_writer(path)
+        self._writer = VideoWriter(path)
 
     def stop(self) -> Path | None:
         """Close the file and return its path; None if no image was written."""
@@ -69,18 +65,16 @@ class Recorder:
         self.files.append((writer.path, writer.written))
         return writer.path
 
-    def write(self, image: np.ndarray, at: float) -> None:
+    def write(self, image: np.ndarray, at: float, duration: float = 0.0) -> None:
         """Append an image, letterboxed to the size of the file's first image; does nothing if recording is off.
 
         Args:
             image: (H, W, 3) uint8 RGB with even height and width.
-            at: capture time in seconds.
+            at: time of the frame in its source in seconds.
+            duration: seconds until the next frame, which the last one is displayed for; 0 if unknown.
         """
         if self._writer is None:
             return
         if not self._writer.written:
             self._size, self._since = (image.shape[0], image.shape[1]), at
-        self._writer.write(letterbox(image, self._size), None if self.rate else at - self._since)
-
-    def _create_writer(self, path: Path) -> VideoWriter:
-        return VideoWriter(path, self.rate or DEFAULT_RATE)
+        self._writer.write(letterbox(image, self._size), at - self._since, duration)

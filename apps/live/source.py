@@ -5,13 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from ..inputs import read_frames
-from ..video import frame_rate
-
-if TYPE_CHECKING:
-    import numpy as np
+from ..video import TimedFrame, open_video, read_video
 
 
 class Source(Protocol):
@@ -23,8 +19,8 @@ class Source(Protocol):
 
     name: str
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Iterate over the frames, (H, W, 3) uint8 RGB, each as soon as it is available; runs in a separate thread.
+    def frames(self) -> Iterator[TimedFrame]:
+        """Iterate over the frames, each as soon as it is available; runs in a separate thread.
 
         The iterator ends with the source; closing it releases the source.
 
@@ -40,21 +36,21 @@ class VideoFileSource:
     Attributes:
         name: name for messages.
         path: the file.
-        rate: frames per second.
-        realtime: whether frames come at the video's rate, as from a camera; else as fast as they are consumed.
+        realtime: whether frames come at their times, as from a camera; else as fast as they are consumed.
 
     Raises:
         UserError: not a video.
     """
 
     def __init__(self, path: Path, realtime: bool) -> None:
-        self.path, self.realtime = path, realtime
-        self.name, self.rate = f"the video '{path}'", frame_rate(path)
+        self.path, self.realtime, self.name = path, realtime, f"the video '{path}'"
+        with open_video(path):
+            pass
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """The frames, (H, W, 3) uint8 RGB, rotated upright."""
+    def frames(self) -> Iterator[TimedFrame]:
+        """The frames, turned and mirrored for display."""
         started = time.perf_counter()
-        for number, pixels in enumerate(read_frames(self.path)):
+        for frame in read_video(self.path):
             if self.realtime:
-                time.sleep(max(0.0, started + number / self.rate - time.perf_counter()))
-            yield pixels
+                time.sleep(max(0.0, started + frame.time - time.perf_counter()))
+            yield frame

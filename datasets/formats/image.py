@@ -1,5 +1,6 @@
-"""8-bit images (JPEG, PNG, PPM and other formats of OpenCV) as RGB; truncated files are refused.
+"""The reader of image files, for training, prediction, validation and visualization: any format and mode as RGB.
 
+What a file states about its pixels is applied: orientation (EXIF), color profile (ICC), transparency and bit depth.
 OpenCV 4 fills the missing part of a truncated file with gray (5.0 refuses most of them), so the end of the file is
 checked here before decoding: a JPEG has an end marker after its last scan, a PNG a chain of chunks with checksums, a
 PPM a known length.
@@ -7,25 +8,67 @@ PPM a known length.
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ...errors import UserError
 from ..problems import DatasetError
-from .jpeg import SCALED, jpeg_size, scale_down
-from .reading import read_bytes
+from .reading import data_offset, read_bytes
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"),
+    *(".ppm", ".pgm", ".gif"),
+)
+"""Suffixes of images in lower case, for predictions and datasets; a file that is named may have any suffix. HEIC is
+among them without pillow-heif, too: the reader then says that the package is missing."""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
+"""Formats that are read, by Pillow's names; also "HEIF" if pillow-heif is installed. Others (EPS, PDF, ...) start
+programs or are not photos."""
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
+    zlib.error,
+)  # fmt: skip
+"""Exceptions of Pillow's decoders on damaged files."""
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    1: cv2.IMREAD_COLOR,
+}
+"""Reduction factor of decoding a JPEG to OpenCV flag, the largest factor first.
+
+The inverse cosine transform can omit the upper frequencies of every 8x8 block and return the image at 1/2, 1/4 or 1/8
+of its size: a good area average for less than half of the work.
+"""
+ORIENTATIONS = {
+    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
+    6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
+}  # fmt: skip
+"""EXIF orientation to the arguments of `orient`; others are upright."""
+
+SRGB_TOLERANCE = 2
+"""Largest difference in gray levels at which a profile counts as sRGB, of which there are many editions."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)\s+(?:#[^\n]*\n)?(\d+)\s+(?:#[^\n]*\n)?(\d+)\s")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+_EXIF_ORIENTATION, _TIFF_BITS, _TIFF_MAXIMUM = 0x0112, 258, 281
 
 
 def read_image(path: str | Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
-    """Read an image with its pixels as stored; EXIF orientation is not applied, because labels were made without it.
+    """Read an image file as it is displayed.
 
     Args:
         path: the file.
@@ -33,20 +76,224 @@ def read_image(path: str | Path, min_size: tuple[int, int] | None = None) -> np.
             reduction (rounded up), which takes a fraction of the time. None decodes every pixel.
 
     Returns:
-        (H, W, 3) uint8 RGB; gray is repeated, alpha dropped, 16 bits reduced to their upper 8.
+        (H, W, 3) uint8 sRGB: EXIF orientation is applied, colors are converted from the ICC profile, transparency is
+        blended with white, gray is repeated, more than 8 bits are reduced to their upper 8. Files of several frames
+        give the first.
 
     Raises:
-        DatasetError: the file is missing, truncated, or not an image that OpenCV decodes.
+        DatasetError: the file is missing, truncated, or not an image of `FORMATS`.
     """
     return decode_image(read_bytes(path, "an image"), path, min_size)
 
 
 def decode_image(data: bytes, path: str | Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
     """Decode the bytes of the file `path` as `read_image` does."""
-    size = None if min_size is None else jpeg_size(data)
-    factor = 1 if min_size is None or size is None else scale_down(size, min_size)
-    image = decode(data, path, SCALED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return EncodedImage(data, path).decode(min_size)
+
+
+class EncodedImage:
+    """An encoded image whose pixels are not decoded yet, so that a crop and a reduction can be chosen before.
+
+    The size of a JPEG is in its header; other formats are decoded to know it, since some store metadata at their end.
+    """
+
+    def __init__(self, data: bytes, path: str | Path) -> None:
+        """
+        Args:
+            data: the bytes.
+            path: the file, for error messages.
+
+        Raises:
+            DatasetError: the bytes are truncated, or not an image of `FORMATS`.
+        """
+        self._path = path
+        if (truncation := find_truncation(data)) is not None:
+            raise DatasetError(path, "a complete image", truncation)
+        self._data = _with_one_separator(data)
+        self._jpeg = data.startswith(b"\xff\xd8")
+        with self._errors():
+            self._image = open_image(io.BytesIO(self._data))
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the upright image."""
+        with self._errors():
+            if not self._jpeg:
+                self._image.load()
+            width, height = self._image.size
+        return (width, height) if _orientation(self._image)[0] else (height, width)
+
+    def decode(self, min_size: tuple[int, int] | None = None) -> np.ndarray:
+        """Decode the pixels as `read_image` does.
+
+        Raises:
+            DatasetError: the pixels are damaged.
+        """
+        image = self._image
+        factor = 1 if min_size is None or not self._jpeg else reduction(self.size, min_size)
+        if self._jpeg and image.mode in ("L", "RGB") and _srgb_transform(image.info.get("icc_profile")) is None:
+            # The pixels are those of Pillow, in half of the time.
+            bgr = decode(self._data, self._path, REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+            return np.ascontiguousarray(orient(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), *_orientation(image)))
+        with self._errors():
+            image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
+            return image_to_rgb(image)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from PIL import Image
+
+        try:
+            yield
+        except MemoryError:
+            raise DatasetError(self._path, "an image", "one that needs more memory than is available") from None
+        except (*UNREADABLE, UserError, Image.DecompressionBombError) as error:
+            found = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+            raise DatasetError(self._path, "an image", found) from error
+
+
+def open_image(source: Path | str | io.BytesIO) -> Any:
+    """Open a file, or a stream of its bytes, as a Pillow image of one of `FORMATS`; the pixels are not decoded yet.
+
+    Raises:
+        PIL.UnidentifiedImageError: another format, or a HEIC image without pillow-heif. Its message is a noun phrase.
+        Exception: damaged: one of `UNREADABLE`, or PIL.Image.DecompressionBombError.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(source, formats=_formats())
+    except UnidentifiedImageError:
+        start = source.getvalue()[:12] if isinstance(source, io.BytesIO) else Path(source).read_bytes()[:12]
+    if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and "HEIF" not in _formats():
+        raise UnidentifiedImageError("a HEIC image, which needs the package pillow-heif (pip install pillow-heif)")
+    raise UnidentifiedImageError(f"a file of none of the formats {', '.join(_formats())}")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this installation reads."""
+    from PIL import Image
+
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+
+        register_heif_opener()
+    Image.init()
+    return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)
+
+
+def image_to_rgb(image: Any) -> np.ndarray:
+    """Convert a Pillow image of any mode as `read_image` does: (H, W, 3) uint8 sRGB.
+
+    Raises:
+        UserError: float pixels beyond [0, 1].
+    """
+    from PIL import Image, ImageCms
+
+    image.load()
+    pixels: Any = image
+    alpha = None
+    if image.mode == "F":
+        pixels = Image.fromarray(array_to_rgb(np.asarray(image))[..., 0])
+    elif image.mode.startswith("I"):
+        # Pillow would clip to 8 bits instead of scaling.
+        steps = _steps(image)
+        pixels = Image.fromarray((np.asarray(image, np.int64).clip(0, steps - 1) * 256 // steps).astype(np.uint8))
+    elif image.has_transparency_data:
+        pixels = image.convert("RGBA")
+        alpha = np.asarray(pixels)[..., 3:]
+    profile = _srgb_transform(image.info.get("icc_profile"))
+    space = "CMYK" if image.mode == "CMYK" else "L" if image.mode[0] in "1IF" or image.mode in ("L", "LA") else "RGB"
+    # A profile of other channels than the image's says nothing about it; gray may have one for RGB.
+    if profile is not None and (profile[0] == space or (profile[0], space) == ("RGB", "L")):
+        pixels = ImageCms.applyTransform(pixels.convert(profile[0]), profile[1])
+    rgb = np.asarray(pixels.convert("RGB"))
+    if alpha is not None:
+        rgb = array_to_rgb(np.concatenate([rgb, alpha], axis=-1))
+    return np.ascontiguousarray(orient(rgb, *_orientation(image)))
+
+
+def array_to_rgb(array: np.ndarray) -> np.ndarray:
+    """Convert (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool or floats in [0, 1] to (H, W, 3) uint8.
+
+    Transparency is blended with white; of 16 bits the upper 8 are kept.
+
+    Raises:
+        UserError: another shape, type or range.
+    """
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
+        raise UserError(f"An array of shape {array.shape} is not an image: give (H, W), (H, W, 3) or (H, W, 4).")
+    if array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype.kind == "f":
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UserError(
+                "The values of a float image must be in [0, 1], without nan; divide by 255 if they are in [0, 255]."
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise UserError(f"An image of {array.dtype} is ambiguous: give uint8, uint16 or floats in [0, 1].")
+    if array.shape[2] == 4:
+        alpha = array[..., 3:].astype(np.float32) / 255
+        array = np.round(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def orient(pixels: np.ndarray, transposed: bool, flip_rows: bool, flip_columns: bool) -> np.ndarray:
+    """Exchange rows and columns of (H, W, C), then reverse their order; a view."""
+    pixels = pixels.swapaxes(0, 1) if transposed else pixels
+    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+
+
+def _orientation(image: Any) -> tuple[bool, bool, bool]:
+    # Damaged metadata do not make an image unreadable.
+    with suppress(Exception):
+        return ORIENTATIONS[image.getexif()[_EXIF_ORIENTATION]]
+    return False, False, False
+
+
+def _steps(image: Any) -> int:
+    """Number of levels of an image of more than 8 bits: a TIFF may state 10, 12 or 14 bits, stored in 16."""
+    tags = getattr(image, "tag_v2", {})
+    depths = {1 << bits for bits in (10, 12, 14)}
+    stated = 1 << int(np.max(tags.get(_TIFF_BITS, 16))), 1 + int(np.max(tags.get(_TIFF_MAXIMUM, 0)))
+    return next((steps for steps in stated if steps in depths), 1 << 16)
+
+
+@lru_cache(64)
+def _srgb_transform(profile: bytes | None) -> tuple[str, Any] | None:
+    """Pillow mode and ImageCms transform from an ICC profile to sRGB; None without one, or if it is sRGB itself."""
+    from PIL import Image, ImageCms
+
+    if not profile:
+        return None
+    try:
+        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = _PROFILE_MODES[source.profile.xcolor_space]
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, KeyError):
+        # As in browsers, a damaged profile, or one of a color space that images do not have, is ignored.
+        return None
+    if mode == "RGB":
+        levels = np.arange(0, 256, 15, dtype=np.uint8)
+        colors = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
+        shift = np.asarray(ImageCms.applyTransform(Image.fromarray(colors), transform)).astype(int) - colors
+        if np.abs(shift).max() <= SRGB_TOLERANCE:
+            return None
+    return mode, transform
+
+
+def reduction(size: tuple[int, int], min_size: tuple[int, int]) -> int:
+    """Largest factor of `REDUCED` at which an image of `size` is still at least as large as `min_size`."""
+    for factor in REDUCED:
+        if -(-size[0] // factor) >= min_size[0] and -(-size[1] // factor) >= min_size[1]:
+            return factor
+    return 1
 
 
 def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
@@ -62,9 +309,29 @@ def write_image(path: str | Path, image: np.ndarray, quality: int = 95) -> None:
     """
     stored = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if Path(path).suffix.lower() in (".jpg", ".jpeg") else []
+    write_encoded(path, stored, options)
+
+
+def write_encoded(path: str | Path, stored: np.ndarray, options: Sequence[int] = ()) -> None:
+    """Write an array with the channel order of OpenCV in the format of the suffix, atomically.
+
+    Args:
+        path: the file. Its name may be anything that the system allows: OpenCV itself crashes on names that are not
+            UTF-8, so it only encodes.
+        stored: (H, W) or (H, W, 3), uint8 or uint16.
+        options: flags of OpenCV and their values.
+
+    Raises:
+        ValueError: OpenCV cannot write this image in this format.
+    """
+    try:
+        encoded, data = cv2.imencode(Path(path).suffix, stored, options)
+    except cv2.error:
+        encoded, data = False, None
+    if not encoded or data is None:
+        raise ValueError(f"OpenCV cannot write an image of {stored.shape} {stored.dtype} to '{path}'.")
     with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), stored, options):
-            raise ValueError(f"OpenCV cannot write an image of {image.shape} {image.dtype} to '{path}'.")
+        temporary.write_bytes(data.tobytes())
 
 
 def decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
@@ -95,10 +362,22 @@ def find_truncation(data: bytes) -> str | None:
     if data.startswith(PNG_SIGNATURE):
         return _broken_chunk(data)
     if header := _PNM_HEADER.match(data):
-        variant, width, height, maximum = (int(number) for number in header.groups())
-        needed = header.end() + width * height * (3 if variant == 6 else 1) * (1 if maximum < 256 else 2)
+        needed = header.end() + _pnm_length(header)
         return None if len(data) >= needed else f"{len(data)} of the {needed} bytes that its header states"
     return None
+
+
+def _with_one_separator(data: bytes) -> bytes:
+    """The bytes of a PPM or PGM without the second byte of a Windows line end between header and pixels."""
+    if header := _PNM_HEADER.match(data):
+        start = data_offset(data, header.end(), _pnm_length(header))
+        return data[: header.end()] + data[start:]
+    return data
+
+
+def _pnm_length(header: re.Match[bytes]) -> int:
+    variant, width, height, maximum = (int(number) for number in header.groups())
+    return width * height * (3 if variant == 6 else 1) * (1 if maximum < 256 else 2)
 
 
 def _broken_chunk(data: bytes) -> str | None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...atomic_io import atomic_path
 from ..problems import DatasetError
-from .image import PNG_SIGNATURE, decode
+from .image import PNG_SIGNATURE, decode, write_encoded
 from .reading import read_bytes
 
 STEPS_PER_PIXEL, ZERO = 64, 2**15
@@ -49,5 +48,4 @@ def write_kitti_flow(path: str | Path, flow: np.ndarray) -> None:
     known = ~np.isnan(flow).any(axis=-1, keepdims=True)
     steps = np.round(np.where(known, flow, 0).astype(np.float64) * STEPS_PER_PIXEL) + ZERO
     stored = np.where(known, steps.clip(0, 2**16 - 1), 0)
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), np.concatenate([known, stored[..., ::-1]], axis=-1).astype(np.uint16))
+    write_encoded(path, np.concatenate([known, stored[..., ::-1]], axis=-1).astype(np.uint16))

@@ -40,7 +40,7 @@ def read_labels(path: str | Path, classes: int, ignore: int) -> np.ndarray:
     if (truncation := find_truncation(data)) is not None:
         raise DatasetError(path, expected, truncation)
     try:
-        with Pillow.open(io.BytesIO(data)) as stored:
+        with Pillow.open(io.BytesIO(data), formats=("PNG",)) as stored:
             mode, labels = stored.mode, np.array(stored)
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
         raise DatasetError(path, expected, f"{len(data)} bytes that do not decode as one") from None

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...atomic_io import atomic_path
 from ..problems import DatasetError
-from .reading import read_bytes
+from .reading import data_offset, read_bytes
 
 _HEADER = re.compile(rb"P([Ff])\s+(\d+)\s+(\d+)\s+([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s")
 
@@ -28,11 +28,12 @@ def read_pfm(path: str | Path) -> np.ndarray:
         raise DatasetError(path, "a PFM header ('Pf', width height, scale)", repr(data[:16])[1:])
     width, height, channels = int(header[2]), int(header[3]), 3 if header[1] == b"F" else 1
     needed = 4 * width * height * channels
-    if len(data) - header.end() < needed:
+    start = data_offset(data, header.end(), needed)
+    if len(data) - start < needed:
         expected = f"{needed} bytes after the header of a {width}x{height} PFM"
-        raise DatasetError(path, expected, f"{len(data) - header.end()}")
+        raise DatasetError(path, expected, f"{len(data) - start}")
     order = "<f4" if float(header[4]) < 0 else ">f4"
-    values = np.frombuffer(data, order, width * height * channels, header.end())
+    values = np.frombuffer(data, order, width * height * channels, start)
     values = values.reshape((height, width, channels)[: 3 if channels == 3 else 2])
     return np.ascontiguousarray(values[::-1], dtype=np.float32)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...atomic_io import atomic_path
 from ..problems import DatasetError
-from .image import PNG_SIGNATURE, decode
+from .image import PNG_SIGNATURE, decode, write_encoded
 from .reading import read_bytes
 
 
@@ -35,5 +34,4 @@ def write_png16(path: str | Path, stored: np.ndarray) -> None:
     """Write (H, W) uint16, atomically."""
     if stored.dtype != np.uint16 or stored.ndim != 2:
         raise ValueError(f"A 16-bit gray PNG contains (H, W) uint16, not {stored.shape} {stored.dtype}.")
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), stored)
+    write_encoded(path, stored)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..files import existing_path
 from ..problems import DatasetError
 
 
 def read_bytes(path: str | Path, expected: str) -> bytes:
-    """Read all bytes of a file.
+    """Read all bytes of a file; its name may be stored in another Unicode form.
 
     Args:
         path: the file.
@@ -18,7 +19,7 @@ def read_bytes(path: str | Path, expected: str) -> bytes:
         DatasetError: the file is missing, cannot be opened, or is empty.
     """
     try:
-        data = Path(path).read_bytes()
+        data = existing_path(Path(path)).read_bytes()
     except FileNotFoundError:
         raise DatasetError(path, expected, "no file") from None
     except OSError as error:
@@ -42,3 +43,17 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
     if not lines:
         raise DatasetError(path, expected, "only empty lines")
     return lines
+
+
+def data_offset(data: bytes, end: int, size: int) -> int:
+    """Offset of the binary data after a text header whose last byte is a line end.
+
+    Args:
+        data: the bytes of the file.
+        end: offset after the first byte of that line end.
+        size: number of bytes of the binary data, by the header.
+
+    Returns:
+        The offset after both bytes of a Windows line end (CRLF), unless the second one is needed as data.
+    """
+    return end + (data[end - 1 : end + 1] == b"\r\n" and len(data) - end > size)

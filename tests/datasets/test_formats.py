@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import zlib
 
@@ -14,6 +15,7 @@ from PIL import Image as Pillow
 from scipy.io import loadmat, savemat
 
 from densevision.datasets.formats.image import read_image, write_image
+from densevision.datasets.formats.kitti_flow import read_kitti_flow, write_kitti_flow
 from densevision.datasets.formats.mat import Mat73, read_mat, write_mat, write_mat73
 from densevision.datasets.formats.npy import read_npy, write_npy
 from densevision.datasets.formats.pfm import read_pfm, write_pfm
@@ -99,11 +101,11 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     np.testing.assert_array_equal(image, np.asarray(Pillow.open(tmp_path / "a.png").convert("RGB")))
 
 
-def test_an_exif_orientation_is_not_applied(tmp_path):
+def test_an_exif_orientation_is_applied(tmp_path):
     exif = Pillow.Exif()
     exif[0x0112] = 6
     Pillow.fromarray(IMAGE).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == IMAGE.shape
+    assert read_image(tmp_path / "a.jpg").shape == (IMAGE.shape[1], IMAGE.shape[0], 3)
 
 
 def test_jpeg_truncated_after_a_complete_thumbnail_is_refused(tmp_path):
@@ -277,3 +279,23 @@ def test_png_checksums_are_those_of_zlib(tmp_path):
     Pillow.fromarray(IMAGE).save(buffer, "PNG", compress_level=zlib.Z_BEST_COMPRESSION)
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), IMAGE)
+
+
+@pytest.mark.parametrize(
+    "name", [os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"\xff/\xfe.png"), "\u5199\u771f.png", "a" * 251 + ".png"]
+)
+def test_images_are_written_under_any_file_name(tmp_path, name):
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    write_image(tmp_path / name, image)
+    np.testing.assert_array_equal(read_image(tmp_path / name), image)
+    write_png16(tmp_path / name, image[..., 0].astype(np.uint16))
+    np.testing.assert_array_equal(read_png16(tmp_path / name), image[..., 0])
+    write_kitti_flow(tmp_path / name, image[..., :2].astype(np.float32))
+    np.testing.assert_array_equal(read_kitti_flow(tmp_path / name), image[..., :2])
+
+
+@pytest.mark.parametrize("name", ["a.unknown", "a"])
+def test_a_suffix_that_opencv_does_not_write_is_an_error_that_names_the_file(tmp_path, name):
+    with pytest.raises(ValueError, match=f"cannot write an image of .* to '.*{name}'"):
+        write_image(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []

@@ -61,7 +61,7 @@ def test_a_failing_camera_is_an_error_and_is_released(fake, message):
 
 def test_frames_are_rgb_even_of_gray_cameras():
     color, gray = (next(Camera(0, 640, lambda _, fake=fake: fake).frames()) for fake in (Fake(1), Fake(1, gray=True)))
-    assert color[0, 0].tolist() == [3, 2, 1] and gray.shape == (6, 8, 3)
+    assert color.pixels[0, 0].tolist() == [3, 2, 1] and gray.pixels.shape == (6, 8, 3)
 
 
 def test_width_and_buffer_size_are_set():

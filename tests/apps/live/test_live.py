@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ def run_live(
 ) -> tuple[Live, Recorder]:
     """Run the loop to its end, on every frame."""
     num_frames = max(model.num_frames for model in models)
-    recorder = Recorder(record, out, Fraction(10) if offline else None)
+    recorder = Recorder(record, out)
     capture = Capture(source, num_frames, every_frame=True, timeout=5)
     loop = Live(capture, models, viewer, recorder, out, offline)
     with recorder, capture:
@@ -38,10 +37,10 @@ def run_live(
     return loop, recorder
 
 
-def test_an_offline_recording_has_all_frames_at_the_rate_of_the_source(tmp_path):
+def test_an_offline_recording_has_all_frames_at_their_times_in_the_source(tmp_path):
     path = tmp_path / "out.mp4"
     models = [model("one"), model("two", num_frames=2), model("three")]
-    loop, recorder = run_live(Toy(count=12), models, HeadlessViewer(), tmp_path, path, offline=True)
+    loop, recorder = run_live(Toy(count=12, rate=10), models, HeadlessViewer(), tmp_path, path, offline=True)
     images = frames_in(path)
     assert len(images) == loop.timing.displayed == 12 and recorder.files == [(path, 12)]
     assert times_in(path) == pytest.approx([number / 10 for number in range(12)])

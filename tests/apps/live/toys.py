@@ -14,6 +14,7 @@ import numpy as np
 
 from densevision.apps.live.live_predictor import LivePredictor
 from densevision.apps.live.viewer import State
+from densevision.apps.video import TimedFrame
 from densevision.datasets.field_types import Image
 from densevision.errors import UserError
 from densevision.tasks.task import Prediction
@@ -36,6 +37,7 @@ class Toy:
         breaks: number of the frame at which it fails; None: never.
         hangs: number of the frame at which it blocks; None: never.
         size: (height, width) by frame number.
+        rate: frames per second, as of a video file; None: the times of a camera.
         given: number of frames read so far.
         closed: whether the iterator was closed.
     """
@@ -45,11 +47,12 @@ class Toy:
     breaks: int | None = None
     hangs: int | None = None
     size: Callable[[int], tuple[int, int]] = lambda number: (HEIGHT, WIDTH)
+    rate: int | None = None
     name: str = "the toy"
     given: int = 0
     closed: bool = False
 
-    def frames(self) -> Iterator[np.ndarray]:
+    def frames(self) -> Iterator[TimedFrame]:
         try:
             for number in range(1, self.count + 1):
                 time.sleep(self.pause)
@@ -58,7 +61,8 @@ class Toy:
                 while number == self.hangs and not self.closed:
                     time.sleep(0.01)
                 self.given = number
-                yield numbered(number, *self.size(number))
+                seconds = number / self.rate if self.rate else time.perf_counter()
+                yield TimedFrame(numbered(number, *self.size(number)), seconds)
         finally:
             self.closed = True
 
