@@ -5,12 +5,21 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import ClassVar
 
 MAX_SUGGESTIONS = 3
 
 
 class UserError(Exception):
-    """An error that the caller can fix. The command line prints it as one line and exits with code 2."""
+    """An error that the caller can fix. The command line prints it as one line and exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 2
+
+
+def os_error_message(error: OSError) -> str:
+    """What the operating system refused, and for which file, as a sentence."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}: {error.filename}." if error.filename else f"{reason}."
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

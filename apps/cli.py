@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import signal
 import sys
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, os_error_message, unknown_name
 from ..version import VERSION
 
 app = App(
@@ -41,9 +43,16 @@ FILE_ERRORS = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. A user error is printed as one line with exit code 2; an interruption exits with 130."""
+    """Run a command. A user error is printed as one line and exits with its code, in most cases 2.
+
+    An interruption exits with 128 + the number of the signal that the `KeyboardInterrupt` carries: 130 by default.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        # File names may contain characters that the terminal or pipe cannot show; they are written as "\\u5199".
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             app([word for word in arguments if word != "--debug"], exit_on_error=False, print_error=False)
@@ -57,18 +66,18 @@ def main(arguments: list[str] | None = None) -> None:
         if debug or (isinstance(error, OSError) and error.errno not in FILE_ERRORS):
             raise
         print(f"densevision: {error_message(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        sys.exit(error.exit_code if isinstance(error, UserError) else 2)
+    except KeyboardInterrupt as error:
         if debug:
             raise
         print("densevision: interrupted.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + next((one for one in error.args if isinstance(one, signal.Signals)), signal.SIGINT))
 
 
 def error_message(error: Exception) -> str:
     """The error message as one line."""
     if isinstance(error, OSError):
-        return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
+        return os_error_message(error)
     if isinstance(error, UnknownCommandError) and error.app is not None and error.unused_tokens:
         # The message of cyclopts imports every command to describe it.
         names = [name for name in error.app if not name.startswith("-")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -32,10 +32,11 @@ def evaluate(
     """Evaluate a checkpoint on a dataset.
 
     Args:
-        checkpoint: Checkpoint file, or a task's name for its packaged checkpoint.
-        data: Name of the dataset (`densevision list datasets`); the training dataset if not stated.
-        root: Dataset folder; not needed for synthetic datasets.
-        split: Split to evaluate; the last split of the dataset if not stated.
+        checkpoint: Run folder, checkpoint file, or a task's name for its packaged checkpoint.
+        data: Name of the dataset (`densevision list datasets`); that of the run's evaluations, else the training
+            dataset, if not stated.
+        root: Dataset folder, not needed for synthetic datasets; that of the run if not stated.
+        split: Split to evaluate; that of the run's evaluations, else the last split of the dataset, if not stated.
         protocol: Evaluation protocol: the pixels or samples that count, and how they are averaged; the usual protocol
             of the dataset if not stated.
         samples: Evaluate the first N samples only; all of them if not stated.
@@ -46,19 +47,21 @@ def evaluate(
         out: Output folder for result.json and worst.png; if not stated, the result is only printed, and worst.png is
             saved in the working directory.
     """
-    from ..atomic_io import write_text
+    from ..atomic_io import json_text, write_text
     from ..datasets import dataset_class, open_dataset
     from ..errors import UserError, unknown_name
     from ..tasks.comparison_grid import draw_comparison, write_comparison
     from ..tasks.evaluation import evaluate as score
-    from ..tasks.evaluation import prediction_function, worst_samples
+    from ..tasks.evaluation import prediction_function, require_ground_truth, worst_samples
     from ..tasks.inference import load
 
     for option, value, minimum in (("samples", samples, 1), ("save-worst", save_worst, 0)):
         if value is not None and value < minimum:
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     predictor = load(checkpoint, device, amp)
-    task, name = predictor.task, data or predictor.header["data"]["name"]
+    task, run = predictor.task, {} if data else run_data(Path(checkpoint))
+    name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
+    split = split or run.get("split")
     test = task.evaluation_dataset(
         open_dataset(name, root, split or dataset_class(name).splits[-1]).with_size(predictor.size)
     )
@@ -71,11 +74,17 @@ def evaluate(
     for field, field_type in task.targets(test.fields).items():
         if predictor.fields[field] != field_type:
             raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}, but '{name}' has {field_type}.")
+    require_ground_truth(task, test, protocol, samples)
     baseline = baseline_scores(predictor, name, root, test, protocol, samples)
     predict = prediction_function(predictor, protocol, tta_flip)
     started = time.perf_counter()
     evaluation = score(task, predict, test, protocol, samples, per_sample=bool(save_worst), progress=_progress)
     seconds = time.perf_counter() - started
+    if math.isnan(evaluation.metrics[task.monitor.name]):
+        raise UserError(
+            f"{checkpoint} has no {task.monitor.name} on '{name}', since its predictions are not finite: train again "
+            "with a lower --lr, --clip-grad-norm 1 or --amp off."
+        )
     result: dict[str, Any] = {
         "task": task.name,
         "options": dataclasses.asdict(task),  # type: ignore[call-overload]
@@ -89,6 +98,7 @@ def evaluate(
         "seconds": round(seconds, 1),
         "device": f"{predictor.device.type}{', bf16' if predictor.bf16 else ''}",
         "metrics": evaluation.metrics,
+        **evaluation.undefined(),
         "baseline": None if baseline is None else baseline.metrics,
         "monitor": {
             "name": task.monitor.name,
@@ -97,7 +107,7 @@ def evaluate(
             "baseline": None if baseline is None else baseline.metrics[task.monitor.name],
         },
     }
-    text = json.dumps(result, indent=2)
+    text = json_text(result, indent=2)
     print(text)
     if out is not None:
         write_text(out / "result.json", text + "\n")
@@ -112,6 +122,25 @@ def evaluate(
         for index in indices:
             print(f"{test.sample_name(index)}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)
         print(f"Wrote the {len(indices)} worst samples, worst first, to {path}.", file=sys.stderr)
+
+
+def run_data(checkpoint: Path) -> dict[str, Any]:
+    """Name (`data`), `root` and `split` of the evaluations of a run, given its folder or a checkpoint in it.
+
+    Empty for a checkpoint that is not in a run folder.
+    """
+    from ..tasks.training.options import Options
+
+    folders = [folder for folder in (checkpoint, *checkpoint.parents[:2]) if (folder / "task.json").is_file()]
+    if not checkpoint.exists() or not folders:
+        return {}
+    options = Options.read(folders[0] / "config.yaml")
+    own = options.eval_data is not None
+    return {
+        "data": options.eval_data if own else options.data,
+        "root": options.eval_root if own else options.eval_root or options.root,
+        "split": options.eval_split,
+    }
 
 
 def model_info(header: dict[str, Any]) -> dict[str, Any]:

@@ -44,8 +44,10 @@ def options_with_defaults(task: type[Task]) -> type[Options]:
     The values stay None, so that a recipe chosen by the user takes precedence.
     """
     base = {field.name: field.default for field in dataclasses.fields(ResolvedOptions)}
-    recipe = task.recipes[task.defaults.recipe]
+    recipe, photo_recipe = task.recipes[task.defaults.recipe], task.defaults.photo_recipe
     defaults = dataclasses.asdict(task.defaults)
+    if photo_recipe is not None:
+        defaults["recipe"] += f"; {photo_recipe} for real images"
     displayed = {**base, **defaults, "loss": task.losses[0], **recipe.explicit()}
     hints = get_type_hints(Options)
     annotations = {
@@ -54,7 +56,7 @@ def options_with_defaults(task: type[Task]) -> type[Options]:
             Parameter(show_default=lambda _, value=value: text(value), consume_multiple=name == "milestones"),
         ]
         for name, value in displayed.items()
-        if value is not None and name not in SET_BY_RUN
+        if name in hints and value is not None and name not in SET_BY_RUN
     }
     values = {"__annotations__": annotations, "__module__": Options.__module__, **dict.fromkeys(annotations)}
     return dataclasses.dataclass(frozen=True)(type("Options", (Options,), values))

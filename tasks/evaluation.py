@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch.distributed as distributed
 
 from ..datasets.dataset import Dataset, Sample
+from ..datasets.problems import sample_errors
+from ..errors import UserError
 from .inference import Predictor
 from .task import Metrics, Prediction, Task
 
@@ -62,6 +65,39 @@ class Evaluation:
         """Protocol, number of samples and metrics, for the training state; examples are left out."""
         return {"protocol": self.protocol, "samples": self.samples, "metrics": self.metrics}
 
+    def undefined(self) -> dict[str, dict[str, str]]:
+        """For result.json, whose `metrics` contain null there: the reason of every score that is nan or infinite."""
+        reason = f"nan or infinite: no sample defines it under {self.protocol}, or a prediction is not finite"
+        scores = {name: reason for name, value in self.metrics.items() if not math.isfinite(value)}
+        return {"undefined": scores} if scores else {}
+
+
+def require_ground_truth(task: Task, dataset: Dataset, protocol: str, samples: int | None = None) -> None:
+    """Check, before a model is trained or run, that at least one sample of a split counts under a protocol.
+
+    Scores the ground truth itself, from the first sample to the first one that counts; usually that is the same.
+
+    Args:
+        task, dataset, protocol, samples: as in `evaluate`.
+
+    Raises:
+        UserError: no sample counts, so that every score would be nan.
+    """
+    count = len(dataset) if samples is None else min(samples, len(dataset))
+    for index in range(count):
+        with sample_errors(dataset.sample_name(index)):
+            sample = dataset.read(index)
+        metrics = task.metrics(protocol)
+        metrics.update(task.ground_truth(sample, dataset.fields), sample)
+        scores = metrics.compute()
+        # A protocol that resizes may turn unknown values of this prediction into nan; the sample counts nevertheless.
+        if scores.get("samples") or not math.isnan(scores[task.monitor.name]):
+            return
+    raise UserError(
+        f"No sample of the split '{dataset.split}' of {dataset.title} ({count} read) has ground truth that counts "
+        f"under the protocol {protocol}, so there is nothing to score: evaluate on another split or dataset."
+    )
+
 
 def evaluate(
     task: Task,
@@ -90,7 +126,8 @@ def evaluate(
     metrics, examples, sample_scores = task.metrics(protocol), [], []
     indices = share.indices(count)
     for done, index in enumerate(indices, 1):
-        sample = dataset.read(index)
+        with sample_errors(dataset.sample_name(index)):
+            sample = dataset.read(index)
         prediction = predict(sample)
         metrics.update(prediction, sample)
         if index < num_examples:

@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ...atomic_io import atomic_path
+from ...atomic_io import atomic_path, json_text
 from ...backbones.backbone import Preprocessing
+from ...backbones.file_format import weights_format
 from ...backbones.state_dict_matching import open_file
 from ...backbones.weights import WEIGHTS, read_metadata, read_weights_info
 from ...datasets import open_dataset
@@ -26,6 +27,11 @@ from ..task import Network, Task
 
 HEADER = "densevision"
 """Key of the header in the metadata of the file; its value is JSON."""
+STATE_KEYS = {
+    "model", "auxiliary", "optimizers", "ema", "step", "steps", "evaluated_step", "best", "evals_without_improvement",
+    "meter", "images_per_step", "baseline", "evaluation",
+}  # fmt: skip
+"""Keys of a training state."""
 FORMAT = 2
 """Version of the names in the header; the first version had no number."""
 
@@ -42,7 +48,7 @@ def save_checkpoint(path: str | Path, model: Network, model_spec: ModelSpec, met
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {"format": FORMAT, "version": VERSION, **model_spec.to_json(model), **metadata}
     with atomic_path(path) as aside:
-        save_file(tensors, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
+        save_file(tensors, aside, metadata={HEADER: json_text(header, ensure_ascii=False)})
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -69,6 +75,11 @@ def raw_header(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"There is no checkpoint '{path}'.")
+    if weights_format(path) != "safetensors":
+        raise UserError(
+            f"{path} is not a checkpoint of a task (a safetensors file with a densevision header): use torch files for "
+            "training with --weights, or convert them with `densevision weights import`."
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -159,7 +170,7 @@ def convert_to_fp16(path: str | Path, out: str | Path) -> None:
         for name, value in read_tensors(path).items()
     }
     with atomic_path(out) as aside:
-        save_file(tensors, aside, metadata={HEADER: json.dumps(header, ensure_ascii=False)})
+        save_file(tensors, aside, metadata={HEADER: json_text(header, ensure_ascii=False)})
 
 
 def import_weights(task: Task, model_name: str, weights: str | Path, out: str | Path, terms: str) -> None:
@@ -178,7 +189,8 @@ def import_weights(task: Task, model_name: str, weights: str | Path, out: str | 
     dataset = open_dataset(task.defaults.data)
     model_spec = ModelSpec(task, dataset.fields, model=model_name)
     model = model_spec.build()
-    published, own = open_file(Path(weights)), model.published_module.state_dict()
+    own = model.published_module.state_dict()
+    published = open_file(Path(weights)).for_names(own)
     for name in sorted(own.keys() | published.shapes.keys()):
         ours = tuple(own[name].shape) if name in own else None
         if ours != (theirs := published.shapes.get(name)):
@@ -260,9 +272,14 @@ def load_state(path: str | Path) -> dict[str, Any]:
     Raises:
         UserError: the file is missing or damaged.
     """
+    way_out = f"start a new run from the weights with --init-from {Path(path).with_name('checkpoint.safetensors')}"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is nothing to resume: {path} does not exist.") from None
     except Exception as error:
-        raise UserError(f"{path} is damaged ({error}); start a new run with another --out.") from error
+        raise UserError(f"{path} is damaged ({type(error).__name__}): {way_out} and another --out.") from error
+    missing = sorted(STATE_KEYS - state.keys()) if isinstance(state, dict) else ["step"]
+    if missing:
+        raise UserError(f"{path} is damaged or of another version (no '{missing[0]}'): {way_out} and another --out.")
+    return state

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
 import signal
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.field_types import FieldType, collate, transform_sample
+from ...datasets.field_types import collate, transform_sample
 from ...datasets.geometric_augmentation import Augmentation, sample_geometry
 from ...datasets.geometry import Geometry, Size
+from ...datasets.problems import SampleError, sample_errors
 from ...datasets.randomness import Purpose, generator
 from ...errors import UserError
 from ..task import Batch, Task
@@ -35,10 +44,18 @@ class AugmentedDataset(TorchDataset):
         self.dataset, self.task, self.size = dataset, task, size
         self.augmentation, self.color_jitter, self.seed = augmentation, color_jitter, seed
         self.fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
+        self.sample_field_types = task.sample_field_types(dataset.fields)
+        self.worker_status = torch.zeros(2, dtype=torch.int64)
 
-    def __getitem__(self, key: SampleKey) -> Sample | UserError:
+    def __getitem__(self, key: SampleKey) -> Sample:
+        return self.sample(key)
+
+    def __getitems__(self, keys: list[SampleKey]) -> Batch | UserError:
+        """The batch of some keys; torch calls it in a worker."""
         try:
-            return self.sample(key)
+            samples = [self.sample(key) for key in keys]
+            with sample_errors(*(self.dataset.sample_name(index) for _, index in keys)):
+                return collate(samples, self.sample_field_types)
         except UserError as error:
             # A worker's exception would be wrapped in a stack trace; a value is not.
             return error
@@ -47,8 +64,13 @@ class AugmentedDataset(TorchDataset):
         """The augmented inputs and targets for a key, at the training size.
 
         Raises:
-            UserError: a file is damaged.
+            UserError: a file is damaged, or reading it failed; the message names the sample.
         """
+        self.worker_status[1] = key[1]
+        with sample_errors(self.dataset.sample_name(key[1])):
+            return self._sample(key)
+
+    def _sample(self, key: SampleKey) -> Sample:
         epoch, index = key
         rng = generator(self.seed, epoch, index, Purpose.GEOMETRY)
 
@@ -110,41 +132,94 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
 
 def data_loader(
     dataset: AugmentedDataset, batch_sampler: Iterable[list[SampleKey]], workers: int, pin_memory: bool
-) -> Iterator[Batch]:
-    """Iterate over batches, loaded by `workers` processes.
+) -> Generator[Batch]:
+    """Iterate over batches, loaded by `workers` processes. Closing the generator ends them.
 
     Raises:
-        UserError: a sample is damaged.
+        UserError: a sample is damaged; `SampleError`: reading it failed, or the process that read it was killed.
     """
+    # One row per worker: its process id, and the index of the sample that it reads.
+    status = torch.zeros((workers, 2), dtype=torch.int64).share_memory_()
     loader = DataLoader(
         dataset,
         batch_sampler=batch_sampler,
         num_workers=workers,
-        collate_fn=partial(_collate, fields=dataset.task.sample_field_types(dataset.dataset.fields)),
+        collate_fn=_collated,
         pin_memory=pin_memory,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, status=status),
     )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    try:
+        iterator = iter(loader)
+        with _without_child_signals():
+            try:
+                for batch in iterator:
+                    if isinstance(batch, UserError):
+                        raise batch
+                    yield batch
+            except (RuntimeError, OSError, EOFError) as error:
+                if (lost := _lost_worker(status)) is None:
+                    raise
+                raise SampleError(
+                    f"The data loading process {lost[0]} ended unexpectedly, in most cases because memory ran out; the "
+                    f"last sample that it read is {dataset.dataset.sample_name(lost[1])}: use fewer --workers, or "
+                    "check that sample."
+                ) from error
+    finally:
+        # They ignore SIGTERM, with which torch and Python end workers: one that is stuck would never end.
+        with _without_child_signals():
+            running = _running_workers(status)
+            for process in running.values():
+                process.kill()
+            for process in running.values():
+                process.join()
 
 
-def _collate(samples: list[Sample | UserError], fields: dict[str, FieldType]) -> Batch | UserError:
-    valid: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, UserError):
-            return sample
-        valid.append(sample)
-    return collate(valid, fields)
+def _lost_worker(status: Tensor) -> tuple[int, int] | None:
+    """Process id of a worker that has ended, and the index of the last sample that it read."""
+    # A worker that was killed closes its connections a moment before it has ended.
+    ending = {worker.sentinel: worker for worker in _running_workers(status).values()}
+    for sentinel in multiprocessing.connection.wait(list(ending), timeout=0.5):
+        ending[sentinel].join(5)  # type: ignore[index]
+    running = _running_workers(status)
+    return next(((number, index) for number, index in status.tolist() if number and number not in running), None)
 
 
-def _start_worker(worker: int) -> None:
+def _running_workers(status: Tensor) -> dict[int | None, BaseProcess]:
+    """The workers that run, by process id."""
+    started = {number for number, _ in status.tolist()}
+    return {process.pid: process for process in multiprocessing.active_children() if process.pid in started}
+
+
+@contextmanager
+def _without_child_signals() -> Iterator[None]:
+    """Ignore SIGCHLD: torch's handler raises at any place, even inside an optimizer step, if a worker was killed.
+
+    The loader finds a dead worker anyway when it waits for a batch.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _collated(batch: Any) -> Any:
+    """`AugmentedDataset.__getitems__` returns a complete batch."""
+    return batch
+
+
+def _start_worker(worker: int, status: Tensor) -> None:
     import cv2
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    info: Any = get_worker_info()
+    status[worker, 0] = os.getpid()
+    info.dataset.worker_status = status[worker]
     # Ctrl-C and SIGTERM reach all processes of the group; the main process stops the run after a complete step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...atomic_io import atomic_path, write_text
+from ...atomic_io import atomic_path, json_text, write_text
+
+QUIET_SECONDS = 25.0
+"""Without a terminal, the status is printed after so many seconds without a line."""
 
 
 class RunLog:
@@ -24,11 +31,12 @@ class RunLog:
         self.folder, self.main, self.events, self.bar = folder, main, None, None
         self.path = folder / "log.jsonl"
         self.lines: list[dict[str, Any]] = []
+        self.status, self._printed = "starting", time.monotonic()
         if not main:
             return
         if self.path.exists():
             self.lines = [line for line in _read_lines(self.path) if line["step"] <= step]
-            write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+            write_text(self.path, "".join(json_text(line) + "\n" for line in self.lines))
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from torch.utils.tensorboard import SummaryWriter
 
@@ -41,7 +49,7 @@ class RunLog:
         line = {"step": step, "kind": kind, **values}
         self.lines.append(line)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json_text(line) + "\n")
         assert self.events is not None
         for name, value in values.items():
             if isinstance(value, (int, float)):
@@ -55,9 +63,32 @@ class RunLog:
             self.bar.console.print(text, markup=False, highlight=False)
         else:
             print(text, file=sys.stderr, flush=True)
+        self._printed = time.monotonic()
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Print the status whenever nothing has been printed for `QUIET_SECONDS`; only without a terminal."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(max(0.0, self._printed + QUIET_SECONDS - time.monotonic())):
+                if time.monotonic() >= self._printed + QUIET_SECONDS:
+                    self.info(f"... {self.status}")
+
+        if self.main and not sys.stderr.isatty():
+            threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def evaluation_progress(self, done: int, total: int) -> None:
+        """Update the status during an evaluation."""
+        self.status = f"evaluating, sample {done} of {total}"
 
     def progress(self, step: int, steps: int) -> None:
-        """Update the progress bar; only on a terminal."""
+        """Update the status, and the progress bar on a terminal."""
+        self.status = f"step {step} of {steps}"
         if not self.main or not sys.stderr.isatty():
             return
         if self.bar is None:
@@ -107,11 +138,13 @@ class RunLog:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a log; a line that a crash cut short is dropped."""
+    """The valid lines of a log; those that a crash or a damaged disk tore are dropped."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+            if isinstance(line["step"], int) and isinstance(line["kind"], str):
+                lines.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
     return lines

@@ -11,7 +11,6 @@ from ...datasets.dataset import Dataset
 from ..task import Task
 from .lr_finder import find_lr
 from .options import Options
-from .schedules import learning_rate
 from .setup import Trainer, build_trainer
 from .signals import graceful_interrupt
 from .step import optimizer_step
@@ -42,42 +41,49 @@ def train(
         The contents of result.json in the run folder; with `find_lr`, those of find-lr.json.
 
     Raises:
-        UserError: invalid options.
-        KeyboardInterrupt: the run was interrupted; its state is saved.
+        UserError: invalid options, or a damaged sample (`SampleError` if reading it failed).
+        KeyboardInterrupt: the run was interrupted, with the signal as argument; its state is saved.
     """
     threads = torch.get_num_threads()
     trainer = build_trainer(task, options or Options(), data, eval_data, options_by_name)
-    with graceful_interrupt() as stop:
+    with graceful_interrupt() as trainer.interruption, trainer.log.heartbeat():
         try:
-            return find_lr(trainer) if trainer.options.find_lr else run_loop(trainer, stop, on_step)
+            return find_lr(trainer) if trainer.options.find_lr else run_loop(trainer, on_step)
         finally:
-            trainer.log.close()
+            trainer.close()
             torch.set_num_threads(threads)
 
 
-def run_loop(trainer: Trainer, stop: Callable[[], bool], on_step: Callable[[int], None] | None) -> dict[str, Any]:
-    """Run a trainer from its current step to the end and return the contents of result.json."""
-    options, batches = trainer.options, iter(trainer.data_loader())
-    trainer.log.info(trainer.describe())
-    if trainer.out_of_patience:
-        return trainer.finish()
-    for step in range(trainer.step, trainer.steps):
-        lr = options.lr * learning_rate(
-            options.schedule, step, trainer.steps, options.warmup_steps, options.milestones, options.gamma
-        )
-        trainer.after_step(optimizer_step(trainer, step, batches, lr))
-        if on_step is not None:
-            on_step(trainer.step)
-        interrupted, finished = trainer.any_rank(stop()), trainer.step == trainer.steps
-        if trainer.step % options.log_every == 0 or finished:
-            trainer.log_step()
-        if trainer.should_evaluate():
-            finished = trainer.evaluate() or finished
-        if trainer.step % options.save_every == 0 or finished or interrupted:
-            trainer.save()
-        if finished:
-            break
-        if interrupted:
-            trainer.log.info(f"Stopped after step {trainer.step}. Resume with: {trainer.resume_command()}")
-            raise KeyboardInterrupt
-    return trainer.finish()
+def run_loop(trainer: Trainer, on_step: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Run a trainer from its current step to the end and return the contents of result.json.
+
+    If anything fails or a stop is requested, the state after the last complete step is saved first.
+    """
+    batches = trainer.data_loader()
+    for line in (trainer.describe(), *trainer.notes):
+        trainer.log.info(line)
+    try:
+        while True:
+            # A resumed run may have been interrupted between a step and its evaluation.
+            trainer.stop_if_requested()
+            if trainer.should_evaluate():
+                trainer.evaluate()
+            if trainer.should_save():
+                trainer.save()
+            if trainer.finished:
+                return trainer.finish()
+            trainer.after_step(optimizer_step(trainer, trainer.step, batches, trainer.learning_rate()))
+            if on_step is not None:
+                call_back(trainer, on_step)
+    except BaseException:
+        trainer.save_after_failure()
+        raise
+
+
+def call_back(trainer: Trainer, on_step: Callable[[int], None]) -> None:
+    """Call `on_step`; a KeyboardInterrupt that it raises requests to stop, as Ctrl-C does."""
+    try:
+        on_step(trainer.step)
+    except KeyboardInterrupt:
+        if not trainer.interruption():
+            trainer.interruption.request()

@@ -5,15 +5,16 @@ Smith: Cyclical Learning Rates for Training Neural Networks. WACV 2017, arXiv:15
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 
-from ...atomic_io import atomic_path, write_text
+from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
 from ..task import Batch
 from .step import NonFiniteLoss, optimizer_step
@@ -21,14 +22,18 @@ from .trainer import Trainer
 
 STEPS = 120
 MIN_LR, MAX_LR = 1e-6, 10.0
-SMOOTHING = 0.9
-"""Decay of the running mean of the loss, which removes the noise of single batches."""
-WARMUP_STEPS = 10
-"""Steps by which the running mean lags; earlier means are too noisy and are ignored."""
+SMOOTHING_STEPS = 8
+"""Standard deviation of the Gaussian that smooths the loss, in steps: half a decade of the learning rate."""
 MIN_DROP = 0.01
-"""Minimum relative decrease of the loss; a smaller one does not count."""
+"""Minimum relative decrease of the smoothed loss; a smaller one does not count."""
+MAX_RISE = 0.1
+"""Maximum rise of the smoothed loss above its minimum so far, relative to it."""
+DIVERGENCE_RISE = 0.5
+"""Rise of the smoothed loss above its minimum so far, relative to its total decrease, that is not noise any more."""
+REMAINING_DROP = 0.1
+"""Assumed decrease that is still possible at the minimum of the curve, relative to the decrease so far."""
 DIVERGENCE_FACTOR = 4.0
-"""The test ends when the loss is this many times its minimum."""
+"""The test ends when the loss is this many times the minimum of its running mean."""
 
 
 def find_lr(trainer: Trainer) -> dict[str, Any]:
@@ -37,8 +42,8 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
     Writes find-lr.json and find-lr.png into the run folder; weights are not saved.
 
     Returns:
-        learning_rates: the learning rates tried; losses: running means of the loss; suggested: the largest learning
-        rate at which the loss still decreased; diverged_at: the learning rate at which the test ended early, or None.
+        learning_rates: the learning rates tried; losses: the loss at each of them; smoothed: the smoothed loss;
+        suggested: see `suggest_lr`; diverged_at: the learning rate at which the test ended early, or None.
 
     Raises:
         UserError: the loss decreased at no learning rate.
@@ -46,28 +51,34 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
     batches = iter(trainer.data_loader(STEPS))
     lrs: list[float] = []
     losses: list[float] = []
-    mean, diverged_at = 0.0, None
+    diverged_at = None
     trainer.log.info(f"Trying {STEPS} learning rates from {MIN_LR:g} to {MAX_LR:g} ...")
     for step in range(STEPS):
         lr = MIN_LR * (MAX_LR / MIN_LR) ** (step / (STEPS - 1))
         loss = reduced_loss(trainer, step, batches, lr)
-        if not math.isfinite(loss):
-            diverged_at = lr
-            break
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        # The loss explodes by powers of ten and would hide the curve before it; inf and nan are not JSON either.
+        ceiling = 2 * DIVERGENCE_FACTOR * max((abs(first) for first in losses[:SMOOTHING_STEPS]), default=math.inf)
+        trainer.log.progress(step + 1, STEPS)
         lrs.append(lr)
-        losses.append(mean / (1 - SMOOTHING ** (step + 1)))
-        if losses[-1] > DIVERGENCE_FACTOR * min(losses) > 0:
+        losses.append(min(loss, ceiling))
+        smoothed = smooth(losses)
+        if not math.isfinite(loss) or smoothed[-1] > DIVERGENCE_FACTOR * min(smoothed) > 0:
             diverged_at = lr
             break
     suggested = suggest_lr(lrs, losses)
-    result = {"learning_rates": lrs, "losses": losses, "suggested": suggested, "diverged_at": diverged_at}
+    result = {
+        "learning_rates": lrs,
+        "losses": losses,
+        "smoothed": smooth(losses).tolist(),
+        "suggested": suggested,
+        "diverged_at": diverged_at,
+    }
     if trainer.main:
-        write_text(trainer.folder / "find-lr.json", json.dumps(result) + "\n")
+        write_json(trainer.folder / "find-lr.json", result)
         plot_lr_curve(result, trainer.folder / "find-lr.png")
     end = f"it diverges at {diverged_at:.1e}" if diverged_at else f"it does not diverge up to {MAX_LR:g}"
     trainer.log.info(
-        f"Suggestion: --lr {suggested:.1e}, the largest at which the loss still decreased; {end}. "
+        f"Suggestion: --lr {suggested:.1e}, at which the loss falls fastest relative to what is left to fall; {end}. "
         f"Curve: {trainer.folder / 'find-lr.png'}"
     )
     return result
@@ -82,27 +93,38 @@ def reduced_loss(trainer: Trainer, step: int, batches: Iterator[Batch], lr: floa
     return float(trainer.accelerator.reduce(loss, "mean"))
 
 
-def suggest_lr(lrs: list[float], losses: list[float]) -> float:
-    """The largest learning rate at which the loss still decreased.
+def smooth(losses: list[float]) -> np.ndarray:
+    """The losses (N,), smoothed by a Gaussian over the logarithm of the learning rate, which grows by equal factors."""
+    return gaussian_filter1d(np.asarray(losses, np.float64), SMOOTHING_STEPS, mode="reflect")
 
-    That is the learning rate of the minimum, `WARMUP_STEPS` earlier, since the running mean lags. The steepest slope
-    would be the classic choice; on batches of a few dozen images it is noise.
+
+def suggest_lr(lrs: list[float], losses: list[float]) -> float:
+    """The learning rate at which the smoothed loss falls fastest, relative to what is left to fall.
+
+    Later steps have less left to fall: the slope alone would favor the low learning rates of the first steps. Learning
+    rates behind the minimum of the curve are not suggested, nor those at which it has risen by more than `MAX_RISE`,
+    nor any after a rise by `DIVERGENCE_RISE` of the fall: what follows is the return from a divergence.
 
     Args:
-        lrs: learning rates tried.
-        losses: running means of the loss.
+        lrs: learning rates tried, in equal factors.
+        losses: losses at each of them.
 
     Raises:
         UserError: the loss decreased at no learning rate.
     """
-    reliable = losses[WARMUP_STEPS:]
-    minimum = min(reliable, default=math.inf)
-    if not reliable or minimum > reliable[0] - MIN_DROP * abs(reliable[0]):
+    smoothed = smooth(losses)
+    drop = smoothed[0] - smoothed.min()
+    if len(losses) < 2 or not drop > MIN_DROP * abs(smoothed[0]):
         raise UserError(
             "The loss decreased at no learning rate: check the data (--overfit-one-batch), --weights and "
             "--freeze-backbone."
         )
-    return lrs[reliable.index(minimum)]
+    speed = -np.gradient(smoothed) / (smoothed - smoothed.min() + REMAINING_DROP * drop)
+    running_minimum = np.minimum.accumulate(smoothed)
+    risen = smoothed > running_minimum + MAX_RISE * np.abs(running_minimum)
+    diverged = np.logical_or.accumulate(smoothed > running_minimum + DIVERGENCE_RISE * drop)
+    speed[risen | diverged] = -math.inf
+    return lrs[int(speed[: smoothed.argmin() + 1].argmax())]
 
 
 def plot_lr_curve(result: dict[str, Any], path: Path) -> None:
@@ -113,9 +135,10 @@ def plot_lr_curve(result: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.semilogx(result["learning_rates"], result["losses"])
+    axes.semilogx(result["learning_rates"], result["losses"], color="C0", alpha=0.3)
+    axes.semilogx(result["learning_rates"], result["smoothed"], color="C0")
     axes.axvline(result["suggested"], color="gray", ls="--", lw=1, label=f"suggested: {result['suggested']:.1e}")
-    axes.set(xlabel="learning rate", ylabel="loss, running mean", ylim=(None, result["losses"][0] * 1.5))
+    axes.set(xlabel="learning rate", ylabel="loss", ylim=(None, max(result["losses"][:SMOOTHING_STEPS]) * 1.5))
     axes.legend()
     with atomic_path(path) as aside:
         figure.savefig(aside, format="png", dpi=110)

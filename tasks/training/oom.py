@@ -49,7 +49,8 @@ def find_fitting_batch_size(trainer: Trainer, batch: Batch) -> int:
                 terms: LossTerms = phase_runner(index, part, cache)
                 torch.stack(list(terms.values())).sum().backward()
             return count
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
+            # ValueError: BatchNorm with one value per channel.
             traceback.clear_frames(error.__traceback__)
             count //= 2
         finally:

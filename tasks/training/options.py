@@ -7,9 +7,11 @@ recipe, the defaults of `ResolvedOptions`.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -19,6 +21,34 @@ from ...errors import UserError, unknown_name
 Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw"]
 Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
 """The schedules of `schedules.learning_rate`."""
+
+OWN_LOSS = "for a loss of your own, override `phases` in a subclass of the task and pass an instance of it as the task"
+
+
+def has_type(value: Any, hint: Any) -> bool:
+    """Whether a value has the type of an option; integers are numbers too, and paths are text."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(has_type(value, part) for part in get_args(hint))
+    if get_origin(hint) is Literal:
+        # `validate` lists the choices.
+        return isinstance(value, str)
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        several = isinstance(value, tuple) and (parts[-1] is ... or len(value) == len(parts))
+        return several and all(has_type(entry, parts[0]) for entry in value)
+    abstract = {float: numbers.Real, int: numbers.Integral, str: (str, Path)}
+    return isinstance(value, abstract.get(hint, hint)) and (hint is bool or not isinstance(value, bool))
+
+
+def describe_type(hint: Any) -> str:
+    """The type of an option in words: "a number", "2 integers"."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(describe_type(part) for part in get_args(hint) if part is not NoneType)
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        return f"{'several' if parts[-1] is ... else len(parts)} {'integers' if parts[0] is int else 'numbers'}"
+    words = {float: "a number", int: "an integer", bool: "True or False", Path: "a path"}
+    return words.get(hint, "a string")
 
 
 @dataclass(frozen=True)
@@ -161,14 +191,17 @@ class Options:
         """Read options that `write` wrote.
 
         Raises:
-            UserError: the file is not YAML of known options.
+            UserError: the file is missing, or is not YAML of known options.
         """
+        way_out = "restore it from a copy, or start a new run with another --out"
         try:
             stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise UserError(f"{path} cannot be read as training options: {error}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(f"{path} cannot be read as training options ({error}): {way_out}.") from error
         if not isinstance(stored, dict):
-            raise UserError(f"{path} cannot be read as training options: it contains no 'name: value' lines.")
+            raise UserError(
+                f"{path} cannot be read as training options: it contains no 'name: value' lines; {way_out}."
+            )
         return cls.from_plain(stored, str(path))
 
     @classmethod
@@ -180,19 +213,38 @@ class Options:
             where: source of the values, for the error message.
 
         Raises:
-            UserError: an unknown option.
+            UserError: an unknown option, or a value of another type; the message names the option.
         """
         known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(stored) - known):
+        if unknown := sorted(map(str, set(stored) - known)):
             raise unknown_name(f"option of a training run ({where})", unknown[0], known)
         values = dict(stored)
         for name in ("root", "eval_root", "init_from", "out"):
-            if values.get(name) is not None:
+            if isinstance(values.get(name), str):
                 values[name] = Path(values[name])
         for name in ("image_size", "resize_short_side", "crop_area", "milestones"):
-            if values.get(name) is not None:
+            if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
-        return cls(**values)
+        return cls(**values).require_types(where)
+
+    def require_types(self, where: str) -> Self:
+        """Check the types of all values and return the options themselves.
+
+        Args:
+            where: source of the values, for the error message.
+
+        Raises:
+            UserError: a value of another type; the message names the option.
+        """
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if not has_type(value, hint):
+                own = f"; {OWN_LOSS}" if name == "loss" else ""
+                raise UserError(
+                    f"The option '{name}' ({where}) is {value!r}, a {type(value).__name__}; it must be "
+                    f"{describe_type(hint)}{own}."
+                )
+        return self
 
     def validate(self) -> Self:
         """Check all values and return the options themselves.

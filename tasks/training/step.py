@@ -14,6 +14,7 @@ from ...errors import UserError
 from ..task import Batch, LossTerms, Phase
 from .oom import out_of_memory_error
 from .optimizers import set_learning_rate
+from .options import ResolvedOptions
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -51,10 +52,13 @@ def optimizer_step(trainer: Trainer, step: int, batches: Iterator[Batch], lr: fl
 
     Raises:
         NonFiniteLoss: a loss term became nan or infinite.
-        UserError: not enough memory.
+        UserError: not enough memory, or too few values for a normalization.
+        KeyboardInterrupt: a stop was requested before the step began; nothing has changed.
     """
     options, accelerator = trainer.options, trainer.accelerator
-    micro_batches = [trainer.to_device(next(batches)) for _ in range(options.grad_accum_steps)]
+    with trainer.interruptible():
+        micro_batches = [trainer.to_device(next(batches)) for _ in range(options.grad_accum_steps)]
+    trainer.complete = False
     caches: list[dict[str, Any]] = [{} for _ in micro_batches]
     # Dropout and other random numbers on the device depend on (seed, step, rank) alone, so that resuming repeats them.
     # Seed after loading: a data loader uses the same generator when it starts.
@@ -75,6 +79,10 @@ def optimizer_step(trainer: Trainer, step: int, batches: Iterator[Batch], lr: fl
                     if (user_error := out_of_memory_error(trainer, error, batch)) is not None:
                         raise user_error from error
                     raise
+                except ValueError as error:
+                    if "Expected more than 1" not in str(error):
+                        raise
+                    raise UserError(too_few_values(options, str(error))) from error
             for name, value in terms.items():
                 check_finite(value, name, step)
                 logged[name] = logged.get(name, torch.zeros_like(value)) + value.detach() / len(micro_batches)
@@ -84,6 +92,21 @@ def optimizer_step(trainer: Trainer, step: int, batches: Iterator[Batch], lr: fl
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return logged
+
+
+def too_few_values(options: ResolvedOptions, message: str) -> str:
+    """Error message for BatchNorm with one value, or InstanceNorm with one pixel, per channel.
+
+    Args:
+        options: options of the run.
+        message: that of torch, which ends in the size of the tensor.
+    """
+    height, width = options.image_size
+    more = "a larger --image-size" if "spatial" in message else "--batch-size 2 or more, or a larger --image-size"
+    return (
+        f"A normalization gets one value per channel (a tensor of {message.rpartition('size ')[2]}) with --batch-size "
+        f"{options.batch_size} and --image-size {height} {width}, and cannot compute a variance: use {more}."
+    )
 
 
 def check_finite(value: Tensor, name: str, step: int) -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 import shlex
-from collections.abc import Iterator
-from contextlib import nullcontext
+import signal
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ...atomic_io import write_text
+from ...atomic_io import write_json
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ..comparison_grid import draw_comparison, write_comparison
@@ -30,6 +31,8 @@ from .meter import Meter
 from .optimizers import MovingAverage, create_optimizer
 from .options import ResolvedOptions
 from .processes import create_accelerator, share_buffers
+from .schedules import learning_rate
+from .signals import Interruption
 from .step import PhaseRunner
 
 NUM_EXAMPLES = 4
@@ -47,6 +50,11 @@ class Trainer:
         phase_runner: all phases behind one `forward`, wrapped by DDP if there are several processes.
         ema: moving average of the weights, or None.
         best: monitored metric of the best checkpoint and its step, or None.
+        evaluated_step: step of the last evaluation, 0 before the first one.
+        interruption: request to stop, by a signal or a callback.
+        complete: whether the state is that after a complete step; False inside a step.
+        unsaved: whether the state has changed since it was saved.
+        notes: lines for the start of the run, after those of `describe`.
     """
 
     def __init__(
@@ -86,12 +94,28 @@ class Trainer:
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
         self.provenance = provenance(options.weights, options.init_from)
         self.step, self.steps = 0, self._steps()
+        if options.warmup_steps >= self.steps:
+            raise UserError(
+                f"--warmup-steps is {options.warmup_steps}, but the run has {self.steps} steps and would never reach "
+                "--lr: use fewer warm-up steps, or more --steps."
+            )
         self.eval_every = max(1, self.steps // 10) if options.eval_every is None else options.eval_every
         self.best: dict[str, float] | None = None
         self.evals_without_improvement = 0
         self.meter = Meter()
         self.evaluation: Evaluation | None = None
         self.baseline: Evaluation | None = None
+        self.evaluated_step = 0
+        self.interruption = Interruption()
+        self.complete = self.unsaved = True
+        self.loader: Generator[Batch] | None = None
+        noise = model.inference_noise
+        self.notes = [f"Note: this model is random at inference and cannot be exported: {noise}."] if noise else []
+        if skipped := {*training_set.dataset.skipped, *eval_set.skipped}:
+            self.notes.append(
+                f"Note: {len(skipped)} problem(s) of the data were passed over or repaired; list them with"
+                " 'densevision data validate'."
+            )
 
     @property
     def main(self) -> bool:
@@ -119,11 +143,17 @@ class Trainer:
                 stored = dataclasses.replace(stored, milestones=None, gamma=None)
             stored.write(self.folder / "config.yaml")
             task = {"task": self.task.name, "options": dataclasses.asdict(self.task)}  # type: ignore[call-overload]
-            write_text(self.folder / "task.json", json.dumps(task) + "\n")
+            write_json(self.folder / "task.json", task)
         self.log = RunLog(self.folder, self.step, self.main)
 
+    def close(self) -> None:
+        """End the data loading processes and close the log."""
+        if self.loader is not None:
+            self.loader.close()
+        self.log.close()
+
     def describe(self) -> str:
-        """One line about model, data, steps and device, for the start of the run."""
+        """Lines about model, data, steps, device and the resolved options, for the start of the run."""
         parameters, auxiliary = count_parameters(self.model), sum(map(count_parameters, self.auxiliary))
         parts = [part for part in (self.options.backbone, self.options.head) if part]
         model = self.options.model or " + ".join(parts)
@@ -133,11 +163,22 @@ class Trainer:
         return (
             f"Training {self.task.name}: {model} ({parameters:,} parameters{discriminator}) on {self.options.data}, "
             f"steps {self.step}..{self.steps} of {self.images_per_step} images {height}x{width}, {device}. "
-            f"Run folder: {self.folder}"
+            f"Run folder: {self.folder}\nOptions: {self.resolved_options()}"
         )
 
-    def data_loader(self, steps: int | None = None) -> Iterator[Batch]:
-        """Micro-batches of this process from the current step to the end, or for a number of steps."""
+    def resolved_options(self) -> str:
+        """The options with which the run trains, as on the command line; switches that are off are left out."""
+        resolved = dataclasses.replace(self.options, eval_every=self.eval_every)
+        unused = () if resolved.schedule == "multistep" else ("milestones", "gamma")
+        words = []
+        for name, value in resolved.explicit().items():
+            if value is not False and name not in ("out", "resume", *unused):
+                values = value if isinstance(value, tuple) else () if value is True else (value,)
+                words += [f"--{name.replace('_', '-')}", *(shlex.quote(str(one)) for one in values)]
+        return " ".join(words)
+
+    def data_loader(self, steps: int | None = None) -> Generator[Batch]:
+        """Micro-batches of this process from the current step to the end, or for a number of steps; see `close`."""
         end = self.steps if steps is None else self.step + steps
         accumulate = self.options.grad_accum_steps
         sampler = InfiniteBatchSampler(
@@ -148,10 +189,11 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        pin_memory = self.device.type == "cuda"
-        if self.options.overfit_one_batch:
-            return data_loader(self.training_set, [sampler.keys(0)] * len(sampler), 0, pin_memory)
-        return data_loader(self.training_set, sampler, self.options.workers or 0, pin_memory)
+        overfit = self.options.overfit_one_batch
+        batches = [sampler.keys(0)] * len(sampler) if overfit else sampler
+        workers = 0 if overfit else self.options.workers or 0
+        self.loader = data_loader(self.training_set, batches, workers, pin_memory=self.device.type == "cuda")
+        return self.loader
 
     def to_device(self, batch: Batch) -> Batch:
         """Move a batch to the device with images as floats, and set the model to training mode."""
@@ -177,15 +219,41 @@ class Trainer:
             return stop
         return bool(self.accelerator.reduce(torch.tensor(float(stop), device=self.device)) > 0)
 
+    def interruptible(self) -> AbstractContextManager[None]:
+        """A context that changes no state, which a request to stop ends at once.
+
+        Several processes stop together, in `stop_if_requested`.
+        """
+        return self.interruption.at_once() if self.accelerator.num_processes == 1 else nullcontext()
+
+    def stop_if_requested(self) -> None:
+        """Stop all processes if a stop was requested in any of them.
+
+        Raises:
+            KeyboardInterrupt: with the signal.
+        """
+        if self.any_rank(self.interruption()):
+            raise KeyboardInterrupt(self.interruption.signal or signal.SIGINT)
+
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        options = self.options
+        return options.lr * learning_rate(
+            options.schedule, self.step, self.steps, options.warmup_steps, options.milestones, options.gamma
+        )
+
     def after_step(self, terms: LossTerms) -> None:
-        """Update step counter, moving average and meter after an optimizer step."""
+        """Update step counter, moving average, meter and log after an optimizer step."""
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model)
         # Means over all processes on each of them, so that the state saved by one is valid for all.
         means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist()
         self.meter.add(dict(zip(terms, means, strict=True)), self.images_per_step)
+        self.complete = self.unsaved = True
         self.log.progress(self.step, self.steps)
+        if self.step % self.options.log_every == 0 or self.step == self.steps:
+            self.log_step()
 
     def log_step(self) -> None:
         """Log loss terms, learning rate and images per second."""
@@ -196,8 +264,20 @@ class Trainer:
         self.log.info(f"step {self.step:>6}/{self.steps}  {terms}  lr {lr:.2e}  {images_per_second:.1f} images/s")
 
     def should_evaluate(self) -> bool:
-        """Whether to evaluate after the current step; the last step always is."""
-        return self.step == self.steps or bool(self.eval_every and self.step % self.eval_every == 0)
+        """Whether to evaluate after the current step, if that was not done yet; the last step always is evaluated."""
+        due = self.step == self.steps or bool(self.eval_every and self.step % self.eval_every == 0)
+        return due and self.evaluated_step != self.step
+
+    def should_save(self) -> bool:
+        """Whether to save after the current step, if that was not done yet."""
+        due = self.finished or (self.step > 0 and self.step % self.options.save_every == 0)
+        return due and self.unsaved
+
+    @property
+    def protocol(self) -> str:
+        """The protocol under which papers report on the evaluation dataset."""
+        dataset = str(self.options.data if self.options.eval_data is None else self.options.eval_data)
+        return self.task.default_protocol(dataset, self.eval_set.fields)
 
     def _ema_weights(self):
         return nullcontext() if self.ema is None else self.ema.applied(self.model)
@@ -207,22 +287,37 @@ class Trainer:
         """Whether early stopping applies: `patience` evaluations without improvement."""
         return bool(self.options.patience) and self.evals_without_improvement >= self.options.patience
 
-    def evaluate(self) -> bool:
-        """Evaluate the current weights, draw examples and curves, save the best; return `out_of_patience`."""
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or early stopping applies."""
+        return self.step == self.steps or self.out_of_patience
+
+    def evaluate(self) -> None:
+        """Evaluate the current weights, draw examples and curves, and save the best.
+
+        Raises:
+            KeyboardInterrupt: a stop was requested; the state is that before the evaluation.
+        """
         with self.meter.paused():
             if self.accelerator.num_processes > 1:
                 share_buffers(self.model, {} if self.ema is None else self.ema.average)
             self._evaluate()
-        return self.out_of_patience
+        self.log.progress(self.step, self.steps)
 
     def _evaluate(self) -> None:
-        options, monitor = self.options, self.task.monitor
-        dataset = str(options.data if options.eval_data is None else options.eval_data)
-        protocol = self.task.default_protocol(dataset, self.eval_set.fields)
+        options, monitor, protocol = self.options, self.task.monitor, self.protocol
         if self.baseline is None:
             self.log.info("Evaluating the baseline ...")
-            baseline = self.task.baseline(self.training_set.dataset)
-            self.baseline = evaluate(self.task, baseline, self.eval_set, protocol, options.eval_samples)
+            with self.interruptible():
+                baseline = self.task.baseline(self.training_set.dataset)
+                self.baseline = evaluate(
+                    self.task,
+                    baseline,
+                    self.eval_set,
+                    protocol,
+                    options.eval_samples,
+                    progress=self.log.evaluation_progress,
+                )
         predictor = Predictor(
             self.task,
             self.model,
@@ -233,9 +328,16 @@ class Trainer:
         )
         with self._ema_weights():
             predict = prediction_function(predictor, protocol)
-            self.evaluation = evaluate(
-                self.task, predict, self.eval_set, protocol, options.eval_samples, num_examples=NUM_EXAMPLES
-            )
+            with self.interruptible():
+                self.evaluation = evaluate(
+                    self.task,
+                    predict,
+                    self.eval_set,
+                    protocol,
+                    options.eval_samples,
+                    num_examples=NUM_EXAMPLES,
+                    progress=self.log.evaluation_progress,
+                )
             value = self.evaluation.metrics[monitor.name]
             improved = monitor.better(value, None if self.best is None else self.best["value"])
             if improved and self.main:
@@ -245,6 +347,7 @@ class Trainer:
         self.evals_without_improvement = 0 if improved else self.evals_without_improvement + 1
         if improved:
             self.best = {"value": value, "step": self.step}
+        self.evaluated_step, self.unsaved = self.step, True
         self.log.write(self.step, "eval", self.evaluation.metrics)
         baseline_value = self.baseline.metrics[monitor.name]
         self.log.info(
@@ -285,6 +388,19 @@ class Trainer:
         if self.main:
             with self.meter.paused():
                 self._save()
+        self.unsaved = False
+
+    def save_after_failure(self) -> None:
+        """Save the state if it is that after a complete step, and print how to resume."""
+        if not self.complete or self.interruption.forced or (self.finished and not self.unsaved):
+            return
+        if self.unsaved:
+            try:
+                self.save()
+            except OSError as error:
+                self.log.info(f"The training state cannot be saved: {error}")
+                return
+        self.log.info(f"Stopped after step {self.step}. Resume with: {self.resume_command()}")
 
     def _save(self) -> None:
         state = {
@@ -293,6 +409,8 @@ class Trainer:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "ema": None if self.ema is None else self.ema.state(),
             "step": self.step,
+            "steps": self.steps,
+            "evaluated_step": self.evaluated_step,
             "best": self.best,
             "evals_without_improvement": self.evals_without_improvement,
             "meter": self.meter.state(),
@@ -309,9 +427,16 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved training state.
 
+        With another number of steps than before, the run continues with the learning rates of a run of that length.
+
         Raises:
-            UserError: the state belongs to another model, or to another number of processes.
+            UserError: the state belongs to another model or to another number of processes, or has done more steps.
         """
+        if state["step"] > self.steps:
+            raise UserError(
+                f"The run in {self.folder} has done {state['step']} steps already, more than {self.steps}: resume it "
+                f"with --steps {state['step']} or more."
+            )
         if state["images_per_step"] != self.images_per_step:
             raise UserError(
                 f"The run in {self.folder} took {state['images_per_step']} images a step, this one "
@@ -327,7 +452,14 @@ class Trainer:
             raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
         if self.ema is not None:
             self.ema.restore(state["ema"])
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.evaluated_step = state["step"], state["best"], state["evaluated_step"]
+        self.unsaved = False
+        if state["steps"] != self.steps:
+            self.notes.append(
+                f"The run has {self.steps} steps now, {state['steps']} before: from step {self.step} on, the schedule "
+                f"'{self.options.schedule}' is that of a run of {self.steps} steps"
+                + (f" and continues at lr {self.learning_rate():.2e}." if self.step < self.steps else ".")
+            )
         self.evals_without_improvement = state["evals_without_improvement"]
         self.meter.restore(state["meter"])
         if state["baseline"] is not None:
@@ -355,6 +487,7 @@ class Trainer:
             "protocol": self.evaluation.protocol,
             "samples": self.evaluation.samples,
             "metrics": self.evaluation.metrics,
+            **self.evaluation.undefined(),
             "baseline": self.baseline.metrics,
             "steps": self.step,
             "seconds": round(self.meter.total, 1),
@@ -369,7 +502,13 @@ class Trainer:
             },
         }
         if self.main:
-            write_text(self.folder / "result.json", json.dumps(result, indent=2) + "\n")
+            write_json(self.folder / "result.json", result, indent=2)
+        if math.isnan(result["monitor"]["value"]):
+            best = "no step has one" if self.best is None else f"best.safetensors is that of step {self.best['step']}"
+            raise UserError(
+                f"The last evaluation of {self.folder} has no {monitor.name}, since the predictions are not finite "
+                f"({best}): train again with a lower --lr, --clip-grad-norm 1 or --amp off."
+            )
         self.log.info(
             f"Done in {self.meter.total:.0f} s of training: {monitor.name} {result['monitor']['value']:.4f}, baseline "
             f"{result['monitor']['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"

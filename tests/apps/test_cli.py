@@ -208,6 +208,7 @@ def test_the_help_of_predict_names_the_input_modes_of_depth():
         ("heads", "unet", "fpn"),
         ("models", "fcrn", "depth"),
         ("recipes", "synthetic-rooms", "(default)"),
+        ("recipes", "indoor", "depth (default for real images)"),
         ("datasets", "cifar10", "synthetic-shapes"),
     ],
 )

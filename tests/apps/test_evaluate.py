@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
@@ -60,3 +65,49 @@ def test_a_dataset_without_training_samples_has_no_baseline(run, tmp_path, check
     assert result.code == 0, result.err
     assert json.loads(result.out)["baseline"] is None
     assert "No baseline" in result.err
+
+
+def test_a_run_folder_is_evaluated_on_the_data_of_the_run(run, tmp_path, trained, checkpoint, scenes):
+    expected = json.loads(run("evaluate", checkpoint, "--root", scenes, *ON_CPU).out)["metrics"]
+    for path in (trained, checkpoint, trained / "last" / "checkpoint.safetensors"):
+        result = run("evaluate", path, *ON_CPU)
+        assert result.code == 0, (path, result.err)
+        scores = json.loads(result.out)
+        assert (scores["data"], scores["split"], scores["metrics"]) == ("seven-scenes", "test", expected)
+    assert json.loads(run("evaluate", trained, "--split", "train", *ON_CPU).out)["split"] == "train"
+
+
+def test_the_evaluation_data_of_a_run_come_before_its_training_data(run, tmp_path, trained):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    config = copy / "config.yaml"
+    config.write_text(config.read_text() + "eval_data: synthetic-rooms\neval_split: test\n")
+    assert json.loads(run("evaluate", copy, "--samples", "1", *ON_CPU).out)["data"] == "synthetic-rooms"
+    # Other data on the command line do not get the root of the run.
+    plain = json.loads(run("evaluate", trained, "--data", "synthetic-rooms", "--samples", "1", *ON_CPU).out)
+    assert plain["data"] == "synthetic-rooms"
+    # Without task.json, the config.yaml beside a checkpoint may be anybody's.
+    (copy / "task.json").unlink()
+    assert "seven-scenes" in run("evaluate", copy / "best.safetensors", *ON_CPU).error
+
+
+def test_a_split_without_ground_truth_is_one_sentence(run, tmp_path, checkpoint):
+    assert run("data", "make-example", "depth-folders", "mine").code == 0
+    for file in (tmp_path / "mine" / "depths").iterdir():
+        file.unlink()
+        Image.fromarray(np.zeros((48, 64), np.uint16)).save(file.with_suffix(".png"))
+    error = run("evaluate", checkpoint, "--data", "depth-folders", "--root", "mine", *ON_CPU, "--out", "scores").error
+    assert re.search(r"No sample of the split 'test' of .* has ground truth .* protocol all-pixels", error)
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_model_whose_predictions_are_nan_has_no_score(run, tmp_path, checkpoint, scenes):
+    with safe_open(checkpoint, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    broken = {
+        name: torch.full_like(value, torch.nan) if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
+    save_file(broken, tmp_path / "broken.safetensors", metadata)
+    result = run("evaluate", "broken.safetensors", "--root", scenes, *ON_CPU)
+    assert (result.code, result.out) == (2, "")
+    assert "has no abs_rel on 'seven-scenes', since its predictions are not finite" in result.err

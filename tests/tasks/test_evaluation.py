@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 from densevision.datasets.dataset import Sample
+from densevision.datasets.field_types import Flow as FlowKind
+from densevision.datasets.field_types import Image, Keypoints, SegmentationMask, Skeleton
 from densevision.datasets.formats.image import read_image
+from densevision.errors import UserError
 from densevision.tasks.comparison_grid import draw_comparison, hstack_images, write_comparison
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
-from densevision.tasks.evaluation import DistributedShare, Evaluation, evaluate, worst_samples
+from densevision.tasks.evaluation import DistributedShare, Evaluation, evaluate, require_ground_truth, worst_samples
+from densevision.tasks.flow import Flow
+from densevision.tasks.pose import HumanPose
+from densevision.tasks.translation import Translation
 
 from .training.toys import Reliefs
 
@@ -114,3 +120,61 @@ def test_a_small_grid_is_enlarged_by_an_integer_factor(tmp_path):
     write_comparison(tmp_path / "a.png", grid, min_width=20)
     stored = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(stored, grid.repeat(2, 0).repeat(2, 1))
+
+
+class Unlabeled(Reliefs):
+    """Reliefs whose first samples have a value of `field` without ground truth."""
+
+    def __init__(self, field="depth", field_type=None, value=None, unlabeled=99, **options) -> None:
+        super().__init__(5, "test", **options)
+        self.field, self.value, self.unlabeled, self.indices = field, value, unlabeled, []
+        if field_type is not None:
+            self.fields = {"image": Image(), "first": Image(), "second": Image(), field: field_type}
+
+    def read(self, index: int) -> Sample:
+        self.indices.append(index)
+        sample = super().read(index)
+        value = np.full(self.size, np.nan, np.float32) if self.value is None else self.value
+        unlabeled = {self.field: value} if index < self.unlabeled else {}
+        return {**sample, "first": sample["image"], "second": sample["image"], **unlabeled}
+
+
+SKELETON = Skeleton(("a", "b"), ((0, 1),), ((0, 1),))
+
+
+@pytest.mark.parametrize(
+    ("task", "dataset", "protocol"),
+    [
+        (Depth(), Unlabeled(), "all-pixels"),
+        (Depth(), Unlabeled(value=np.zeros((20, 24), np.float32)), "all-pixels"),
+        (Depth(), Unlabeled(value=np.full((20, 24), 200, np.float32)), "kitti-garg-80"),
+        (Flow(), Unlabeled("flow", FlowKind(0, 1), np.full((20, 24, 2), np.nan, np.float32)), "kitti"),
+        (HumanPose(), Unlabeled("joints", Keypoints(SKELETON), np.zeros((2, 3), np.float32)), "pck-box"),
+        (Translation(), Unlabeled("labels", SegmentationMask(("a", "b")), np.full((20, 24), 255, np.uint8)), "labels"),
+    ],
+    ids=["nan", "zero", "beyond-the-range", "flow", "joints", "labels"],
+)
+def test_a_split_without_ground_truth_is_refused(task, dataset, protocol):
+    with pytest.raises(UserError, match=rf"No sample of the split 'test' of Reliefs \(5 read\) .* protocol {protocol}"):
+        require_ground_truth(task, dataset, protocol)
+    with pytest.raises(UserError, match=r"\(2 read\)"):
+        require_ground_truth(task, dataset, protocol, samples=2)
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(UserError, match=r"'test' of Reliefs \(0 read\)"):
+        require_ground_truth(Depth(), Reliefs(0, "test"), "all-pixels")
+
+
+def test_the_first_sample_with_ground_truth_suffices():
+    partial = Unlabeled(unlabeled=3)
+    require_ground_truth(Depth(), partial, "all-pixels")
+    assert partial.indices == [0, 1, 2, 3]
+    # Unknown values spread when a protocol resizes; they do not make a sample worthless.
+    require_ground_truth(Depth(), Reliefs(2, "test"), "make3d-c1")
+
+
+def test_the_reason_of_an_undefined_score_is_stated():
+    assert Evaluation("rgb", 2, {"psnr": 30.0}).undefined() == {}
+    undefined = Evaluation("rgb", 2, {"psnr": 30.0, "ssim": float("nan"), "epe": float("inf")}).undefined()["undefined"]
+    assert list(undefined) == ["ssim", "epe"] and "no sample defines it under rgb" in undefined["ssim"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from densevision import create_task
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.options import Options, ResolvedOptions
@@ -61,6 +62,46 @@ def test_precedence_is_caller_recipe_defaults():
     assert options.lr == recipe.lr != ResolvedOptions().lr
     assert recipe.optimizer is None and options.optimizer == ResolvedOptions().optimizer
     assert options.recipe == "synthetic-rooms" and options.data == "synthetic-rooms"
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "recipe"),
+    [
+        ("classification", "class-folders", "modern"),
+        ("classification", "imagenet", "modern"),
+        ("classification", "cifar10", "synthetic-shapes"),
+        ("classification", "mnist", "synthetic-shapes"),
+        ("colorization", "image-folders", "photos"),
+        ("depth", "depth-folders", "indoor"),
+        ("depth", "nyu-depth", "indoor"),
+        ("flow", "flow-folders", "photos"),
+        ("pose", "pose-folders", "sports"),
+        ("restoration", "paired-folders", "photos"),
+        ("translation", "matched-folders", "synthetic-facades"),
+        ("pose", "synthetic-athletes", "synthetic-figures"),
+        ("pose", None, "synthetic-figures"),
+        ("depth", "SomeClass", "synthetic-rooms"),
+    ],
+)
+def test_real_images_have_a_default_recipe_of_their_own(task, data, recipe):
+    options = resolve_options(create_task(task), Options(data=data)).validate()
+    assert (options.recipe, options.data) == (recipe, data or create_task(task).defaults.data)
+
+
+def test_the_callers_recipe_takes_precedence_over_that_for_real_images():
+    stated = Options(data="depth-folders", recipe="synthetic-rooms", batch_size=3)
+    assert resolve_options(Depth(), stated).recipe == "synthetic-rooms"
+    assert resolve_options(Depth(), dataclasses.replace(stated, recipe=None)).batch_size == 3
+
+
+def test_a_backbone_from_scratch_is_not_spared():
+    assert Depth.recipes["indoor"].freeze_bn
+    scratch = resolve_options(create_task("colorization"), Options(recipe="photos"))
+    assert scratch.backbone_lr_factor == 1.0 and not resolve_options(Depth(), Options(recipe="indoor")).freeze_bn
+    assert resolve_options(Depth(), Options(recipe="indoor", freeze_bn=True)).freeze_bn
+    assert resolve_options(Depth(), Options(recipe="indoor", weights="imagenet")).freeze_bn
+    pretrained = Options(recipe="photos", init_from=Path("c.safetensors"))
+    assert resolve_options(create_task("colorization"), pretrained).backbone_lr_factor == 0.2
 
 
 def test_falsy_options_of_the_caller_count():

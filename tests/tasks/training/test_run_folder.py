@@ -3,22 +3,28 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
 from densevision.backbones.backbone import Preprocessing
+from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
 from densevision.datasets.synthetic_rooms import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
+from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import load
 from densevision.tasks.training.checkpoint import load_state, read_header, save_checkpoint
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.meter import Meter
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import registry_name
+from densevision.tasks.translation import Translation
 
 from .toys import BACKBONE, TINY, Relief, Reliefs, build_toy_trainer, log_lines, resume_toy, train_toy
 
@@ -230,3 +236,62 @@ def test_a_meter_continues_from_its_state():
     restored.restore(meter.state())
     restored.add({"a": 7.0}, 4)
     assert restored.flush()[0] == {"a": 6.0}
+
+
+class Labeled(Reliefs):
+    """Images with a class and a label map of one value."""
+
+    def __init__(self, names: tuple[str, ...], label: int = 0) -> None:
+        super().__init__(5, "test")
+        self.label = label
+        self.fields = {"image": Image(), "category": ClassLabel(names), "labels": SegmentationMask(names)}
+
+    def read(self, index: int):
+        return {**super().read(index), "category": np.int64(0), "labels": np.full(self.size, self.label, np.uint8)}
+
+
+IMAGES_TO_LABELS = Translation(source_field="image", target_field="labels")
+
+
+def test_data_that_cannot_be_scored_is_refused_before_the_run_folder_exists(tmp_path):
+    options = {**TINY, "loss": None, "out": tmp_path / "run"}
+    unlabeled = Labeled(("sky", "wall"), label=255)
+    with pytest.raises(UserError, match=r"No sample of the split 'test' of Reliefs \(3 read\) .* protocol labels"):
+        train(IMAGES_TO_LABELS, data=Labeled(("sky", "wall")), eval_data=unlabeled, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("task", ["classification", IMAGES_TO_LABELS])
+def test_a_single_class_is_refused(tmp_path, task):
+    data = Labeled(("images",))
+    with pytest.raises(UserError, match=r"nothing to learn: .* fewer than two classes \('images'\); check that --root"):
+        train(task, data=data, eval_data=data, out=tmp_path / "run", device="cpu", steps=1)
+    assert not (tmp_path / "run").exists()
+
+
+@dataclass(frozen=True)
+class Diverging(Relief):
+    """A model whose predictions become nan after the first ones."""
+
+    finite: int = 0
+    predictions: ClassVar[int] = 0
+
+    def decode(self, output, context):
+        height, width = context.size
+        Diverging.predictions += 1
+        value = np.nan if Diverging.predictions > self.finite else 2.0
+        return DepthMap(np.full((height, width), value, np.float32))
+
+
+@pytest.mark.parametrize(("finite", "best"), [(0, "no step has one"), (3, "best.safetensors is that of step 3")])
+def test_a_run_without_a_score_ends_with_a_sentence_and_strict_json(tmp_path, finite, best):
+    Diverging.predictions = 0
+    with pytest.raises(UserError, match=rf"no abs_rel, since the predictions are not finite \({best}\): .* --lr"):
+        train_toy(Diverging(finite=finite), tmp_path / "run", model="dropout", eval_every=3)
+    text = (tmp_path / "run" / "result.json").read_text()
+    result = json.loads(text, parse_constant=lambda constant: pytest.fail(constant))
+    assert result["metrics"]["abs_rel"] is None and "not finite" in result["undefined"]["abs_rel"]
+    log = (tmp_path / "run" / "log.jsonl").read_text() + json.dumps(
+        read_header(tmp_path / "run" / "last" / "checkpoint.safetensors")
+    )
+    assert "NaN" not in log

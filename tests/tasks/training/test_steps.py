@@ -35,7 +35,7 @@ SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0,
 
 
 def finish(trainer) -> dict:
-    return run_loop(trainer, lambda: False, None)
+    return run_loop(trainer)
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:
@@ -168,7 +168,7 @@ def test_dropout_differs_from_step_to_step(tmp_path):
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="dropout", overfit_one_batch=True, steps=2, lr=0.0)
     dropped = []
     trainer.model.dropout.register_forward_hook(lambda module, inputs, output: dropped.append(output == 0))
-    run_loop(trainer, lambda: len(dropped) > 1, None)
+    run_loop(trainer)
     assert not torch.equal(dropped[0], dropped[1])
 
 

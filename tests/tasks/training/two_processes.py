@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
         trainer = build_toy_trainer(
             Rivals(first == "generator"), folder / first / rank(), model="pair", steps=4, eval_every=2
         )
-        run_loop(trainer, lambda: False, None)
+        run_loop(trainer)
         torch.save(dict(trainer.model.named_parameters()), folder / f"{first}-{rank()}.pt")
     backbone(folder)
     count(folder)
