@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from ..atomic_io import json_text
 from ..errors import UserError
 from .backbone import Backbone, Level, Preprocessing
 from .initialization import initialize
@@ -88,7 +89,7 @@ def lrn_text(n: int, alpha: float, beta: float, k: float, alpha_divided: bool = 
     """
     numbers = {"n": int(n), "alpha": float(alpha), "beta": float(beta), "k": float(k)}
     plain = {key: int(value) if value == int(value) else value for key, value in numbers.items()}
-    return json.dumps(plain | {"alpha_is": "divided by n" if alpha_divided else "not divided"})
+    return json_text(plain | {"alpha_is": "divided by n" if alpha_divided else "not divided"})
 
 
 PAPER_LRN = lrn_text(5, 1e-4, 0.75, 2)

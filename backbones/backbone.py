@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..atomic_io import json_text
 from ..errors import UserError
 
 
@@ -90,7 +91,7 @@ class Preprocessing:
 
     def to_json(self) -> str:
         """JSON, as stored in the metadata of a weights file."""
-        return json.dumps(asdict(self))
+        return json_text(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:

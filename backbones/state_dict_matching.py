@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .backbone import Backbone, Preprocessing, features_on_meta, meta_input
+from .file_format import weights_format
 
 # Options that a paper leaves open and the weights fix. The file decides where the caller's option is None.
 OPTIONS_FROM_WEIGHTS = ("stride_in", "lrn")
 NOT_LEARNED = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1, and read by nobody
 # Classifiers that exist for training alone: the option that builds them, and how their tensors' names begin.
 AUXILIARY_OPTION, AUXILIARY_PREFIX = "auxiliary", "aux"
+WRAPPER = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpointing insert into names, at any depth."""
 
 
 class WeightsWarning(UserWarning):
@@ -33,7 +38,7 @@ class OpenedWeights:
     Attributes:
         source: name for messages.
         metadata: metadata of the file, may be empty.
-        shapes: the shape of every tensor by name.
+        shapes: the shape of every tensor by name; names of nested tables are joined with dots ("state_dict.fc.bias").
         read: function that returns the tensor of a name.
     """
 
@@ -41,6 +46,27 @@ class OpenedWeights:
     metadata: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], Tensor]
+
+    def for_names(self, names: Collection[str]) -> OpenedWeights:
+        """The weights of a network with these names, without the prefix that they have in the file.
+
+        Training scripts save a network in tables ("state_dict", "model", "ema") and inside of others ("module.",
+        "backbone."): in the file, its names begin with one prefix, whatever that is. The prefix of most names counts,
+        if that is more than half of them. Of equal ones, as in a file with the trained weights and their moving
+        average, one with "ema" in it, else the first. A warning names the prefix if there are other tensors.
+        """
+        wanted, found = set(names), Counter[str]()
+        for stored in self.shapes:
+            parts = stored.split(".")
+            found.update(".".join([*parts[:cut], ""]) for cut in range(len(parts)) if ".".join(parts[cut:]) in wanted)
+        prefix = max(found, key=lambda prefix: (found[prefix], "ema" in prefix), default="")
+        if not prefix or found[prefix] <= len(wanted) / 2:
+            return self
+        shapes = {name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)}
+        if others := len(self.shapes) - len(shapes):
+            text = f"{self.source}: the tensors named '{prefix}...' are taken, and {others} others are left out."
+            warnings.warn(text, WeightsWarning, stacklevel=4)
+        return replace(self, shapes=shapes, read=lambda name: self.read(prefix + name))
 
     def resolve_options(self, name: str, options: Mapping[str, Any], offered: Collection[str]) -> dict[str, Any]:
         """The options to build `name` with: the caller's, else the file's.
@@ -70,21 +96,22 @@ class OpenedWeights:
                 self._check_option(backbone.name, option, built)
         own = backbone.state_dict()
         theirs = {name: backbone.state_dict_alias(name) for name in own}
-        there = {name: called for name, called in theirs.items() if called in self.shapes}
+        file = self.for_names(theirs.values())
+        there = {name: called for name, called in theirs.items() if called in file.shapes}
         missing = [name for name in own if name not in there and not name.endswith(NOT_LEARNED)]
-        reshaped = [name for name in there if tuple(own[name].shape) != self.shapes[there[name]]]
+        reshaped = [name for name in there if tuple(own[name].shape) != file.shapes[there[name]]]
         first = first_convolution(backbone)
-        adapted = first in reshaped and differs_in_channels_only(self.shapes[there[first]], own[first].shape)
+        adapted = first in reshaped and differs_in_channels_only(file.shapes[there[first]], own[first].shape)
         if adapted:
             reshaped.remove(first)
-        fresh = self._left_fresh(backbone, missing, reshaped) if missing or reshaped else []
-        self._check_extra(backbone, sorted(set(self.shapes) - set(theirs.values())))
+        fresh = file._left_fresh(backbone, missing, reshaped) if missing or reshaped else []
+        file._check_extra(backbone, sorted(set(file.shapes) - set(theirs.values())))
         preprocessing = self._preprocessing(backbone)
 
         with torch.no_grad():
             for name, called in there.items():
                 if name not in fresh:
-                    stored = self.read(called)
+                    stored = file.read(called)
                     if adapted and name == first:
                         bgr = preprocessing.order == "BGR"
                         stored = adapt_first_convolution(stored.float(), backbone.in_channels, bgr)
@@ -192,7 +219,7 @@ def open_file(path: Path) -> OpenedWeights:
     """
     if not path.is_file():
         raise UserError(f"There is no weights file {path}.")
-    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+    return _open_safetensors(path) if weights_format(path) == "safetensors" else _open_pickle(path)
 
 
 def _open_safetensors(path: Path) -> OpenedWeights:
@@ -202,31 +229,38 @@ def _open_safetensors(path: Path) -> OpenedWeights:
         file = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
-    shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    return OpenedWeights(path.name, file.metadata() or {}, shapes, file.get_tensor)
+    stored = {WRAPPER.sub("", name): name for name in file.keys()}  # noqa: SIM118 (not a dict)
+    shapes = {name: tuple(file.get_slice(key).get_shape()) for name, key in stored.items()}
+    return OpenedWeights(path.name, file.metadata() or {}, shapes, lambda name: file.get_tensor(stored[name]))
 
 
 def _open_pickle(path: Path) -> OpenedWeights:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # given a path, torch.load chooses the format by the suffix
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a weights file that can be opened safely: {reason}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
+    opened = open_tensors(path.name, {}, loaded if isinstance(loaded, dict) else {})
+    if not opened.shapes:
         raise UserError(f"{path} does not contain a state dict; save a module's state_dict().")
-    return open_tensors(path.name, {}, loaded)
+    return opened
 
 
-def open_tensors(source: str, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> OpenedWeights:
-    """Wrap tensors in memory, by their published names."""
-    # DistributedDataParallel saves every name behind "module.".
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+def open_tensors(source: str, metadata: Mapping[str, str], table: Mapping[str, Any]) -> OpenedWeights:
+    """Wrap the tensors of nested tables in memory, by their published names; other values are ignored."""
+    tensors = {WRAPPER.sub("", name): tensor for name, tensor in named_tensors(table)}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     return OpenedWeights(source, metadata, shapes, lambda name: tensors[name])
+
+
+def named_tensors(table: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested tables, their names joined with dots. The state of optimizers, numbered, is left out."""
+    for name, value in table.items():
+        if isinstance(name, str) and isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", tensor) for inner, tensor in named_tensors(value))
+        elif isinstance(name, str) and isinstance(value, Tensor):
+            yield name, value
 
 
 def published_state(backbone: Backbone) -> dict[str, Tensor]:

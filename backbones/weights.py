@@ -209,7 +209,7 @@ def verify_weights(path: str | Path, sha256: str | None = None) -> dict[str, Any
         with torch.device("meta"):
             whole = create_backbone(network, num_classes=int(opened.metadata.get("classes", 0)) or 1, **options)
         own = published_state(whole)
-        for name, shape in opened.shapes.items():
+        for name, shape in opened.for_names(own).shapes.items():
             if name not in own:
                 raise UserError(f"{path.name} contains '{name}', which {network} does not have.")
             first = name == whole.state_dict_alias(first_convolution(whole))
