@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +35,7 @@ def bench(
         compile: Compile densevision's models with torch.compile.
         rounds: Number of measured pairs, or of repetitions of a throughput; each benchmark's own if not stated.
     """
-    from ..atomic_io import write_text
+    from ..atomic_io import write_json
     from ..benchmarks import find_benchmark, list_benchmarks
     from ..errors import UserError
     from ..version import VERSION
@@ -68,7 +67,7 @@ def bench(
             "machine": info,
             "reports": [dataclasses.asdict(report) for report in reports],
         }
-        write_text(out, json.dumps(data, indent=2) + "\n")
+        write_json(out, data, indent=2)
         print(f"Wrote {out}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -38,8 +39,13 @@ def export(
     terms = license_notes(predictor.header)
     for line in terms:
         print(line, file=sys.stderr)
-    print(f"Exporting {checkpoint} to {to} and verifying; this may take a minute.", file=sys.stderr)
-    result = export(predictor, path, to, terms)
+    started = time.monotonic()
+
+    def progress(stage: str) -> None:
+        print(f"{time.monotonic() - started:6.0f} s  {stage} ...", file=sys.stderr, flush=True)
+
+    print(f"Exporting {checkpoint} to {to} and verifying; this may take some minutes.", file=sys.stderr)
+    result = export(predictor, path, to, terms, progress)
     metadata = result.metadata
     for one in result.comparisons:
         shape = f"{one.batch} of {one.size[0]}x{one.size[1]}"

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from ..datasets.files import walk
+from ..datasets.problems import Problem
 from ..errors import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
+from .video import read_video
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+MAX_LISTED = 20
+"""Number of files that are listed for each reason to leave files out."""
+
+LeftOut = dict[str, list[str]]
+"""Reason to leave files of a folder out, to the files."""
 
 Group = tuple[tuple[Path, ...], Path]
 """Images of one request, or one video; and the output stem."""
@@ -78,19 +84,20 @@ class InferenceRequest:
     images: Callable[[], Sequence[Any]]
     name: str
     stem: Path
-    files: tuple[Path, ...] = ()
+    files: tuple[Path, ...]
 
 
-def collect_inputs(inputs: Sequence[Path], out: Path) -> list[Source]:
+def collect_inputs(inputs: Sequence[Path], out: Path, left_out: LeftOut | None = None) -> list[Source]:
     """Collect the named files and the images in the named folders; each subfolder is a source of its own.
 
-    Results of earlier runs in an output folder inside an input folder are excluded. Videos inside a folder are ignored:
-    only named ones are inputs.
+    Links to files and folders are followed. Results of earlier runs in an output folder inside an input folder are
+    excluded. Videos inside a folder are left out: only named ones are inputs.
 
     Args:
         inputs: images, folders of images, videos; or patterns of them that the shell did not expand ("photos/*.jpg";
             ** matches folders of any depth).
         out: output folder.
+        left_out: receives the other files of the folders: hidden ones, other suffixes, broken links.
 
     Raises:
         UserError: no input, a missing file, a pattern without a match, or a folder without images.
@@ -99,11 +106,13 @@ def collect_inputs(inputs: Sequence[Path], out: Path) -> list[Source]:
         raise UserError("There is no input; name images, folders of images or videos after the checkpoint.")
     loose: list[Path] = []
     sources: list[Source] = []
+    left_out = {} if left_out is None else left_out
     for path in itertools.chain.from_iterable(map(_expand, inputs)):
         video = path.suffix.lower() in VIDEO_SUFFIXES
-        if path.is_dir():
-            sources += _sequences_in(path, out)
-        elif not path.exists():
+        # Unlike the methods of Path, these raise no error for a name that is too long or a folder without permission.
+        if os.path.isdir(path):
+            sources += _sequences_in(path, out, left_out)
+        elif not os.path.isfile(path):
             raise UserError(f"There is no {'video' if video else 'image or folder'} '{path}'.")
         elif video:
             sources.append(Source("video", (path,)))
@@ -114,7 +123,7 @@ def collect_inputs(inputs: Sequence[Path], out: Path) -> list[Source]:
 
 def _expand(path: Path) -> list[Path]:
     """The files that match a pattern, frame2 before frame10; an existing path, or one without wildcards, unchanged."""
-    if path.exists() or not glob.has_magic(str(path)):
+    if os.path.lexists(path) or not glob.has_magic(str(path)):
         return [path]
     matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=natural_key)
     if not matches:
@@ -122,26 +131,67 @@ def _expand(path: Path) -> list[Path]:
     return matches
 
 
-def _sequences_in(folder: Path, out: Path) -> list[Source]:
-    """The images of a folder, and those of each of its subfolders."""
-    from ..tasks.image_io import IMAGE_SUFFIXES
-
-    root, out_root = folder.resolve(), out.resolve()
-    if root == out_root:
+def _sequences_in(folder: Path, out: Path, left_out: LeftOut) -> list[Source]:
+    """The images of a folder, and those of each of its subfolders; see `collect_inputs`."""
+    out_root = out.resolve()
+    if folder.resolve() == out_root:
         raise UserError(f"--out is '{out}', the folder of the input images; give another folder.")
-    images = [
-        file.relative_to(folder)
-        for file in folder.rglob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES
-        and file.is_file()
-        and out_root not in (root / file.relative_to(folder)).parents
-    ]
-    if not images:
-        raise UserError(f"The folder '{folder}' contains no image ({', '.join(IMAGE_SUFFIXES)}).")
-    sequences: dict[Path, list[Path]] = {}
-    for file in sorted(images, key=natural_key):
-        sequences.setdefault(file.parent, []).append(folder / file)
-    return [Source("frames", tuple(files), output_dir) for output_dir, files in sequences.items()]
+    sources: list[Source] = []
+    problems: list[Problem] = []
+    hidden: list[str] = []
+    omitted: LeftOut = {}
+    for prefix, names in walk(folder, problems, hidden):
+        resolved = (folder / prefix).resolve()
+        if out_root in (resolved, *resolved.parents):
+            continue
+        images = []
+        for file in (folder / prefix / name for name in names):
+            reason = _reason_to_leave_out(file)
+            if reason is None:
+                images.append(file)
+            else:
+                omitted.setdefault(reason, []).append(str(file))
+        if images:
+            sources.append(Source("frames", tuple(sorted(images, key=natural_key)), Path(prefix)))
+    for problem in problems:
+        omitted.setdefault(problem.found, []).append(problem.file)
+    if hidden:
+        omitted["hidden"] = [str(folder / name) for name in hidden]
+    if not sources:
+        found = f"; left out: {'; '.join(describe_left_out(omitted))}" if omitted else ""
+        raise UserError(f"The folder '{folder}' contains no image ({', '.join(_image_suffixes())}){found}.")
+    for reason, files in omitted.items():
+        left_out.setdefault(reason, []).extend(files)
+    return sorted(sources, key=lambda source: natural_key(source.output_dir / source.files[0].name))
+
+
+def _reason_to_leave_out(file: Path) -> str | None:
+    """Why a file of a folder is not an input; None for an image, readable or not."""
+    suffix = file.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "a video; give its own path to predict it"
+    if suffix in _image_suffixes():
+        # A broken link is an input: its neighbors in a sequence of frames are not consecutive.
+        return "not a regular file" if os.path.exists(file) and not os.path.isfile(file) else None
+    if not os.path.exists(file):
+        return "a broken link"
+    return f"the suffix {suffix} is not that of an image" if suffix else "no suffix"
+
+
+def describe_left_out(left_out: LeftOut) -> list[str]:
+    """One line per reason: the files, at most `MAX_LISTED`, and the reason."""
+    lines = []
+    for reason, files in left_out.items():
+        more = f" and {len(files) - MAX_LISTED} more" if len(files) > MAX_LISTED else ""
+        lines.append(f"{', '.join(files[:MAX_LISTED])}{more} ({reason})")
+    return lines
+
+
+def _image_suffixes() -> tuple[str, ...]:
+    # Imported late: the command line checks its options before it loads OpenCV.
+    from ..datasets.formats.image import IMAGE_SUFFIXES
+
+    return IMAGE_SUFFIXES
 
 
 def natural_key(file: Path) -> tuple[Any, ...]:
@@ -157,30 +207,17 @@ def natural_key(file: Path) -> tuple[Any, ...]:
 def iter_requests(sources: Sequence[Source], names: Sequence[str]) -> Iterator[InferenceRequest]:
     """Iterate over the inference requests of the sources, in order; videos are read frame by frame.
 
-    Where two outputs would have the same stem, the suffix of the input becomes part of it.
+    Several requests may have the same stem; see `Manifest.with_own_outputs`.
 
     Args:
         sources: see `collect_inputs`.
         names: names of the images that the task takes at a time, in order.
 
     Raises:
-        UserError: at the call: the number of images does not fit the task, or two outputs would have the same files.
+        UserError: at the call: the number of images does not fit the task.
     """
-    groups = _with_unique_stems([group for source in sources for group in source.groups(names)])
+    groups = [group for source in sources for group in source.groups(names)]
     return (request for files, stem in groups for request in _requests(files, stem, len(names)))
-
-
-def _with_unique_stems(groups: list[Group]) -> list[Group]:
-    count = Counter(stem for _, stem in groups)
-    renamed = [
-        (paths, stem if count[stem] == 1 else stem.with_name(paths[0].name.replace(".", "_"))) for paths, stem in groups
-    ]
-    owners: dict[Path, Path] = {}
-    for (path, *_), stem in renamed:
-        if stem in owners:
-            raise UserError(f"{owners[stem]} and {path} would be written to the same files; predict them one by one.")
-        owners[stem] = path
-    return renamed
 
 
 def _requests(files: tuple[Path, ...], stem: Path, length: int) -> Iterator[InferenceRequest]:
@@ -193,13 +230,13 @@ def _video_requests(path: Path, stem: Path, length: int) -> Iterator[InferenceRe
     """The requests of a video; for one that breaks off, the last request raises the error."""
     number = 0
     try:
-        for number, window in enumerate(sliding_window(read_frames(path), length), 1):
+        for number, window in enumerate(sliding_window((frame.pixels for frame in read_video(path)), length), 1):
             output = stem.with_name(_frame_name(stem, number))
             yield InferenceRequest(lambda window=window: window, f"{path} frame {number}", output, (path,))
         if number == 0:
             raise UserError(f"The video '{path}' has fewer than {length} frames.")
     except UserError as error:
-        yield InferenceRequest(_raises(error), str(path), stem.with_name(_frame_name(stem, number + 1)))
+        yield InferenceRequest(_raises(error), str(path), stem.with_name(_frame_name(stem, number + 1)), (path,))
 
 
 def _frame_name(stem: Path, number: int) -> str:
@@ -220,27 +257,3 @@ def sliding_window(frames: Iterable[Any], length: int) -> Iterator[tuple[Any, ..
         window.append(frame)
         if len(window) == length:
             yield tuple(window)
-
-
-def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Frames of a video's first video stream, (H, W, 3) uint8 RGB, rotated upright by the file's metadata.
-
-    Raises:
-        UserError: not a video, no video stream, or a damaged one (after the readable frames).
-    """
-    import av
-    import numpy as np
-    from av.error import FFmpegError
-
-    number = 0
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"The video '{path}' has no video stream.")
-            for frame in container.decode(video=0):
-                pixels = frame.to_ndarray(format="rgb24")
-                number += 1
-                yield np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
-    except (FFmpegError, OSError) as error:
-        what = f"breaks off after frame {number}" if number else "cannot be read"
-        raise UserError(f"The video '{path}' {what}: {error.strerror or error}.") from error

@@ -36,8 +36,9 @@ def names(what: Literal["tasks", "backbones", "heads", "models", "recipes", "dat
         case "recipes":
             for name in sorted(TASKS):
                 task = task_class(name)
+                notes = {task.defaults.photo_recipe: " (default for real images)", task.defaults.recipe: " (default)"}
                 for recipe in task.recipes:
-                    print(f"{recipe:16} {name}{' (default)' if recipe == task.defaults.recipe else ''}")
+                    print(f"{recipe:16} {name}{notes.get(recipe, '')}")
         case "datasets":
             for name in sorted(DATASETS):
                 dataset = dataset_class(name)

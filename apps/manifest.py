@@ -3,17 +3,24 @@
 One JSON line per prediction, written after its files: a digest of the configuration, and the input and output files
 with size and modification time. With another checkpoint, other options, a changed input or a missing output the
 prediction is made again. Each process of a group writes its own file and reads those of all.
+
+The record also says whose prediction an output is: other inputs never get the same output.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from ..atomic_io import json_text
+from ..errors import UserError
 from .inputs import InferenceRequest
 
 NAME = "predictions"
@@ -40,20 +47,49 @@ class Manifest:
             rank, processes: rank of this process, and number of processes.
         """
         self.out, self.task, self.config = out, task, config
-        self.digest = hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=8).hexdigest()
+        self.digest = hashlib.blake2b(json_text(config, sort_keys=True).encode(), digest_size=8).hexdigest()
         self.path = out / (f"{NAME}.jsonl" if processes == 1 else f"{NAME}-{rank}.jsonl")
         self.outdated = self.added = 0
         self._lock = Lock()
         # One output may have several lines; the one whose files exist counts, the latest first.
         self._records: dict[str, list[dict[str, Any]]] = {}
+        self._assigned: dict[str, tuple[str, ...]] = {}
         for file in sorted(out.glob(f"{NAME}*.jsonl")):
             for line in reversed(_read_lines(file)):
                 if line.get("task") == task:
-                    self._records.setdefault(line["output"], []).append(line)
+                    self._records.setdefault(_key(line["output"]), []).append(line)
+
+    def with_own_outputs(self, requests: Iterable[InferenceRequest]) -> Iterator[InferenceRequest]:
+        """The requests with output stems that belong to no other inputs, in this run or by the manifest.
+
+        A stem that belongs to others is extended by the input's suffix, or by its folder if they have the same file
+        names. A request that occurs twice is omitted the second time.
+
+        Raises:
+            UserError: at the request whose stem cannot be extended.
+        """
+        for request in requests:
+            stem, inputs = request.stem, _absolute(request.files)
+            while (owner := self._owner(stem)) not in (None, inputs):
+                stem = _extended(stem, request, owner)
+            key = _key(stem.as_posix())
+            if key not in self._assigned:
+                self._assigned[key] = inputs
+                yield replace(request, stem=stem)
+
+    def _owner(self, stem: Path) -> tuple[str, ...] | None:
+        """Inputs of an existing or coming output."""
+        key = _key(stem.as_posix())
+        if key in self._assigned:
+            return self._assigned[key]
+        for line in self._records.get(key, []):
+            if any(os.path.lexists(self.out / name) for name in line["files"]):
+                return tuple(line["inputs"])
+        return None
 
     def is_done(self, request: InferenceRequest) -> bool:
         """Whether the same prediction exists already. Call it once per request."""
-        lines = self._records.pop(request.stem.as_posix(), [])
+        lines = self._records.pop(_key(request.stem.as_posix()), [])
         inputs = _stamps(request.files)
         for line in lines:
             if line["config"] == self.digest and line["inputs"] == inputs and self._unchanged(line["files"]):
@@ -72,10 +108,10 @@ class Manifest:
             "files": written,
         }
         with self._lock:
-            text = json.dumps(line) + "\n"
+            text = json_text(line) + "\n"
             if self.added == 0:
                 # The values behind the digest; the empty line before it ends a line that a crash cut off.
-                text = "\n" + json.dumps({"config": self.digest, "options": self.config}) + "\n" + text
+                text = "\n" + json_text({"config": self.digest, "options": self.config}) + "\n" + text
             with open(self.path, "ab", buffering=0) as file:
                 file.write(text.encode())
             self.added += 1
@@ -88,13 +124,44 @@ class Manifest:
 
 
 def _stamps(files: Sequence[Path]) -> dict[str, Stamp]:
-    """Absolute paths and their stamps; empty for a missing file, whose reader raises the error."""
-    return {str(file.resolve()): _stamp(file) if file.exists() else [] for file in files}
+    """Absolute paths and their stamps; empty for an unreadable file, whose reader raises the error."""
+    stamps: dict[str, Stamp] = {}
+    for file in _absolute(files):
+        try:
+            stamps[file] = _stamp(file)
+        except OSError:
+            stamps[file] = []
+    return stamps
 
 
-def _stamp(file: Path) -> Stamp:
-    stat = file.stat()
+def _stamp(file: str | Path) -> Stamp:
+    stat = os.stat(file)
     return [stat.st_size, stat.st_mtime_ns]
+
+
+def _absolute(files: Sequence[Path]) -> tuple[str, ...]:
+    """Absolute paths, each once. Links are not resolved: whatever they point to, it is the same input."""
+    return tuple(dict.fromkeys(os.path.abspath(file) for file in files))
+
+
+def _key(stem: str) -> str:
+    """Equal for stems that are the same file name on any file system: some ignore case and Unicode forms."""
+    return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _extended(stem: Path, request: InferenceRequest, owner: Sequence[str]) -> Path:
+    """A longer output stem for a request; see `Manifest.with_own_outputs`."""
+    first, *others = request.files
+    names = [file.name for file in request.files]
+    suffixes = [first.suffix[1:], *(file.name.replace(".", "_") for file in others)]
+    with_suffixes = "_".join(filter(None, [request.stem.name, *suffixes]))
+    if stem.name != with_suffixes and names != [Path(file).name for file in owner]:
+        return stem.with_name(with_suffixes)
+    # The last folders of the input's path, one more than the stem has.
+    folders = Path(os.path.abspath(first)).parts[1:-1][-len(stem.parts) :]
+    if len(folders) < len(stem.parts):
+        raise UserError(f"{request.name} would overwrite the prediction of {owner[0]}; give another folder with --out.")
+    return Path(*folders, stem.name)
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:

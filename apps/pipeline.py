@@ -6,6 +6,7 @@ and results come out in the order of the items.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import deque
@@ -16,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
 
-from ..errors import UserError
+from ..errors import UserError, os_error_message
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -27,6 +28,8 @@ MAX_PIXELS = 60_000_000
 """Limit on the pixels of all items in flight (one item is always allowed): a prediction may take 40 bytes a pixel."""
 STOP_TIMEOUT = 3.0
 """Seconds that workers get to finish their current job when the work is cancelled."""
+NO_FILE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""OS errors that the next item would have, too; all others concern a file, so that only its item fails."""
 POLL_INTERVAL = 0.2
 """Timeout of a wait in seconds, since not every system wakes a waiting thread when Ctrl-C is pressed."""
 
@@ -53,6 +56,8 @@ def pipelined_map(
 ) -> Generator[tuple[Item, Result | UserError], None, None]:
     """Yield every item with the result of `finish`, in order; a UserError in a step is the result of that item.
 
+    An OS error that concerns the item's files, and a lack of memory, become a UserError.
+
     Closing the iterator early waits up to `STOP_TIMEOUT` seconds for running jobs and drops the others.
 
     Args:
@@ -61,7 +66,7 @@ def pipelined_map(
         workers: threads that prepare and finish; None: one per core, at least two.
 
     Raises:
-        Exception: an exception of a step other than UserError and MemoryError, when the item's turn comes.
+        Exception: any other exception of a step, when the item's turn comes.
     """
     count = workers or max(2, cores())
     pool = DaemonThreadPool(count)
@@ -103,7 +108,7 @@ def _run_model(ready: _InFlight, steps: PipelineSteps[Any, Any, Any, Any], pool:
     try:
         prepared = ready.future.result()
         output = steps.run(prepared)
-    except (UserError, MemoryError) as error:
+    except Exception as error:
         failed: Future[Any] = Future()
         failed.set_exception(error)
         return failed
@@ -117,6 +122,10 @@ def _outcome(future: Future[Any]) -> Any:
         return error
     except MemoryError:
         return UserError("It needs more memory than is available.")
+    except OSError as error:
+        if error.errno in NO_FILE_ERRORS:
+            raise
+        return UserError(os_error_message(error))
 
 
 def cores() -> int:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError, unknown_name
 from ..version import VERSION
 from .distributed import ProcessGroup
-from .inputs import InferenceRequest, collect_inputs, iter_requests
+from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests
 from .manifest import Manifest
 from .pipeline import PipelineSteps, pipelined_map
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from ..tasks.inference import ModelInput, Predictor
+    from ..tasks.pose.boxes import BoxFile
 
 Box = tuple[float, float, float, float]
 
@@ -34,6 +38,7 @@ def predict(
     input_mode: str | None = None,
     tta_flip: bool = False,
     box: str | None = None,
+    boxes: Path | None = None,
     seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
@@ -42,7 +47,10 @@ def predict(
 
     Tasks with two input images (flow) take them in pairs: two at a time in the order of the command line, and all
     pairs of consecutive frames of a folder or a video. Unreadable inputs are skipped and listed at the end, and the
-    exit code is then 1.
+    exit code is then 1. Files of a folder that are not images (other suffixes, hidden files) are listed, too.
+
+    Outputs have the name of the input. Where that is the name of another input's prediction, in this run or an earlier
+    one, the suffix or the folder of the input is added: nothing is overwritten.
 
     Inputs whose results are already in the output folder, made with the same checkpoint and options, are not run
     again, so an interrupted run can be resumed. To use several processes: torchrun -m densevision predict ...
@@ -55,7 +63,9 @@ def predict(
             (at their own size, tiled if large), or a task's own modes; the task's first one if not stated.
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
         box: Region of each image to predict, as X,Y,WIDTH,HEIGHT in pixels; if not stated, the largest person found by
-            a detector (pose, if the detector's weights are available), else the complete image.
+            a detector (pose of people, if the detector's weights are available), else the complete image.
+        boxes: JSON file in COCO's format with the boxes of every image (pose): all of them are predicted, and
+            keypoints.json in the output folder has the ids of the file; one person per image if not stated.
         seed: Random seed of stochastic models (the dropout of translation); another seed gives another image.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
@@ -64,23 +74,31 @@ def predict(
 
     region = None if box is None else parse_box(box)
     group = ProcessGroup.current()
-    sources = collect_inputs(inputs, out)
+    left_out: LeftOut = {}
+    sources = collect_inputs(inputs, out, left_out)
     predictor = load(checkpoint, device, amp)
     predictor.seed = seed
     task, fields = predictor.task, predictor.fields
     if input_mode is not None and input_mode not in task.input_modes:
         raise unknown_name(f"input mode of the task {task.name}", input_mode, task.input_modes)
-    config = InferenceConfig(predictor, out, input_mode, tta_flip, region)
+    if box is not None and boxes is not None:
+        raise UserError("--box is one box for all images and --boxes has those of each image; give one of them.")
+    box_file = None if boxes is None else task.read_boxes(boxes, fields)
+    for video in () if boxes is None else (source.files[0] for source in sources if source.kind == "video"):
+        raise UserError(f"--boxes has the boxes of images, but '{video}' is a video; give its frames as images.")
+    config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file)
     input_names = tuple(task.inputs(fields))
     noun = {1: "image", 2: "pair"}.get(len(input_names), "group")
-    requests = group.share(iter_requests(sources, input_names))
+    manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
+    requests = group.share(manifest.with_own_outputs(iter_requests(sources, input_names)))
     for line in license_notes(predictor.header) if group.rank == 0 else ():
         print(line, file=sys.stderr)
-    manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
+    require_writable(out)
     summary = run_all(config, requests, manifest, f"{noun}s")
     summaries = group.all_gather(summary)
     if group.rank == 0 or not group.distributed:
-        report(summaries, noun, out)
+        task.write_results(out, [stem for each in summaries for stem in each.stems])
+        report(summaries, noun, out, left_out)
     if any(each.skipped for each in summaries):
         sys.exit(1)
 
@@ -94,12 +112,27 @@ class RunSummary:
         existing: requests whose results were already in the output folder.
         skipped: one error message per failed request.
         outdated: results of another checkpoint or of other options, which were replaced.
+        stems: outputs that exist now, relative to the output folder.
     """
 
     requests: int = 0
     existing: int = 0
     skipped: list[str] = field(default_factory=list)
     outdated: int = 0
+    stems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """Inputs of the predictions of a request.
+
+    Attributes:
+        inputs: one, or with a file of boxes one per box.
+        image: with a file of boxes: the complete image, (H, W, 3) uint8.
+    """
+
+    inputs: list[ModelInput]
+    image: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +143,7 @@ class InferenceConfig:
         predictor: the model.
         out: output folder.
         mode, tta_flip, box: see `Predictor.predict`.
+        boxes: boxes per image, instead of `box`.
     """
 
     predictor: Predictor
@@ -117,6 +151,7 @@ class InferenceConfig:
     mode: str | None
     tta_flip: bool
     box: Box | None
+    boxes: BoxFile | None = None
 
     def digest(self) -> dict[str, Any]:
         """Everything that a prediction depends on besides its images, JSON-serializable."""
@@ -128,20 +163,38 @@ class InferenceConfig:
             "size": list(predictor.size),
             "input_mode": self.mode or predictor.task.input_modes[0],
             "tta_flip": self.tta_flip,
-            "box": self.box,
+            "box": self.box if self.boxes is None else self.boxes.digest,
             "seed": predictor.seed,
             "bf16": predictor.bf16,
         }
 
-    def prepare(self, request: InferenceRequest) -> ModelInput:
+    def prepare(self, request: InferenceRequest) -> PreparedRequest:
         """Read and preprocess the images of a request."""
-        return self.predictor.load_inputs(*request.images(), mode=self.mode, flip=self.tta_flip, box=self.box)
+        from ..tasks.image_io import load_image
 
-    def finish(self, request: InferenceRequest, model_input: ModelInput, output: Tensor) -> tuple[list[Path], str]:
+        load = partial(self.predictor.load_inputs, mode=self.mode, flip=self.tta_flip)
+        if self.boxes is None:
+            return PreparedRequest([load(*request.images(), box=self.box)])
+        boxes = self.boxes.boxes[self.boxes.image_id(request.files[0])]
+        image = load_image(*request.images())
+        return PreparedRequest([load(image, box=box) for box in boxes], image)
+
+    def run(self, prepared: PreparedRequest) -> list[Tensor]:
+        """Raw outputs for all inputs of a request."""
+        return [self.predictor.forward(each) for each in prepared.inputs]
+
+    def finish(
+        self, request: InferenceRequest, prepared: PreparedRequest, outputs: list[Tensor]
+    ) -> tuple[list[Path], str]:
         """Decode and save a prediction; returns the files written and a summary for the log."""
-        prediction = self.predictor.decode(model_input, output)
-        files = prediction.save(self.out / request.stem.parent, request.stem.name)
-        return files, ", of ".join(filter(None, (prediction.summary(), model_input.remark)))
+        predictions = list(map(self.predictor.decode, prepared.inputs, outputs))
+        if self.boxes is None or prepared.image is None:
+            (prediction,) = predictions
+        else:
+            prediction = self.boxes.merge(self.boxes.image_id(request.files[0]), prepared.image, predictions)
+        remark = prepared.inputs[0].remark if prepared.inputs else ""
+        files = prediction.save(self.out, request.stem.as_posix())
+        return files, ", of ".join(filter(None, (prediction.summary(), remark)))
 
     @staticmethod
     def pixels(request: InferenceRequest) -> int:
@@ -175,15 +228,16 @@ def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manif
             summary.requests += 1
             if manifest.is_done(request):
                 summary.existing += 1
+                summary.stems.append(request.stem.as_posix())
             else:
                 yield request
 
-    def finish(request: InferenceRequest, model_input: ModelInput, output: Tensor) -> str:
-        files, description = config.finish(request, model_input, output)
+    def finish(request: InferenceRequest, prepared: PreparedRequest, outputs: list[Tensor]) -> str:
+        files, description = config.finish(request, prepared, outputs)
         manifest.add(request, files)
         return f"{request.name}: {', '.join(file.name for file in files)} {description}"
 
-    steps = PipelineSteps(config.prepare, config.predictor.forward, finish, config.pixels)
+    steps = PipelineSteps(config.prepare, config.run, finish, config.pixels)
     results = pipelined_map(pending(), steps)
     try:
         with closing(results):
@@ -192,6 +246,7 @@ def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manif
                     message = " ".join(str(result).split())
                     summary.skipped.append(message if request.name in message else f"{request.name}: {message}")
                 else:
+                    summary.stems.append(request.stem.as_posix())
                     print(f"{result} ({number / (time.perf_counter() - started):.1f} {noun}/s)", flush=True)
     except KeyboardInterrupt:
         done = summary.existing + manifest.added
@@ -201,13 +256,21 @@ def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manif
     return summary
 
 
-def report(summaries: list[RunSummary], noun: str, out: Path) -> None:
-    """Print what was skipped and how many predictions were made, over all processes.
+def require_writable(out: Path) -> None:
+    """Create the output folder, so that one that cannot be written is one error and not one per image."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UserError(f"The output folder '{out}' is not writable; give another folder with --out.")
+
+
+def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut) -> None:
+    """Print what was skipped and left out, and how many predictions were made, over all processes.
 
     Args:
         summaries: one per process.
         noun: "image" or "pair", for the log.
         out: output folder.
+        left_out: files of the input folders that are not inputs.
     """
     total, existing, outdated = (
         sum(getattr(each, name) for each in summaries) for name in ("requests", "existing", "outdated")
@@ -215,6 +278,8 @@ def report(summaries: list[RunSummary], noun: str, out: Path) -> None:
     skipped = [message for each in summaries for message in each.skipped]
     for message in skipped:
         print(f"skipped: {message}", file=sys.stderr)
+    for line in describe_left_out(left_out):
+        print(f"left out: {line}", file=sys.stderr)
     if outdated:
         print(f"{outdated} prediction(s) of another checkpoint or other options were replaced.", file=sys.stderr)
     earlier = f" ({existing} in an earlier run)" if existing else ""

@@ -37,7 +37,7 @@ def webcam(
     r record, q quit. If a model is slower than the camera, frames are dropped, so the latency does not grow.
 
     With --video and --record, but without --serve and --live, nothing is displayed: all tasks run on every frame, and
-    the recording has the frame count and frame rate of the video. Tasks with two input frames (flow) take consecutive
+    the recording has the frames of the video, each at its own time. Tasks with two input frames (flow) take consecutive
     ones.
 
     Args:
@@ -75,7 +75,7 @@ def webcam(
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     offline = video is not None and record is not None and not serve and not live
     source = Camera(camera, size or 640) if video is None else VideoFileSource(video, realtime=not offline)
-    recorder = Recorder(record, out, source.rate if offline and isinstance(source, VideoFileSource) else None)
+    recorder = Recorder(record, out)
     models = live_predictors(tasks, device, amp, input_mode)
     reserve_core(device)
     for line in dict.fromkeys(line for model in models for line in license_notes(model.predictor.header)):

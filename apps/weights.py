@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ def show(weights: str, /) -> None:
         weights: Name of published weights (`densevision weights list`), weights file, checkpoint file, or a task's name
             for its packaged checkpoint.
     """
+    from ..atomic_io import json_text
     from ..backbones.weights import read_weights_info
     from ..errors import UserError
     from ..tasks.training.checkpoint import read_header
@@ -49,7 +49,7 @@ def show(weights: str, /) -> None:
         raise UserError(f"There is no weights file '{path}'.")
     source = path if path.is_file() else weights
     info = read_header(path) if is_checkpoint(path) else fill_missing(read_weights_info(source))
-    print(json.dumps(info, indent=2, default=str))
+    print(json_text(info, indent=2, default=str))
 
 
 @app.command
@@ -62,6 +62,7 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
         weights: Weights file, checkpoint file, or a task's name for its packaged checkpoint.
         sha256: Expected SHA-256 digest in hexadecimal, or its first digits; not compared if not stated.
     """
+    from ..atomic_io import json_text
     from ..backbones.weights import verify_weights
     from ..tasks.training.checkpoint import HEADER, load_checkpoint
 
@@ -77,7 +78,7 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
         fits = f"all names and shapes match {info['network']}"
         checked.append("not checked: the model, which the file does not name" if info["network"] == UNSTATED else fits)
     checked.append("not checked: the digest" if sha256 is None else f"the digest begins with {sha256.lower()}")
-    print(json.dumps({**info, "checked": checked}, indent=2, default=str))
+    print(json_text({**info, "checked": checked}, indent=2, default=str))
 
 
 @app.command
@@ -173,7 +174,7 @@ def checkpoint_line(task: str, header: dict[str, Any]) -> str:
     from ..tasks import task_class
 
     monitor, metrics = task_class(task).monitor.name, header.get("metrics") or {}
-    result = f"{monitor} {metrics[monitor]:.3f}" if monitor in metrics else f"score {UNSTATED}"
+    result = f"score {UNSTATED}" if metrics.get(monitor) is None else f"{monitor} {metrics[monitor]:.3f}"
     data, backbone = header.get("data") or {}, header.get("backbone_weights") or {}
     dataset = f"{data.get('name', UNSTATED)} {metrics.get('split', '')}".strip()
     terms = f"data: {data.get('terms', UNSTATED)}"

@@ -35,6 +35,8 @@ LARGE_FACTOR = 4
 """Size of the large files relative to `SOURCE_SIZE`, as from a camera."""
 CROP_SIZE = 224
 QUALITY = 90
+CLASSES = ("even", "odd")
+"""Class folders of the files, which only divide them."""
 FILES, BATCH, ROUNDS = 16, 32, 15
 COMPARED = 64
 """Number of crops compared with Pillow's."""
@@ -64,7 +66,7 @@ def measure(
     figures, facts = [], {}
     with fixed_threads(1), tempfile.TemporaryDirectory() as folder:
         normal = write_files(Path(folder) / "normal", source_size, num_files)
-        large = write_files(Path(folder) / "large", source_size, max(1, num_files // 4), LARGE_FACTOR)
+        large = write_files(Path(folder) / "large", source_size, max(len(CLASSES), num_files // 4), LARGE_FACTOR)
 
         def compare(
             what: str, dataset: ClassFolders, worker_only: bool, required: float | None, goal: float | None
@@ -96,13 +98,14 @@ def measure(
 
 
 def write_files(folder: Path, size: Size, count: int, factor: int = 1) -> ClassFolders:
-    """Write a dataset of one class: JPEG files of synthetic rooms, enlarged by a factor."""
-    (folder / "train" / "room").mkdir(parents=True)
+    """Write a dataset of two classes: JPEG files of synthetic rooms, enlarged by a factor."""
+    for name in CLASSES:
+        (folder / "train" / name).mkdir(parents=True)
     for number in range(count):
         image = render_room(generator(0, 0, number, Purpose.TEST_SYNTHESIS), *size)["image"]
         if factor > 1:
             image = cv2.resize(image, (size[1] * factor, size[0] * factor), interpolation=cv2.INTER_CUBIC)
-        write_image(folder / "train" / "room" / f"{number:04}.jpg", image, QUALITY)
+        write_image(folder / "train" / CLASSES[number % len(CLASSES)] / f"{number:04}.jpg", image, QUALITY)
     return ClassFolders(folder)
 
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from densevision import create_backbone
+from densevision.atomic_io import write_json
 from densevision.datasets import open_dataset
 from densevision.tasks.device import choose_device, use_bf16
 
@@ -463,7 +464,7 @@ def main() -> None:
         steps = options.steps if options.steps and name in RUNS else STEPS[name]
         result = {"how": how(name, steps, device), "steps": steps, "runs": measure(samples, steps)}
         NUMBERS.mkdir(exist_ok=True)
-        (NUMBERS / f"{name}.json").write_text(json.dumps(result, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(NUMBERS / f"{name}.json", result, ensure_ascii=False)
         draw(result["runs"]).savefig(NUMBERS / f"{name}.png", dpi=150)
         print(table(name, result), flush=True)
     if options.command in ("all", "tables"):

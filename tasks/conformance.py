@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..atomic_io import json_text
 from ..backbones import create_backbone
 from ..backbones.backbone import Backbone
 from ..datasets import list_datasets, open_dataset
@@ -82,9 +83,8 @@ def check_declarations(task: Task, fields: dict[str, FieldType]) -> None:
     assert task.input_modes, "A task needs at least one input mode."
     heads = task.heads or (None,)
     assert task.defaults.head in heads, f"The default head '{task.defaults.head}' is not one of {heads}."
-    assert task.defaults.recipe in task.recipes, (
-        f"The default recipe '{task.defaults.recipe}' is not one of the recipes."
-    )
+    for recipe in (task.defaults.recipe, task.defaults.photo_recipe or task.defaults.recipe):
+        assert recipe in task.recipes, f"The default recipe '{recipe}' is not one of the recipes."
     unknown = set(task.heads) - set(HEADS) - set(task.own_heads)
     assert not unknown, f"The heads {sorted(unknown)} are neither in tasks.heads.HEADS nor the task's own."
     assert not set(task.own_heads) & set(HEADS), (
@@ -98,7 +98,7 @@ def check_declarations(task: Task, fields: dict[str, FieldType]) -> None:
         )
         assert protocol in task.protocols, f"The protocol of '{name}', '{protocol}', is not one of the protocols."
     options: dict[str, Any] = dataclasses.asdict(task)  # type: ignore[call-overload]
-    restored = type(task)(**json.loads(json.dumps(options)))
+    restored = type(task)(**json.loads(json_text(options)))
     assert restored == task, f"The task's options do not survive a checkpoint header: {task} is restored as {restored}."
     assert pickle.loads(pickle.dumps(task)) == task, (
         "The task does not survive pickling, which data loading workers need."

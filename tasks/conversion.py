@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from ..atomic_io import atomic_path
+from ..atomic_io import atomic_path, json_text
 from ..errors import UserError
 from . import renamed
 from .training.checkpoint import FORMAT, HEADER, raw_header
@@ -34,7 +33,7 @@ def convert_checkpoint(path: str | Path, out: str | Path) -> None:
             for name in file.keys()  # noqa: SIM118 - not a dict
         }
     with atomic_path(out) as aside:
-        save_file(tensors, aside, metadata={HEADER: json.dumps(convert_header(header), ensure_ascii=False)})
+        save_file(tensors, aside, metadata={HEADER: json_text(convert_header(header), ensure_ascii=False)})
 
 
 def rename_tensor(task: str, name: str) -> str:

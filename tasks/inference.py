@@ -154,7 +154,7 @@ class Predictor:
         remark = f"the first of {frames} frames" if frames > 1 else ""
         note = ""
         if box is None:
-            box, note = self.task.default_box(images)
+            box, note = self.task.default_box(images, self.fields)
         if box is None:
             return self.preprocess(images, mode, flip, note=note, remark=remark)
         size = next(iter(sizes))

@@ -7,10 +7,10 @@ frozen dataclass; its fields are its own options, which a checkpoint stores and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from ..datasets.geometry import Geometry, Rectangle, Size, Window, fitting_size,
 from ..errors import UserError
 from .training.options import Options
 
+if TYPE_CHECKING:
+    from .pose.boxes import BoxFile
+
 FieldTypeT = TypeVar("FieldTypeT", bound=FieldType)
 Batch = dict[str, Tensor]
 LossTerms = dict[str, Tensor]
@@ -32,12 +35,17 @@ LossTerms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Defaults:
-    """Dataset, backbone, head and recipe of `densevision train TASK`; head None: the backbone's own classifier."""
+    """Dataset, backbone, head and recipe of `densevision train TASK`; head None: the backbone's own classifier.
+
+    `recipe` is made for the synthetic dataset `data`; `photo_recipe`, if there is one, for real images: it is the
+    default recipe for every dataset that is not synthetic.
+    """
 
     data: str
     backbone: str
     head: str | None
     recipe: str
+    photo_recipe: str | None = None
 
 
 class Network(nn.Module):
@@ -52,6 +60,11 @@ class Network(nn.Module):
 
     input_policy: Literal["tiled", "whole", "fixed"]
     stride: int
+
+    @property
+    def inference_noise(self) -> str:
+        """Why outputs are random at inference, and how to avoid it; empty if they are not. Noise prevents an export."""
+        return ""
 
     @property
     def published_module(self) -> nn.Module:
@@ -338,11 +351,33 @@ class Task(ABC):
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The prediction that needs no network, fitted on a training set (on at most a few hundred samples)."""
 
-    def default_box(self, images: Sample) -> tuple[Rectangle | None, str]:
+    def read_boxes(self, file: Path, fields: dict[str, FieldType]) -> BoxFile:
+        """Read the boxes of several objects per image, each of which gets a prediction of its own; pose only.
+
+        Args:
+            file: COCO's JSON format, see `BoxFile`.
+            fields: field types of the model's dataset.
+
+        Raises:
+            UserError: the task predicts complete images, or the file is not in COCO's format.
+        """
+        raise UserError(f"The task {self.name} does not predict objects one by one: use --box for a part of the image.")
+
+    def write_results(self, out: Path, stems: Sequence[str]) -> Path | None:
+        """Write one file with all predictions of a run; None for tasks without such a file.
+
+        Args:
+            out: folder of the predictions.
+            stems: paths of the predictions as passed to `Prediction.save`, relative to `out`.
+        """
+        return None
+
+    def default_box(self, images: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
         """The box to predict for if the caller gives none. Pose takes the largest person.
 
         Args:
             images: inputs by field name, (H, W, C).
+            fields: field types of the model's dataset.
 
         Returns:
             A box for `crop_for_box` that contains at least one pixel, or None for the complete image; and the reason

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from densevision.atomic_io import json_text
 from densevision.tasks import renamed
 
 Record = dict[str, Any]
@@ -157,7 +158,7 @@ def convert_folder(old: Path, new: Path, convert: Callable[[Record], Record], in
             raise ValueError(f"{file}: a number changed.")
         compared += sum(1 for _ in numbers(before))
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(after, indent=indent, ensure_ascii=indent is not None)
+        text = json_text(after, indent=indent, ensure_ascii=indent is not None)
         target.write_text(text + "\n", encoding="utf-8")
     print(f"{len(files)} records, {compared} numbers, all of them unchanged.")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...datasets.geometry import Size
+    from .inputs import ModelInput
     from .model import InspectedModel
     from .objectives import Objective
 
@@ -230,7 +231,8 @@ def show_deepdream(
 
     Args:
         image: Input image.
-        target: Target to amplify: a level (layer3), or any other target (layer3:17, class:tabby).
+        target: Target to amplify: a level (layer3), or any other target (layer3:17, class:tabby; depth@120,80 in
+            pixels of the input image).
         out: Output image (.png); the raw array is written to the same name with .npy.
         guide: Guide image, whose activations of the level are amplified instead.
         size: Longer side of the uncropped image, in pixels; the usual crop of the model if not stated.
@@ -252,8 +254,10 @@ def show_deepdream(
     if size is not None and size < MIN_OCTAVE_SIZE:
         raise UserError(f"--size is {size}; it must be at least {MIN_OCTAVE_SIZE}.")
     model = model_options.open_model()
-    pixels = load_at_size(model, image, size) if size else model.pixels(image)
+    model_input = load_at_size(model, image, size) if size else model.preprocess(image)
+    pixels = model_input.pixels
     objective = parse_dream_objective(target, model, None if guide is None else model.pixels(guide))
+    objective = objective.on_image(model_input)
 
     def print_score(octave: int, at: Size, score: float) -> None:
         print(f"octave {octave} of {options.octaves}, {at[1]}x{at[0]}: {objective} {score:.4g}")
@@ -268,14 +272,21 @@ def show_deepdream(
         print(f"Wrote {write_video(video, (to_uint8_image(each[0]) for each in zoomed), FRAME_RATE)}.")
 
 
-def load_at_size(model: InspectedModel, image: Path, long_side: int) -> tuple[Tensor]:
-    """Load an image as (1, C, H, W) in [0, 1], resized to the given longer side, without a crop."""
+def load_at_size(model: InspectedModel, image: Path, long_side: int) -> ModelInput:
+    """Load an image, resized to the given longer side, without a crop."""
     import torch
 
+    from ...datasets.geometry import plain_resize
     from ...tasks.image_io import load_image_as
+    from ...tasks.task import PredictionContext
     from .feature_visualization import input_channels
+    from .inputs import ModelInput
 
-    pixels = torch.from_numpy(load_image_as(image, input_channels(model)[0])).float() / 255
-    pixels = pixels.reshape(*pixels.shape[:2], -1).movedim(2, 0)[None]
-    scale = long_side / max(pixels.shape[2:])
-    return (resize(pixels, (round(pixels.shape[2] * scale), round(pixels.shape[3] * scale))).clamp(0, 1),)
+    original = load_image_as(image, input_channels(model)[0])
+    source = (original.shape[0], original.shape[1])
+    pixels = torch.from_numpy(original).float() / 255
+    pixels = pixels.reshape(*source, -1).movedim(2, 0)[None]
+    scale = long_side / max(source)
+    size = (round(source[0] * scale), round(source[1] * scale))
+    context = PredictionContext({"image": original}, model.fields, source, plain_resize(source, size).matrix())
+    return ModelInput((resize(pixels, size).clamp(0, 1),), context, source)

@@ -301,8 +301,8 @@ def show_feature_visualization(
     """Synthesize an image that maximizes a target (activation maximization).
 
     Args:
-        target: Target to maximize: class:tabby, layer3:17, depth@120,80 (densevision visualize list-targets). Several
-            targets are optimized in one batch, which improves classes.
+        target: Target to maximize: class:tabby, layer3:17, depth@120,80 in pixels of the result (densevision
+            visualize list-targets). Several targets are optimized in one batch, which improves classes.
         out: Output image (.png); the raw array is written to the same name with .npy.
         size: Height and width in pixels; the usual input size of the model if not stated.
         count: Number of images per target, from different noise.

@@ -146,4 +146,4 @@ def show_grad_cam(options: Annotated[AttributionOptions, Parameter(name="*")], *
     cam = grad_cam(inputs.model, inputs.pixels, inputs.objective, level)
     if not cam.pixels.any():
         print(f"Grad-CAM of {inputs.objective} at {cam.level} is 0 everywhere: no unit has a positive contribution.")
-    options.write(overlay_heatmap(to_uint8_image(inputs.pixels[0]), cam.pixels), cam.pixels)
+    options.write(inputs.mark(overlay_heatmap(to_uint8_image(inputs.pixels[0]), cam.pixels)), cam.pixels)

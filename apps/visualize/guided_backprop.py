@@ -177,7 +177,7 @@ def show_guided_backprop(options: Annotated[AttributionOptions, Parameter(name="
 
     inputs = options.open()
     maps = guided_backpropagation(inputs.model, inputs.pixels, inputs.objective)
-    options.write(np.concatenate([to_rgb(each) for each in maps], axis=1), maps)
+    options.write(inputs.mark(np.concatenate([to_rgb(each) for each in maps], axis=1)), maps)
 
 
 def show_deconvnet(options: Annotated[AttributionOptions, Parameter(name="*")]) -> None:
@@ -196,4 +196,4 @@ def show_deconvnet(options: Annotated[AttributionOptions, Parameter(name="*")]) 
         objective = most_active_neuron(inputs.model, inputs.pixels, objective)
         print(f"{objective}: {_activation(inputs.model, inputs.pixels, objective):.4g}")
     maps = deconvnet(inputs.model, inputs.pixels, objective)
-    options.write(np.concatenate([to_rgb(each) for each in maps], axis=1), maps)
+    options.write(inputs.mark(np.concatenate([to_rgb(each) for each in maps], axis=1)), maps)

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...datasets.files import list_files
+from ...datasets.formats.image import IMAGE_SUFFIXES
 from ...datasets.geometry import Size
 from ...errors import UserError
-from ...tasks.image_io import IMAGE_SUFFIXES, load_image, load_image_as
+from ...tasks.image_io import load_image, load_image_as
 from .model import InspectedModel
 
 MAX_ASPECT = 8
@@ -22,7 +24,7 @@ MAX_ASPECT = 8
 
 
 def list_images(folder: Path, subset: int | None = None) -> list[Path]:
-    """Images of a folder and its subfolders, sorted by path.
+    """Images of a folder and its subfolders, sorted by path; links are followed, hidden files are left out.
 
     Args:
         folder: folder to search.
@@ -35,7 +37,9 @@ def list_images(folder: Path, subset: int | None = None) -> list[Path]:
         raise UserError(f"--subset is {subset}; it must be at least 1.")
     if not folder.is_dir():
         raise UserError(f"There is no folder '{folder}'.")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    files = sorted(
+        file for file in (folder / name for name in list_files(folder, IMAGE_SUFFIXES, [])) if file.is_file()
+    )
     if not files:
         raise UserError(f"The folder '{folder}' contains no images ({', '.join(IMAGE_SUFFIXES)}).")
     if subset is None or subset >= len(files):

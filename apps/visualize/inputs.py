@@ -22,16 +22,23 @@ class ModelInput:
 
     Attributes:
         pixels: (1, C, H, W) float32 in [0, 1] each; one channel per class for label maps.
-        context: the original images, their size, and the matrix from original to preprocessed pixels.
+        context: the original images or their crops, their size, and the matrix from original to preprocessed pixels.
+        image_size: (height, width) of the complete original images.
     """
 
     pixels: tuple[Tensor, ...]
     context: PredictionContext
+    image_size: Size
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(3, 3): maps pixels (x, y, 1) of the complete original image to pixels of the preprocessed one."""
+        left, top = self.context.offset or (0, 0)
+        return self.context.matrix @ np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
 
     def to_input_pixel(self, x: float, y: float) -> tuple[float, float]:
         """Position (x, y) in the preprocessed image of a pixel of the original image."""
-        left, top = self.context.offset or (0, 0)
-        transformed = self.context.matrix @ np.array([x - left, y - top, 1.0])
+        transformed = self.matrix @ np.array([x, y, 1.0])
         return float(transformed[0] / transformed[2]), float(transformed[1] / transformed[2])
 
 

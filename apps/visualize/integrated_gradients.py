@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from .options import AttributionOptions
+from .options import AttributionInputs, AttributionOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +154,7 @@ def show_input_x_gradient(
         baseline: Baseline image: black, or gray, the mean of the preprocessing.
     """
     inputs = options.open()
-    _write_overlay(options, inputs.pixels, input_x_gradient(inputs.model, inputs.pixels, inputs.objective, baseline))
+    _write_overlay(options, inputs, input_x_gradient(inputs.model, inputs.pixels, inputs.objective, baseline))
 
 
 def show_integrated_gradients(
@@ -172,15 +172,16 @@ def show_integrated_gradients(
     print(f"Attributions sum to {total:.4g}; score difference to the baseline {difference:.4g}: delta {delta:.2%}.")
     if delta > 0.05:
         print("The paper recommends a delta of at most 5%; increase --steps.")
-    _write_overlay(options, inputs.pixels, attribution)
+    _write_overlay(options, inputs, attribution)
 
 
-def _write_overlay(options: AttributionOptions, pixels: tuple[Tensor, ...], attribution: Attribution) -> None:
+def _write_overlay(options: AttributionOptions, inputs: AttributionInputs, attribution: Attribution) -> None:
     import numpy as np
 
     from .render import overlay_diverging, to_uint8_image
 
     overlays = [
-        overlay_diverging(to_uint8_image(each), values) for each, values in zip(pixels, attribution.maps, strict=True)
+        overlay_diverging(to_uint8_image(each), values)
+        for each, values in zip(inputs.pixels, attribution.maps, strict=True)
     ]
-    options.write(np.concatenate(overlays, axis=1), attribution.maps)
+    options.write(inputs.mark(np.concatenate(overlays, axis=1)), attribution.maps)

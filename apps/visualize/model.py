@@ -159,9 +159,10 @@ class InspectedModel:
         """
         inputs = self.task.inputs(self.fields) if self.task else self.fields
         images, source = load_inputs(self.name, inputs, sources)
+        image_size = source
         offset = None
         if self.task is not None:
-            box, _ = self.task.default_box(images)
+            box, _ = self.task.default_box(images, self.fields)
             if box is not None:
                 # Pose estimation crops the largest person.
                 top, left, height, width = self.task.crop_for_box(box, source)
@@ -178,7 +179,7 @@ class InspectedModel:
         pixels = tuple(
             field_type.to_input(batch[name].to(self.device)).float() for name, field_type in field_types.items()
         )
-        return ModelInput(pixels, PredictionContext(images, self.fields, source, geometry.matrix(), offset))
+        return ModelInput(pixels, PredictionContext(images, self.fields, source, geometry.matrix(), offset), image_size)
 
     def pixels(self, *sources: Any) -> tuple[Tensor, ...]:
         """The tensors of `preprocess` alone: (1, C, H, W) float32 in [0, 1] each."""

@@ -5,12 +5,15 @@ Positions of pixels and units are fixed: they do not follow the image content.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
+from .inputs import ModelInput
 from .model import ForwardResult
 
 SHARPNESS = 20.0
@@ -40,6 +43,18 @@ class Objective:
             UserError: a position outside of the image or the level.
         """
         raise NotImplementedError
+
+    def on_image(self, model_input: ModelInput) -> Objective:
+        """The objective with positions in pixels of the original image, instead of pixels of the model input.
+
+        Raises:
+            UserError: a position outside of the image.
+        """
+        return self
+
+    def positions(self, result: ForwardResult) -> list[tuple[float, float]]:
+        """Positions (x, y) of the objective in the first image, in pixels of the model input; empty if it has none."""
+        return []
 
     def __add__(self, other: Objective) -> Objective:
         return Sum((*_terms(self), *_terms(other)))
@@ -126,8 +141,21 @@ class Neuron(Channel):
 
 
 @dataclass(frozen=True)
-class Region(Objective):
-    """Mean of a channel of a dense prediction over a box, in pixels of the model input."""
+class PositionedObjective(Objective):
+    """Objective with a position in pixels of the model input or, after `on_image`, of the original image."""
+
+    image: ModelInput | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    def on_image(self, model_input: ModelInput) -> Objective:
+        return replace(self, image=model_input)
+
+
+@dataclass(frozen=True)
+class Region(PositionedObjective):
+    """Mean of a channel of a dense prediction over a box of pixels.
+
+    A box of the original image covers the pixels of the prediction whose centers are inside, at least one.
+    """
 
     name: str
     index: int
@@ -136,13 +164,40 @@ class Region(Objective):
     width: int = 1
     height: int = 1
 
+    def on_image(self, model_input: ModelInput) -> Objective:
+        self._check_inside("image", model_input.image_size)
+        return super().on_image(model_input)
+
     def __call__(self, result: ForwardResult) -> Tensor:
         output = result.output[:, self.index]
-        height, width = output.shape[-2:]
-        is_inside = self.x >= 0 and self.y >= 0 and self.x + self.width <= width and self.y + self.height <= height
-        if not is_inside:
-            raise UserError(f"{self} is outside of the model input, which is {width} wide and {height} high.")
-        return output[:, self.y : self.y + self.height, self.x : self.x + self.width].mean((1, 2))
+        left, top, right, bottom = self._edges(output)
+        rows, columns = _covered(top, bottom, output.shape[-2]), _covered(left, right, output.shape[-1])
+        return output[:, rows, columns].mean((1, 2))
+
+    def positions(self, result: ForwardResult) -> list[tuple[float, float]]:
+        left, top, right, bottom = self._edges(result.output)
+        return [((left + right) / 2, (top + bottom) / 2)]
+
+    def _edges(self, output: Tensor) -> tuple[float, float, float, float]:
+        """Outer edges of the box in pixels of the output, left, top, right, bottom, with pixel centers at integers."""
+        corners = np.array([[self.x, self.x + self.width], [self.y, self.y + self.height]]) - 0.5
+        size = (output.shape[-2], output.shape[-1])
+        if self.image is None:
+            self._check_inside("model input", size)
+        else:
+            corners = np.array([self.image.to_input_pixel(*corner) for corner in corners.T]).T
+            # The output has another size than the model input in the octaves of DeepDream.
+            scale = np.array(size[::-1]) / self.image.pixels[0].shape[:-3:-1]
+            corners = (corners + 0.5) * scale[:, None] - 0.5
+        (left, right), (top, bottom) = corners.tolist()
+        if min(right, bottom) < -0.5 or left > size[1] - 0.5 or top > size[0] - 0.5:
+            raise UserError(f"{self} is in a part of the image that is cropped before the network; choose another one.")
+        return left, top, right, bottom
+
+    def _check_inside(self, what: str, size: tuple[int, int]) -> None:
+        height, width = size
+        if min(self.x, self.y) < 0 or self.x + self.width > width or self.y + self.height > height:
+            raise UserError(f"{self} is outside of the {what}, which is {width} wide and {height} high.")
 
     def __str__(self) -> str:
         box = f",{self.width},{self.height}" if (self.width, self.height) != (1, 1) else ""
@@ -150,8 +205,8 @@ class Region(Objective):
 
 
 @dataclass(frozen=True)
-class Keypoint(Objective):
-    """Coordinate of a keypoint along an axis, in pixels of the model input.
+class Keypoint(PositionedObjective):
+    """Coordinate of a keypoint along an axis, in pixels of the model input or of the original image.
 
     For heat maps it is the mean position under the map (soft-argmax), which is differentiable where the argmax is not.
     """
@@ -161,16 +216,28 @@ class Keypoint(Objective):
     axis: str
 
     def __call__(self, result: ForwardResult) -> Tensor:
+        points, axis = self._points(result), "xy".index(self.axis)
+        if self.image is None:
+            return points[:, axis]
+        x_factor, y_factor, shift = np.linalg.inv(self.image.matrix)[axis].tolist()
+        return x_factor * points[:, 0] + y_factor * points[:, 1] + shift
+
+    def positions(self, result: ForwardResult) -> list[tuple[float, float]]:
+        x, y = self._points(result)[0].tolist()
+        return [(x, y)]
+
+    def _points(self, result: ForwardResult) -> Tensor:
+        """(B, 2): x and y in pixels of the model input."""
         from ...tasks.pose.heatmaps import cells_to_pixels
 
         output = result.output
-        axis = "xy".index(self.axis)
         if output.ndim == 3:
-            return output[:, self.index, axis]
+            return output[:, self.index, :2]
         maps = output[:, self.index]
         weights = (SHARPNESS * maps.flatten(1)).softmax(1).view_as(maps)
-        along = weights.sum(1 if self.axis == "x" else 2)
-        return cells_to_pixels((along * torch.arange(along.shape[1], device=along.device, dtype=along.dtype)).sum(1))
+        cells = [torch.arange(count, device=maps.device, dtype=maps.dtype) for count in maps.shape[:0:-1]]
+        means = [(weights.sum(1) * cells[0]).sum(1), (weights.sum(2) * cells[1]).sum(1)]
+        return cells_to_pixels(torch.stack(means, dim=1))
 
     def __str__(self) -> str:
         return f"{self.name} {self.axis}"
@@ -192,6 +259,12 @@ class Sum(Objective):
 
     def __call__(self, result: ForwardResult) -> Tensor:
         return torch.stack([factor * objective(result) for factor, objective in self.parts]).sum(0)
+
+    def on_image(self, model_input: ModelInput) -> Objective:
+        return Sum(tuple((factor, objective.on_image(model_input)) for factor, objective in self.parts))
+
+    def positions(self, result: ForwardResult) -> list[tuple[float, float]]:
+        return [position for _, objective in self.parts for position in objective.positions(result)]
 
     def __str__(self) -> str:
         text = ""
@@ -221,6 +294,14 @@ class PerImage(Objective):
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.objectives))
+
+
+def _covered(start: float, end: float, length: int) -> slice:
+    """Pixels of an axis whose centers are between two positions; the nearest one if there is none."""
+    first, last = max(math.ceil(start), 0), min(math.floor(end), length - 1)
+    if first > last:
+        first = last = min(max(round((start + end) / 2), 0), length - 1)
+    return slice(first, last + 1)
 
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:

@@ -254,4 +254,4 @@ def show_occlusion(
         overlay_diverging(to_uint8_image(each), values)
         for each, values in zip(inputs.pixels, result.pixels, strict=True)
     ]
-    options.write(np.concatenate(overlays, axis=1), result.scores)
+    options.write(inputs.mark(np.concatenate(overlays, axis=1)), result.scores)

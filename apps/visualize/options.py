@@ -33,6 +33,17 @@ class AttributionInputs(NamedTuple):
         """Model inputs, (1, C, H, W) in [0, 1] each."""
         return self.model_input.pixels
 
+    def mark(self, image: np.ndarray) -> np.ndarray:
+        """Enlarge a visualization of the model inputs, with a cross at the target's pixel, box center or keypoint."""
+        import torch
+
+        from .gradients import evaluate_objective
+        from .render import draw_crosses
+
+        with torch.no_grad():
+            _, result = evaluate_objective(self.model, self.pixels, self.objective)
+        return draw_crosses(image, self.objective.positions(result))
+
 
 @dataclass(kw_only=True)
 class ModelOptions:
@@ -68,7 +79,8 @@ class AttributionOptions(ModelOptions):
     image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
     """Input image; two for a model with two inputs."""
     target: str
-    """Target: class:tabby, layer3:17, layer3:17@12,8, depth@120,80 (densevision visualize list-targets)."""
+    """Target: class:tabby, layer3:17, layer3:17@12,8, depth@120,80, the last in pixels of the original image
+    (densevision visualize list-targets)."""
     out: Path
     """Output image (.png); the raw array is written to the same name with .npy."""
 
@@ -83,8 +95,9 @@ class AttributionOptions(ModelOptions):
 
         validate_out(self.out)
         model = self.open_model()
-        objective = parse_target(self.target, model)
-        return AttributionInputs(model, model.preprocess(*self.image), objective)
+        parse_target(self.target, model)  # an invalid target is reported before the images are read
+        model_input = model.preprocess(*self.image)
+        return AttributionInputs(model, model_input, parse_target(self.target, model, model_input))
 
     def write(self, image: np.ndarray, array: Any) -> None:
         """Write the visualization and the raw array, and print both paths."""

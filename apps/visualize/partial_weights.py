@@ -37,6 +37,7 @@ def backbone_from_partial_weights(
     classes = int(weights_file.metadata["classes"]) if "classes" in weights_file.metadata else None
     with torch.device("meta"):
         full = create_backbone(name, num_classes=classes or None, **_merge_options(name, options, file_options))
+    weights_file = weights_file.for_names([full.state_dict_alias(name) for name in full.state_dict()])
     level_of = {name: level for name, level in levels_of_tensors(full).items() if not name.endswith(NOT_LEARNED)}
     gaps = [level for name, level in level_of.items() if full.state_dict_alias(name) not in weights_file.shapes]
     if levels is not None or not gaps or min(gaps) == 0:

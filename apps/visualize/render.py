@@ -6,6 +6,7 @@ unclipped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,18 @@ def enlarge(image: np.ndarray) -> np.ndarray:
     """Enlarge a small image by an integer factor until its short side is at least `MIN_SIZE`."""
     factor = -(-MIN_SIZE // min(image.shape[:2]))
     return image if factor <= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+
+
+def draw_crosses(image: np.ndarray, positions: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The enlarged image (see `enlarge`) with a white cross with a black rim at every position (x, y) of the image."""
+    canvas = np.ascontiguousarray(enlarge(image))
+    factor, arm = canvas.shape[0] / image.shape[0], max(5, min(canvas.shape[:2]) // 30)
+    canvas = canvas.copy() if positions else canvas
+    for x, y in positions:
+        center = (round((x + 0.5) * factor - 0.5), round((y + 0.5) * factor - 0.5))
+        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.drawMarker(canvas, center, color, cv2.MARKER_CROSS, 2 * arm, thickness)
+    return canvas
 
 
 def validate_out(out: Path) -> Path:

@@ -103,4 +103,4 @@ def show_saliency(
 
     inputs = options.open()
     maps = saliency(inputs.model, inputs.pixels, inputs.objective, smoothgrad_samples, noise_std, seed)
-    options.write(np.concatenate([intensity_map(each) for each in maps], axis=1), maps)
+    options.write(inputs.mark(np.concatenate([intensity_map(each) for each in maps], axis=1)), maps)

@@ -3,7 +3,7 @@
     class:tabby             logit of a class, before the softmax; class:281 is the same
     layer3:17               mean of a channel of a level, or of any submodule
     layer3:17@12,8          one unit of the channel, at x, y of the level
-    depth@120,80            dense prediction at a pixel of the model input
+    depth@120,80            dense prediction at a pixel of the original image
     depth@10,10,50,40       its mean over a box: x, y, width, height
     left wrist x            coordinate of a keypoint
     class:dog - class:cat   sums and differences, with factors: 0.5 * layer3:17 + layer3:18
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from ...datasets.field_types import Keypoints, SegmentationMask
 from ...errors import UserError, closest_names, unknown_name_with_suggestions
 from .gradients import check_nonzero_gradient, evaluate_objective, gradients
+from .inputs import ModelInput
 from .model import InspectedModel
 from .objectives import Channel, ClassLogit, Keypoint, Neuron, Objective, Region, Sum
 
@@ -91,16 +92,22 @@ def list_targets(model: InspectedModel) -> list[str]:
     ]
 
 
-def parse_target(text: str, model: InspectedModel) -> Objective:
+def parse_target(text: str, model: InspectedModel, model_input: ModelInput | None = None) -> Objective:
     """Objective of a target string; `str(objective)` is again a valid target string.
 
     Args:
         text: see the module docstring; sums need spaces around + and -, factors around *.
         model: defines the valid classes, levels and channels.
+        model_input: pixels and keypoints are in pixels of its original image; None: in pixels of the model input.
 
     Raises:
-        UserError: an unknown target, with the closest valid ones.
+        UserError: an unknown target, with the closest valid ones, or a pixel outside of the original image.
     """
+    objective = _parse_sum(text, model)
+    return objective if model_input is None else objective.on_image(model_input)
+
+
+def _parse_sum(text: str, model: InspectedModel) -> Objective:
     text = text.strip()
     if text.removeprefix("class:") in model.classes and text.startswith("class:"):
         return _class_logit(text.removeprefix("class:"), model)  # class names may contain " - "
@@ -136,7 +143,7 @@ def _parse_term(text: str, model: InspectedModel) -> Objective:
     if at and name in dense:
         return Region(name, dense[name], *_parse_position(text, position, (2, 4)))
     if name in dense:
-        raise UserError(f"'{text}' has no position; add a pixel of the model input: {name}@X,Y.")
+        raise UserError(f"'{text}' has no position; add a pixel of the image: {name}@X,Y.")
     level, colon, index = name.rpartition(":")
     if text.startswith("class:") and not dense:
         return _class_logit(text.removeprefix("class:"), model)

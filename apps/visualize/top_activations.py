@@ -59,7 +59,8 @@ def top_activations(
     Args:
         model: a model with one input.
         images: files, preprocessed as at inference.
-        objective: for a channel, the activation of its most active unit (not the mean); a neuron has a fixed position.
+        objective: for a channel, the activation of its most active unit (not the mean); a neuron has a fixed position,
+            pixels are those of each original image.
         count: maximum number of images.
         callback: called after every image with the number of images done and in total.
 
@@ -79,9 +80,10 @@ def top_activations(
     fields: Fields | None = unit_fields(model, objective.level) if isinstance(objective, Channel) else None
     best: list[TopActivation] = []
     for done, path in enumerate(images, 1):
-        pixels = model.pixels(path)
+        model_input = model.preprocess(path)
+        pixels = model_input.pixels
         with torch.no_grad():
-            score, result = evaluate_objective(model, pixels, objective)
+            score, result = evaluate_objective(model, pixels, objective.on_image(model_input))
             value, x, y = float(score), 0, 0
             if isinstance(objective, Channel):
                 channel = objective.activation_map(result)[0]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ...datasets.formats.image import image_to_rgb
 from ...errors import UserError
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .uploads import Limits, decode_image
@@ -141,7 +142,7 @@ def handle_frame(
         raise UserError(f"{entry.name} takes label maps, which a camera does not provide.")
     started = time.perf_counter()
     field_types = entry.inputs
-    image = np.asarray(decode_image(frame, next(iter(field_types.values())), limits).image.convert("RGB"))
+    image = image_to_rgb(decode_image(frame, next(iter(field_types.values())), limits).image)
     # After a change of size (a camera that was turned), the sequence starts again.
     needed = len(field_types) - 1
     earlier = tuple(one for one in previous if one.shape == image.shape)[-needed:] if needed else ()

@@ -61,7 +61,10 @@ def build(entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Pat
                             "server with it: `densevision web --checkpoint FILE`."
                         )
             with gr.Tab("Visualize"):
-                gr.Markdown("**Attribution.** A target is a value of the model's output or of one of its layers.")
+                gr.Markdown(
+                    "**Attribution.** A target is a value of the model's output (at a pixel of the image), or of one"
+                    " of its layers."
+                )
                 by_name = {f"{task}: {entry.name}": entry for task, of_task in entries.items() for entry in of_task}
                 examples = [
                     [f"{task}: {entry.name}", row] for task, of_task in entries.items() for entry in of_task

@@ -8,23 +8,13 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zlib import error as ZlibError
 
 from ...datasets.field_types import FieldType, SegmentationMask
+from ...datasets.formats.image import UNREADABLE, open_image
 from ...errors import UserError
-
-FORMATS = {
-    "JPEG": "JPEG", "MPO": "JPEG", "PNG": "PNG", "WEBP": "WebP", "BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF",
-    "PPM": "PPM",
-}  # fmt: skip
-"""Accepted formats: Pillow's name to the displayed name. Others (EPS, PDF, ...) start programs or are not photos."""
-
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, ZlibError)
-"""Exceptions of Pillow's decoders on damaged files."""
 
 FRAME_BYTES = 2**22
 """Maximum size of an encoded camera image; browsers send some tens of kilobytes."""
@@ -68,19 +58,18 @@ def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) ->
         UserError: the file is too large, damaged, not an image of an accepted format, or not a label map where one is
             needed.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     size = len(upload) if isinstance(upload, bytes) else upload.stat().st_size
     if size > limits.file_bytes:
         raise UserError(f"The file has {size / 2**20:.1f} MB; at most {limits.file_bytes / 2**20:g} MB are allowed.")
     try:
-        with Image.open(io.BytesIO(upload) if isinstance(upload, bytes) else upload) as image:
+        with open_image(io.BytesIO(upload) if isinstance(upload, bytes) else upload) as image:
             _check_header(image, limits)
             remarks = _remarks(image)
             image.load()
-    except Image.UnidentifiedImageError:
-        formats = ", ".join(dict.fromkeys(FORMATS.values()))
-        raise UserError(f"This file is not an image; accepted formats: {formats}.") from None
+    except UnidentifiedImageError as error:
+        raise UserError(f"The upload is {error}.") from None
     except Image.DecompressionBombError:
         raise UserError(f"The image is too large by its header; {_pixel_limit(limits)}.") from None
     except UNREADABLE:
@@ -94,9 +83,6 @@ def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) ->
 
 
 def _check_header(image: Any, limits: Limits) -> None:
-    if image.format not in FORMATS:
-        formats = ", ".join(dict.fromkeys(FORMATS.values()))
-        raise UserError(f"{image.format} files are not accepted; accepted formats: {formats}.")
     width, height = image.size
     if width * height > limits.pixels:
         megapixels = f"{width * height / 1e6:.1f}"
@@ -112,8 +98,8 @@ def _remarks(image: Any) -> tuple[str, ...]:
     remarks = []
     if getattr(image, "is_animated", False) and image.format != "MPO":
         remarks.append("The file is animated; only its first frame is used.")
-    if image.mode == "CMYK":
-        remarks.append("The image is CMYK; it was converted to RGB without its color profile.")
+    if image.mode == "CMYK" and not image.info.get("icc_profile"):
+        remarks.append("The image is CMYK without a color profile; its colors may differ from those in other programs.")
     return tuple(remarks)
 
 

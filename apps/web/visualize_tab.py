@@ -103,8 +103,9 @@ def handle_visualize(
     images, remarks = validate_uploads(entry, uploads, limits)
     with INFERENCE_LOCK, response_dir(root) as folder, contextlib.redirect_stdout(io.StringIO()) as stdout:
         model = entry.inspected_model()
-        objective = parse_target(target, model)
-        options = RequestOptions(inputs=AttributionInputs(model, model.preprocess(*images), objective), folder=folder)
+        model_input = model.preprocess(*images)
+        objective = parse_target(target, model, model_input)
+        options = RequestOptions(inputs=AttributionInputs(model, model_input, objective), folder=folder)
         METHODS[method](options)
     assert options.rendered is not None, f"{method} has no visualization"
     # Methods print notes on unusual results (an empty map, a sum that does not converge).
@@ -128,7 +129,10 @@ def targets_for(entry: CheckpointEntry) -> list[str]:
 
 
 def _fill_in(template: str, model: InspectedModel) -> str:
-    """Replace the placeholders of `list_targets`: the center of the image, channel 0, position 0,0 of a channel."""
+    """Replace the placeholders of `list_targets`: channel 0, its position 0,0, and the center of an image.
+
+    The image is one of the model's input size: pixels are those of an image that is not known yet.
+    """
     height, width = model.size
     position = "0,0" if "CHANNEL" in template else f"{width // 2},{height // 2}"
     box = f"{width // 4},{height // 4},{width // 2},{height // 2}"

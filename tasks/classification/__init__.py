@@ -51,7 +51,7 @@ class Classification(Task):
     title: ClassVar[str] = "Image classification"
     paper: ClassVar[str] = "Krizhevsky et al. 2012"
     defaults: ClassVar[Defaults] = Defaults(
-        data="synthetic-shapes", backbone="resnet20_cifar", head=None, recipe="synthetic-shapes"
+        data="synthetic-shapes", backbone="resnet20_cifar", head=None, recipe="synthetic-shapes", photo_recipe="modern"
     )
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +9,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from ...atomic_io import write_text
+from ...atomic_io import write_json
 from ...datasets.formats.image import write_image
 from ..task import Prediction
 
@@ -67,6 +66,6 @@ class ClassScores(Prediction):
         """STEM_classes.json ({"name": probability}, best five first) and STEM_classes.png."""
         folder = Path(folder)
         json_file, image_file = folder / f"{stem}_classes.json", folder / f"{stem}_classes.png"
-        write_text(json_file, json.dumps({name: round(share, 6) for name, share in self.top()}, indent=2) + "\n")
+        write_json(json_file, {name: round(share, 6) for name, share in self.top()}, indent=2)
         write_image(image_file, self.to_image())
         return [json_file, image_file]

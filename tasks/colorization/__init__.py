@@ -63,7 +63,7 @@ class Colorization(Task):
     title: ClassVar[str] = "Colorization"
     paper: ClassVar[str] = "Zhang et al. 2016, arXiv:1603.08511"
     defaults: ClassVar[Defaults] = Defaults(
-        data="synthetic-shapes", backbone="resnet18", head="unet", recipe="synthetic-shapes"
+        data="synthetic-shapes", backbone="resnet18", head="unet", recipe="synthetic-shapes", photo_recipe="photos"
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {

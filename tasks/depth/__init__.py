@@ -53,7 +53,7 @@ class Depth(Task):
     title: ClassVar[str] = "Monocular depth estimation"
     paper: ClassVar[str] = "Laina et al. 2016, arXiv:1606.00373"
     defaults: ClassVar[Defaults] = Defaults(
-        data="synthetic-rooms", backbone="resnet18", head="unet", recipe="synthetic-rooms"
+        data="synthetic-rooms", backbone="resnet18", head="unet", recipe="synthetic-rooms", photo_recipe="indoor"
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {

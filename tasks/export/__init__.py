@@ -10,11 +10,10 @@ Every file is run by its own runtime and compared with PyTorch before it gets it
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 
-from ...atomic_io import atomic_path
+from ...atomic_io import atomic_path, json_text
 from ...errors import UserError, unknown_name
 from ..inference import Predictor
 from .convert import convert_model, save
@@ -55,7 +54,13 @@ class ExportResult:
     comparisons: tuple[Comparison, ...]
 
 
-def export(predictor: Predictor, path: str | Path, format: str, terms: list[str] | None = None) -> ExportResult:
+def export(
+    predictor: Predictor,
+    path: str | Path,
+    format: str,
+    terms: list[str] | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> ExportResult:
     """Export a network to a file, and compare the file with PyTorch.
 
     Args:
@@ -63,6 +68,7 @@ def export(predictor: Predictor, path: str | Path, format: str, terms: list[str]
         path: output file, with the suffix of the format. A file that differs from PyTorch is not kept.
         format: "onnx" or "torch-export".
         terms: license terms of data and weights for the metadata, one sentence each.
+        progress: called with a phrase at the start of each stage, some of which take a minute.
 
     Raises:
         UserError: an unknown format, a wrong suffix, a missing package, a network that is random at inference or cannot
@@ -75,12 +81,14 @@ def export(predictor: Predictor, path: str | Path, format: str, terms: list[str]
         module = ExportModule(copy.deepcopy(task.inference_model(predictor.model, task.input_modes[0])), predictor.size)
         types = task.sample_field_types(predictor.fields)
         field_types = {name: types[name] for name in task.inputs(predictor.fields)}
+        progress("running the network at several sizes")
         dynamic_axes, reasons = find_dynamic_axes(module, field_types, TOLERANCE)
-        converted = convert_model(module, field_types, format, dynamic_axes)
+        converted = convert_model(module, field_types, format, dynamic_axes, progress)
         dynamic_axes, reasons = converted.dynamic_axes, (*reasons, *converted.reasons)
         metadata = build_metadata(predictor, module, field_types, dynamic_axes, terms or [])
         with atomic_path(path) as aside:
-            save(converted, aside, json.dumps(metadata, ensure_ascii=False))
+            progress("writing the file and comparing its outputs with PyTorch's")
+            save(converted, aside, json_text(metadata, ensure_ascii=False))
             run = load_runtime(aside, format)
             shapes = (
                 (1, module.training_size),

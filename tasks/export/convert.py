@@ -6,6 +6,7 @@ import io
 import math
 import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,11 @@ class ConvertedModel:
 
 
 def convert_model(
-    module: ExportModule, field_types: dict[str, FieldType], format: str, dynamic_axes: DynamicAxes
+    module: ExportModule,
+    field_types: dict[str, FieldType],
+    format: str,
+    dynamic_axes: DynamicAxes,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> ConvertedModel:
     """Convert a network, with as many of the dynamic axes as torch can convert.
 
@@ -52,6 +57,7 @@ def convert_model(
         field_types: field types of its inputs.
         format: "onnx" or "torch-export".
         dynamic_axes: axes that may vary in the network itself.
+        progress: called with a phrase at the start of each stage.
 
     Raises:
         UserError: torch cannot convert the network at all.
@@ -65,7 +71,9 @@ def convert_model(
     refusal: Exception | None = None
     for axes in dict.fromkeys(candidates):
         try:
+            progress(f"tracing with {describe_axes(axes)}")
             program = trace(module, field_types, axes)
+            progress(f"converting to {format}")
             onnx = to_onnx(program, field_types, axes) if format == "onnx" else None
             if onnx is None:
                 torch.export.save(program, io.BytesIO())  # some programs can be traced, but not written
@@ -75,6 +83,11 @@ def convert_model(
         return ConvertedModel(program, onnx, axes, lost_axes(dynamic_axes, axes, refusal))
     assert refusal is not None
     raise UserError(f"torch cannot convert this network to {format}: {first_line(refusal)}") from refusal
+
+
+def describe_axes(axes: DynamicAxes) -> str:
+    """The dynamic axes in a few words: "any batch size and a fixed image size"."""
+    return f"{'any' if axes.batch else 'a fixed'} batch size and {'any' if axes.size else 'a fixed'} image size"
 
 
 def lost_axes(requested: DynamicAxes, converted: DynamicAxes, refusal: Exception | None) -> tuple[str, ...]:

@@ -56,10 +56,8 @@ def find_dynamic_axes(
         torch.manual_seed(seed)
         outputs.append(module(*example_inputs(field_types, 2, module.training_size)))
     if not torch.equal(outputs[0], outputs[1]):
-        raise UserError(
-            "This network is random at inference (its dropout stays on), and an exported file has no seed; export one "
-            "that was trained without it (translation: --norm frozen-batch or instance)."
-        )
+        noise = module.network.inference_noise or "export one that gives the same output twice"
+        raise UserError(f"This network is random at inference, and an exported file has no seed: {noise}.")
     reasons = []
     one_by_one = [
         module(*(tensor[[index]] for tensor in example_inputs(field_types, 2, module.training_size)))

@@ -65,7 +65,11 @@ class Flow(Task):
     title: ClassVar[str] = "Optical flow"
     paper: ClassVar[str] = "Dosovitskiy et al. 2015, arXiv:1504.06852"
     defaults: ClassVar[Defaults] = Defaults(
-        data="synthetic-chairs", backbone="resnet18", head="warping", recipe="synthetic-chairs"
+        data="synthetic-chairs",
+        backbone="resnet18",
+        head="warping",
+        recipe="synthetic-chairs",
+        photo_recipe="photos",
     )
     own_heads: ClassVar[dict[str, str]] = {"warping": "tasks.flow.warping:Warping"}
     heads: ClassVar[tuple[str, ...]] = (*HEADS, *own_heads)

@@ -10,8 +10,10 @@ the input size with its aspect ratio kept, or stretched to it as in the paper.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from ...datasets.field_types import FieldType, Image, Keypoints
 from ...datasets.geometric_augmentation import Augmentation, sample_geometry
 from ...datasets.geometry import Geometry, Rectangle, Size, Window, transform_points
 from ...datasets.people import person_crop
+from ...datasets.skeletons import PERSON, category_of
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..task import (
@@ -43,8 +46,11 @@ from ..training.options import Options
 from . import heatmaps
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS, find_protocol
-from .pose_prediction import MeanPose, PosePrediction
+from .pose_prediction import MeanPose, PosePrediction, write_results
 from .recipes import RECIPES
+
+if TYPE_CHECKING:
+    from .boxes import BoxFile
 
 BASELINE_SAMPLES = 300
 """Number of training samples whose mean pose is the baseline."""
@@ -75,7 +81,11 @@ class HumanPose(Task):
     title: ClassVar[str] = "Human pose estimation"
     paper: ClassVar[str] = "Belagiannis et al. 2015, arXiv:1505.06606"
     defaults: ClassVar[Defaults] = Defaults(
-        data="synthetic-figures", backbone="resnet18", head="deconvolution", recipe="synthetic-figures"
+        data="synthetic-figures",
+        backbone="resnet18",
+        head="deconvolution",
+        recipe="synthetic-figures",
+        photo_recipe="sports",
     )
     own_heads: ClassVar[dict[str, str]] = {
         "deconvolution": "tasks.pose.deconvolution:Deconvolution",
@@ -176,10 +186,23 @@ class HumanPose(Task):
         skeleton = self.require_field(dataset.fields, "joints", Keypoints).skeleton
         return MeanPose([dataset.read(number * stride) for number in range(count)], skeleton)
 
-    def default_box(self, images: Sample) -> tuple[Rectangle | None, str]:
-        """The largest person that torchvision's detector finds, if its weights are installed."""
+    def read_boxes(self, file: Path, fields: dict[str, FieldType]) -> BoxFile:
+        """The boxes of the skeleton's category."""
+        from .boxes import BoxFile
+
+        return BoxFile.read(file, category_of(self.require_field(fields, "joints", Keypoints).skeleton))
+
+    def write_results(self, out: Path, stems: Sequence[str]) -> Path:
+        """Write keypoints.json in COCO's results format."""
+        return write_results(out, stems)
+
+    def default_box(self, images: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
+        """For joints of people: the largest person that torchvision's detector finds, if its weights are installed."""
         from .detector import find_person
 
+        category = category_of(self.require_field(fields, "joints", Keypoints).skeleton)
+        if category != PERSON:
+            return None, f"no person detection for joints of the category '{category}'"
         return find_person(images["image"])
 
     def crop_for_box(self, box: Rectangle, size: Size) -> Window:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ...atomic_io import write_text
+from ...atomic_io import write_json
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Image, Keypoints, Skeleton
 from ...datasets.formats.image import write_image
 from ...datasets.geometry import Rectangle
+from ...datasets.skeletons import category_of, normalized_name
 from ..task import Prediction, format_range
 
 CONFIDENCE_THRESHOLD = 0.3
@@ -23,6 +25,13 @@ CONFIDENCE_THRESHOLD = 0.3
 
 DRAWING_THRESHOLD = 0.1
 """Minimum confidence of a joint that is drawn; half transparent below `CONFIDENCE_THRESHOLD`."""
+
+
+RESULTS = "keypoints.json"
+"""Name of the file with the results of a run."""
+
+ImageId = int | str
+"""Identifies an image in COCO's results."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,20 +99,23 @@ class PosePrediction(Prediction):
     def _repr_parts(self) -> tuple[str, ...]:
         return f"{len(self.joints)} joints", self.unit, f"confidence {format_range(self.joints[:, 2])}"
 
-    def as_json(self) -> dict[str, Any]:
-        """The prediction in COCO's result format, with the category that names its joints.
+    def as_json(self, image_id: ImageId = 1, category_id: int = 1) -> dict[str, Any]:
+        """The prediction in COCO's results format, with the category that names its joints.
 
         `keypoints` is x, y, v of joint after joint, v as in `flags`; `num_keypoints` counts those with v > 0.
-        `keypoint_scores` are the confidences. `bbox` is `box`, else the complete image, or None if both are unknown.
-        The edges of the category's skeleton count from 1, as COCO's do.
+        `keypoint_scores` are the confidences. `bbox` is `box`, else the complete image; it is missing if both are
+        unknown. The edges of the category's skeleton count from 1, as COCO's do.
         """
         points = np.nan_to_num(self.joints[:, :2].astype(np.float64), posinf=0, neginf=0).round(2)
         flags = self.flags
         image_box = None if self.image is None else (0, 0, self.image.shape[1], self.image.shape[0])
         box = self.box or image_box
         return {
+            "image_id": image_id,
+            "category_id": category_id,
             "category": {
-                "name": "person",
+                "id": category_id,
+                "name": category_of(self.skeleton),
                 "keypoints": list(self.skeleton.names),
                 "skeleton": [[a + 1, b + 1] for a, b in self.skeleton.edges],
             },
@@ -113,16 +125,87 @@ class PosePrediction(Prediction):
             "num_keypoints": int(np.count_nonzero(flags)),
             "keypoint_scores": np.nan_to_num(self.joints[:, 2].astype(np.float64)).round(4).tolist(),
             "score": round(float(np.nan_to_num(self.score)), 4),
-            "bbox": None if box is None else [float(value) for value in box],
+            **({} if box is None else {"bbox": [float(value) for value in box]}),
         }
 
     def save(self, folder: str | Path, stem: str) -> list[Path]:
-        """Write STEM_pose.json (see `as_json`) and STEM_pose.png (the skeleton over the image); returns the files."""
-        folder = Path(folder)
-        data, drawing = (folder / f"{stem}_pose{end}" for end in (".json", ".png"))
-        write_text(data, json.dumps(self.as_json(), allow_nan=False) + "\n")
-        write_image(drawing, self.to_image())
-        return [data, drawing]
+        """Write STEM_pose.json (COCO's results, see `as_json`) and STEM_pose.png (the skeleton over the image).
+
+        Returns:
+            The files.
+        """
+        return _save(folder, stem, [self.as_json(image_id_of(stem))], self.to_image())
+
+
+@dataclass(frozen=True, repr=False)
+class PeoplePrediction(Prediction):
+    """The joints of several people of an image, or of none.
+
+    Attributes:
+        people: one prediction per person.
+        image: (H, W, 3) uint8: the complete image.
+        image_id: identifies the image in COCO's results.
+        category_id: identifies the category in COCO's results.
+    """
+
+    people: tuple[PosePrediction, ...]
+    image: np.ndarray
+    image_id: ImageId
+    category_id: int = 1
+    unit: ClassVar[str] = "pixels"
+
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        """(H, W, 3) uint8: the skeletons over the image, as those of single people."""
+        canvas = Image().colorize(self.image)
+        for person in self.people:
+            joints = np.hstack([person.joints[:, :2], person.flags[:, None]])
+            canvas = Keypoints(person.skeleton).draw_on(canvas, joints)
+        return canvas
+
+    def summary(self) -> str:
+        """Number of people, confident joints of all, and their mean confidence."""
+        if not self.people:
+            return "no boxes"
+        confident = sum(np.count_nonzero(person.flags == 2) for person in self.people)
+        joints = sum(len(person.joints) for person in self.people)
+        score = np.mean([person.score for person in self.people])
+        return f"{confident} of {joints} joints confident, mean confidence {score:.2f}, in {len(self.people)} box(es)"
+
+    def _repr_parts(self) -> tuple[str, ...]:
+        return f"{len(self.people)} people", self.unit
+
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
+        """Write the files of `PosePrediction.save`, with the results of all people."""
+        entries = [person.as_json(self.image_id, self.category_id) for person in self.people]
+        return _save(folder, stem, entries, self.to_image())
+
+
+def _save(folder: str | Path, stem: str, entries: list[dict[str, Any]], drawing: np.ndarray) -> list[Path]:
+    files = [Path(folder) / f"{stem}_pose{end}" for end in (".json", ".png")]
+    write_json(files[0], entries)
+    write_image(files[1], drawing)
+    return files
+
+
+def image_id_of(stem: str) -> ImageId:
+    """The number of an image that is named as COCO's ("000000000139"), else its path without suffix."""
+    return int(stem) if re.fullmatch(r"[0-9]{12}", stem) else stem
+
+
+def write_results(out: Path, stems: Sequence[str]) -> Path:
+    """Collect the files of `PosePrediction.save` in OUT/keypoints.json, in COCO's results format.
+
+    Args:
+        out: folder of the files.
+        stems: as passed to `save`.
+
+    Returns:
+        The file: a list with `image_id`, `category_id`, `keypoints` and `score` of every person.
+    """
+    keys = ("image_id", "category_id", "keypoints", "score")
+    entries = [entry for stem in stems for entry in json.loads((out / f"{stem}_pose.json").read_text("utf-8"))]
+    write_json(out / RESULTS, [{key: entry[key] for key in keys} for entry in entries])
+    return out / RESULTS
 
 
 def require_pose(prediction: Prediction, ground_truth: Sample) -> PosePrediction:
@@ -142,7 +225,7 @@ def require_pose(prediction: Prediction, ground_truth: Sample) -> PosePrediction
 
 def canonical_name(joint: str) -> str:
     """A joint's name in the protocols' spelling: `Left_Hip` is the left hip, MPII's upper neck is the neck."""
-    canonical = " ".join(joint.lower().replace("_", " ").replace("-", " ").split())
+    canonical = normalized_name(joint)
     return "neck" if canonical == "upper neck" else canonical
 
 

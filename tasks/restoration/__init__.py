@@ -60,7 +60,11 @@ class Restoration(Task):
     title: ClassVar[str] = "Image restoration"
     paper: ClassVar[str] = "Eigen, Krishnan, Fergus 2013"
     defaults: ClassVar[Defaults] = Defaults(
-        data="synthetic-weather", backbone="resnet20_cifar", head="unet", recipe="synthetic-weather"
+        data="synthetic-weather",
+        backbone="resnet20_cifar",
+        head="unet",
+        recipe="synthetic-weather",
+        photo_recipe="photos",
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {"eigen": "tasks.restoration.networks:Eigen"}

@@ -47,6 +47,13 @@ class TranslationNetwork(Network):
     norm: NormMode
     target_is_labels: bool
 
+    @property
+    def inference_noise(self) -> str:
+        """See `Network.inference_noise`: dropout that stays on."""
+        if not any(isinstance(module, EvalDropout) and module.always_on for module in self.modules()):
+            return ""
+        return "its dropout stays on; train with --norm frozen-batch or instance to turn it off"
+
     def logits(self, image: Tensor) -> Tensor:
         """The output before the final activation.
 

@@ -65,6 +65,8 @@ def test_the_metadata_states_preprocessing_and_output(depth_file):
 def test_the_command_prints_the_difference_from_pytorch_and_fixed_sizes(run, tmp_path):
     result = run("export", "classification", "--to", "onnx")
     assert result.code == 0
+    stages = re.findall(r"^ +\d+ s  (\w+) .* \.\.\.$", result.err, re.MULTILINE)
+    assert stages == ["running", "tracing", "converting", "writing"]
     differences = DIFFERS.findall(result.out)
     assert [one[:3] for one in differences] == [("1", "32", "32"), ("3", "32", "32")]
     assert all(float(one[3]) < 1e-3 for one in differences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import wave
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 
 from densevision.apps.inputs import (
     InferenceRequest,
+    LeftOut,
     collect_inputs,
     iter_requests,
     natural_key,
-    read_frames,
     sliding_window,
 )
+from densevision.apps.video import read_video
 from densevision.errors import UserError
 
 from .clips import write_video
@@ -92,20 +94,6 @@ def test_the_output_folder_must_not_be_an_input_folder(tmp_path):
         iter_requests(collect_inputs([tmp_path], tmp_path), ONE)
 
 
-@pytest.mark.parametrize("names", [("one/a.png", "two/a.png"), ("one/a.mp4", "two/a.mp4")])
-def test_two_outputs_with_the_same_files_are_an_error(tmp_path, names):
-    with pytest.raises(UserError, match="written to the same files"):
-        iter_requests(collect_inputs(create_files(tmp_path, *names), tmp_path / "out"), ONE)
-
-
-def test_pairs_whose_first_images_have_the_same_stem_get_unique_stems(tmp_path):
-    images = create_files(tmp_path, "a.png", "b.png", "a.jpg", "b.jpg")
-    assert list(images_by_stem(iter_requests(collect_inputs(images, tmp_path / "out"), TWO), tmp_path)) == [
-        "a_png",
-        "a_jpg",
-    ]
-
-
 def test_missing_inputs_are_an_error(tmp_path):
     with pytest.raises(UserError, match="name images, folders of images or videos"):
         collect_inputs([], tmp_path)
@@ -114,10 +102,73 @@ def test_missing_inputs_are_an_error(tmp_path):
             collect_inputs([tmp_path / name], tmp_path)
 
 
-def test_videos_in_a_folder_are_ignored(tmp_path):
-    create_files(tmp_path, "in/1.png", "in/clip.mp4")
+def test_every_file_of_a_folder_is_an_input_or_left_out_with_the_reason(tmp_path):
+    images = ["1.JPG", "2.Jfif", "3.avif", "4.heic", "sub/5.apng"]
+    create_files(tmp_path, *(f"in/{name}" for name in images))
+    create_files(tmp_path, "in/clip.mp4", "in/sub/notes.TXT", "in/README", "in/._1.JPG", "in/.git/config.png")
+    (tmp_path / "in" / "gone").symlink_to("nowhere")
+    left_out: LeftOut = {}
+    sources = collect_inputs([tmp_path / "in"], tmp_path / "out", left_out)
+    assert [file.relative_to(tmp_path / "in").as_posix() for source in sources for file in source.files] == images
+    found = {Path(file).name: reason for reason, files in left_out.items() for file in files}
+    assert found == {
+        "clip.mp4": "a video; give its own path to predict it",
+        "notes.TXT": "the suffix .txt is not that of an image",
+        "README": "no suffix",
+        "._1.JPG": "hidden",
+        ".git": "hidden",
+        "gone": "a broken link",
+    }
+
+
+def test_the_error_of_a_folder_without_images_says_what_is_in_it(tmp_path):
+    create_files(tmp_path, "in/clip.mp4", *(f"in/{number:03}.raw" for number in range(25)))
+    with pytest.raises(
+        UserError, match=r"no image \(.*\); left out: .*019\.raw and 5 more \(the suffix \.raw .*clip\.mp4 \(a"
+    ):
+        collect_inputs([tmp_path / "in"], tmp_path / "out")
+
+
+def test_links_to_files_and_folders_are_followed_but_not_in_circles(tmp_path):
+    create_files(tmp_path, "store/walk/1.png", "store/walk/2.png", "store/single.png", "in/own.png")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "store" / "walk")
+    (tmp_path / "in" / "again").symlink_to(tmp_path / "store" / "walk")
+    (tmp_path / "in" / "file.png").symlink_to(tmp_path / "store" / "single.png")
+    (tmp_path / "in" / "linked" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "itself").symlink_to("itself")
+    left_out: LeftOut = {}
+    sources = collect_inputs([tmp_path / "in"], tmp_path / "out", left_out)
+    expected = {".": ["file.png", "own.png"], "again": ["1.png", "2.png"], "linked": ["1.png", "2.png"]}
+    assert {source.output_dir.as_posix(): [file.name for file in source.files] for source in sources} == expected
+    assert sum(map(len, left_out.values())) == 3
+
+
+def test_results_in_an_output_folder_behind_a_link_are_not_inputs(tmp_path):
+    create_files(tmp_path, "in/a.png", "out/a_depth.png")
+    (tmp_path / "in" / "results").symlink_to(tmp_path / "out")
     (source,) = collect_inputs([tmp_path / "in"], tmp_path / "out")
-    assert source.files == (tmp_path / "in" / "1.png",)
+    assert source.files == (tmp_path / "in" / "a.png",)
+
+
+def test_a_broken_link_to_an_image_is_an_input_so_that_its_neighbors_are_no_pair(tmp_path):
+    create_files(tmp_path, "in/1.png", "in/3.png")
+    (tmp_path / "in" / "2.png").symlink_to("nowhere.png")
+    requests = iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), TWO)
+    assert [[file.name for file in each.files] for each in requests] == [["1.png", "2.png"], ["2.png", "3.png"]]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_named_pipe_does_not_block_the_run(tmp_path):
+    create_files(tmp_path, "in/a.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    left_out: LeftOut = {}
+    collect_inputs([tmp_path / "in"], tmp_path / "out", left_out)
+    assert left_out == {"not a regular file": [str(tmp_path / "in" / "pipe.png")]}
+
+
+def test_an_input_with_a_name_that_is_too_long_does_not_exist(tmp_path):
+    with pytest.raises(UserError, match="There is no image or folder 'aaa"):
+        collect_inputs([Path("a" * 300)], tmp_path)
 
 
 def test_frames_of_a_video_are_read_lazily():
@@ -136,7 +187,7 @@ def test_frames_of_a_video_are_read_lazily():
 @pytest.mark.parametrize("suffix", [".avi", ".mov"])
 def test_the_frames_of_a_lossless_video_are_exact(tmp_path, suffix):
     frames = noise(5)
-    result = list(read_frames(write_video(tmp_path / f"clip{suffix}", frames)))
+    result = [frame.pixels for frame in read_video(write_video(tmp_path / f"clip{suffix}", frames))]
     assert all(frame.dtype == np.uint8 and frame.flags.c_contiguous for frame in result)
     np.testing.assert_array_equal(result, frames)
 
@@ -144,14 +195,8 @@ def test_the_frames_of_a_lossless_video_are_exact(tmp_path, suffix):
 def test_a_rotated_video_is_read_upright(tmp_path):
     # The stream's rotation is 90 degrees counter-clockwise: the right edge of the stored frame becomes the top.
     (frame,) = noise(1)
-    (result,) = read_frames(write_video(tmp_path / "clip.mov", [frame], rotation=90))
-    np.testing.assert_array_equal(result, np.rot90(frame))
-
-
-def test_videos_with_the_same_stem_get_unique_stems(tmp_path):
-    paths = [write_video(tmp_path / name, noise(2)) for name in ("clip.avi", "clip.mov")]
-    result = [request.stem.name for request in iter_requests(collect_inputs(paths, tmp_path / "out"), TWO)]
-    assert result == ["clip_avi-000001", "clip_mov-000001"]
+    (result,) = read_video(write_video(tmp_path / "clip.mov", [frame], rotation=90))
+    np.testing.assert_array_equal(result.pixels, np.rot90(frame))
 
 
 def test_a_video_with_too_few_frames_or_without_a_video_stream_is_an_error(tmp_path):
@@ -164,4 +209,4 @@ def test_a_video_with_too_few_frames_or_without_a_video_stream_is_an_error(tmp_p
         sound.setframerate(8000)
         sound.writeframes(bytes(1600))
     with pytest.raises(UserError, match=r"sound\.avi' has no video stream"):
-        list(read_frames(tmp_path / "sound.avi"))
+        list(read_video(tmp_path / "sound.avi"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from contextlib import closing
@@ -110,6 +111,35 @@ def test_a_user_error_in_any_step_is_the_result_of_its_item(step):
     }
     results = dict(pipelined_map(range(5), steps_[step]))
     assert str(results.pop(2)) == "no image" and results == {0: 0, 1: 1, 3: 3, 4: 4}
+
+
+@pytest.mark.parametrize("step", ["prepare", "finish"])
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a.png"), "File name too long: a.png."),
+        (PermissionError(errno.EACCES, "Permission denied", "b.png"), "Permission denied: b.png."),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "c.png"), "No such file or directory: c.png."),
+        (OSError("decoder error -2"), "decoder error -2."),
+    ],
+)
+def test_an_error_of_one_file_is_the_result_of_its_item(step, error, message):
+    def fail(item: int) -> int:
+        if item == 1:
+            raise error
+        return item
+
+    steps_ = {"prepare": steps(prepare=fail), "finish": steps(finish=lambda item, ready, output: fail(item))}
+    results = dict(pipelined_map(range(3), steps_[step]))
+    assert str(results.pop(1)) == message and results == {0: 0, 2: 2}
+
+
+def test_a_full_disk_ends_the_run():
+    def finish(item: int, ready: int, output: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        list(pipelined_map(range(3), steps(finish=finish)))
 
 
 def test_a_memory_error_becomes_a_user_error():

@@ -141,13 +141,13 @@ def check_files(task: str, out: Path, prediction: Any) -> None:
         name = {"restoration": "a_restored.png", "translation": "a_translated.png"}[task]
         np.testing.assert_array_equal(read_image(out / name), prediction.pixels)
     elif task == "pose":
-        data = json.loads((out / "a_pose.json").read_text())
+        (data,) = json.loads((out / "a_pose.json").read_text())
         coco: Any = COCO()
         image = {"id": 1, "width": prediction.image.shape[1], "height": prediction.image.shape[0]}
         coco.dataset = {
             "images": [image],
-            "categories": [{"id": 1, **data["category"]}],
-            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "area": 1, "iscrowd": 0, **data}],
+            "categories": [data["category"]],
+            "annotations": [{"id": 1, "area": 1, "iscrowd": 0, **data, "image_id": 1}],
         }
         coco.createIndex()
         (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=[1]))

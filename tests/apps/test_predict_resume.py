@@ -19,7 +19,7 @@ from densevision.apps.distributed import ProcessGroup
 from densevision.errors import UserError
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
-MANY = 100
+MANY = 300
 
 
 @pytest.fixture

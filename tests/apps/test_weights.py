@@ -108,7 +108,7 @@ def test_verify_reads_the_complete_file(run, tmp_path, checkpoint, image):
 
 
 def test_an_image_is_not_a_checkpoint(run, tmp_path, image):
-    assert "not a readable safetensors file" in run("evaluate", image(tmp_path / "a.png")).error
+    assert "is an image, not weights" in run("evaluate", image(tmp_path / "a.png")).error
 
 
 def test_to_fp16_halves_a_checkpoint_and_keeps_its_predictions(run, tmp_path, checkpoint, image):

@@ -77,7 +77,7 @@ def test_a_network_with_a_fixed_input_size_keeps_it():
 
 
 def test_a_network_that_is_random_at_inference_is_refused():
-    with pytest.raises(UserError, match=r"is random at inference .* --norm frozen-batch"):
+    with pytest.raises(UserError, match=r"is random at inference, .*: export one that gives the same output twice\.$"):
         noisy = set_normalization(nn.Dropout(0.5), "batch")
         find_dynamic_axes(export_module(noisy), IMAGE, TOLERANCE)
 
@@ -135,6 +135,18 @@ def test_axes_that_cannot_be_converted_are_fixed_with_a_reason(monkeypatch):
     assert converted.reasons == (
         "Height and width are fixed: torch cannot convert it otherwise (Constraints violated (h)!).",
     )
+
+
+def test_every_attempt_of_a_conversion_is_reported(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(convert, "trace", fail)
+    stages: list[str] = []
+    with pytest.raises(UserError, match="no such operator"):
+        convert_model(export_module(nn.Identity()), IMAGE, "onnx", DynamicAxes(True, True), stages.append)
+    axes = ("any batch size and any", "a fixed batch size and any", "any batch size and a fixed")
+    assert stages == [f"tracing with {one} image size" for one in (*axes, "a fixed batch size and a fixed")]
 
 
 def test_an_output_at_a_fraction_of_the_size_is_resized():

@@ -8,7 +8,6 @@ Prints a Markdown table; `--out DIR` also writes DIR/result.json.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ import numpy as np
 from cyclopts import App
 
 from densevision import create_task
-from densevision.atomic_io import write_text
+from densevision.atomic_io import write_json
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.dataset import Sample
 from densevision.tasks.evaluation import evaluate
@@ -111,7 +110,7 @@ def classical(
         print(f"| {name} | {' | '.join(f'{scores[name][score]:.3f}' for score in SCORES[task])} |", flush=True)
     if out is not None:
         result = {"task": task, "data": data, "split": test.split, "protocol": protocol, "samples": len(test)}
-        write_text(out / "result.json", json.dumps({**result, "methods": scores}, indent=2) + "\n")
+        write_json(out / "result.json", {**result, "methods": scores}, indent=2)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 from records import DOCS, RUNS, Record
 
 from densevision import create_backbone, create_task
-from densevision.atomic_io import write_text
+from densevision.atomic_io import write_json
 from densevision.backbones.receptive_field import receptive_fields
 from densevision.datasets.field_types import Depth, Image
 
@@ -225,7 +225,7 @@ def speed() -> None:
         # The first two are warm-up.
         measured[variant] = round(len(images) / sorted(seconds[2:])[3], 1)
         print(f"{variant}: {measured[variant]} images/s", flush=True)
-    write_text(SPEED, json.dumps(measured, indent=2) + "\n")
+    write_json(SPEED, measured, indent=2)
 
 
 def build_model(options: str) -> Any:

@@ -306,3 +306,14 @@ def test_top_activations_command(run, folder):
     assert result.out.splitlines()[-1] == "Wrote m.png and m.npy.", result
     values = np.load(folder / "m.npy")
     assert values.shape == (2,) and values[0] >= values[1] > 0
+
+
+def test_list_images_follows_links_and_leaves_hidden_files_out(tmp_path):
+    for name in ("store/1.PNG", "in/2.jfif", "in/._2.jfif", "in/.cache/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "store")
+    (tmp_path / "in" / "linked" / "back").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "gone.png").symlink_to("nowhere.png")
+    names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path / "in")]
+    assert names == ["in/2.jfif", "in/linked/1.PNG"]

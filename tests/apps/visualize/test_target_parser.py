@@ -164,7 +164,7 @@ def test_invalid_targets_are_refused_with_suggestions(text, message):
 
 
 def test_a_dense_target_needs_a_position():
-    with pytest.raises(UserError, match="has no position; add a pixel of the model input: depth@X,Y"):
+    with pytest.raises(UserError, match="has no position; add a pixel of the image: depth@X,Y"):
         parse_target("depth", untrained("depth"))
 
 

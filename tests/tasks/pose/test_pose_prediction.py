@@ -90,16 +90,20 @@ def test_save_writes_cocos_format_and_keeps_other_files(tmp_path):
     assert [file.name for file in files] == ["a_pose.json", "a_pose.png"]
     assert (tmp_path / "a.png").read_text() == "the user's"
     stored = json.loads(files[0].read_text())
-    assert stored == {
-        # COCO counts a skeleton's joints from 1.
-        "category": {"name": "person", "keypoints": list(ARM.names), "skeleton": [[1, 2], [2, 3]]},
-        # x, y, v: 2 confident, 1 uncertain, 0 not drawn.
-        "keypoints": [110, 220, 2, 130, 220, 1, 150, 220, 0],
-        "num_keypoints": 2,
-        "keypoint_scores": [0.9, 0.2, 0.01],
-        "score": 0.37,
-        "bbox": [100, 200, 60, 40],
-    }
+    assert stored == [
+        {
+            "image_id": "a",
+            "category_id": 1,
+            # COCO counts a skeleton's joints from 1.
+            "category": {"id": 1, "name": "object", "keypoints": list(ARM.names), "skeleton": [[1, 2], [2, 3]]},
+            # x, y, v: 2 confident, 1 uncertain, 0 not drawn.
+            "keypoints": [110, 220, 2, 130, 220, 1, 150, 220, 0],
+            "num_keypoints": 2,
+            "keypoint_scores": [0.9, 0.2, 0.01],
+            "score": 0.37,
+            "bbox": [100, 200, 60, 40],
+        }
+    ]
     with Image.open(files[1]) as image:
         assert (image.mode, image.size) == ("RGB", (60, 40))
 
@@ -109,12 +113,12 @@ def test_nan_is_saved_as_an_unlabeled_joint(tmp_path):
     pose.joints[0, 0], pose.joints[2, 1] = np.inf, np.nan
     text = pose.save(tmp_path, "a")[0].read_text()
     assert "NaN" not in text and "Infinity" not in text
-    assert json.loads(text)["keypoints"][2::3] == [0, 0, 0]
+    assert json.loads(text)[0]["keypoints"][2::3] == [0, 0, 0]
 
 
-def test_json_box_is_the_complete_image_without_a_box_and_none_without_an_image():
+def test_json_box_is_the_complete_image_without_a_box_and_missing_without_an_image():
     assert arm(1, 1, 1).as_json()["bbox"] == [0, 0, 60, 40]
-    assert PosePrediction(arm(1, 1, 1).joints, ARM).as_json()["bbox"] is None
+    assert PosePrediction(arm(1, 1, 1).joints, ARM).as_json().get("bbox") is None
 
 
 def test_summary_has_confidence_and_box():

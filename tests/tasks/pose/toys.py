@@ -17,7 +17,7 @@ from densevision.tasks.pose.heatmaps import STRIDE
 from densevision.tasks.pose.networks import PoseNetwork
 from densevision.tasks.pose.pose_prediction import PosePrediction
 
-FACE_ON = Skeleton(("nose", "left hand", "right hand"), ((0, 1), (0, 2)), ((1, 2),))
+FACE_ON = Skeleton(("nose", "left hand", "right hand"), ((0, 1), (0, 2)), ((1, 2),), "person")
 FIELDS: dict[str, FieldType] = {"image": Image(), "joints": Keypoints(FACE_ON)}
 SIZE: Size = (64, 96)
 

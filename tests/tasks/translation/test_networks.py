@@ -398,3 +398,15 @@ def test_invalid_generator_options_are_refused():
         UNetGenerator(3, 3, dropout="prot")  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="no normalization mode named 'bacth'"):
         networks.resnet6(3, 3, "bacth")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("norm", NORM_MODES)
+@pytest.mark.parametrize("name", ["unet128", "resnet6"])
+def test_dropout_that_stays_on_is_reported_as_noise_at_inference(name, norm):
+    networks = create_generator(name, 3, 3, norm), backbone_and_head("resnet20_cifar", norm=norm)
+    image = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        for network in networks:
+            random = not torch.equal(network.eval()(image), network(image))
+            assert bool(network.inference_noise) == random
+            assert not random or "--norm frozen-batch or instance" in network.inference_noise

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from densevision.datasets import open_dataset
 from densevision.datasets.field_types import Image, OneHot, SegmentationMask
 from densevision.errors import UserError
 from densevision.tasks.conformance import check_task
+from densevision.tasks.export import export
 from densevision.tasks.image_io import load_labels
 from densevision.tasks.inference import Predictor, load
 from densevision.tasks.model_spec import ModelSpec
@@ -208,3 +210,17 @@ def test_two_processes_are_equivalent_to_one_with_twice_the_batch_size(tmp_path)
     one, two = weights_of(tmp_path / "one"), torch.load(tmp_path / "two.pt", weights_only=True)
     gap = max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
     assert gap < 1e-5
+
+
+def test_a_training_says_first_if_its_model_cannot_be_exported(tmp_path, capsys):
+    expected: dict[Literal["batch", "frozen-batch", "instance"], int] = {"batch": 1, "frozen-batch": 0, "instance": 0}
+    for norm, lines in expected.items():
+        train(Translation(norm=norm), **{**TINY, "steps": 1, "out": tmp_path / norm})
+        before_training = capsys.readouterr().err.split("step ")[0]
+        assert before_training.count("cannot be exported: its dropout stays on; train with --norm frozen") == lines
+
+
+def test_the_model_of_such_a_training_is_refused_for_the_same_reason(tmp_path):
+    train(Translation(), **{**TINY, "steps": 1, "out": tmp_path / "run"})
+    with pytest.raises(UserError, match=r"an exported file has no seed: its dropout stays on; .* --norm frozen-batch"):
+        export(load(str(tmp_path / "run"), "cpu", "off"), tmp_path / "a.onnx", "onnx")
