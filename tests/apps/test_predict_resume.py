@@ -19,7 +19,7 @@ from densevision.apps.distributed import ProcessGroup
 from densevision.errors import UserError
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
-MANY = 300
+MANY = 40
 
 
 @pytest.fixture
@@ -91,9 +91,14 @@ def test_an_unknown_input_mode_is_an_error(run, checkpoint, photos):
 def start_predict(many: Path, out: Path, checkpoint: Path, count: int) -> subprocess.Popen[str]:
     """Start the command in a process, and wait until it has made `count` predictions."""
     words = [sys.executable, "-m", "densevision", "predict", checkpoint, many, "--out", out, *ON_CPU]
-    process = subprocess.Popen(
-        list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=many.parent
-    )
+    # A background job of a shell ignores SIGINT, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            list(map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=many.parent
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 120
     while len(manifest_text(out)) < count:
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
