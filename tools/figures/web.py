@@ -53,6 +53,8 @@ def screenshot(out: str = str(OUT)) -> None:
             example.first.click()
             page.wait_for_timeout(2500)
             panel.get_by_role("button", name=button, exact=True).click()
+            page.wait_for_timeout(1000)
+            page.wait_for_function("!document.body.innerText.includes('processing')", timeout=120_000)
             panel.get_by_text("KB").first.wait_for(timeout=60_000)
             page.evaluate("window.scrollTo(0, 0)")
             page.wait_for_timeout(1000)
