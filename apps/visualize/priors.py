@@ -41,11 +41,6 @@ def total_variation(x: Tensor, beta: float = 2.0) -> Tensor:
     return squares.flatten(1).sum(1)
 
 
-def has_running_statistics(model: nn.Module) -> bool:
-    """Whether the model has a batch normalization with running statistics."""
-    return any(_has_running_statistics(module) for module in model.modules())
-
-
 @contextmanager
 def bn_statistics_loss(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
     """Context that records the batch statistics of forward passes at every batch normalization.

@@ -28,7 +28,7 @@ class DegradedDataset(Dataset):
         super().__init__(clean.root, clean.split)
         self.clean, self.names = clean, tuple(names)
         self.title, self.terms, self.splits = clean.title, clean.terms, clean.splits  # type: ignore[misc]
-        self.infinite = clean.infinite
+        self.infinite, self.skipped = clean.infinite, clean.skipped
         self.fields = {"degraded": Image(), **clean.fields}
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from densevision.datasets.field_types import Image, collate
 from densevision.datasets.geometric_augmentation import Augmentation
 from densevision.datasets.geometry import Size
 from densevision.datasets.paired import PairedFolders
+from densevision.datasets.problems import Problem
 from densevision.datasets.rendering.weather import DEGRADATIONS
 from densevision.errors import UserError
 from densevision.tasks import create_task
@@ -184,3 +185,9 @@ def test_untrained_model_returns_its_input_at_any_size(tmp_path):
 )
 def test_datasets_have_their_customary_protocols(data, protocol):
     assert Restoration().default_protocol(data, {}) == protocol
+
+
+def test_a_degraded_dataset_reports_what_the_clean_one_skipped():
+    clean = open_dataset("synthetic-weather").with_size(SIZE)
+    clean.skipped.append(Problem("a.png", "an image", "nothing"))
+    assert DegradedDataset(clean, ("noise",)).skipped == clean.skipped
