@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..datasets.files import walk
-from ..datasets.problems import Problem
+from ..datasets.core.files import walk
+from ..datasets.core.problems import Problem
 from ..errors import UserError
 from .video import read_video
 

@@ -18,8 +18,8 @@ def list_() -> None:
     """List the published weights of the backbones and the packaged checkpoints, with score, protocol and license."""
     from ..backbones.weights import list_weights, read_weights_info
     from ..tasks import list_tasks
+    from ..tasks.checkpoint import read_header
     from ..tasks.inference import PACKAGED_CHECKPOINTS
-    from ..tasks.training.checkpoint import read_header
 
     names = list_weights()
     for name in names:
@@ -42,7 +42,7 @@ def show(weights: str, /) -> None:
     from ..atomic_io import json_text
     from ..backbones.weights import read_weights_info
     from ..errors import UserError
-    from ..tasks.training.checkpoint import read_header
+    from ..tasks.checkpoint import read_header
 
     path = resolve_path(weights)
     if path.suffix and not path.is_file():
@@ -64,7 +64,7 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
     """
     from ..atomic_io import json_text
     from ..backbones.weights import verify_weights
-    from ..tasks.training.checkpoint import HEADER, load_checkpoint
+    from ..tasks.checkpoint import HEADER, load_checkpoint
 
     path = resolve_path(weights)
     info = verify_weights(path, sha256)
@@ -89,7 +89,7 @@ def to_fp16(checkpoint: Path, out: Path, /) -> None:
         checkpoint: Checkpoint to read.
         out: File to write; must not exist yet.
     """
-    from ..tasks.training.checkpoint import convert_to_fp16
+    from ..tasks.checkpoint import convert_to_fp16
 
     refuse_existing(out)
     convert_to_fp16(checkpoint, out)
@@ -110,7 +110,7 @@ def import_(
         terms: License terms of the weights and their training data, stored in the checkpoint.
     """
     from ..tasks import create_task
-    from ..tasks.training.checkpoint import import_weights
+    from ..tasks.checkpoint import import_weights
 
     refuse_existing(out)
     import_weights(create_task(task), model, weights, out, terms)
@@ -194,7 +194,7 @@ def resolve_path(weights: str) -> Path:
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is a checkpoint of a task, unlike backbone weights and damaged files."""
     from ..errors import UserError
-    from ..tasks.training.checkpoint import read_header
+    from ..tasks.checkpoint import read_header
 
     try:
         read_header(path)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets.randomness import Purpose, generator
+from ..datasets.core.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
 from ..errors import UserError
 from ..tasks.colorization.bins import bin_array

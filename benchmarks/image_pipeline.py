@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import Preprocessing
-from ..datasets.class_folders import ClassFolders
+from ..datasets.classification.class_folders import ClassFolders
+from ..datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from ..datasets.core.geometry import Size, transform_image
+from ..datasets.core.randomness import Purpose, generator
 from ..datasets.field_types import Image
 from ..datasets.formats.image import write_image
-from ..datasets.geometric_augmentation import Augmentation, sample_geometry
-from ..datasets.geometry import Size, transform_image
-from ..datasets.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 

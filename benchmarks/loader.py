@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..datasets.geometry import Size
+from ..datasets.core.geometry import Size
 from ..tasks.task import Batch
 from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options

@@ -24,8 +24,8 @@ import torch
 from ..apps.inputs import collect_inputs, iter_requests
 from ..apps.manifest import Manifest
 from ..apps.predict import InferenceConfig, RunSummary, run_all
-from ..datasets.colorize import draw_depth
-from ..datasets.geometry import Size, fitting_size, plain_resize, warp_image
+from ..datasets.core.colorize import draw_depth
+from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_image
 from ..errors import UserError
 from ..tasks.inference import Predictor, eval_mode, load, run_padded
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads

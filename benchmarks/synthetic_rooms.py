@@ -7,8 +7,8 @@ import time
 
 import torch
 
-from ..datasets.geometry import Size
-from ..datasets.randomness import Purpose, generator
+from ..datasets.core.geometry import Size
+from ..datasets.core.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
 from .measure import Figure, Report, Setting, Stopwatch, device_name, fixed_threads, repeat
 

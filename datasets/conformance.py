@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .core.geometric_augmentation import Augmentation, sample_geometry
+from .core.geometry import Size
+from .core.problems import DatasetError
+from .core.randomness import Purpose, generator
 from .dataset import Dataset, Sample, SyntheticDataset
 from .field_types import Depth, FieldType, Flow, Image, Mask, SegmentationMask, collate, transform_sample
-from .geometric_augmentation import Augmentation, sample_geometry
-from .geometry import Size
-from .problems import DatasetError
-from .randomness import Purpose, generator
 
 SYNTHETIC_SIZE = (48, 64)
 BATCH_SIZE = (40, 56)

@@ -10,9 +10,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from ..errors import UserError
+from .core.geometry import Geometry, Size
+from .core.problems import DatasetError, Problem
 from .field_types import FieldType, Image
-from .geometry import Geometry, Size
-from .problems import DatasetError, Problem
 
 Sample = dict[str, np.ndarray]
 """Field name to value. Invalid values are nan; batches contain 0 there, and a mask."""
@@ -165,7 +165,7 @@ class SyntheticDataset(Dataset):
         return type(self)(self._root_argument, self.split, size, self.seed)
 
     def read(self, index: int) -> Sample:
-        from .randomness import Purpose, generator
+        from .core.randomness import Purpose, generator
 
         purpose = Purpose.TRAINING_SYNTHESIS if self.infinite else Purpose.TEST_SYNTHESIS
         return self.generate(generator(self.seed, 0, index, purpose), self.size)

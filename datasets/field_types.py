@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .colorize import draw_depth, draw_flow, draw_labels, draw_skeleton
-from .geometry import Geometry, inverse_grid, transform_image, transform_points, warp_nearest
+from .core.colorize import draw_depth, draw_flow, draw_labels, draw_skeleton
+from .core.geometry import Geometry, inverse_grid, transform_image, transform_points, warp_nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

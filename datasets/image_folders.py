@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from .classification.labeled_images import Files, StoredImages, fake_jpeg
+from .core.files import list_files, normalize_name
+from .core.problems import DatasetError, Problem
+from .core.splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
 from .dataset import Sample
 from .field_types import Image
-from .files import list_files, normalize_name
 from .formats.image import IMAGE_SUFFIXES
-from .labeled_images import Files, StoredImages, fake_jpeg
-from .problems import DatasetError, Problem
-from .splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
 
 
 class ImageFolders(StoredImages):

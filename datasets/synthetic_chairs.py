@@ -7,9 +7,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from .core.geometry import Size
 from .dataset import Sample, SyntheticDataset
 from .field_types import Flow, Image, Mask
-from .geometry import Size
 from .image_folders import ImageFolders
 from .rendering.chairs import draw_chairs
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from .core.geometry import Size, covering_size, plain_resize
 from .dataset import Sample, SyntheticDataset
 from .field_types import Box, Image, Keypoints
-from .geometry import Size, covering_size, plain_resize
 from .image_folders import ImageFolders
+from .pose.skeletons import LSP
 from .rendering.figures import draw_figure
 from .rendering.poses import EVERYDAY, SPORT, Manner
-from .skeletons import LSP
 
 PHOTOS = 2
 """Number of photos used per image: for the background, and as textures of some clothes."""

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from .core.geometry import Size
 from .dataset import Sample, SyntheticDataset
 from .field_types import ClassLabel, Image
-from .geometry import Size
 from .rendering.shapes import NAMES, draw_shape
 
 

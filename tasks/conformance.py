@@ -18,17 +18,17 @@ from ..atomic_io import json_text
 from ..backbones import create_backbone
 from ..backbones.backbone import Backbone
 from ..datasets import list_datasets, open_dataset
+from ..datasets.core.geometric_augmentation import Augmentation
+from ..datasets.core.randomness import Purpose, generator
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.field_types import Depth, FieldType, Flow, Image, Mask, OneHot, SegmentationMask
-from ..datasets.geometric_augmentation import Augmentation
-from ..datasets.randomness import Purpose, generator
 from ..errors import UserError
+from .checkpoint import read_header, read_tensors, save_checkpoint
 from .evaluation import evaluate, prediction_function
 from .heads import HEADS
 from .inference import Predictor
 from .model_spec import ModelSpec, restore_preprocessing
 from .task import Batch, Network, Phase, Prediction, Task
-from .training.checkpoint import read_header, read_tensors, save_checkpoint
 from .training.data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .training.options import Options
 from .training.setup import resolve_options

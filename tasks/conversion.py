@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from ..atomic_io import atomic_path, json_text
 from ..errors import UserError
 from . import renamed
-from .training.checkpoint import FORMAT, HEADER, raw_header
+from .checkpoint import FORMAT, HEADER, raw_header
 
 
 def convert_checkpoint(path: str | Path, out: str | Path) -> None:

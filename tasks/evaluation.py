@@ -9,8 +9,8 @@ from typing import Any
 
 import torch.distributed as distributed
 
+from ..datasets.core.problems import sample_errors
 from ..datasets.dataset import Dataset, Sample
-from ..datasets.problems import sample_errors
 from ..errors import UserError
 from .inference import Predictor
 from .task import Metrics, Prediction, Task

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.core.problems import DatasetError
 from ..datasets.field_types import SegmentationMask
 from ..datasets.formats.image import array_to_rgb, image_to_rgb, open_image, read_image
 from ..datasets.formats.labels import read_labels
-from ..datasets.problems import DatasetError
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)

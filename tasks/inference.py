@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 from ..backbones.weights import WEIGHTS
+from ..datasets.core.geometry import Rectangle, Size
 from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType, SegmentationMask, collate
-from ..datasets.geometry import Rectangle, Size
 from ..errors import UserError, unknown_name
+from .checkpoint import is_backbone_weights, load_checkpoint, load_classifier
 from .device import choose_device, use_bf16
 from .image_io import count_frames, load_image_as, load_labels
 from .task import Network, Prediction, PredictionContext, Task
 from .tiling import eval_mode, pad_by_reflection, receptive_radius, resize_to_input, run_padded, run_tiled
-from .training.checkpoint import is_backbone_weights, load_checkpoint, load_classifier
 
 __all__ = [
     "ModelInput",

@@ -17,10 +17,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..backbones.backbone import Backbone
+from ..datasets.core.geometric_augmentation import Augmentation
+from ..datasets.core.geometry import Geometry, Rectangle, Size, Window, fitting_size, plain_resize
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.field_types import FieldType
-from ..datasets.geometric_augmentation import Augmentation
-from ..datasets.geometry import Geometry, Rectangle, Size, Window, fitting_size, plain_resize
 from ..errors import UserError
 from .training.options import Options
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ...datasets.geometry import Size
+    from ...datasets.core.geometry import Size
     from .inputs import ModelInput
     from .model import InspectedModel
     from .objectives import Objective
@@ -276,7 +276,7 @@ def load_at_size(model: InspectedModel, image: Path, long_side: int) -> ModelInp
     """Load an image, resized to the given longer side, without a crop."""
     import torch
 
-    from ...datasets.geometry import plain_resize
+    from ...datasets.core.geometry import plain_resize
     from ...tasks.image_io import load_image_as
     from ...tasks.task import PredictionContext
     from .feature_visualization import input_channels

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ...datasets.geometry import Size
+    from ...datasets.core.geometry import Size
     from .model import InspectedModel
     from .objectives import Objective
     from .parameterization import Parameterization

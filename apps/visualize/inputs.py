@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ...datasets.core.geometry import Size
 from ...datasets.field_types import FieldType, SegmentationMask
-from ...datasets.geometry import Size
 from ...errors import UserError
 from ...tasks.image_io import load_image_as, load_labels
 from ...tasks.task import PredictionContext

@@ -21,9 +21,9 @@ from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
 from ...backbones.state_dict_matching import WeightsWarning
 from ...backbones.weights import WEIGHTS
+from ...datasets.classification.imagenet import imagenet_classes
+from ...datasets.core.geometry import Size
 from ...datasets.field_types import ClassLabel, FieldType, Image, collate
-from ...datasets.geometry import Size
-from ...datasets.imagenet import imagenet_classes
 from ...errors import UserError, unknown_name_with_suggestions
 from ...tasks import create_task, list_tasks
 from ...tasks.device import choose_device

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...datasets.geometry import Size
+from ...datasets.core.geometry import Size
 
 COLOR_CORRELATION_SQRT = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 """Square root of the covariance of R, G and B in natural images: maps three independent numbers to a color."""

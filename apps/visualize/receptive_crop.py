@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...backbones.receptive_field import ReceptiveField, layer_fields, receptive_fields
-from ...datasets.geometry import Size
+from ...datasets.core.geometry import Size
 from ...errors import UserError, unknown_name_with_suggestions
 from .model import InspectedModel
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...datasets.field_types import FieldType, SegmentationMask
 from ...tasks import list_tasks
+from ...tasks.checkpoint import read_header
 from ...tasks.inference import PACKAGED_CHECKPOINTS, Predictor, load
 from ...tasks.model_spec import ModelSpec
 from ...tasks.task import Task
-from ...tasks.training.checkpoint import read_header
 from ..predict import license_notes
 
 if TYPE_CHECKING:

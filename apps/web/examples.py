@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from ...datasets import DATASETS, dataset_class
+from ...datasets.core.geometry import Size
 from ...datasets.dataset import SyntheticDataset
 from ...datasets.field_types import ClassLabel, FieldType, Image, SegmentationMask
-from ...datasets.geometry import Size
 from .checkpoints import CheckpointEntry
 
 COUNT = 3

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...atomic_io import json_text, write_json
-from ..problems import DatasetError, Problem
+from ..core.problems import DatasetError, Problem
 from .reading import read_bytes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...atomic_io import atomic_path
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 from .reading import read_bytes
 
 MAGIC = struct.pack("<f", 202021.25)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...atomic_io import atomic_path
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 from .reading import read_bytes
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

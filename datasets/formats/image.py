@@ -23,7 +23,7 @@ import numpy as np
 
 from ...atomic_io import atomic_path
 from ...errors import UserError
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 from .reading import data_offset, read_bytes
 
 IMAGE_SUFFIXES = (

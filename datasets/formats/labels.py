@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 from .image import PNG_SIGNATURE, find_truncation
 from .reading import read_bytes
 

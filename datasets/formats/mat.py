@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic_io import atomic_path
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 
 _USER_BLOCK = 512
 """Bytes before the HDF5 part of a v7.3 file; they begin with the signature of MATLAB."""

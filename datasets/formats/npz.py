@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic_io import atomic_path
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 from .reading import read_bytes
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...atomic_io import atomic_path
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 from .image import PNG_SIGNATURE, decode, write_encoded
 from .reading import read_bytes
 

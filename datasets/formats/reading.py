@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..files import existing_path
-from ..problems import DatasetError
+from ..core.files import existing_path
+from ..core.problems import DatasetError
 
 
 def read_bytes(path: str | Path, expected: str) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...atomic_io import atomic_path
-from ..problems import DatasetError
+from ..core.problems import DatasetError
 
 
 class Member(NamedTuple):

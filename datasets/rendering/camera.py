@@ -10,7 +10,7 @@ import math
 import cv2
 import numpy as np
 
-from ..geometry import resize_antialiased
+from ..core.geometry import resize_antialiased
 from .materials import Dice
 
 SHAKE = (4.0, 14.0)

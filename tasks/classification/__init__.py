@@ -14,10 +14,10 @@ import numpy as np
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...datasets.color_augmentation import pca_color
+from ...datasets.core.color_augmentation import pca_color
+from ...datasets.core.geometry import Geometry, Size
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import ClassLabel, FieldType, Image
-from ...datasets.geometry import Geometry, Size
 from ..task import (
     Batch,
     Defaults,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...backbones.backbone import Preprocessing
-from ...datasets.geometry import MAX_FIT_FACTOR, Filter, Geometry, Size, resize_and_crop
+from ...datasets.core.geometry import MAX_FIT_FACTOR, Filter, Geometry, Size, resize_and_crop
 
 SCALES = (1.0, 1.5, 2.0)
 """Simonyan and Zisserman 2014, section 4.2: Q in {256, 384, 512}."""

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...backbones.backbone import Backbone
-from ...datasets.color_augmentation import apply_transform, color_jitter_transform
+from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform
+from ...datasets.core.geometry import plain_resize, warp_image
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import Depth as DepthKind
 from ...datasets.field_types import FieldType, Image
-from ...datasets.geometry import plain_resize, warp_image
 from ...errors import UserError
 from ...registry import lookup
 from ..heads import HEADS, create_head

@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
+from ...datasets.core.geometry import plain_resize, warp_image, warp_nearest
 from ...datasets.dataset import Sample
-from ...datasets.geometry import plain_resize, warp_image, warp_nearest
 from ...errors import UserError, unknown_name
 from ..task import Metrics, Prediction
 from .depth_map import DepthMap

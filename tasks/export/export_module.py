@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...datasets.core.geometry import Size
 from ...datasets.field_types import FieldType, OneHot
-from ...datasets.geometry import Size
 from ..heads.head import resize
 from ..task import Network
 

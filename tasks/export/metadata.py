@@ -23,8 +23,8 @@ from typing import Any
 
 import torch
 
+from ...datasets.core.geometry import Size
 from ...datasets.field_types import FieldType, Image, OneHot, fields_to_json
-from ...datasets.geometry import Size
 from ...version import VERSION
 from ..inference import Predictor
 from .export_module import DynamicAxes, ExportModule, example_inputs

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...datasets.core.geometry import Size
 from ...datasets.field_types import FieldType
-from ...datasets.geometry import Size
 from ...errors import UserError
 from .export_module import DynamicAxes, ExportModule, example_inputs, first_line
 

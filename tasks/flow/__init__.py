@@ -15,12 +15,12 @@ import numpy as np
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...datasets.color_augmentation import apply_transform, color_jitter_transform, gaussian_noise_transform
+from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform, gaussian_noise_transform
+from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.geometry import Size
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image
 from ...datasets.field_types import Flow as FlowType
-from ...datasets.geometric_augmentation import Augmentation
-from ...datasets.geometry import Size
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS, create_head

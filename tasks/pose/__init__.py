@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...datasets.color_augmentation import apply_transform, color_jitter_transform
+from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform
+from ...datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from ...datasets.core.geometry import Geometry, Rectangle, Size, Window, transform_points
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image, Keypoints
-from ...datasets.geometric_augmentation import Augmentation, sample_geometry
-from ...datasets.geometry import Geometry, Rectangle, Size, Window, transform_points
-from ...datasets.people import person_crop
-from ...datasets.skeletons import PERSON, category_of
+from ...datasets.pose.people import person_crop
+from ...datasets.pose.skeletons import PERSON, category_of
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..task import (

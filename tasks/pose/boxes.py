@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ...datasets.core.geometry import Rectangle
+from ...datasets.core.problems import DatasetError
 from ...datasets.formats.coco import read_json
-from ...datasets.geometry import Rectangle
-from ...datasets.problems import DatasetError
 from ...errors import UserError
 from ..task import Prediction
 from .pose_prediction import ImageId, PeoplePrediction, PosePrediction

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...datasets.geometry import Rectangle
+from ...datasets.core.geometry import Rectangle
 from ...errors import UserError
 
 WEIGHTS = "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth"

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...atomic_io import write_json
+from ...datasets.core.geometry import Rectangle
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Image, Keypoints, Skeleton
 from ...datasets.formats.image import write_image
-from ...datasets.geometry import Rectangle
-from ...datasets.skeletons import category_of, normalized_name
+from ...datasets.pose.skeletons import category_of, normalized_name
 from ..task import Prediction, format_range
 
 CONFIDENCE_THRESHOLD = 0.3

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...backbones.backbone import Backbone
+from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.geometry import Size
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image
-from ...datasets.geometric_augmentation import Augmentation
-from ...datasets.geometry import Size
 from ...datasets.rendering.weather import DEGRADATIONS, degrade
 from ...errors import UserError, unknown_name
 from ...registry import lookup

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...datasets.core.geometry import Size
+from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Problem, Sample
 from ...datasets.field_types import Image
-from ...datasets.geometry import Size
-from ...datasets.randomness import Purpose, generator
 from ...datasets.rendering.weather import degrade
 
 # Synthetic datasets generate their test images with epoch 0 of this purpose. Degradations of the training have another

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
+from ...datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from ...datasets.core.geometry import Geometry, Size
+from ...datasets.core.problems import SampleError, sample_errors
+from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import collate, transform_sample
-from ...datasets.geometric_augmentation import Augmentation, sample_geometry
-from ...datasets.geometry import Geometry, Size
-from ...datasets.problems import SampleError, sample_errors
-from ...datasets.randomness import Purpose, generator
 from ...errors import UserError
 from ..task import Batch, Task
 

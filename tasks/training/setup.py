@@ -13,17 +13,17 @@ import numpy as np
 import torch
 
 from ...datasets import DATASETS, dataset_class, open_dataset
+from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.problems import sample_errors
 from ...datasets.dataset import Dataset, SyntheticDataset
 from ...datasets.field_types import ClassLabel, SegmentationMask
-from ...datasets.geometric_augmentation import Augmentation
-from ...datasets.problems import sample_errors
 from ...errors import UserError, unknown_name
 from .. import create_task
+from ..checkpoint import load_initial_weights, load_state
 from ..device import choose_device, split_cpu_cores, use_bf16
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Network, Task
-from .checkpoint import load_initial_weights, load_state
 from .data import AugmentedDataset
 from .options import Options, ResolvedOptions
 from .trainer import Trainer

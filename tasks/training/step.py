@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...datasets.randomness import Purpose, generator
+from ...datasets.core.randomness import Purpose, generator
 from ...errors import UserError
 from ..task import Batch, LossTerms, Phase
 from .oom import out_of_memory_error

@@ -17,13 +17,13 @@ from torch import nn
 from ...atomic_io import write_json
 from ...datasets.dataset import Dataset
 from ...errors import UserError
+from ..checkpoint import provenance, save_checkpoint, save_state
 from ..comparison_grid import draw_comparison, write_comparison
 from ..device import device_name
 from ..evaluation import Evaluation, evaluate, prediction_function
 from ..inference import Predictor
 from ..model_spec import ModelSpec
 from ..task import Batch, LossTerms, Network, Phase
-from .checkpoint import provenance, save_checkpoint, save_state
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .freezing import apply_freeze, freeze_backbone
 from .log import RunLog

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from ...datasets.core.geometry import Size, plain_resize
 from ...datasets.dataset import Sample
 from ...datasets.field_types import FieldType, SegmentationMask
 from ...datasets.formats.image import write_image
 from ...datasets.formats.png16 import write_png16
-from ...datasets.geometry import Size, plain_resize
 from ...errors import UserError
 from ..image_prediction import ImagePrediction, eight_bits
 from ..task import Prediction, format_size

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from densevision.datasets.flow_files import write_flow
+from densevision.datasets.flow.flow_files import write_flow
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.png16 import write_png16

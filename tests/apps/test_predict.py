@@ -16,12 +16,12 @@ from torch import nn
 from densevision.datasets.field_types import FieldType, Keypoints
 from densevision.datasets.field_types import Image as ImageField
 from densevision.datasets.formats.flo import read_flo
-from densevision.datasets.skeletons import LSP
+from densevision.datasets.pose.skeletons import LSP
+from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.flow import Flow
 from densevision.tasks.inference import ModelInput, Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.pose import HumanPose
-from densevision.tasks.training.checkpoint import save_checkpoint
 
 from .clips import write_video
 

@@ -14,9 +14,9 @@ from pycocotools.coco import COCO
 
 from densevision.datasets.field_types import Image as ImageField
 from densevision.datasets.field_types import Keypoints, Skeleton
+from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.pose import HumanPose
-from densevision.tasks.training.checkpoint import save_checkpoint
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 CAT = Skeleton(("nose", "left_paw", "right_paw"), ((0, 1), (0, 2)), ((1, 2),), "cat")

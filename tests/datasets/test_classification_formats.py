@@ -12,6 +12,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.formats.idx import read_idx, write_idx
 from densevision.datasets.formats.pickled_batch import load_pickled_batch, write_pickled_batch
 from densevision.datasets.formats.tar import (
@@ -22,7 +23,6 @@ from densevision.datasets.formats.tar import (
     unpack_members,
     write_tar,
 )
-from densevision.datasets.problems import DatasetError
 
 # --- idx --------------------------------------------------------------------------------------------------------
 

@@ -15,18 +15,18 @@ import pytest
 from PIL import Image as PILImage
 
 from densevision.datasets import open_dataset
-from densevision.datasets.cifar import CIFAR10, CIFAR100
-from densevision.datasets.class_folders import ClassFolders
+from densevision.datasets.classification.cifar import CIFAR10, CIFAR100
+from densevision.datasets.classification.class_folders import ClassFolders
+from densevision.datasets.classification.imagenet import DEVKIT, TARS, ImageNet, imagenet_classes, write_devkit
+from densevision.datasets.classification.imagenet_shards import ImageNetShards
+from densevision.datasets.classification.labeled_images import fake_jpeg
+from densevision.datasets.classification.mnist import MNIST
+from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.field_types import ClassLabel, Image
 from densevision.datasets.formats.idx import write_idx
 from densevision.datasets.formats.pickled_batch import write_pickled_batch
 from densevision.datasets.formats.tar import write_tar
-from densevision.datasets.imagenet import DEVKIT, TARS, ImageNet, imagenet_classes, write_devkit
-from densevision.datasets.imagenet_shards import ImageNetShards
-from densevision.datasets.labeled_images import fake_jpeg
-from densevision.datasets.mnist import MNIST
-from densevision.datasets.problems import DatasetError
 
 
 def classes_of(dataset: Dataset) -> list[int]:
@@ -334,7 +334,9 @@ def test_spawned_workers_read_the_same_from_tars(tmp_path):
 
 
 def test_the_loaders_import_no_torch():
-    modules = ", ".join(f"densevision.datasets.{name}" for name in ("imagenet", "imagenet_shards", "mnist", "cifar"))
+    modules = ", ".join(
+        f"densevision.datasets.classification.{name}" for name in ("imagenet", "imagenet_shards", "mnist", "cifar")
+    )
     script = f"import sys, {modules}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

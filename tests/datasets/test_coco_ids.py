@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from densevision.datasets import dataset_class, open_dataset
+from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.formats.coco import KeypointTable, parse_id, read_keypoints
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.problems import DatasetError, Problem
 
 Stored = dict[str, Any]
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from densevision.datasets.conformance import check_dataset
+from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.dataset import Dataset
+from densevision.datasets.depth.depth_folders import DepthFolders
+from densevision.datasets.depth.seven_scenes import SevenScenes
 from densevision.datasets.field_types import Depth, Image
-from densevision.datasets.folders import DepthFolders
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.png16 import write_png16
-from densevision.datasets.problems import DatasetError, Problem
-from densevision.datasets.seven_scenes import SevenScenes
 from densevision.errors import UserError
 
 

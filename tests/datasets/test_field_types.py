@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from densevision.datasets.core.geometry import Geometry, hflip, plain_resize, translation
 from densevision.datasets.field_types import (
     Box,
     Camera,
@@ -24,7 +25,6 @@ from densevision.datasets.field_types import (
     fields_to_json,
     transform_sample,
 )
-from densevision.datasets.geometry import Geometry, hflip, plain_resize, translation
 
 BODY = Skeleton(("head", "left", "right"), ((0, 1), (0, 2)), ((1, 2),))
 RNG = np.random.default_rng(0)

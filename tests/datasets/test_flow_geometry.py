@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.datasets.field_types import Flow, Image, transform_sample
-from densevision.datasets.geometric_augmentation import MAX_SHIFT, Augmentation, sample_geometry
-from densevision.datasets.geometry import (
+from densevision.datasets.core.geometric_augmentation import MAX_SHIFT, Augmentation, sample_geometry
+from densevision.datasets.core.geometry import (
     Geometry,
     hflip,
     plain_resize,
@@ -19,7 +18,8 @@ from densevision.datasets.geometry import (
     transform_points,
     translation,
 )
-from densevision.datasets.randomness import Purpose, generator
+from densevision.datasets.core.randomness import Purpose, generator
+from densevision.datasets.field_types import Flow, Image, transform_sample
 from densevision.datasets.rendering.chairs import draw_chairs
 
 SIZE = (48, 64)

@@ -11,12 +11,12 @@ import pytest
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset, check_samples
-from densevision.datasets.flow_files import read_flow, write_flow
-from densevision.datasets.flow_folders import natural_key
-from densevision.datasets.flow_pairs import fake_flow_sequence
-from densevision.datasets.folders import is_test_sample
+from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.depth.depth_folders import is_test_sample
+from densevision.datasets.flow.flow_files import read_flow, write_flow
+from densevision.datasets.flow.flow_folders import natural_key
+from densevision.datasets.flow.flow_pairs import fake_flow_sequence
 from densevision.datasets.formats.image import read_image, write_image
-from densevision.datasets.problems import DatasetError
 
 NAMES = (
     "flow-folders",

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from densevision.datasets import open_dataset
-from densevision.datasets.folders import is_test_sample
+from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.geometry import transform_image
+from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.depth.depth_folders import is_test_sample
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.geometric_augmentation import Augmentation, sample_geometry
-from densevision.datasets.geometry import transform_image
 from densevision.datasets.image_folders import ImageFolders
-from densevision.datasets.problems import DatasetError
 
 GRAY = np.full((6, 8, 3), 90, np.uint8)
 

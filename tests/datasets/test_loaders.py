@@ -13,18 +13,18 @@ from scipy.io import savemat
 
 from densevision.datasets import DATASETS, dataset_class, list_datasets, open_dataset
 from densevision.datasets.conformance import check_dataset
+from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.dataset import SyntheticDataset
-from densevision.datasets.folders import DepthFolders
+from densevision.datasets.depth.depth_folders import DepthFolders
+from densevision.datasets.depth.kitti import KITTIDepth
+from densevision.datasets.depth.make3d import Make3D
+from densevision.datasets.depth.nyu_depth import NYUDepth, NYURaw
+from densevision.datasets.depth.seven_scenes import SevenScenes
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.mat import write_mat, write_mat73
 from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.pfm import write_pfm
 from densevision.datasets.formats.png16 import write_png16
-from densevision.datasets.kitti import KITTIDepth
-from densevision.datasets.make3d import Make3D
-from densevision.datasets.nyu_depth import NYUDepth, NYURaw
-from densevision.datasets.problems import DatasetError
-from densevision.datasets.seven_scenes import SevenScenes
 from densevision.errors import UserError
 
 GRAY = np.full((6, 8, 3), 90, np.uint8)

@@ -11,13 +11,13 @@ import pytest
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset, check_samples
-from densevision.datasets.folders import is_test_sample
+from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.depth.depth_folders import is_test_sample
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.mat import read_mat, write_mat
 from densevision.datasets.formats.tar import write_tar
-from densevision.datasets.mpii import EMPTY, FILE, example_points, example_release, structures
-from densevision.datasets.people import bounding_boxes, person_crop
-from densevision.datasets.problems import DatasetError
+from densevision.datasets.pose.mpii import EMPTY, FILE, example_points, example_release, structures
+from densevision.datasets.pose.people import bounding_boxes, person_crop
 
 NAMES = ("coco-people", "lsp", "lsp-extended", "lsp-observer", "mpii", "pose-folders")
 GRAY = np.full((60, 80, 3), 90, np.uint8)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.datasets import dataset_class, open_dataset, skeletons
+from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_samples
-from densevision.datasets.folders import is_test_sample
+from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.depth.depth_folders import is_test_sample
 from densevision.datasets.formats.coco import KeypointTable, read_keypoints, write_keypoints
 from densevision.datasets.formats.image import read_image, write_image
-from densevision.datasets.problems import DatasetError
+from densevision.datasets.pose import skeletons
 
 GRAY = np.full((60, 80, 3), 90, np.uint8)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from densevision.datasets.class_folders import ClassFolders
+from densevision.datasets.classification.class_folders import ClassFolders
+from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.geometry import resize_antialiased, transform_image
+from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.formats.image import EncodedImage, read_image, reduction, write_image
-from densevision.datasets.geometric_augmentation import Augmentation, sample_geometry
-from densevision.datasets.geometry import resize_antialiased, transform_image
-from densevision.datasets.problems import DatasetError
 
 
 def image_of(height: int, width: int) -> np.ndarray:

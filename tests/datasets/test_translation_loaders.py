@@ -11,18 +11,18 @@ import pytest
 from PIL import Image as Pillow
 
 from densevision.datasets import dataset_class, open_dataset
-from densevision.datasets.camvid import CLASSES, CamVid
 from densevision.datasets.conformance import check_dataset
+from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.geometry import transform_image
+from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.dataset import Dataset
-from densevision.datasets.edges_to_photos import EdgesToPhotos, edges_of
+from densevision.datasets.depth.depth_folders import is_test_sample
 from densevision.datasets.field_types import Image, SegmentationMask, transform_sample
-from densevision.datasets.folders import is_test_sample
 from densevision.datasets.formats.image import read_image, write_image
 from densevision.datasets.formats.labels import read_labels
-from densevision.datasets.geometric_augmentation import Augmentation, sample_geometry
-from densevision.datasets.geometry import transform_image
-from densevision.datasets.label_folders import LabelFolders
-from densevision.datasets.problems import DatasetError, Problem
+from densevision.datasets.translation.camvid import CLASSES, CamVid
+from densevision.datasets.translation.edges_to_photos import EdgesToPhotos, edges_of
+from densevision.datasets.translation.label_folders import LabelFolders
 
 # Facts 3.6: which half is A (left) and B (right), and the customary direction.
 DIRECTIONS = {

@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import FORMAT, HEADER
 from densevision.tasks.conversion import convert_checkpoint, convert_header
 from densevision.tasks.inference import load
 from densevision.tasks.model_spec import ModelSpec
-from densevision.tasks.training.checkpoint import FORMAT, HEADER
 
 PREPROCESSING = {
     "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "range": [0.0, 1.0], "order": "RGB", "resize": 256,

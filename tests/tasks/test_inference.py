@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densevision.backbones import create_backbone
+from densevision.datasets.core.geometry import fitting_size
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import FieldType, Image
-from densevision.datasets.geometry import fitting_size
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from densevision import load
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.randomness import Purpose, generator
 from densevision.datasets.rendering.chairs import draw_chairs
 from densevision.tasks.comparison_grid import GAP, hstack_images
 from densevision.tasks.flow.flow_field import FlowField

@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from densevision import load, open_dataset
 from densevision.apps.web.examples import street_labels
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.randomness import Purpose, generator
 from densevision.datasets.rendering.chairs import draw_chairs
 from densevision.datasets.rendering.weather import degrade
 from densevision.tasks.classification.class_scores import ClassScores

@@ -12,13 +12,13 @@ import pytest
 from densevision.datasets import open_dataset
 from densevision.datasets.conformance import check_dataset
 from densevision.datasets.formats.image import write_image
+from densevision.datasets.pose.skeletons import LSP
 from densevision.datasets.rendering.bodies import INDIVIDUAL, JOINTS, LENGTHS, PARTS, SEATS, SIDES, Body, draw_body
 from densevision.datasets.rendering.clothes import COVERS, draw_outfit
 from densevision.datasets.rendering.figures import BEYOND, FILLS, SUPERSAMPLING, draw_figure, flags_of
 from densevision.datasets.rendering.materials import Dice
 from densevision.datasets.rendering.poses import EVERYDAY, HELD, SPORT, UPSIDE_DOWN, Limb, Pose, draw_pose
 from densevision.datasets.rendering.solids import TEXELS, Canvas, Round, Solid
-from densevision.datasets.skeletons import LSP
 from densevision.datasets.synthetic_figures import SyntheticAthletes, SyntheticFigures
 from densevision.errors import UserError
 

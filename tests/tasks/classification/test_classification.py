@@ -17,6 +17,7 @@ from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import ClassLabel, Depth, Image
 from densevision.errors import UserError
 from densevision.tasks import create_task
+from densevision.tasks.checkpoint import read_header
 from densevision.tasks.classification import BASELINE_SAMPLES, Classification
 from densevision.tasks.classification.class_scores import ClassScores
 from densevision.tasks.classification.networks import Classifier
@@ -25,7 +26,6 @@ from densevision.tasks.evaluation import evaluate as score
 from densevision.tasks.evaluation import prediction_function
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
-from densevision.tasks.training.checkpoint import read_header
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer
 

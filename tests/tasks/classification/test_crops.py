@@ -13,8 +13,8 @@ from torchvision.transforms import functional as transforms
 
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Preprocessing
+from densevision.datasets.core.geometry import MAX_FIT_FACTOR, Filter, transform_points
 from densevision.datasets.field_types import Image
-from densevision.datasets.geometry import MAX_FIT_FACTOR, Filter, transform_points
 from densevision.errors import UserError
 from densevision.tasks.classification import Classification
 from densevision.tasks.classification.class_scores import ClassScores

@@ -16,6 +16,7 @@ from densevision.datasets.formats.image import read_image
 from densevision.datasets.image_folders import ImageFolders
 from densevision.datasets.synthetic_shapes import SyntheticShapes
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.colorization import Colorization
 from densevision.tasks.colorization.colorized_image import ColorizedImage
 from densevision.tasks.colorization.encoding import measured_prior
@@ -23,7 +24,6 @@ from densevision.tasks.colorization.lab import lab_of
 from densevision.tasks.conformance import check_calibrate, check_task
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
-from densevision.tasks.training.checkpoint import read_header, read_tensors
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer
 

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from densevision import create_task, load, train
 from densevision.datasets import open_dataset
+from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.geometry import Size
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import FieldType, Image, collate
 from densevision.datasets.field_types import Flow as FlowType
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.geometric_augmentation import Augmentation
-from densevision.datasets.geometry import Size
-from densevision.datasets.randomness import Purpose, generator
 from densevision.datasets.synthetic_chairs import SyntheticChairs
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.conformance import check_task
 from densevision.tasks.flow import Flow
 from densevision.tasks.flow.base import FlowNetwork
@@ -28,7 +29,6 @@ from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.task import Defaults
-from densevision.tasks.training.checkpoint import read_header, read_tensors
 from densevision.tasks.training.data import AugmentedDataset
 from densevision.tasks.training.options import Options
 

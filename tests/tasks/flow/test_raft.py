@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from densevision import create_task, load
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import import_weights
 from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.flow.raft import RAFT, raft_large, raft_small
-from densevision.tasks.training.checkpoint import import_weights
 
 
 def images(*size: int) -> tuple[Tensor, Tensor]:

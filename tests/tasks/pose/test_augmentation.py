@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.datasets.geometric_augmentation import Augmentation
-from densevision.datasets.randomness import Purpose, generator
+from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.synthetic_figures import SyntheticFigures
 from densevision.tasks.pose import HumanPose, erase_patches
 from densevision.tasks.training.data import AugmentedDataset

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.datasets.field_types import Skeleton
-from densevision.datasets.skeletons import COCO, LSP, MPII
+from densevision.datasets.pose.skeletons import COCO, LSP, MPII
 from densevision.errors import UserError
 from densevision.tasks.pose.belagiannis import (
     CROP_MARGIN,

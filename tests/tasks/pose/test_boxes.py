@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from densevision.datasets import open_dataset
 from densevision.datasets.field_types import Skeleton, fields_from_json, fields_to_json
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.skeletons import COCO as COCO_SKELETON
-from densevision.datasets.skeletons import LSP, MPII, category_of
+from densevision.datasets.pose.skeletons import COCO as COCO_SKELETON
+from densevision.datasets.pose.skeletons import LSP, MPII, category_of
 from densevision.errors import UserError
 from densevision.tasks.pose import HumanPose
 from densevision.tasks.pose.boxes import BoxFile

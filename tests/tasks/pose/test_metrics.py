@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from densevision.datasets.dataset import Sample
 from densevision.datasets.field_types import Skeleton
-from densevision.datasets.skeletons import COCO, LSP, MPII
+from densevision.datasets.pose.skeletons import COCO, LSP, MPII
 from densevision.errors import UserError
 from densevision.tasks.pose.metrics import PROTOCOLS, CorrectLimbs, find_protocol
 from densevision.tasks.pose.pose_prediction import PosePrediction

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from densevision.backbones import create_backbone, list_backbones
 from densevision.backbones.backbone import Level
-from densevision.datasets.skeletons import LSP
+from densevision.datasets.pose.skeletons import LSP
 from densevision.tasks.pose.belagiannis import Belagiannis, BelagiannisCascade
 from densevision.tasks.pose.deconvolution import Deconvolution
 from densevision.tasks.pose.heatmaps import decode, joints_to_pixels

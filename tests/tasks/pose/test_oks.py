@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from densevision.datasets.field_types import Skeleton
-from densevision.datasets.skeletons import COCO, LSP
+from densevision.datasets.pose.skeletons import COCO, LSP
 from densevision.errors import UserError
 from densevision.tasks.pose.oks import (
     MAX_DETECTIONS,

@@ -9,7 +9,7 @@ from PIL import Image
 
 from densevision.datasets.dataset import Sample
 from densevision.datasets.field_types import Skeleton
-from densevision.datasets.skeletons import COCO, LSP, MPII
+from densevision.datasets.pose.skeletons import COCO, LSP, MPII
 from densevision.tasks.pose.pose_prediction import (
     CONFIDENCE_THRESHOLD,
     DRAWING_THRESHOLD,

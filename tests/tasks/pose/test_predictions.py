@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from densevision.datasets import dataset_class, open_dataset
-from densevision.datasets.geometry import Size
+from densevision.datasets.core.geometry import Size
 from densevision.errors import UserError
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec

@@ -12,8 +12,8 @@ import torch
 from densevision import load, train
 from densevision.datasets.synthetic_figures import SyntheticFigures
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.pose import HumanPose
-from densevision.tasks.training.checkpoint import read_header, read_tensors
 
 QUICK: dict[str, Any] = {
     "image_size": (32, 32), "batch_size": 4, "steps": 2, "ema_decay": 0.0, "warmup_steps": 0, "workers": 0,

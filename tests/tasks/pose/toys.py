@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from densevision.datasets.core.geometry import Size
 from densevision.datasets.field_types import FieldType, Image, Keypoints, Skeleton
-from densevision.datasets.geometry import Size
 from densevision.tasks.inference import Predictor, pad_by_reflection
 from densevision.tasks.pose import HumanPose
 from densevision.tasks.pose.heatmaps import STRIDE

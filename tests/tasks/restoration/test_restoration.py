@@ -7,13 +7,13 @@ import pytest
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_samples
+from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.geometry import Size
+from densevision.datasets.core.problems import Problem
 from densevision.datasets.dataset import SyntheticDataset
 from densevision.datasets.field_types import Image, collate
-from densevision.datasets.geometric_augmentation import Augmentation
-from densevision.datasets.geometry import Size
-from densevision.datasets.paired import PairedFolders
-from densevision.datasets.problems import Problem
 from densevision.datasets.rendering.weather import DEGRADATIONS
+from densevision.datasets.restoration.paired import PairedFolders
 from densevision.errors import UserError
 from densevision.tasks import create_task
 from densevision.tasks.conformance import check_task

@@ -16,10 +16,10 @@ from densevision.backbones.backbone import Preprocessing
 from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
 from densevision.datasets.synthetic_rooms import SyntheticRooms
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import load_state, read_header, save_checkpoint
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import load
-from densevision.tasks.training.checkpoint import load_state, read_header, save_checkpoint
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.meter import Meter
 from densevision.tasks.training.options import Options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from densevision.datasets.problems import Problem
+from densevision.datasets.core.problems import Problem
 
 from .toys import Relief, Reliefs, build_toy_trainer
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from densevision.datasets.problems import SampleError
+from densevision.datasets.core.problems import SampleError
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.loop import train

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import Image
-from densevision.datasets.problems import DatasetError
-from densevision.datasets.randomness import Purpose, generator
+from densevision.tasks.checkpoint import load_state
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import find_loss
 from densevision.tasks.task import Network, Phase, Task
-from densevision.tasks.training.checkpoint import load_state
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer

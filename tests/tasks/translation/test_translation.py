@@ -17,12 +17,12 @@ import torch
 from densevision.datasets import open_dataset
 from densevision.datasets.field_types import Image, OneHot, SegmentationMask
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import read_tensors
 from densevision.tasks.conformance import check_task
 from densevision.tasks.export import export
 from densevision.tasks.image_io import load_labels
 from densevision.tasks.inference import Predictor, load
 from densevision.tasks.model_spec import ModelSpec
-from densevision.tasks.training.checkpoint import read_tensors
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer

@@ -1,0 +1,182 @@
+"""Base classes of image datasets, most of them with one class per image; images in arrays, files or tar archives."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from ..core.files import is_hidden, list_files, normalize_name
+from ..core.geometry import Geometry, Size, crop_and_resize, scaling
+from ..core.problems import Problem
+from ..core.randomness import Purpose, generator
+from ..dataset import Dataset, Sample, validate_all
+from ..formats.image import EncodedImage, decode_image
+from ..formats.reading import read_bytes
+from ..formats.tar import Member, read_member
+from ..rendering.shapes import draw_shape
+
+
+class ImageDataset(Dataset):
+    """Samples of one image each, and data that belong to it."""
+
+    @abstractmethod
+    def image(self, index: int) -> np.ndarray:
+        """Read the image, (H, W, C) uint8."""
+
+    @abstractmethod
+    def with_image(self, image: np.ndarray, index: int) -> Sample:
+        """Complete the sample of an image that was read at any size."""
+
+    def read(self, index: int) -> Sample:
+        return self.with_image(self.image(index), index)
+
+    @classmethod
+    def validate(cls, root: str | Path) -> list[Problem]:
+        return validate_all(cls, root)
+
+
+class LabeledImages(ImageDataset):
+    """Images with one class each. Subclasses set `fields` and `_categories`, and implement `image`."""
+
+    _categories: np.ndarray
+    """(N,) integers: indices into the names of the field `category`."""
+
+    def __len__(self) -> int:
+        return len(self._categories)
+
+    def with_image(self, image: np.ndarray, index: int) -> Sample:
+        return {"image": image, "category": np.array(self._categories[index], np.int64)}
+
+
+class EncodedSource(Protocol):
+    """Source of the bytes of encoded images."""
+
+    def name(self, index: int) -> str:
+        """Name of an image relative to the root; in an archive, it begins with the name of the archive."""
+        ...
+
+    def read(self, index: int) -> bytes: ...
+
+
+class StoredImages(ImageDataset):
+    """Images that are decoded when they are read, at a reduced size if that suffices. Subclasses set `_encoded`."""
+
+    _encoded: EncodedSource
+
+    def sample_name(self, index: int) -> str:
+        return self._encoded.name(index)
+
+    def image(self, index: int) -> np.ndarray:
+        return decode_image(self._encoded.read(index), self.root / self.sample_name(index))
+
+    def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
+        """See `Dataset.read_for`; the size of a JPEG is in its header, so the geometry is chosen before decoding."""
+        encoded = EncodedImage(self._encoded.read(index), self.root / self.sample_name(index))
+        source = encoded.size
+        geometry = draw(source)
+        scale_x, scale_y = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
+        min_size = math.ceil(source[0] * scale_y - 1e-6), math.ceil(source[1] * scale_x - 1e-6)
+        image = encoded.decode(min_size)
+        return self.with_image(image, index), rescale_geometry(geometry, round(source[0] / image.shape[0]))
+
+
+def rescale_geometry(geometry: Geometry, factor: int) -> Geometry:
+    """Adapt a geometry to the same image decoded smaller by a factor; a window is rounded to its pixels."""
+    if factor == 1:
+        return geometry
+    if geometry.window is None:
+        matrices = tuple(matrix @ scaling(factor, factor) for matrix in geometry.matrices)
+        return replace(geometry, matrices=matrices)
+    top, left, height, width = geometry.window
+    first = round(top / factor), round(left / factor)
+    last = max(first[0] + 1, round((top + height) / factor)), max(first[1] + 1, round((left + width) / factor))
+    mirrored = bool(geometry.matrix()[0, 0] < 0)
+    window = (*first, last[0] - first[0], last[1] - first[1])
+    return crop_and_resize(window, geometry.size, geometry.zoom, mirrored)
+
+
+class EncodedImages(StoredImages, LabeledImages):
+    """Labeled images that are decoded when they are read. Subclasses also set `_encoded`."""
+
+
+class Files:
+    """Images in files.
+
+    Args:
+        root: folder of the files.
+        names: names relative to the root, with forward slashes.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.root, self._names = root, _table(names)
+
+    def name(self, index: int) -> str:
+        return self._names[index].decode()
+
+    def read(self, index: int) -> bytes:
+        return read_bytes(self.root / self.name(index), "an image")
+
+
+class TarMembers:
+    """Images in tar archives.
+
+    Args:
+        root: folder of the archives.
+        members: (name of the archive, member) of each image.
+    """
+
+    def __init__(self, root: Path, members: Iterable[tuple[str, Member]]) -> None:
+        self.root = root
+        members = list(members)
+        numbers: dict[str, int] = {}
+        self._tar = np.array([numbers.setdefault(tar, len(numbers)) for tar, _ in members], np.int32)
+        self._tars = list(numbers)
+        self._names = _table([member.name for _, member in members])
+        self._offsets = np.array([member.offset for _, member in members], np.int64)
+        self._sizes = np.array([member.size for _, member in members], np.int64)
+
+    def name(self, index: int) -> str:
+        return f"{self._tars[self._tar[index]]}/{self._names[index].decode()}"
+
+    def read(self, index: int) -> bytes:
+        tar = self.root / self._tars[self._tar[index]]
+        return read_member(tar, int(self._offsets[index]), int(self._sizes[index]))
+
+
+def _table(names: Sequence[str]) -> np.ndarray:
+    # Bytes, since str arrays of numpy take four bytes per character: 100 MB per worker for a million names.
+    return np.array([name.encode() for name in names], np.bytes_)
+
+
+def list_class_folders(folder: Path, suffixes: Collection[str], skipped: list[Problem]) -> dict[str, list[str]]:
+    """List the images of each subfolder, at any depth below it, sorted.
+
+    Args:
+        folder: folder of the class folders.
+        suffixes, skipped: see `list_files`; `skipped` also receives images beside the class folders.
+
+    Returns:
+        Name of the subfolder in NFC to its images relative to `folder`, with forward slashes; may be empty.
+    """
+    subfolders = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    classes: dict[str, list[str]] = {normalize_name(name): [] for name in subfolders}
+    for file in list_files(folder, suffixes, skipped):
+        name, slash, _ = file.partition("/")
+        if slash:
+            classes[normalize_name(name)].append(file)
+        else:
+            skipped.append(Problem(str(folder / file), "an image in the folder of its class", "one beside the folders"))
+    return classes
+
+
+def fake_jpeg(number: int, size: tuple[int, int] = (64, 80)) -> bytes:
+    """Generate an image of a shape for example datasets, as the bytes of a JPEG file."""
+    image = draw_shape(generator(0, 0, number, Purpose.EXAMPLE), *size).image
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()

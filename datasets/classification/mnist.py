@@ -1,0 +1,84 @@
+"""MNIST: handwritten digits (LeCun, Bottou, Bengio, Haffner, Proc. IEEE 1998)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from ..core.problems import DatasetError
+from ..core.randomness import Purpose, generator
+from ..field_types import ClassLabel, Image
+from ..formats.idx import read_idx, write_idx
+from .labeled_images import LabeledImages
+
+FOLDERS = ("MNIST/raw", "raw", ".")
+"""Folders under the root in which the files are looked up; the first is that of torchvision."""
+
+PREFIXES = {"train": "train", "test": "t10k"}
+SIZE = (28, 28)
+
+
+class MNIST(LabeledImages):
+    """60,000 training and 10,000 test digits, 28x28 gray, white on black, stored in memory.
+
+    The root or `MNIST/raw` contains the four official files, `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, compressed
+    (`.gz`) or not. The digits are centered by mass in the image; digits of your own have to be as well.
+    """
+
+    title: ClassVar[str] = "MNIST"
+    photos: ClassVar[bool] = False
+    terms: ClassVar[str] = "commonly given as CC BY-SA 3.0; cite"
+
+    def __init__(self, root: str | Path, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.fields = {"image": Image(1), "category": ClassLabel(tuple("0123456789"))}
+        images, labels = (
+            _find(self.root, f"{PREFIXES[split]}-{part}-ubyte") for part in ("images-idx3", "labels-idx1")
+        )
+        self._images, self._categories = read_idx(images), read_idx(labels)
+        self._name = images.relative_to(self.root).as_posix()
+        if self._images.shape[1:] != SIZE or self._images.dtype != np.uint8:
+            raise DatasetError(images, "images of 28x28 uint8", _shape(self._images))
+        if self._categories.shape != self._images.shape[:1]:
+            raise DatasetError(labels, f"a label for each of {len(self._images)} images", _shape(self._categories))
+        if self._categories.size and not 0 <= self._categories.min() <= self._categories.max() <= 9:
+            raise DatasetError(labels, "labels from 0 to 9", f"{self._categories.max()}")
+
+    def sample_name(self, index: int) -> str:
+        return f"{self._name}/{index:05}"
+
+    def image(self, index: int) -> np.ndarray:
+        return self._images[index, :, :, None].copy()
+
+    @classmethod
+    def write_example(cls, root: str | Path) -> None:
+        for split, prefix in PREFIXES.items():
+            labels = np.arange(20, dtype=np.uint8) % 10
+            rngs = [generator(0, len(split), number, Purpose.EXAMPLE) for number in range(len(labels))]
+            images = [_digit(int(label), rng) for label, rng in zip(labels, rngs, strict=True)]
+            folder = Path(root) / FOLDERS[0]
+            write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", np.stack(images))
+            write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
+
+
+def _find(root: Path, name: str) -> Path:
+    candidates = [root / folder / f"{name}{suffix}" for folder in FOLDERS for suffix in ("", ".gz")]
+    file = next((file for file in candidates if file.is_file()), None)
+    if file is None:
+        raise DatasetError(root / f"{name}.gz", "this file of MNIST, compressed or not, here or in MNIST/raw", "none")
+    return file
+
+
+def _shape(array: np.ndarray) -> str:
+    return f"{'x'.join(map(str, array.shape))} {array.dtype}"
+
+
+def _digit(label: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a digit in a vector font at a random offset."""
+    canvas = np.zeros(SIZE, np.uint8)
+    left, bottom = (int(number) for number in rng.integers((5, 21), (10, 25)))
+    cv2.putText(canvas, str(label), (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, 0.7, 255, 2, cv2.LINE_AA)
+    return canvas

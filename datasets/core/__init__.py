@@ -1,0 +1,1 @@
+"""Plumbing of the datasets: geometry, augmentation, random numbers, files, splits and error messages."""

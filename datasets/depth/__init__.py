@@ -1,0 +1,1 @@
+"""Datasets of monocular depth estimation."""
