@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UserError, unknown_name
+from ..tasks.distributed import ProcessGroup
 from ..version import VERSION
-from .distributed import ProcessGroup
 from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests
 from .manifest import Manifest
 from .pipeline import PipelineSteps, pipelined_map
@@ -73,7 +73,7 @@ def predict(
     from ..tasks.inference import load
 
     region = None if box is None else parse_box(box)
-    group = ProcessGroup.current()
+    group = ProcessGroup.from_environment()
     left_out: LeftOut = {}
     sources = collect_inputs(inputs, out, left_out)
     predictor = load(checkpoint, device, amp)
@@ -96,7 +96,7 @@ def predict(
     require_writable(out)
     summary = run_all(config, requests, manifest, f"{noun}s")
     summaries = group.all_gather(summary)
-    if group.rank == 0 or not group.distributed:
+    if group.rank == 0 or not group.connected:
         task.write_results(out, [stem for each in summaries for stem in each.stems])
         report(summaries, noun, out, left_out)
     if any(each.skipped for each in summaries):

@@ -7,40 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch.distributed as distributed
-
 from ..datasets.core.problems import sample_errors
 from ..datasets.dataset import Dataset, Sample
 from ..errors import UserError
+from .distributed import ProcessGroup
 from .inference import Predictor
-from .task import Metrics, Prediction, Task
-
-
-@dataclass
-class DistributedShare:
-    """The part of a split that one process evaluates: every `processes`-th sample, starting at `rank`."""
-
-    rank: int = 0
-    processes: int = 1
-
-    @classmethod
-    def current(cls) -> DistributedShare:
-        """The share of this process; the complete split outside torchrun."""
-        if distributed.is_available() and distributed.is_initialized():
-            return cls(distributed.get_rank(), distributed.get_world_size())
-        return cls()
-
-    def indices(self, samples: int) -> range:
-        """Indices of the samples of this process, for a split of so many samples."""
-        return range(self.rank, samples, self.processes)
-
-    def merged(self, metrics: Metrics) -> dict[str, float]:
-        """Scores over all processes, returned to each of them."""
-        if self.processes > 1:
-            states: list[Any] = [None] * self.processes
-            distributed.all_gather_object(states, metrics.state())
-            metrics.merge(states)
-        return {name: float(value) for name, value in metrics.compute().items()}
+from .task import Prediction, Task
 
 
 @dataclass
@@ -121,10 +93,10 @@ def evaluate(
         per_sample: also score every sample alone, for `worst_samples`.
         progress: called with (done, total) of this process after every sample.
     """
-    share = DistributedShare.current()
+    group = ProcessGroup.current()
     count = len(dataset) if samples is None else min(samples, len(dataset))
     metrics, examples, sample_scores = task.metrics(protocol), [], []
-    indices = share.indices(count)
+    indices = group.indices(count)
     for done, index in enumerate(indices, 1):
         with sample_errors(dataset.sample_name(index)):
             sample = dataset.read(index)
@@ -138,7 +110,10 @@ def evaluate(
             sample_scores.append((index, sample_metrics.compute()[task.monitor.name]))
         if progress is not None:
             progress(done, len(indices))
-    return Evaluation(protocol, count, share.merged(metrics), examples, sample_scores)
+    if group.num_processes > 1:
+        metrics.merge(group.all_gather(metrics.state()))
+    scores = {name: float(value) for name, value in metrics.compute().items()}
+    return Evaluation(protocol, count, scores, examples, sample_scores)
 
 
 def worst_samples(evaluation: Evaluation, higher_is_better: bool, count: int) -> Sequence[int]:

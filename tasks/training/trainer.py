@@ -20,6 +20,7 @@ from ...errors import UserError
 from ..checkpoint import provenance, save_checkpoint, save_state
 from ..comparison_grid import draw_comparison, write_comparison
 from ..device import device_name
+from ..distributed import any_process, broadcast_buffers, create_accelerator
 from ..evaluation import Evaluation, evaluate, prediction_function
 from ..inference import Predictor
 from ..model_spec import ModelSpec
@@ -30,7 +31,6 @@ from .log import RunLog
 from .meter import Meter
 from .optimizers import MovingAverage, create_optimizer
 from .options import ResolvedOptions
-from .processes import create_accelerator, share_buffers
 from .schedules import learning_rate
 from .signals import Interruption
 from .step import PhaseRunner
@@ -215,9 +215,7 @@ class Trainer:
 
     def any_rank(self, stop: bool) -> bool:
         """Whether any process was interrupted, so that all of them stop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return stop
-        return bool(self.accelerator.reduce(torch.tensor(float(stop), device=self.device)) > 0)
+        return any_process(self.accelerator, stop)
 
     def interruptible(self) -> AbstractContextManager[None]:
         """A context that changes no state, which a request to stop ends at once.
@@ -300,7 +298,7 @@ class Trainer:
         """
         with self.meter.paused():
             if self.accelerator.num_processes > 1:
-                share_buffers(self.model, {} if self.ema is None else self.ema.average)
+                broadcast_buffers(self.model, {} if self.ema is None else self.ema.average)
             self._evaluate()
         self.log.progress(self.step, self.steps)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from densevision.apps.distributed import ProcessGroup
 from densevision.errors import UserError
+from densevision.tasks.distributed import ProcessGroup
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 MANY = 40
@@ -172,13 +172,13 @@ def test_processes_of_torchrun_share_a_folder_and_report_together(tmp_path, chec
 
 
 def test_a_process_takes_every_nth_item(monkeypatch):
-    assert ProcessGroup.current() == ProcessGroup(0, 1, False)
+    assert ProcessGroup.from_environment() == ProcessGroup(0, 1, False)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    group = ProcessGroup.current()
+    group = ProcessGroup.from_environment()
     assert list(group.share(iter(range(8)))) == [1, 4, 7]
     assert group.all_gather("mine") == ["mine"]
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(UserError, match="RANK is '3' and WORLD_SIZE is '3'; launch with torchrun"):
-        ProcessGroup.current()
+        ProcessGroup.from_environment()

@@ -13,7 +13,8 @@ from densevision.errors import UserError
 from densevision.tasks.comparison_grid import draw_comparison, hstack_images, write_comparison
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
-from densevision.tasks.evaluation import DistributedShare, Evaluation, evaluate, require_ground_truth, worst_samples
+from densevision.tasks.distributed import ProcessGroup
+from densevision.tasks.evaluation import Evaluation, evaluate, require_ground_truth, worst_samples
 from densevision.tasks.flow import Flow
 from densevision.tasks.pose import HumanPose
 from densevision.tasks.translation import Translation
@@ -50,13 +51,13 @@ def test_samples_limits_the_number_of_samples():
 
 def test_the_shares_of_processes_partition_a_split():
     for samples, processes in ((5, 2), (1, 3), (0, 2), (7, 7)):
-        shares = [list(DistributedShare(rank, processes).indices(samples)) for rank in range(processes)]
+        shares = [list(ProcessGroup(rank, processes).indices(samples)) for rank in range(processes)]
         assert sorted(chain.from_iterable(shares)) == list(range(samples))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_single_process_has_the_complete_split():
-    assert DistributedShare.current() == DistributedShare(0, 1)
+    assert ProcessGroup.current() == ProcessGroup(0, 1)
 
 
 def test_examples_are_the_first_samples_with_their_predictions():

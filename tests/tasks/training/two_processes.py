@@ -12,7 +12,8 @@ import torch
 from toys import BACKBONE, LINEAR, Relief, Reliefs, Rivals, build_toy_trainer, resume_toy, train_toy
 
 from densevision.tasks.depth import Depth
-from densevision.tasks.evaluation import DistributedShare, evaluate
+from densevision.tasks.distributed import ProcessGroup
+from densevision.tasks.evaluation import evaluate
 from densevision.tasks.training.loop import run_loop
 
 
@@ -46,7 +47,7 @@ def count(folder: Path) -> None:
     task, test = Relief(), Reliefs(5, "test")
     baseline = task.baseline(Reliefs())
     scores = [evaluate(task, baseline, test, "all-pixels", samples).metrics for samples in (None, 1, 2)]
-    (folder / f"counted-{rank()}.json").write_text(json.dumps([scores, list(DistributedShare.current().indices(5))]))
+    (folder / f"counted-{rank()}.json").write_text(json.dumps([scores, list(ProcessGroup.current().indices(5))]))
 
 
 def interrupt(folder: Path) -> None:
