@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..apps.visualize.model import InspectedModel, inspect_backbone
-from ..apps.visualize.occlusion import occlusion
-from ..apps.visualize.target_parser import Objective, parse_target
 from ..backbones import create_backbone
 from ..errors import UserError
+from ..visualize.attribution.occlusion import occlusion
+from ..visualize.core.model import InspectedModel, inspect_backbone
+from ..visualize.core.target_parser import Objective, parse_target
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 PATCH, STRIDE, IMAGE_SIZE = 16, 8, 224

@@ -16,7 +16,7 @@ from ...tasks.task import Task
 from ..predict import license_notes
 
 if TYPE_CHECKING:
-    from ..visualize.model import InspectedModel
+    from ...visualize.core.model import InspectedModel
 
 INFERENCE_LOCK = threading.Lock()
 """Held while a model runs. Models share torch's global random generator, visualization changes a model's modes
@@ -66,7 +66,7 @@ class CheckpointEntry:
 
     def inspected_model(self) -> InspectedModel:
         """The same model, prepared for visualization; hold `INFERENCE_LOCK` as for `predictor`."""
-        from ..visualize.model import inspect_predictor
+        from ...visualize.core.model import inspect_predictor
 
         self._inspected_model = self._inspected_model or inspect_predictor(self.predictor(), self.name)
         return self._inspected_model

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import UserError, unknown_name
-from ..visualize.grad_cam import show_grad_cam
-from ..visualize.guided_backprop import show_guided_backprop
-from ..visualize.integrated_gradients import show_input_x_gradient, show_integrated_gradients
-from ..visualize.occlusion import show_occlusion
-from ..visualize.options import AttributionInputs, AttributionOptions
-from ..visualize.render import enlarge, write_image_and_array
-from ..visualize.saliency import show_saliency
-from ..visualize.target_parser import dense_channels, list_targets, parse_target
+from ...visualize.attribution.grad_cam import show_grad_cam
+from ...visualize.attribution.guided_backprop import show_guided_backprop
+from ...visualize.attribution.integrated_gradients import show_input_x_gradient, show_integrated_gradients
+from ...visualize.attribution.occlusion import show_occlusion
+from ...visualize.attribution.saliency import show_saliency
+from ...visualize.core.options import AttributionInputs, AttributionOptions
+from ...visualize.core.render import enlarge, write_image_and_array
+from ...visualize.core.target_parser import dense_channels, list_targets, parse_target
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .handlers import MAX_DISPLAY_SIDE, Response, downscale, response_dir, validate_uploads
 from .uploads import Limits
 
 if TYPE_CHECKING:
-    from ..visualize.model import InspectedModel
+    from ...visualize.core.model import InspectedModel
 
 MAX_TARGET_LENGTH = 200
 """Maximum length of a target in characters; a sum of five neurons has about a hundred."""

@@ -27,11 +27,11 @@ import cv2
 import numpy as np
 
 from densevision import create_backbone, load
-from densevision.apps.visualize.receptive_field import draw_fields
 from densevision.backbones.receptive_field import receptive_fields as unit_fields
 from densevision.datasets import open_dataset
 from densevision.datasets.formats.image import write_image
 from densevision.tasks.comparison_grid import GAP, draw_comparison, hstack_images
+from densevision.visualize.correspondence.receptive_field import draw_fields
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROOMS = (3, 7, 12, 21, 28, 33)

@@ -24,26 +24,27 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from painting import painting
 
-from densevision.apps.visualize import activations as activations_module
-from densevision.apps.visualize import filters as filters_module
-from densevision.apps.visualize import nearest_patches, render
-from densevision.apps.visualize.deep_dream import DreamOptions, deep_dream
-from densevision.apps.visualize.dream_objectives import parse_dream_objective
-from densevision.apps.visualize.feature_inversion import InversionOptions, invert_features
-from densevision.apps.visualize.feature_visualization import OptimizationOptions, feature_visualization
-from densevision.apps.visualize.grad_cam import grad_cam
-from densevision.apps.visualize.guided_backprop import deconvnet, guided_backpropagation, most_active_neuron
-from densevision.apps.visualize.image_folder import list_images, resize, scaled_size, to_pixels
-from densevision.apps.visualize.image_grid import add_caption, fit_to_cell, image_grid
-from densevision.apps.visualize.integrated_gradients import input_x_gradient, integrated_gradients
-from densevision.apps.visualize.model import open_model
-from densevision.apps.visualize.objectives import Channel, PerImage
-from densevision.apps.visualize.occlusion import occlusion
-from densevision.apps.visualize.receptive_crop import unit_fields
-from densevision.apps.visualize.saliency import saliency
-from densevision.apps.visualize.style_transfer import StyleOptions, transfer_style
-from densevision.apps.visualize.target_parser import parse_target
 from densevision.datasets.formats.image import write_image
+from densevision.visualize.attribution.grad_cam import grad_cam
+from densevision.visualize.attribution.guided_backprop import deconvnet, guided_backpropagation, most_active_neuron
+from densevision.visualize.attribution.integrated_gradients import input_x_gradient, integrated_gradients
+from densevision.visualize.attribution.occlusion import occlusion
+from densevision.visualize.attribution.saliency import saliency
+from densevision.visualize.core import render
+from densevision.visualize.core.image_grid import add_caption, fit_to_cell, image_grid
+from densevision.visualize.core.model import open_model
+from densevision.visualize.core.objectives import Channel, PerImage
+from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.correspondence import nearest_patches
+from densevision.visualize.correspondence.image_folder import list_images, resize, scaled_size, to_pixels
+from densevision.visualize.correspondence.receptive_crop import unit_fields
+from densevision.visualize.features import activations as activations_module
+from densevision.visualize.features import filters as filters_module
+from densevision.visualize.features.deep_dream import DreamOptions, deep_dream
+from densevision.visualize.features.dream_objectives import parse_dream_objective
+from densevision.visualize.features.feature_inversion import InversionOptions, invert_features
+from densevision.visualize.features.feature_visualization import OptimizationOptions, feature_visualization
+from densevision.visualize.style.style_transfer import StyleOptions, transfer_style
 
 QUALITY = 88
 STYLED = (

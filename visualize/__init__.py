@@ -1,0 +1,1 @@
+"""Visualization: attribution, feature visualization, correspondence and style transfer, for any PyTorch model."""

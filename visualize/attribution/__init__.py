@@ -1,0 +1,1 @@
+"""Attribution methods: which pixels a target depends on."""

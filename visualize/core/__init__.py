@@ -1,0 +1,1 @@
+"""What all methods share: the model and its inputs, targets, gradients and rendering."""

@@ -1,0 +1,1 @@
+"""Receptive fields, and image patches that look alike to a network."""

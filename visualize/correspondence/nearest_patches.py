@@ -1,0 +1,307 @@
+"""`densevision visualize nearest-patches`: nearest neighbors of an image patch in feature space.
+
+Long, Zhang, Darrell: Do Convnets Learn Correspondence? NIPS 2014, arXiv:1411.1091, section 3: the descriptor of a patch
+is the feature vector of a level at one position; its nearest neighbors over all positions of other images are cropped
+at their receptive fields and averaged.
+
+The similarity is the cosine of the descriptors. The descriptor of a single neuron is its activation, and the similarity
+the negative absolute difference; inactive positions, which are all equal, are ignored. Every image contributes its best
+position only. All images are resized to the same short side, copies of the query are ignored, and receptive fields are
+entirely inside the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from cyclopts import Parameter
+
+from ..core.options import ModelOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from ..core.model import InspectedModel
+    from .receptive_crop import Window
+
+CELL = 112
+"""Size of a patch in the grid, in pixels."""
+SAME = 1.5 / 255
+"""Images with a smaller mean absolute difference are copies of the query."""
+
+
+class PatchMatch(NamedTuple):
+    """The receptive field of one unit in an image.
+
+    Attributes:
+        path: image file; None for the query, which may not be a file.
+        similarity: similarity to the query; that of the query itself is the maximum (1, or 0 for a neuron).
+        unit: x and y in the level.
+        window: receptive field, in pixels of the resized image.
+        pixels: (h, w, 3) uint8.
+    """
+
+    path: Path | None
+    similarity: float
+    unit: tuple[int, int]
+    window: Window
+    pixels: np.ndarray
+
+
+class Correspondence(NamedTuple):
+    """A patch and its nearest neighbors, in order of decreasing similarity."""
+
+    query: PatchMatch
+    neighbors: list[PatchMatch]
+
+    @property
+    def average(self) -> np.ndarray:
+        """Mean of the neighbors, (h, w, 3) uint8."""
+        import numpy as np
+
+        return np.round(np.mean([each.pixels for each in self.neighbors], axis=0)).astype(np.uint8)
+
+
+def find_correspondences(
+    model: InspectedModel,
+    image: Any,
+    images: Sequence[Path],
+    level: str,
+    points: Sequence[tuple[float, float]] = (),
+    units: Sequence[tuple[int, int, int]] = (),
+    count: int = 8,
+    short_side: int = 256,
+    callback: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Correspondence]:
+    """Nearest patches of several queries, in one pass over the images.
+
+    Args:
+        model: a model with one input.
+        image: image of the queries: a path, array, PIL image or tensor.
+        images: files to search.
+        level: level of the descriptors.
+        points: query patches by x and y in pixels of the original image; the nearest unit inside the image is used.
+        units: query neurons by channel, x and y in the level.
+        count: maximum number of neighbors of each query.
+        short_side: short side in pixels to which all images are resized.
+        callback: called after every image with the number of images done and in total.
+
+    Returns:
+        One result for each point, then for each unit.
+
+    Raises:
+        UserError: a point or unit outside of the image, an inactive unit, or images smaller than the receptive field.
+    """
+    import numpy as np
+    import torch
+
+    from ...errors import UserError
+    from ...tasks.image_io import load_image
+    from ..core.render import to_uint8_image
+    from .image_folder import preprocess_at_scale
+    from .receptive_crop import unit_fields
+
+    if count < 1 or short_side < 1:
+        raise UserError(f"--count {count} --short-side {short_side}: both must be at least 1.")
+    fields = unit_fields(model, level)
+
+    def run_level(source: Any) -> tuple[Tensor, Tensor, tuple[range, range]]:
+        """Pixels (1, C, H, W), feature maps (N, h, w), and the rows and columns of units inside the image."""
+        pixels = preprocess_at_scale(model, source, short_side)
+        with torch.no_grad():
+            maps = model.forward(pixels, (level,), run_output=False).levels[level][0].float()
+        height, width = pixels[0].shape[-2:]
+        return pixels[0], maps, fields.units_inside((maps.shape[-2], maps.shape[-1]), (height, width))
+
+    query_pixels, maps, inside = run_level(image)
+    if not all(inside):
+        raise UserError(
+            f"The receptive field of {level}, {fields.rows.size:g} x {fields.columns.size:g} pixels, is larger than "
+            f"the image of {query_pixels.shape[-2]} x {query_pixels.shape[-1]}; give a larger --short-side or an "
+            "earlier level."
+        )
+    source = load_image(image)
+    queries: list[tuple[int | None, int, int]] = []
+    for x, y in points:
+        if not (0 <= x < source.shape[1] and 0 <= y < source.shape[0]):
+            raise UserError(f"{x:g},{y:g} is outside of the image of {source.shape[1]} x {source.shape[0]} pixels.")
+        scale_x, scale_y = query_pixels.shape[-1] / source.shape[1], query_pixels.shape[-2] / source.shape[0]
+        at = (x + 0.5) * scale_x - 0.5, (y + 0.5) * scale_y - 0.5
+        queries.append((None, *fields.nearest_unit(*at, inside)))
+    queries += [validate_neuron(level, unit, maps, inside) for unit in units]
+
+    query_image = to_uint8_image(query_pixels)
+    results: list[Correspondence] = []
+    for channel, x, y in queries:
+        window = fields.window(x, y)
+        results.append(
+            Correspondence(PatchMatch(None, float(channel is None), (x, y), window, window.crop(query_image)), [])
+        )
+    for done, path in enumerate(images, 1):
+        pixels, candidate_maps, inside_range = run_level(path)
+        callback(done, len(images))
+        if not all(inside_range) or (
+            pixels.shape == query_pixels.shape and float((pixels - query_pixels).abs().mean()) < SAME
+        ):
+            continue
+        rows, columns = inside_range
+        candidates = candidate_maps[:, rows.start : rows.stop, columns.start : columns.stop]
+        for (channel, x, y), result in zip(queries, results, strict=True):
+            similarities = similarity(candidates, maps[:, y, x], channel)
+            row, column = divmod(int(similarities.argmax()), len(columns))
+            value = float(similarities[row, column])
+            if value == -np.inf or (len(result.neighbors) == count and value <= result.neighbors[-1].similarity):
+                continue
+            unit = columns[column], rows[row]
+            window = fields.window(*unit)
+            result.neighbors.append(PatchMatch(path, value, unit, window, window.crop(to_uint8_image(pixels))))
+            result.neighbors.sort(key=lambda patch: -patch.similarity)
+            del result.neighbors[count:]
+    if not all(result.neighbors for result in results):
+        raise UserError(
+            f"None of the {len(images)} images has a patch to compare; give others, or a larger --short-side."
+        )
+    return results
+
+
+def similarity(candidates: Tensor, descriptor: Tensor, channel: int | None) -> Tensor:
+    """Similarity of all positions to a descriptor: (h, w) from (N, h, w) and (N,).
+
+    The cosine; for a single channel the negative absolute difference, and -inf at inactive positions.
+    """
+    import torch
+    from torch.nn import functional
+
+    if channel is None:
+        return functional.cosine_similarity(candidates, descriptor[:, None, None], dim=0)
+    values = candidates[channel]
+    return torch.where(values == 0, -torch.inf, -(values - descriptor[channel]).abs())
+
+
+def validate_neuron(
+    level: str, unit: tuple[int, int, int], maps: Tensor, inside: tuple[range, range]
+) -> tuple[int, int, int]:
+    """Check that a neuron is active and that its receptive field is inside the image.
+
+    Raises:
+        UserError: it is not, with one that is.
+    """
+    from ...errors import UserError
+
+    channel, x, y = unit
+    rows, columns = inside
+    if not 0 <= channel < len(maps):
+        raise UserError(f"{level} has the channels 0 to {len(maps) - 1}, not {channel}.")
+    if x not in columns or y not in rows:
+        raise UserError(
+            f"The receptive field of {level}:{channel}@{x},{y} extends beyond the image; x must be "
+            f"{columns[0]} to {columns[-1]}, and y {rows[0]} to {rows[-1]}."
+        )
+    values = maps[channel]
+    if not values[y, x]:
+        candidates = values[rows.start : rows.stop, columns.start : columns.stop].abs()
+        row, column = divmod(int(candidates.argmax()), len(columns))
+        strongest = f"{level}:{channel}@{columns[column]},{rows[row]}"
+        hint = (
+            f"{strongest} is the most active one"
+            if candidates.any()
+            else "no other unit of this channel is; choose another channel"
+        )
+        raise UserError(f"{level}:{channel}@{x},{y} is not active on this image; {hint}.")
+    return channel, x, y
+
+
+def draw_correspondences(results: Sequence[Correspondence]) -> np.ndarray:
+    """Grid, (H, W, 3) uint8, one row per query: the patch, its neighbors with their similarity, and their average."""
+    from ..core.image_grid import add_caption, fit_to_cell, image_grid
+
+    max_neighbors = max(len(result.neighbors) for result in results)
+    cells = []
+    for result in results:
+        row = [(result.query.pixels, "query"), *((each.pixels, f"{each.similarity:.3f}") for each in result.neighbors)]
+        row += [(result.average, "average")]
+        cells += [add_caption(fit_to_cell(pixels, (CELL, CELL)), caption) for pixels, caption in row]
+        blank = add_caption(fit_to_cell(result.average * 0 + 255, (CELL, CELL)), "")
+        cells += [blank] * (max_neighbors - len(result.neighbors))
+    return image_grid(cells, max_neighbors + 2)
+
+
+def show_nearest_patches(
+    model_options: Annotated[ModelOptions, Parameter(name="*")],
+    *,
+    image: Path,
+    folder: Path,
+    out: Path,
+    level: str | None = None,
+    at: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = (),
+    target: str | None = None,
+    count: int = 8,
+    short_side: int = 256,
+    subset: int | None = None,
+) -> None:
+    """Draw the nearest neighbors of an image patch in feature space: query, neighbors, and their average.
+
+    Args:
+        image: Image of the query patch.
+        folder: Folder of images to search, including subfolders.
+        out: Output image (.png); query, neighbors and average are written as one array to the same name with .npy.
+        level: Level of the descriptors; required with --at.
+        at: Points X,Y of the image, in its original pixels; one row each.
+        target: A single neuron (layer2:17@12,8) instead of points, compared by its activation.
+        count: Number of neighbors.
+        short_side: Short side, in pixels, to which all images are resized.
+        subset: Maximum number of images to search, evenly spaced over the folder; all if not stated.
+    """
+    import numpy as np
+
+    from ...errors import UserError
+    from ..core.objectives import Neuron
+    from ..core.render import validate_out, write_image_and_array
+    from ..core.target_parser import parse_target
+    from .image_folder import list_images, show_progress
+
+    validate_out(out)
+    if (target is None) == (not at) or (level is None) == bool(at):
+        raise UserError("Give either --level LEVEL --at X,Y for a patch, or --target LEVEL:CHANNEL@X,Y for a unit.")
+    points = [parse_point(text) for text in at]
+    images = [path for path in list_images(folder, subset) if path.resolve() != image.resolve()]
+    model = model_options.open_model()
+    units = []
+    if target is not None:
+        unit = parse_target(target, model)
+        if not isinstance(unit, Neuron):
+            raise UserError(f"'{target}' is not a single unit; write LEVEL:CHANNEL@X,Y.")
+        level, units = unit.level, [(unit.index, unit.x, unit.y)]
+    assert level is not None
+    results = find_correspondences(model, image, images, level, points, units, count, short_side, show_progress)
+    for result in results:
+        print(
+            f"Unit {result.query.unit[0]},{result.query.unit[1]} of {level}, "
+            f"pixels {', '.join(map(str, result.query.window))}:"
+        )
+        for each in result.neighbors:
+            print(f"{each.similarity:9.4f}  {each.path}  {each.unit[0]},{each.unit[1]}")
+    neighbor_count = min(len(result.neighbors) for result in results)
+    rows = [
+        [result.query.pixels, *(n.pixels for n in result.neighbors[:neighbor_count]), result.average]
+        for result in results
+    ]
+    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, draw_correspondences(results), np.array(rows))))}.")
+
+
+def parse_point(text: str) -> tuple[float, float]:
+    """Parse X,Y.
+
+    Raises:
+        UserError: not two numbers.
+    """
+    from ...errors import UserError
+
+    try:
+        x, y = map(float, text.split(","))
+    except ValueError:
+        raise UserError(f"'{text}' is not a point; write two numbers with a comma: 120,80.") from None
+    return x, y

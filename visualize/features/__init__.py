@@ -1,0 +1,1 @@
+"""What a network's features are: activations, filters, and images synthesized for them."""

@@ -1,0 +1,292 @@
+"""`densevision visualize deepdream`: DeepDream, amplify what a level detects in an image.
+
+Mordvintsev, Olah, Tyka: Inceptionism, and the notebook DeepDream. Google 2015. Gradient ascent on half the squared
+activations of a level, at several sizes (octaves) from small to large: the details added at one size are upsampled and
+added to the image at the next. Before every step the image is rolled by a random shift. With a guide image, the
+activation at every position is moved towards the most similar activation of the guide.
+
+Deviations: the notebook's step size of 1.5 in pixels of 255 is converted to pixels of [0, 1]; it clips every channel of
+the normalized input to its range, which equals the clipping to 0 and 1 here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ..core.options import ModelOptions
+from ..core.seeded_options import SeededOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ...datasets.core.geometry import Size
+    from ..core.inputs import ModelInput
+    from ..core.model import InspectedModel
+    from ..core.objectives import Objective
+
+MIN_OCTAVE_SIZE = 16
+"""Minimum short side of an octave in pixels."""
+EPSILON = 1e-8
+"""Minimum of the mean absolute gradient by which steps are divided."""
+FRAME_RATE = 24
+"""Frames per second of the video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamOptions(SeededOptions):
+    """Options of DeepDream."""
+
+    octaves: int = 4
+    """Number of image sizes."""
+    octave_scale: float = 1.4
+    """Ratio of consecutive image sizes."""
+    steps: int = 10
+    """Number of gradient ascent steps per octave."""
+    lr: float = 1.5
+    """Mean absolute change of a pixel per step, in units of 1/255."""
+    jitter: int = 32
+    """Maximum random shift before every step, in pixels."""
+
+
+def deep_dream(
+    model: InspectedModel,
+    pixels: tuple[Tensor, ...],
+    objective: Objective,
+    options: DreamOptions | None = None,
+    callback: Callable[[int, Size, float], None] | None = None,
+) -> tuple[Tensor, ...]:
+    """Apply DeepDream to an image.
+
+    Args:
+        model: the model.
+        pixels: (1, C, H, W) in [0, 1] each, of any size that the model accepts.
+        objective: what is maximized: `L2Activation` of a level, `GuidedSimilarity` to a guide, a channel or a class.
+            Objectives with a position need `octaves=1`.
+        options: options of DeepDream.
+        callback: called after every octave with its number, from 1, its (height, width), and the score.
+
+    Returns:
+        (1, C, H, W) in [0, 1] each, of the size of the input.
+
+    Raises:
+        UserError: an octave too small for the model, a gradient that is 0 everywhere, or an invalid option.
+    """
+    import torch
+
+    from ...errors import UserError
+    from .dream_objectives import without_classifier
+
+    options = validate_options(options or DreamOptions())
+    model = without_classifier(model, objective)
+    generator = torch.Generator("cpu").manual_seed(options.seed)
+    pixels = tuple(each.detach().to(model.device) for each in pixels)
+    details = tuple(torch.zeros_like(each) for each in pixels)
+    images = pixels
+    for octave, size in enumerate(octave_sizes((pixels[0].shape[2], pixels[0].shape[3]), options), 1):
+        bases = tuple(resize(each, size) for each in pixels)
+        images = tuple(base + resize(detail, size) for base, detail in zip(bases, details, strict=True))
+        score = 0.0
+        for _ in range(options.steps):
+            try:
+                images, score = _step(model, images, objective, options, generator)
+            except RuntimeError as error:
+                raise UserError(
+                    f"{model.name} does not accept an octave of {size[0]}x{size[1]}; use fewer --octaves or a "
+                    "larger image."
+                ) from error
+        details = tuple(each - base for each, base in zip(images, bases, strict=True))
+        if callback is not None:
+            callback(octave, size, score)
+    return images
+
+
+def octave_sizes(size: Size, options: DreamOptions) -> list[Size]:
+    """(height, width) of the octaves, from the smallest to the size of the image.
+
+    Raises:
+        UserError: the smallest is too small.
+    """
+    from ...errors import UserError
+
+    sizes = [
+        (round(size[0] / options.octave_scale**octave), round(size[1] / options.octave_scale**octave))
+        for octave in reversed(range(options.octaves))
+    ]
+    if min(sizes[0]) < MIN_OCTAVE_SIZE:
+        raise UserError(
+            f"The smallest of {options.octaves} octaves is {sizes[0][1]} wide and {sizes[0][0]} high; use fewer"
+            " --octaves or a larger image."
+        )
+    return sizes
+
+
+def resize(x: Tensor, size: Size) -> Tensor:
+    """Resize (B, C, H, W) bilinearly, with antialiasing."""
+    from torch.nn import functional
+
+    return functional.interpolate(x, size, mode="bilinear", antialias=True) if x.shape[-2:] != size else x
+
+
+def zoom(
+    model: InspectedModel,
+    pixels: tuple[Tensor, ...],
+    objective: Objective,
+    options: DreamOptions,
+    frames: int,
+    zoom_per_frame: float = 0.05,
+) -> Iterator[tuple[Tensor, ...]]:
+    """Frames of a video that alternates DeepDream and zooming in.
+
+    Args:
+        model, pixels, objective, options: as in `deep_dream`; the seed is incremented for every frame.
+        frames: number of frames.
+        zoom_per_frame: fraction of height and width that is cropped from one frame to the next.
+    """
+    from dataclasses import replace
+
+    for frame in range(frames):
+        pixels = deep_dream(model, pixels, objective, replace(options, seed=options.seed + frame))
+        yield pixels
+        pixels = tuple(zoom_in(each, zoom_per_frame) for each in pixels)
+
+
+def zoom_in(x: Tensor, zoom_per_frame: float) -> Tensor:
+    """Crop a fraction of height and width of (B, C, H, W) and resize bilinearly to the original size."""
+    import torch
+    from torch.nn import functional
+
+    matrix = torch.tensor([[1 - zoom_per_frame, 0.0, 0.0], [0.0, 1 - zoom_per_frame, 0.0]]).to(x).expand(len(x), 2, 3)
+    coordinates = functional.affine_grid(matrix, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, coordinates, padding_mode="border", align_corners=False)
+
+
+def validate_options(options: DreamOptions) -> DreamOptions:
+    """Check the options.
+
+    Raises:
+        UserError: an invalid value.
+    """
+    from ...errors import UserError
+
+    if min(options.octaves, options.steps) < 1:
+        raise UserError(f"--octaves {options.octaves} --steps {options.steps}: both must be at least 1.")
+    if options.octave_scale <= 1:
+        raise UserError(f"--octave-scale is {options.octave_scale:g}; it must be above 1.")
+    if min(options.lr, options.jitter) < 0:
+        raise UserError(f"--lr {options.lr:g} --jitter {options.jitter}: both must be at least 0.")
+    return options
+
+
+def _step(
+    model: InspectedModel,
+    pixels: tuple[Tensor, ...],
+    objective: Objective,
+    options: DreamOptions,
+    generator: torch.Generator,
+) -> tuple[tuple[Tensor, ...], float]:
+    """One gradient ascent step; also returns the score before it."""
+    import torch
+
+    from ...tasks.device import use_bf16
+    from ..core.gradients import check_nonzero_gradient, evaluate_objective
+
+    down, right = torch.randint(-options.jitter, options.jitter + 1, (2,), generator=generator).tolist()
+    shifted = tuple(each.roll((down, right), (2, 3)).requires_grad_() for each in pixels)
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=use_bf16(options.amp, model.device))
+    with torch.enable_grad():
+        with autocast:
+            score = evaluate_objective(model, shifted, objective)[0].sum()
+        grads = torch.autograd.grad(score, shifted, allow_unused=True)
+    grads_or_zeros = [torch.zeros_like(each) if one is None else one for each, one in zip(shifted, grads, strict=True)]
+    check_nonzero_gradient(model, tuple(each.detach() for each in shifted), objective, grads_or_zeros)
+    results = []
+    for each, grad in zip(shifted, grads_or_zeros, strict=True):
+        # One scale for all channels: a scale per channel would change the colors.
+        scale = grad.abs().mean().clamp_min(EPSILON)
+        image = (each.detach() + options.lr / 255 * grad / scale).clamp(0, 1)
+        results.append(image.roll((-down, -right), (2, 3)))
+    return tuple(results), float(score.detach())
+
+
+def show_deepdream(
+    model_options: Annotated[ModelOptions, Parameter(name="*")],
+    options: Annotated[DreamOptions | None, Parameter(name="*")] = None,
+    *,
+    image: Path,
+    target: str,
+    out: Path,
+    guide: Path | None = None,
+    size: int | None = None,
+    video: Path | None = None,
+    frames: int = 48,
+    zoom_per_frame: float = 0.05,
+) -> None:
+    """Apply DeepDream to an image, optionally as a zooming video.
+
+    Args:
+        image: Input image.
+        target: Target to amplify: a level (layer3), or any other target (layer3:17, class:tabby; depth@120,80 in
+            pixels of the input image).
+        out: Output image (.png); the raw array is written to the same name with .npy.
+        guide: Guide image, whose activations of the level are amplified instead.
+        size: Longer side of the uncropped image, in pixels; the usual crop of the model if not stated.
+        video: Output video (.mp4) that zooms in; its first frame is the output image.
+        frames: Number of video frames.
+        zoom_per_frame: Fraction of height and width that is cropped from one video frame to the next.
+    """
+    from ...errors import UserError
+    from ..core.render import to_uint8_image, validate_out, write_image_and_array
+    from .dream_objectives import parse_dream_objective
+
+    validate_out(out)
+    options = validate_options(options or DreamOptions(amp="auto"))
+    if video is not None and (video.suffix.lower() != ".mp4" or frames < 1 or not 0 <= zoom_per_frame < 1):
+        raise UserError(
+            f"--video {video} --frames {frames} --zoom-per-frame {zoom_per_frame:g}: give a .mp4 file, "
+            "at least 1 frame, and a zoom of at least 0 and below 1."
+        )
+    if size is not None and size < MIN_OCTAVE_SIZE:
+        raise UserError(f"--size is {size}; it must be at least {MIN_OCTAVE_SIZE}.")
+    model = model_options.open_model()
+    model_input = load_at_size(model, image, size) if size else model.preprocess(image)
+    pixels = model_input.pixels
+    objective = parse_dream_objective(target, model, None if guide is None else model.pixels(guide))
+    objective = objective.on_image(model_input)
+
+    def print_score(octave: int, at: Size, score: float) -> None:
+        print(f"octave {octave} of {options.octaves}, {at[1]}x{at[0]}: {objective} {score:.4g}")
+
+    images = deep_dream(model, pixels, objective, options, print_score)
+    paths = write_image_and_array(out, to_uint8_image(images[0]), images[0].cpu().numpy())
+    print(f"Wrote {' and '.join(map(str, paths))}.")
+    if video is not None:
+        from ...apps.video import write_video
+
+        zoomed = zoom(model, pixels, objective, options, frames, zoom_per_frame)
+        print(f"Wrote {write_video(video, (to_uint8_image(each[0]) for each in zoomed), FRAME_RATE)}.")
+
+
+def load_at_size(model: InspectedModel, image: Path, long_side: int) -> ModelInput:
+    """Load an image, resized to the given longer side, without a crop."""
+    import torch
+
+    from ...datasets.core.geometry import plain_resize
+    from ...tasks.image_io import load_image_as
+    from ...tasks.task import PredictionContext
+    from ..core.inputs import ModelInput
+    from .feature_visualization import input_channels
+
+    original = load_image_as(image, input_channels(model)[0])
+    source = (original.shape[0], original.shape[1])
+    pixels = torch.from_numpy(original).float() / 255
+    pixels = pixels.reshape(*source, -1).movedim(2, 0)[None]
+    scale = long_side / max(source)
+    size = (round(source[0] * scale), round(source[1] * scale))
+    context = PredictionContext({"image": original}, model.fields, source, plain_resize(source, size).matrix())
+    return ModelInput((resize(pixels, size).clamp(0, 1),), context, source)

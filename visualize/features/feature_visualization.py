@@ -1,0 +1,329 @@
+"""`densevision visualize feature-visualization`: activation maximization of a class, a channel or any other target.
+
+Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks. 2013, arXiv:1312.6034, section 2: gradient ascent on
+the class score before the softmax, with a penalty on the norm of the image. Olah, Mordvintsev, Schubert: Feature
+Visualization. Distill 2017: Fourier parameterization, and random transforms before every forward pass.
+
+By default, a loss on the batch normalization statistics keeps the images close to the training images (Yin et al. 2020,
+see `priors.py`). With it, residual networks give objects instead of textures, best with several classes optimized in
+one batch (`PerImage`), and a coarse phase at the beginning makes the objects large. For models without batch
+normalization it has no effect, as with `bn_weight=0`. For the images of the 2013 paper: `param="pixel"`,
+`transform_strength=0`, `bn_weight=0`, `l_alpha_weight` above 0.
+
+Deviations: Adam's learning rate decays, lucid's is constant. The first paper starts from the mean image; here noise of
+standard deviation 1/100 is added to it. While a score has no gradient because a ReLU is inactive, gradients
+pass through inactive ReLUs by the deconvnet rule; lucid uses a rule of its own for the first 16 steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from cyclopts import Parameter
+
+from ..core.options import ModelOptions
+from ..core.seeded_options import SeededOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from ...datasets.core.geometry import Size
+    from ..core.model import InspectedModel
+    from ..core.objectives import Objective
+    from .parameterization import Parameterization
+
+COARSE_SCALE = 0.7
+"""Relative image size in the coarse phase."""
+COARSE_FRACTION = 0.7
+"""Default fraction of the steps for the coarse phase."""
+BN_WARMUP_STEPS = 16
+"""Steps without the BN statistics loss, after which its weight is calibrated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationOptions(SeededOptions):
+    """Options of activation maximization."""
+
+    param: Literal["fft", "pixel"] = "fft"
+    """Image parameterization: fft, a Fourier spectrum with decorrelated colors, or pixel."""
+    decay_power: float = 1.2
+    """Power of the frequency by which Fourier amplitudes are divided; lucid uses 1, which gives less contrast."""
+    coarse_fraction: float | None = None
+    """Fraction of the steps, at the beginning, that optimize the image at 0.7 of its size, for larger and more complete
+    objects (--param fft); if not stated, 0.7 for a class of a model that accepts any size, otherwise 0."""
+    steps: int = 100
+    """Number of optimization steps."""
+    lr: float = 0.05
+    """Initial learning rate of Adam; it decays with a cosine schedule."""
+    transform_strength: float = 1.0
+    """Strength of the random shifts, scalings and rotations before every step, as a multiple of lucid's; 0: none."""
+    bn_weight: float = 1.0
+    """Weight of the BN statistics loss, relative to the score gained in the first 16 steps; at 1, both have equal
+    weight."""
+    l_alpha_weight: float = 0.0
+    """Weight of the L-alpha norm, the sum of |x - gray| ^ alpha."""
+    alpha: float = 2.0
+    """Exponent of the L-alpha norm; the 2013 paper uses 2."""
+    tv_weight: float = 0.0
+    """Weight of the total variation."""
+    tv_beta: float = 2.0
+    """Exponent of the total variation."""
+    blur: float = 0.0
+    """Standard deviation, in pixels, of a Gaussian blur after every step (--param pixel)."""
+
+
+class OptimizationResult(NamedTuple):
+    """Optimized images.
+
+    Attributes:
+        pixels: (B, C, H, W) in [0, 1], for every model input.
+        scores: (B,) scores of the objective.
+    """
+
+    pixels: tuple[Tensor, ...]
+    scores: Tensor
+
+
+OptimizationCallback = Callable[[int, "Tensor"], None]
+"""Called after every step with its number, from 1, and the (B,) scores."""
+
+
+def feature_visualization(
+    model: InspectedModel,
+    objective: Objective,
+    size: Size | None = None,
+    count: int = 1,
+    options: OptimizationOptions | None = None,
+    callback: OptimizationCallback | None = None,
+) -> OptimizationResult:
+    """Maximize an objective by gradient ascent on an image.
+
+    Args:
+        model: the model.
+        objective: what is maximized; `-1 * objective` is minimized. `PerImage` has one objective for every image.
+        size: (height, width); None: the usual input size of the model.
+        count: B, images from different noise. Their BN statistics are those of the batch, not of each image.
+        options: options of the optimization.
+        callback: called after every step.
+
+    Raises:
+        UserError: the image does not change the objective, or an invalid option.
+    """
+    import torch
+
+    from ...tasks.device import use_bf16
+    from ..core.gradients import check_nonzero_gradient, evaluate_objective, gradients
+    from .priors import bn_statistics_loss
+
+    options = validate_options(options or OptimizationOptions(), count)
+    generator = torch.Generator("cpu").manual_seed(options.seed)
+    parameterizations = _parameterizations(model, size or model.size, count, options, generator)
+    coarse = (
+        _default_coarse_fraction(model, objective, options)
+        if options.coarse_fraction is None
+        else options.coarse_fraction
+    )
+    optimizer = torch.optim.Adam(
+        [parameterization.params for parameterization in parameterizations], options.lr, maximize=True
+    )
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=use_bf16(options.amp, model.device))
+    start = maximum = torch.zeros(count, device=model.device)
+    weight = torch.zeros((), device=model.device)
+    with bn_statistics_loss(model.module) as pop_bn_loss, torch.enable_grad():
+        for step in range(options.steps):
+            optimizer.param_groups[0]["lr"] = options.lr * (1 + math.cos(math.pi * step / options.steps)) / 2
+            scale = COARSE_SCALE if step < coarse * options.steps else 1.0
+            images = tuple(parameterization.to_image(scale) for parameterization in parameterizations)
+            inputs = _transform(images, options.transform_strength, generator)
+            with autocast:
+                scores = evaluate_objective(model, inputs, objective)[0].float()
+                bn_loss = pop_bn_loss().to(scores)
+                if step == 0:
+                    start = maximum = scores.detach()
+                if bool((scores == start).any()):
+                    scores = _with_gradients(model, inputs, objective, scores)
+            maximum = torch.maximum(maximum, scores.detach())
+            if step == BN_WARMUP_STEPS:
+                weight = options.bn_weight * (maximum - start).sum() / bn_loss.detach().clamp_min(1e-6)
+            # Maximize instead of minimizing the negative: the deconvnet rule passes positive gradients only.
+            objective_value = (scores - _penalties(model, images, options)).sum() - weight * bn_loss
+            optimizer.zero_grad()
+            objective_value.backward()
+            optimizer.step()
+            for parameterization in parameterizations:
+                parameterization.clamp()
+            if callback is not None:
+                callback(step + 1, scores.detach())
+    pixels = tuple(parameterization.to_image().detach() for parameterization in parameterizations)
+    with torch.no_grad():
+        scores = evaluate_objective(model, pixels, objective)[0].detach()
+    if torch.equal(scores, start):
+        check_nonzero_gradient(model, pixels, objective, gradients(model, pixels, objective))
+    return OptimizationResult(pixels, scores)
+
+
+def validate_options(options: OptimizationOptions, count: int = 1) -> OptimizationOptions:
+    """Check the options.
+
+    Raises:
+        UserError: an invalid value.
+    """
+    from ...errors import UserError
+
+    if count < 1 or options.steps < 1:
+        raise UserError(f"--count {count} --steps {options.steps}: both must be at least 1.")
+    for name in ("lr", "decay_power", "transform_strength", "bn_weight", "l_alpha_weight", "tv_weight", "blur"):
+        value = getattr(options, name)
+        if not value >= 0:
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; it must be at least 0.")
+    if min(options.alpha, options.tv_beta) < 1:
+        raise UserError(f"--alpha {options.alpha:g} --tv-beta {options.tv_beta:g}: both must be at least 1.")
+    if options.coarse_fraction and (options.param != "fft" or not 0 <= options.coarse_fraction <= 1):
+        raise UserError(f"--coarse-fraction is {options.coarse_fraction:g}; it must be 0 to 1, and needs --param fft.")
+    if options.blur and options.param != "pixel":
+        raise UserError(f"--blur {options.blur:g} is for pixels only; add --param pixel.")
+    return options
+
+
+def input_channels(model: InspectedModel) -> list[int]:
+    """Number of channels of every model input.
+
+    Raises:
+        UserError: an input is a label map, which is not differentiable.
+    """
+    from ...datasets.field_types import SegmentationMask
+    from ...errors import UserError
+
+    field_types = model.fields
+    if model.task is not None:
+        field_types = {
+            name: model.task.sample_field_types(field_types)[name] for name in model.task.inputs(field_types)
+        }
+    if any(isinstance(field_type, SegmentationMask) for field_type in field_types.values()):
+        raise UserError(f"{model.name} takes label maps, which cannot be optimized by gradient.")
+    return [getattr(field_type, "channels", 3) for field_type in field_types.values()]
+
+
+def _default_coarse_fraction(model: InspectedModel, objective: Objective, options: OptimizationOptions) -> float:
+    """`COARSE_FRACTION` if the objectives are classes, and the model accepts any size; otherwise 0."""
+    from ..core.objectives import ClassLogit, PerImage
+
+    backbone = model.backbone
+    objectives = objective.objectives if isinstance(objective, PerImage) else (objective,)
+    any_size = backbone is not None and backbone.fixed_size is None and backbone.classifier_input_size is None
+    classes = all(isinstance(each, ClassLogit) for each in objectives)
+    return COARSE_FRACTION if options.param == "fft" and classes and any_size else 0.0
+
+
+def _parameterizations(
+    model: InspectedModel, size: Size, count: int, options: OptimizationOptions, generator: torch.Generator
+) -> list[Parameterization]:
+    from .parameterization import FFTParam, PixelParam
+
+    device = model.device
+    if options.param == "pixel":
+        return [
+            PixelParam(count, model.neutral_color, channels, size, generator, options.blur, device=device)
+            for channels in input_channels(model)
+        ]
+    return [
+        FFTParam(count, channels, size, generator, options.decay_power, device) for channels in input_channels(model)
+    ]
+
+
+def _transform(images: tuple[Tensor, ...], strength: float, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Apply the same random transform to all inputs."""
+    from .transforms import apply_transform, random_transform
+
+    if not strength:
+        return images
+    transform = random_transform(generator, strength)
+    return tuple(apply_transform(each, transform) for each in images)
+
+
+def _with_gradients(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, scores: Tensor) -> Tensor:
+    """The same scores; those without a gradient with that of the deconvnet rule, which passes inactive ReLUs."""
+    import torch
+
+    from ..attribution.guided_backprop import relu_backward_rule
+    from ..core.gradients import check_nonzero_gradient, evaluate_objective
+
+    has_gradient = _has_gradient(scores, pixels)
+    if bool(has_gradient.all()):
+        return scores
+    with relu_backward_rule("deconvnet"):
+        fallback = evaluate_objective(model, pixels, objective)[0].float()
+    if not bool((has_gradient | _has_gradient(fallback, pixels)).any()):
+        check_nonzero_gradient(model, tuple(each.detach() for each in pixels), objective, ())
+    return torch.where(has_gradient, scores, fallback)
+
+
+def _has_gradient(scores: Tensor, pixels: tuple[Tensor, ...]) -> Tensor:
+    """(B,) bool: whether any pixel has a nonzero gradient."""
+    import torch
+
+    if not scores.requires_grad:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    grads = torch.autograd.grad(scores.sum(), pixels, retain_graph=True, allow_unused=True)
+    return torch.stack([each.flatten(1).any(1) for each in grads if each is not None]).any(0)
+
+
+def _penalties(model: InspectedModel, images: tuple[Tensor, ...], options: OptimizationOptions) -> Tensor:
+    """(B,) weighted sum of the explicit priors."""
+    import torch
+
+    from .priors import alpha_norm, total_variation
+
+    total = torch.zeros(len(images[0]), device=images[0].device)
+    for image in images:
+        if options.l_alpha_weight:
+            gray = image.new_tensor(model.neutral_color).view(1, -1, 1, 1)
+            total = total + options.l_alpha_weight * alpha_norm(image - gray, options.alpha)
+        if options.tv_weight:
+            total = total + options.tv_weight * total_variation(image, options.tv_beta)
+    return total
+
+
+def show_feature_visualization(
+    model_options: Annotated[ModelOptions, Parameter(name="*")],
+    options: Annotated[OptimizationOptions | None, Parameter(name="*")] = None,
+    *,
+    target: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    out: Path,
+    size: tuple[int, int] | None = None,
+    count: int = 1,
+) -> None:
+    """Synthesize an image that maximizes a target (activation maximization).
+
+    Args:
+        target: Target to maximize: class:tabby, layer3:17, depth@120,80 in pixels of the result (densevision
+            visualize list-targets). Several targets are optimized in one batch, which improves classes.
+        out: Output image (.png); the raw array is written to the same name with .npy.
+        size: Height and width in pixels; the usual input size of the model if not stated.
+        count: Number of images per target, from different noise.
+    """
+    import numpy as np
+
+    from ..core.objectives import PerImage
+    from ..core.render import to_uint8_image, validate_out, write_image_and_array
+    from ..core.target_parser import parse_target
+
+    validate_out(out)
+    options = validate_options(options or OptimizationOptions(amp="auto"), count)
+    model = model_options.open_model()
+    objective = PerImage(tuple(parse_target(each, model) for each in target for _ in range(count)))
+
+    def print_scores(step: int, scores: Tensor) -> None:
+        if step % 32 == 0 or step == options.steps:
+            text = (f"{each} {score:.4g}" for each, score in zip(objective.objectives, scores.tolist(), strict=True))
+            print(f"step {step} of {options.steps}: {', '.join(text)}")
+
+    result = feature_visualization(model, objective, size, len(objective.objectives), options, print_scores)
+    rows = [np.concatenate([to_uint8_image(each) for each in pixels], axis=1) for pixels in result.pixels]
+    array = np.concatenate([pixels.cpu().numpy() for pixels in result.pixels])
+    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, np.concatenate(rows), array)))}.")
