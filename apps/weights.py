@@ -89,7 +89,7 @@ def to_fp16(checkpoint: Path, out: Path, /) -> None:
         checkpoint: Checkpoint to read.
         out: File to write; must not exist yet.
     """
-    from ..tasks.checkpoint import convert_to_fp16
+    from ..tasks.conversion import convert_to_fp16
 
     refuse_existing(out)
     convert_to_fp16(checkpoint, out)
@@ -110,7 +110,7 @@ def import_(
         terms: License terms of the weights and their training data, stored in the checkpoint.
     """
     from ..tasks import create_task
-    from ..tasks.checkpoint import import_weights
+    from ..tasks.conversion import import_weights
 
     refuse_existing(out)
     import_weights(create_task(task), model, weights, out, terms)

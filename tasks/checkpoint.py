@@ -1,4 +1,4 @@
-"""Checkpoints (one self-contained safetensors file), imported weights, and the training state."""
+"""Checkpoint format: one self-contained safetensors file with weights, and a header from which the model is built."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,24 +13,17 @@ from torch import Tensor
 from ..atomic_io import atomic_path, json_text
 from ..backbones.backbone import Preprocessing
 from ..backbones.file_format import weights_format
-from ..backbones.state_dict_matching import open_file
 from ..backbones.weights import WEIGHTS, read_metadata, read_weights_info
-from ..datasets import open_dataset
 from ..datasets.classification.imagenet import ImageNet, imagenet_classes
 from ..datasets.field_types import ClassLabel, FieldType, Image
 from ..errors import UserError
 from ..version import VERSION
 from . import create_task
 from .model_spec import ModelSpec, restore_preprocessing
-from .task import Network, Task
+from .task import Network
 
 HEADER = "densevision"
 """Key of the header in the metadata of the file; its value is JSON."""
-STATE_KEYS = {
-    "model", "auxiliary", "optimizers", "ema", "step", "steps", "evaluated_step", "best", "evals_without_improvement",
-    "meter", "images_per_step", "baseline", "evaluation",
-}  # fmt: skip
-"""Keys of a training state."""
 FORMAT = 2
 """Version of the names in the header; the first version had no number."""
 
@@ -159,57 +151,6 @@ def load_classifier(weights: str | Path) -> tuple[Network, ModelSpec, dict[str, 
     return model.eval(), model_spec, header
 
 
-def convert_to_fp16(path: str | Path, out: str | Path) -> None:
-    """Write a copy of a checkpoint with weights in fp16 and the same header.
-
-    Tensors of one axis (biases, statistics) stay in fp32: they are small, and fp16 cannot store variances above 65504.
-    """
-    header = read_header(path)
-    tensors = {
-        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
-        for name, value in read_tensors(path).items()
-    }
-    with atomic_path(out) as aside:
-        save_file(tensors, aside, metadata={HEADER: json_text(header, ensure_ascii=False)})
-
-
-def import_weights(task: Task, model_name: str, weights: str | Path, out: str | Path, terms: str) -> None:
-    """Convert published weights of a complete model to a checkpoint.
-
-    Args:
-        task: task of the model.
-        model_name: one of `task.models`.
-        weights: a `.pth` or `.safetensors` file with the published names.
-        out: the checkpoint to write.
-        terms: license terms of the data on which the weights were trained.
-
-    Raises:
-        UserError: no such model or file, or a tensor that is missing, unexpected or of another shape.
-    """
-    dataset = open_dataset(task.defaults.data)
-    model_spec = ModelSpec(task, dataset.fields, model=model_name)
-    model = model_spec.build()
-    own = model.published_module.state_dict()
-    published = open_file(Path(weights)).for_names(own)
-    for name in sorted(own.keys() | published.shapes.keys()):
-        ours = tuple(own[name].shape) if name in own else None
-        if ours != (theirs := published.shapes.get(name)):
-            raise UserError(
-                f"{weights} does not fit {model_name}: '{name}' is {theirs} in the file, {ours} in the model."
-            )
-    model.published_module.load_state_dict({name: published.read(name) for name in own})
-    size = next((recipe.image_size for recipe in task.recipes.values() if recipe.model == model_name), None)
-    metadata = {
-        "size": list(size or task.recipes[task.defaults.recipe].image_size or (224, 224)),
-        "step": 0,
-        "data": {"name": task.defaults.data, "title": Path(weights).name, "terms": terms},
-        "backbone_weights": None,
-        "init_from": None,
-        "metrics": None,
-    }
-    save_checkpoint(out, model, model_spec, metadata)
-
-
 def load_initial_weights(model: Network, model_spec: ModelSpec, path: str | Path) -> None:
     """Initialize a model from a checkpoint (`--init-from`), including the backbone's preprocessing.
 
@@ -258,28 +199,3 @@ def provenance(weights: str | None, init_from: Path | None) -> dict[str, Any]:
     metadata = read_weights_info(weights) if Path(weights).suffix else {}
     origin = {"weights": Path(weights).name, "origin": metadata.get("origin"), "license": metadata.get("licence")}
     return {"backbone_weights": origin, "init_from": None}
-
-
-def save_state(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a training state (plain tensors and numbers) atomically: a reader finds the old or the new one."""
-    with atomic_path(path) as aside:
-        torch.save(state, aside)
-
-
-def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a training state; only tensors and plain data are unpickled.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    way_out = f"start a new run from the weights with --init-from {Path(path).with_name('checkpoint.safetensors')}"
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"There is nothing to resume: {path} does not exist.") from None
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}): {way_out} and another --out.") from error
-    missing = sorted(STATE_KEYS - state.keys()) if isinstance(state, dict) else ["step"]
-    if missing:
-        raise UserError(f"{path} is damaged or of another version (no '{missing[0]}'): {way_out} and another --out.")
-    return state

@@ -1,4 +1,4 @@
-"""Conversion of checkpoints from before the renaming in 0.1.0 (`densevision weights convert`)."""
+"""Conversion of weights: published files to checkpoints, checkpoints to fp16, and old names to those of 0.1.0."""
 
 from __future__ import annotations
 
@@ -9,9 +9,64 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ..atomic_io import atomic_path, json_text
+from ..backbones.state_dict_matching import open_file
+from ..datasets import open_dataset
 from ..errors import UserError
 from . import renamed
-from .checkpoint import FORMAT, HEADER, raw_header
+from .checkpoint import FORMAT, HEADER, raw_header, read_header, read_tensors, save_checkpoint
+from .model_spec import ModelSpec
+from .task import Task
+
+
+def convert_to_fp16(path: str | Path, out: str | Path) -> None:
+    """Write a copy of a checkpoint with weights in fp16 and the same header.
+
+    Tensors of one axis (biases, statistics) stay in fp32: they are small, and fp16 cannot store variances above 65504.
+    """
+    header = read_header(path)
+    tensors = {
+        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in read_tensors(path).items()
+    }
+    with atomic_path(out) as aside:
+        save_file(tensors, aside, metadata={HEADER: json_text(header, ensure_ascii=False)})
+
+
+def import_weights(task: Task, model_name: str, weights: str | Path, out: str | Path, terms: str) -> None:
+    """Convert published weights of a complete model to a checkpoint.
+
+    Args:
+        task: task of the model.
+        model_name: one of `task.models`.
+        weights: a `.pth` or `.safetensors` file with the published names.
+        out: the checkpoint to write.
+        terms: license terms of the data on which the weights were trained.
+
+    Raises:
+        UserError: no such model or file, or a tensor that is missing, unexpected or of another shape.
+    """
+    dataset = open_dataset(task.defaults.data)
+    model_spec = ModelSpec(task, dataset.fields, model=model_name)
+    model = model_spec.build()
+    own = model.published_module.state_dict()
+    published = open_file(Path(weights)).for_names(own)
+    for name in sorted(own.keys() | published.shapes.keys()):
+        ours = tuple(own[name].shape) if name in own else None
+        if ours != (theirs := published.shapes.get(name)):
+            raise UserError(
+                f"{weights} does not fit {model_name}: '{name}' is {theirs} in the file, {ours} in the model."
+            )
+    model.published_module.load_state_dict({name: published.read(name) for name in own})
+    size = next((recipe.image_size for recipe in task.recipes.values() if recipe.model == model_name), None)
+    metadata = {
+        "size": list(size or task.recipes[task.defaults.recipe].image_size or (224, 224)),
+        "step": 0,
+        "data": {"name": task.defaults.data, "title": Path(weights).name, "terms": terms},
+        "backbone_weights": None,
+        "init_from": None,
+        "metrics": None,
+    }
+    save_checkpoint(out, model, model_spec, metadata)
 
 
 def convert_checkpoint(path: str | Path, out: str | Path) -> None:

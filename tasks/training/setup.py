@@ -19,13 +19,14 @@ from ...datasets.dataset import Dataset, SyntheticDataset
 from ...datasets.field_types import ClassLabel, SegmentationMask
 from ...errors import UserError, unknown_name
 from .. import create_task
-from ..checkpoint import load_initial_weights, load_state
+from ..checkpoint import load_initial_weights
 from ..device import choose_device, split_cpu_cores, use_bf16
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Network, Task
 from .data import AugmentedDataset
 from .options import Options, ResolvedOptions
+from .state import load_state
 from .trainer import Trainer
 
 CHANGEABLE_ON_RESUME = (

@@ -17,7 +17,7 @@ from torch import nn
 from ...atomic_io import write_json
 from ...datasets.dataset import Dataset
 from ...errors import UserError
-from ..checkpoint import provenance, save_checkpoint, save_state
+from ..checkpoint import provenance, save_checkpoint
 from ..comparison_grid import draw_comparison, write_comparison
 from ..device import device_name
 from ..distributed import any_process, broadcast_buffers, create_accelerator
@@ -33,6 +33,7 @@ from .optimizers import MovingAverage, create_optimizer
 from .options import ResolvedOptions
 from .schedules import learning_rate
 from .signals import Interruption
+from .state import save_state
 from .step import PhaseRunner
 
 NUM_EXAMPLES = 4

@@ -18,19 +18,17 @@ from densevision.backbones.weights import save_weights
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import (
     HEADER,
-    STATE_KEYS,
-    convert_to_fp16,
     load_checkpoint,
-    load_state,
     read_header,
     save_checkpoint,
-    save_state,
 )
 from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.conversion import convert_to_fp16
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import Predictor, load, packaged_checkpoint
 from densevision.tasks.task import Prediction
+from densevision.tasks.training.state import STATE_KEYS, load_state, save_state
 from densevision.version import VERSION
 
 from .training.toys import BACKBONE, Relief, build_toy_trainer

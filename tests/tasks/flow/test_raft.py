@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from densevision import create_task, load
 from densevision.errors import UserError
-from densevision.tasks.checkpoint import import_weights
+from densevision.tasks.conversion import import_weights
 from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.flow.raft import RAFT, raft_large, raft_small
 

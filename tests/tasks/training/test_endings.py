@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from densevision.tasks.checkpoint import load_state
+from densevision.tasks.training.state import load_state
 
 from .toys import Relief, require_same_runs, resume_toy, train_toy
 

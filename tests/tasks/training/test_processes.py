@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from densevision.errors import UserError
-from densevision.tasks.checkpoint import load_state
 from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import create_accelerator
 from densevision.tasks.evaluation import evaluate, prediction_function
 from densevision.tasks.inference import load
 from densevision.tasks.training.loop import run_loop
+from densevision.tasks.training.state import load_state
 
 from .toys import (
     LINEAR,

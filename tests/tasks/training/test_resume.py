@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from densevision.errors import UserError
-from densevision.tasks.checkpoint import load_state
 from densevision.tasks.depth import Depth
+from densevision.tasks.training.state import load_state
 
 from .toys import BACKBONE, TINY, Relief, log_lines, require_same_runs, resume_toy, stop_after, train_toy, weights_after
 

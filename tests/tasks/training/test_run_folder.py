@@ -16,7 +16,7 @@ from densevision.backbones.backbone import Preprocessing
 from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
 from densevision.datasets.synthetic_rooms import SyntheticRooms
 from densevision.errors import UserError
-from densevision.tasks.checkpoint import load_state, read_header, save_checkpoint
+from densevision.tasks.checkpoint import read_header, save_checkpoint
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import load
@@ -24,6 +24,7 @@ from densevision.tasks.training.loop import train
 from densevision.tasks.training.meter import Meter
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import registry_name
+from densevision.tasks.training.state import load_state
 from densevision.tasks.translation import Translation
 
 from .toys import BACKBONE, TINY, Relief, Reliefs, build_toy_trainer, log_lines, resume_toy, train_toy

@@ -19,13 +19,13 @@ from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import Image
-from densevision.tasks.checkpoint import load_state
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import find_loss
 from densevision.tasks.task import Network, Phase, Task
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer
+from densevision.tasks.training.state import load_state
 from densevision.tasks.training.trainer import Trainer
 
 TINY: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from densevision.tasks.checkpoint import load_state
+from densevision.tasks.training.state import load_state
 
 TINY: dict[str, Any] = {
     "backbone": "resnet20_cifar", "head": "unet", "image_size": (32, 32), "batch_size": 2, "steps": 4, "lr": 1e-3,
