@@ -36,11 +36,12 @@ def bench(
         rounds: Number of measured pairs, or of repetitions of a throughput; each benchmark's own if not stated.
     """
     from ..atomic_io import write_json
-    from ..benchmarks import find_benchmark, list_benchmarks
+    from ..benchmarks import BENCHMARKS, list_benchmarks
     from ..errors import UserError
+    from ..registry import lookup
     from ..version import VERSION
 
-    benchmarks = {one: find_benchmark(one) for one in ([name] if name else list_benchmarks())}
+    benchmarks = {one: lookup("benchmark", one, BENCHMARKS) for one in ([name] if name else list_benchmarks())}
     for option, value in (("threads", threads), ("rounds", rounds)):
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; it must be at least 1.")

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..errors import unknown_name
+from ..registry import lookup
 
 GAUSSIAN_STD = 0.01  # AlexNet, section 5
 
@@ -108,14 +108,13 @@ def initialize(module: nn.Module, rule: str) -> None:
     Raises:
         UserError: there is no such rule.
     """
-    if rule not in RULES:
-        raise unknown_name("initialization", rule, RULES)
+    initialize_weight = lookup("initialization", rule, RULES)
     for layer in module.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
             groups = 1 if isinstance(layer, nn.Linear) else layer.groups
             transposed = not isinstance(layer, nn.Linear) and layer.transposed
             n_in, n_out = fans(layer.weight, groups, transposed)
-            RULES[rule](layer.weight, n_in, n_out)
+            initialize_weight(layer.weight, n_in, n_out)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, _NORMALIZATIONS) and layer.weight is not None:

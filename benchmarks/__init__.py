@@ -5,15 +5,6 @@ To add one, add a file and its line in `BENCHMARKS`. `densevision bench` runs th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..registry import lookup
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .measure import Report, Setting
-
 BENCHMARKS: dict[str, str] = {
     "colorization-encoding": "benchmarks.colorization_encoding:measure",
     "correlation": "benchmarks.correlation:measure",
@@ -31,13 +22,4 @@ def list_benchmarks() -> list[str]:
     return sorted(BENCHMARKS)
 
 
-def find_benchmark(name: str) -> Callable[[Setting], Report]:
-    """The `measure` function of a benchmark.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    return lookup("benchmark", name, BENCHMARKS)
-
-
-__all__ = ["BENCHMARKS", "find_benchmark", "list_benchmarks"]
+__all__ = ["BENCHMARKS", "list_benchmarks"]

@@ -34,6 +34,10 @@ def test_lookup_imports_the_attribute():
     assert lookup("error", "user", {"user": "errors:UserError"}) is UserError
 
 
+def test_lookup_of_an_object_returns_it_without_an_import():
+    assert lookup("loss", "l1", {"l1": abs}) is abs
+
+
 def test_lookup_of_an_unknown_name_raises():
     with pytest.raises(UserError, match="no error named 'usr'; did you mean 'user'"):
         lookup("error", "usr", {"user": "errors:UserError"})

@@ -40,7 +40,7 @@ from .colorized_image import ColorizedImage
 from .decoders import BinClassification
 from .encoding import NEIGHBORS, measured_prior
 from .lab import lab_of, lightness_of, rgb_to_lab
-from .losses import LOSSES, find_loss
+from .losses import LOSSES
 from .metrics import PROTOCOLS, ColorizationMetrics
 from .recipes import RECIPES
 
@@ -118,7 +118,7 @@ class Colorization(Task):
         from .networks import STRIDE, ColorizationNetwork, ZhangNetwork
 
         assert isinstance(model, (ColorizationNetwork, ZhangNetwork))
-        terms = find_loss(self.output, loss)
+        terms = lookup(f"loss for --output {self.output}", loss, LOSSES[self.output])
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             ab = rgb_to_lab(batch["image"][..., ::STRIDE, ::STRIDE].float())[:, 1:]

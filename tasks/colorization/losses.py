@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import unknown_name
 from ..task import LossTerms
 from .decoders import BinClassification, Regression
 from .encoding import class_rebalancing_weights, soft_targets
@@ -62,17 +61,6 @@ LOSSES: dict[str, dict[str, Loss]] = {
     "regression": {"l2": l2},
 }
 """Losses by the task's `output`; the default first."""
-
-
-def find_loss(output: str, name: str) -> Loss:
-    """Look up a loss by name.
-
-    Raises:
-        UserError: no loss of this name for this output.
-    """
-    if name not in LOSSES[output]:
-        raise unknown_name(f"loss for --output {output}", name, LOSSES[output])
-    return LOSSES[output][name]
 
 
 def soft_cross_entropy(logits: Tensor, index: Tensor, weight: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ from ..task import (
 )
 from ..training.options import Options
 from .depth_map import DepthMap
-from .losses import LOSSES, find_loss, resize_target
-from .metrics import PROTOCOLS, DepthMetrics, find_protocol
+from .losses import LOSSES, resize_target
+from .metrics import PROTOCOLS, DepthMetrics
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 300
@@ -93,7 +93,7 @@ class Depth(Task):
 
     def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss at the resolution of the prediction."""
-        loss_function = find_loss(loss)
+        loss_function = lookup("depth loss", loss, LOSSES)
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             meters = model(batch["image"])[:, 0]
@@ -104,7 +104,7 @@ class Depth(Task):
 
     def metrics(self, protocol: str) -> Metrics:
         """Metrics (abs_rel, rmse, delta1 and others) under a protocol."""
-        return DepthMetrics(find_protocol(protocol))
+        return DepthMetrics(lookup("depth protocol", protocol, PROTOCOLS))
 
     def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
         """Protocol that papers report on a dataset; `all-pixels` if there is none."""

@@ -16,8 +16,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ...errors import unknown_name
-
 Loss = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
 
 MIN_DEPTH = 1e-3
@@ -139,17 +137,6 @@ LOSSES: dict[str, Loss] = {
     "scale-invariant-log": _single_term("scale_invariant_log", scale_invariant_log),
     "silog": _single_term("silog", silog),
 }
-
-
-def find_loss(name: str) -> Loss:
-    """Look up a loss by name.
-
-    Raises:
-        UserError: unknown name; the message suggests the nearest one.
-    """
-    if name not in LOSSES:
-        raise unknown_name("depth loss", name, LOSSES)
-    return LOSSES[name]
 
 
 def resize_target(target: Tensor, mask: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

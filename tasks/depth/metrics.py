@@ -20,7 +20,7 @@ import numpy as np
 
 from ...datasets.core.geometry import plain_resize, warp_image, warp_nearest
 from ...datasets.dataset import Sample
-from ...errors import UserError, unknown_name
+from ...errors import UserError
 from ..task import Metrics, Prediction
 from .depth_map import DepthMap
 
@@ -127,17 +127,6 @@ _PLAIN = (
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol for plain in _PLAIN for protocol in (plain, with_median(plain))
 }
-
-
-def find_protocol(name: str) -> Protocol:
-    """Look up a protocol by name.
-
-    Raises:
-        UserError: unknown name; the message suggests the nearest one.
-    """
-    if name not in PROTOCOLS:
-        raise unknown_name("depth protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
 
 
 class DepthMetrics(Metrics):

@@ -41,8 +41,8 @@ from ..task import (
 from ..training.options import Options
 from .base import FlowNetwork
 from .flow_field import FlowField
-from .losses import LOSSES, find_loss
-from .metrics import PROTOCOLS, FlowMetrics, find_protocol
+from .losses import LOSSES
+from .metrics import PROTOCOLS, FlowMetrics
 from .recipes import RECIPES
 
 SECOND_COLOR = 0.2
@@ -145,7 +145,7 @@ class Flow(Task):
     def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss of the flow at every resolution at which the model predicts it."""
         assert isinstance(model, FlowNetwork)
-        terms = find_loss(loss)
+        terms = lookup("loss of the task flow", loss, LOSSES)
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             return terms(model.pyramid(batch["first"], batch["second"]), batch["flow"], batch["flow_mask"])
@@ -154,7 +154,7 @@ class Flow(Task):
 
     def metrics(self, protocol: str) -> Metrics:
         """epe, its parts and outlier rates under a named protocol."""
-        return FlowMetrics(find_protocol(protocol))
+        return FlowMetrics(lookup("flow protocol", protocol, PROTOCOLS))
 
     def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
         """The protocol that papers use on a dataset; all known pixels pooled if there is none."""

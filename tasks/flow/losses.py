@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import unknown_name
-
 Loss = Callable[[list[Tensor], Tensor, Tensor], dict[str, Tensor]]
 
 DIV_FLOW = 20.0
@@ -112,14 +110,3 @@ def level_weight(stride: int) -> float:
 
 # The default first. Each returns named terms, which the training loop sums.
 LOSSES: dict[str, Loss] = {"multiscale": multiscale, "robust": robust, "sequence": sequence}
-
-
-def find_loss(name: str) -> Loss:
-    """The loss with a name.
-
-    Raises:
-        UserError: there is none; the message has the nearest name.
-    """
-    if name not in LOSSES:
-        raise unknown_name("loss of the task flow", name, LOSSES)
-    return LOSSES[name]

@@ -27,7 +27,6 @@ from typing import Literal
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ...errors import unknown_name
 from ..task import Metrics, Prediction
 from .flow_field import FlowField
 
@@ -67,17 +66,6 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("image-mean", errors="per-image", outlier_rates="per-image"),
     )
 }
-
-
-def find_protocol(name: str) -> Protocol:
-    """The protocol with a name.
-
-    Raises:
-        UserError: there is none; the message has the nearest name.
-    """
-    if name not in PROTOCOLS:
-        raise unknown_name("flow protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
 
 
 class FlowMetrics(Metrics):

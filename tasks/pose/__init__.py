@@ -45,7 +45,7 @@ from ..task import (
 from ..training.options import Options
 from . import heatmaps
 from .losses import LOSSES, find_loss
-from .metrics import PROTOCOLS, find_protocol
+from .metrics import PROTOCOLS
 from .pose_prediction import MeanPose, PosePrediction, write_results
 from .recipes import RECIPES
 
@@ -173,7 +173,7 @@ class HumanPose(Task):
 
     def metrics(self, protocol: str) -> Metrics:
         """Percentages of correct joints (PCK) or limbs (PCP), or COCO's average precision, under a named protocol."""
-        return find_protocol(protocol)()
+        return lookup("pose protocol", protocol, PROTOCOLS)()
 
     def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
         """The protocol that is reported on a dataset: pckh on MPII, AP on COCO, else PCK."""

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...errors import UserError, unknown_name
+from ...errors import UserError
+from ...registry import lookup
 from ..task import LossTerms
 from .heatmaps import SIGMA, encode, pixels_to_cells
 from .networks import OutputType, PoseNetwork, pixels_to_fractions
@@ -162,15 +163,14 @@ def find_loss(name: str, network: PoseNetwork) -> Callable[[Tensor, Tensor], Los
     Raises:
         UserError: no such loss, or one that does not apply to the network's output type.
     """
-    if name not in LOSSES:
-        raise unknown_name("loss of the task pose", name, LOSSES)
-    if network.output_type not in LOSSES[name]:
+    losses = lookup("loss of the task pose", name, LOSSES)
+    if network.output_type not in losses:
         applicable = ", ".join(other for other, types in LOSSES.items() if network.output_type in types)
         raise UserError(
             f"The loss '{name}' does not apply to a model that predicts {network.output_type}: use --loss with one of "
             f"{applicable}."
         )
-    return partial(LOSSES[name][network.output_type], network)
+    return partial(losses[network.output_type], network)
 
 
 def _split_joints(joints: Tensor) -> tuple[Tensor, Tensor]:

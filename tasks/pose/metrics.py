@@ -33,7 +33,7 @@ import numpy as np
 
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Skeleton
-from ...errors import UserError, unknown_name
+from ...errors import UserError
 from ..task import Metrics, Prediction
 from .oks import Detection, EvaluatedPerson, GroundTruth, average_precision, group_by_image, joint_sigmas
 from .pose_prediction import PosePrediction, canonical_name, joint_indices, part_name, require_pose
@@ -294,17 +294,6 @@ PROTOCOLS: dict[str, Callable[[], Metrics]] = {
     "coco": CocoMetrics,
 }
 """Name of a protocol to a function that creates its empty metrics."""
-
-
-def find_protocol(name: str) -> Callable[[], Metrics]:
-    """A function that creates the empty metrics of a protocol.
-
-    Raises:
-        UserError: no such protocol; the nearest name is suggested.
-    """
-    if name not in PROTOCOLS:
-        raise unknown_name("pose protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
 
 
 def _joint_index(skeleton: Skeleton, joint: str, protocol: str) -> int:

@@ -40,8 +40,8 @@ from ..task import (
 )
 from ..training.options import Options
 from .degraded_dataset import DegradedDataset
-from .losses import LOSSES, find_loss, interior
-from .metrics import PROTOCOLS, RestorationMetrics, find_protocol
+from .losses import LOSSES, interior
+from .metrics import PROTOCOLS, RestorationMetrics
 from .recipes import RECIPES
 from .restored_image import RestoredImage
 
@@ -124,7 +124,7 @@ class Restoration(Task):
 
     def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss against the part of the clean image that the model predicts."""
-        loss_function = find_loss(loss)
+        loss_function = lookup("restoration loss", loss, LOSSES)
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             restored = model(batch["degraded"])
@@ -134,7 +134,7 @@ class Restoration(Task):
 
     def metrics(self, protocol: str) -> Metrics:
         """PSNR and SSIM under a protocol."""
-        return RestorationMetrics(find_protocol(protocol))
+        return RestorationMetrics(lookup("restoration protocol", protocol, PROTOCOLS))
 
     def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
         """Protocol that papers report on a dataset; `rgb` if there is none."""

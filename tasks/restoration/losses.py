@@ -11,8 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...errors import unknown_name
-
 Loss = Callable[[Tensor, Tensor], dict[str, Tensor]]
 
 CHARBONNIER_EPSILON = 1e-3
@@ -44,17 +42,6 @@ def l2(restored: Tensor, clean: Tensor) -> dict[str, Tensor]:
 
 # The default one first. Each returns named terms, which the training loop adds up.
 LOSSES: dict[str, Loss] = {"charbonnier": charbonnier, "l1": l1, "l2": l2}
-
-
-def find_loss(name: str) -> Loss:
-    """Look up a loss by name.
-
-    Raises:
-        UserError: unknown name; the message suggests the nearest one.
-    """
-    if name not in LOSSES:
-        raise unknown_name("restoration loss", name, LOSSES)
-    return LOSSES[name]
 
 
 def interior(clean: Tensor, size: tuple[int, int]) -> Tensor:

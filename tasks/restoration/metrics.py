@@ -17,7 +17,6 @@ import numpy as np
 
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Image
-from ...errors import unknown_name
 from ..image_quality import mean_score, psnr, ssim
 from ..task import Metrics, Prediction
 from .restored_image import RestoredImage
@@ -53,17 +52,6 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("y-full", "y-full"),
     )
 }
-
-
-def find_protocol(name: str) -> Protocol:
-    """Look up a protocol by name.
-
-    Raises:
-        UserError: unknown name; the message suggests the nearest one.
-    """
-    if name not in PROTOCOLS:
-        raise unknown_name("restoration protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
 
 
 class RestorationMetrics(Metrics):

@@ -36,7 +36,7 @@ from ..task import (
     Task,
 )
 from ..training.options import Options
-from .losses import ADVERSARIAL_LOSSES, concat_condition, gan_loss, reconstruction_loss
+from .losses import ADVERSARIAL_LOSSES, concat_condition, reconstruction_loss
 from .metrics import PROTOCOLS, find_protocol
 from .predictions import LabelMap, MeanImage, TranslatedImage
 from .recipes import RECIPES
@@ -159,7 +159,7 @@ class Translation(Task):
             return (Phase("generator", model, reconstruct),)
 
         discriminator = self.discriminator(fields)
-        adversarial = gan_loss(loss)
+        adversarial = lookup("loss of the task translation", loss, ADVERSARIAL_LOSSES)
 
         def discriminate(batch: Batch, image: Tensor) -> Tensor:
             return discriminator(concat_condition(batch[source], image)).float()

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...datasets.field_types import FieldType, SegmentationMask
-from ...errors import unknown_name
 from ..task import LossTerms
 
 AdversarialLoss = Callable[[Tensor, bool], Tensor]
@@ -32,17 +31,6 @@ def least_squares(logits: Tensor, real: bool) -> Tensor:
 
 
 ADVERSARIAL_LOSSES: dict[str, AdversarialLoss] = {"vanilla": bce, "least-squares": least_squares}
-
-
-def gan_loss(name: str) -> AdversarialLoss:
-    """An adversarial loss by name.
-
-    Raises:
-        UserError: no such loss.
-    """
-    if name not in ADVERSARIAL_LOSSES:
-        raise unknown_name("loss of the task translation", name, ADVERSARIAL_LOSSES)
-    return ADVERSARIAL_LOSSES[name]
 
 
 def reconstruction_loss(target: FieldType) -> Callable[[Tensor, Tensor], LossTerms]:

@@ -36,7 +36,8 @@ import numpy as np
 
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Image
-from ...errors import UserError, unknown_name
+from ...errors import UserError
+from ...registry import lookup
 from ..image_io import LUMINANCE
 from ..image_quality import mean_score, psnr, ssim
 from ..task import Metrics, Prediction
@@ -260,9 +261,7 @@ def find_protocol(name: str) -> Callable[[], Metrics]:
     if protocol == "fcn-score":
         absent: Absent = "zero" if checkpoint.endswith(ABSENT_ZERO) else "skip"
         return partial(fcn_score_metrics, checkpoint.removesuffix(ABSENT_ZERO), absent)
-    if name not in PROTOCOLS:
-        raise unknown_name("translation protocol", name, PROTOCOLS)
-    return PROTOCOLS[name]
+    return lookup("translation protocol", name, PROTOCOLS)
 
 
 def image_pair(prediction: Prediction, ground_truth: Sample) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -220,10 +221,12 @@ def settings_used(monkeypatch):
     """The settings of the benchmarks that ran; every benchmark returns the same report."""
     settings = []
 
-    def find(name: str):
-        return lambda setting: settings.append(setting) or dataclasses.replace(REPORT, name=name)
+    def measure(setting, name: str):
+        settings.append(setting)
+        return dataclasses.replace(REPORT, name=name)
 
-    monkeypatch.setattr(benchmarks, "find_benchmark", find)
+    entries = {name: partial(measure, name=name) for name in BENCHMARKS}
+    monkeypatch.setattr(benchmarks, "BENCHMARKS", entries)
     return settings
 
 

@@ -5,13 +5,14 @@ import torch
 from torch.nn import functional
 
 from densevision.errors import UserError
+from densevision.registry import lookup
 from densevision.tasks.colorization.bins import BINS
 from densevision.tasks.colorization.decoders import BinClassification, Regression
 from densevision.tasks.colorization.encoding import class_rebalancing_weights, soft_targets
 from densevision.tasks.colorization.losses import (
+    LOSSES,
     colored,
     cross_entropy,
-    find_loss,
     l2,
     rebalanced,
     soft_cross_entropy,
@@ -138,4 +139,4 @@ def test_losses_leave_half_precision():
 
 def test_a_loss_of_the_other_prediction_is_refused_with_those_there_are():
     with pytest.raises(UserError, match="loss for --output regression named 'rebalanced'; known: l2"):
-        find_loss("regression", "rebalanced")
+        lookup("loss for --output regression", "rebalanced", LOSSES["regression"])

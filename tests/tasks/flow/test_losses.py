@@ -5,11 +5,11 @@ import torch
 from torch import Tensor
 
 from densevision.errors import UserError
+from densevision.registry import lookup
 from densevision.tasks.flow.losses import (
     LEVEL_WEIGHTS,
     LOSSES,
     downsample_ground_truth,
-    find_loss,
     level_weight,
     multiscale,
     robust,
@@ -218,6 +218,6 @@ def test_terms_are_named_float32_scalars_also_for_half_precision(name):
 
 def test_the_papers_loss_is_the_default_and_unknown_names_get_the_nearest():
     assert next(iter(LOSSES)) == "multiscale"
-    assert find_loss("robust") is robust
+    assert LOSSES["robust"] is robust
     with pytest.raises(UserError, match="did you mean 'multiscale'"):
-        find_loss("multi-scale")
+        lookup("loss of the task flow", "multi-scale", LOSSES)

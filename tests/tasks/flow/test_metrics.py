@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from densevision.errors import UserError
+from densevision.registry import lookup
 from densevision.tasks.flow.flow_field import FlowField
-from densevision.tasks.flow.metrics import PROTOCOLS, FlowMetrics, Protocol, find_protocol
+from densevision.tasks.flow.metrics import PROTOCOLS, FlowMetrics, Protocol
 
 PIXEL_MEAN, KITTI, IMAGE_MEAN = (PROTOCOLS[name] for name in ("pixel-mean", "kitti", "image-mean"))
 NAN = (math.nan, math.nan)
@@ -134,10 +135,10 @@ def test_merged_scores_of_several_processes_are_bit_identical(protocol):
 
 def test_protocols_are_found_by_name_and_unknown_names_get_the_nearest():
     for name, protocol in PROTOCOLS.items():
-        assert protocol.name == name and find_protocol(name) is protocol
+        assert protocol.name == name and PROTOCOLS[name] is protocol
         assert pickle.loads(pickle.dumps(protocol)) == protocol
     with pytest.raises(UserError, match="did you mean 'kitti'"):
-        find_protocol("kiti")
+        lookup("flow protocol", "kiti", PROTOCOLS)
 
 
 def test_a_prediction_of_another_size_or_class_is_refused():

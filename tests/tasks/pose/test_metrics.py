@@ -13,7 +13,8 @@ from densevision.datasets.dataset import Sample
 from densevision.datasets.field_types import Skeleton
 from densevision.datasets.pose.skeletons import COCO, LSP, MPII
 from densevision.errors import UserError
-from densevision.tasks.pose.metrics import PROTOCOLS, CorrectLimbs, find_protocol
+from densevision.registry import lookup
+from densevision.tasks.pose.metrics import PROTOCOLS, CorrectLimbs
 from densevision.tasks.pose.pose_prediction import PosePrediction
 
 STANDING = (
@@ -56,7 +57,7 @@ def shifted(
 
 
 def score(protocol: str, *pairs: tuple[PosePrediction, Sample]) -> dict[str, float]:
-    metrics = find_protocol(protocol)()
+    metrics = PROTOCOLS[protocol]()
     for pose, sample in pairs:
         metrics.update(pose, sample)
     return metrics.compute()
@@ -212,7 +213,7 @@ def test_limbs_with_an_unlabeled_end_or_without_length_never_count():
     scores = score("pcp", (shifted(sample), sample))
     # Torso, left upper arm and right lower leg lack an end, the head has no length.
     assert "torso" not in scores and "head" not in scores
-    metrics = find_protocol("pcp")()
+    metrics = PROTOCOLS["pcp"]()
     metrics.update(shifted(sample), sample)
     assert metrics.state()[0]["pcp"] == 6
     empty = unlabeled(labeled(), *range(14))
@@ -275,7 +276,7 @@ def test_crowds_and_unlabeled_people_are_left_out():
 
 
 def test_box_of_pixel_centers_is_a_pixel_wider():
-    metrics = find_protocol("coco")()
+    metrics = PROTOCOLS["coco"]()
     metrics.update(shifted(coco(), 0, COCO), coco(500))
     assert metrics.state()[1][0].ground_truth.box == (500, 0, 100, 100)
 
@@ -307,20 +308,20 @@ def random_pairs(protocol: str, number: int = 7) -> list[tuple[PosePrediction, S
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_merged_states_give_bit_identical_scores(protocol):
     pairs = random_pairs(protocol)
-    states = [find_protocol(protocol)().state()]
+    states = [PROTOCOLS[protocol]().state()]
     for rank in range(3):
-        metrics = find_protocol(protocol)()
+        metrics = PROTOCOLS[protocol]()
         for pose, sample in pairs[rank::3]:
             metrics.update(pose, sample)
         states.append(pickle.loads(pickle.dumps(metrics.state())))
-    merged = find_protocol(protocol)()
+    merged = PROTOCOLS[protocol]()
     merged.merge(states[::-1])
     assert merged.compute() == score(protocol, *pairs)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_protocol_has_the_monitored_score_even_without_samples(protocol):
-    empty = find_protocol(protocol)().compute()
+    empty = PROTOCOLS[protocol]().compute()
     assert math.isnan(empty.pop("score"))
     assert empty == {"samples": 0, "left_out": 0}
     scores = score(protocol, *random_pairs(protocol))
@@ -330,12 +331,12 @@ def test_every_protocol_has_the_monitored_score_even_without_samples(protocol):
 
 def test_unknown_protocol_gets_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'pck-torso'"):
-        find_protocol("pck_torso")
+        lookup("pose protocol", "pck_torso", PROTOCOLS)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_predictions_of_another_type_or_number_of_joints_are_refused(protocol):
-    update: Callable = find_protocol(protocol)().update
+    update: Callable = PROTOCOLS[protocol]().update
     with pytest.raises(ValueError, match=r"16 joints .* 14"):
         update(shifted(labeled(MPII), 0, MPII), labeled())
     with pytest.raises(TypeError, match="PosePrediction"):

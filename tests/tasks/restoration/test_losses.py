@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from densevision.errors import UserError
-from densevision.tasks.restoration.losses import CHARBONNIER_EPSILON, LOSSES, charbonnier, find_loss, interior, l1, l2
+from densevision.registry import lookup
+from densevision.tasks.restoration.losses import CHARBONNIER_EPSILON, LOSSES, charbonnier, interior, l1, l2
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,11 +31,11 @@ def test_each_loss_by_hand():
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_are_finite_for_perfect_predictions_and_decrease_towards_the_target(name):
     restored, clean = batch()
-    (value,) = find_loss(name)(restored.requires_grad_(), clean).values()
+    (value,) = LOSSES[name](restored.requires_grad_(), clean).values()
     value.backward()
     assert restored.grad is not None and float((restored.grad * (restored - clean).detach()).sum()) > 0
     same = clean.clone().requires_grad_()
-    (least,) = find_loss(name)(same, clean).values()
+    (least,) = LOSSES[name](same, clean).values()
     least.backward()
     assert float(least.detach()) <= CHARBONNIER_EPSILON * 1.001
     assert same.grad is not None and bool(same.grad.isfinite().all())
@@ -43,10 +44,10 @@ def test_losses_are_finite_for_perfect_predictions_and_decrease_towards_the_targ
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_is_the_mean_over_images_and_float32(name):
     restored, clean = batch()
-    (whole,) = find_loss(name)(restored, clean).values()
-    parts = [next(iter(find_loss(name)(restored[i : i + 1], clean[i : i + 1]).values())) for i in range(2)]
+    (whole,) = LOSSES[name](restored, clean).values()
+    parts = [next(iter(LOSSES[name](restored[i : i + 1], clean[i : i + 1]).values())) for i in range(2)]
     assert float(whole) == pytest.approx(float(sum(parts)) / 2, rel=1e-5)
-    (half,) = find_loss(name)(restored.bfloat16(), clean.bfloat16()).values()
+    (half,) = LOSSES[name](restored.bfloat16(), clean.bfloat16()).values()
     assert half.dtype == torch.float32
 
 
@@ -59,4 +60,4 @@ def test_interior_of_a_patch_of_64_is_its_central_56():
 
 def test_unknown_loss_suggests_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'charbonnier'"):
-        find_loss("charbonier")
+        lookup("restoration loss", "charbonier", LOSSES)

@@ -11,9 +11,10 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from densevision.errors import UserError
+from densevision.registry import lookup
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.image_quality import IDENTICAL_PSNR, psnr, ssim
-from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, find_protocol, protocol_values
+from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, protocol_values
 from densevision.tasks.restoration.restored_image import RestoredImage
 
 
@@ -37,7 +38,7 @@ WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 
 
 def scored(protocol: str, *pairs: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    metrics = RestorationMetrics(find_protocol(protocol))
+    metrics = RestorationMetrics(PROTOCOLS[protocol])
     for restored, clean in pairs:
         metrics.update(RestoredImage(restored), {"image": clean})
     return metrics.compute()
@@ -146,11 +147,11 @@ def test_ssim_depends_on_the_data_range(photos):
 
 
 def test_prediction_of_another_size_or_type_is_refused():
-    metrics = RestorationMetrics(find_protocol("rgb"))
+    metrics = RestorationMetrics(PROTOCOLS["rgb"])
     clean = np.zeros((16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="cannot be compared"):
         metrics.update(RestoredImage(clean[1:]), {"image": clean})
     with pytest.raises(TypeError, match="need a RestoredImage"):
         metrics.update(DepthMap(clean[..., 0].astype(np.float32)), {"image": clean})
     with pytest.raises(UserError, match="did you mean 'y-bt601'"):
-        find_protocol("y-bt602")
+        lookup("restoration protocol", "y-bt602", PROTOCOLS)

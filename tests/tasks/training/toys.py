@@ -20,7 +20,7 @@ from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import Image
 from densevision.tasks.depth import Depth
-from densevision.tasks.depth.losses import find_loss
+from densevision.tasks.depth.losses import LOSSES
 from densevision.tasks.task import Network, Phase, Task
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
@@ -162,7 +162,7 @@ class Rivals(Depth):
         return Pair()
 
     def phases(self, model: Any, fields, loss):
-        distance = find_loss(loss)
+        distance = LOSSES[loss]
 
         def predict(batch, cache):
             if "prediction" not in cache:

@@ -9,27 +9,28 @@ import torch
 
 from densevision.datasets.field_types import Image, SegmentationMask
 from densevision.errors import UserError
-from densevision.tasks.translation.losses import concat_condition, gan_loss, reconstruction_loss
+from densevision.registry import lookup
+from densevision.tasks.translation.losses import ADVERSARIAL_LOSSES, concat_condition, reconstruction_loss
 
 
 def test_vanilla_is_the_binary_cross_entropy_of_every_patch():
     logits = torch.tensor([[[[0.0, 2.0], [-3.0, 50.0]]]])
     for real in (True, False):
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
-        assert float(gan_loss("vanilla")(logits, real)) == pytest.approx(float(expected), rel=1e-6)
+        assert float(ADVERSARIAL_LOSSES["vanilla"](logits, real)) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_generator_loss_has_a_gradient_for_a_confident_discriminator():
     """Facts 3.6: it maximizes log D; log(1 - D) would be flat for a confident discriminator."""
     logit = torch.tensor([-20.0], requires_grad=True)
-    gan_loss("vanilla")(logit, True).backward()
+    ADVERSARIAL_LOSSES["vanilla"](logit, True).backward()
     assert logit.grad is not None and float(logit.grad) == pytest.approx(-1.0, abs=1e-6)
 
 
 def test_least_squares_measures_the_distance_to_one_or_zero():
     logits = torch.tensor([1.0, 0.5, -1.0])
-    assert float(gan_loss("least-squares")(logits, True)) == pytest.approx((0 + 0.25 + 4) / 3)
-    assert float(gan_loss("least-squares")(logits, False)) == pytest.approx((1 + 0.25 + 1) / 3)
+    assert float(ADVERSARIAL_LOSSES["least-squares"](logits, True)) == pytest.approx((0 + 0.25 + 4) / 3)
+    assert float(ADVERSARIAL_LOSSES["least-squares"](logits, False)) == pytest.approx((1 + 0.25 + 1) / 3)
 
 
 def test_l1_is_of_values_from_minus_1_to_1():
@@ -55,4 +56,4 @@ def test_discriminator_input_is_source_and_image():
 
 def test_unknown_loss_gets_the_nearest_name():
     with pytest.raises(UserError, match="did you mean 'vanilla'"):
-        gan_loss("vanila")
+        lookup("loss of the task translation", "vanila", ADVERSARIAL_LOSSES)
