@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -175,3 +177,48 @@ def tracked() -> list[Path]:
     if listed is None or listed.returncode:
         pytest.skip("not a git checkout")
     return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize(
+    ("imports", "expected"),
+    [
+        ({"a": ["b"], "b": ["c"], "c": []}, []),
+        ({"a": ["b"], "b": ["c"], "c": ["b"], "d": ["a"]}, [["b", "c"]]),
+        (
+            {"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": ["a"], "e": ["f"], "f": ["e"]},
+            [["a", "b", "c", "d"], ["e", "f"]],
+        ),
+    ],
+)
+def test_import_circles_are_found_and_shared_imports_are_none(imports, expected):
+    script = runpy.run_path(str(ROOT / ".ci" / "cycles.py"))
+    assert script["circles"](imports) == expected
+
+
+def test_imports_in_functions_and_for_type_checking_close_a_circle(tmp_path):
+    pytest.importorskip("grimp")
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    (planted / "__init__.py").touch()
+    (planted / "alone.py").write_text("from .first import a\n")
+    (planted / "first.py").write_text("def a():\n    from .second import b\n")
+    checked = check_cycles("planted", tmp_path)
+    assert checked.returncode == 0, checked.stdout
+    condition = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+    (planted / "second.py").write_text(f"{condition}    from .first import a\nb = 1\n")
+    checked = check_cycles("planted", tmp_path)
+    assert checked.returncode == 1
+    assert "planted.second -> planted.first (line 3)" in checked.stdout and "alone" not in checked.stdout
+
+
+def test_the_package_has_no_import_circle():
+    pytest.importorskip("grimp")
+    checked = check_cycles("densevision", Path(densevision.__path__[0]).parent)
+    assert checked.returncode == 0, checked.stdout
+
+
+def check_cycles(package: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The check of the import circles of a package in a folder."""
+    command = [sys.executable, str(ROOT / ".ci" / "cycles.py"), package]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=environment)
