@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from ..datasets.core.files import walk
 from ..datasets.core.problems import Problem
+from ..datasets.formats.video import read_video
 from ..errors import UserError
-from .video import read_video
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 MAX_LISTED = 20

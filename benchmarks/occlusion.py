@@ -21,7 +21,7 @@ from ..backbones import create_backbone
 from ..errors import UserError
 from ..visualize.attribution.occlusion import occlusion
 from ..visualize.core.model import InspectedModel, inspect_backbone
-from ..visualize.core.target_parser import Objective, parse_target
+from ..visualize.core.targets import Objective, parse_target
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 PATCH, STRIDE, IMAGE_SIZE = 16, 8, 224

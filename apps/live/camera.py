@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ...datasets.formats.video import TimedFrame
 from ...errors import UserError
-from ..video import TimedFrame
 
 DEVICES = Path("/dev")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..video import VideoWriter
+from ...datasets.formats.video import VideoWriter
 from .layout import letterbox
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ..video import TimedFrame, open_video, read_video
+from ...datasets.formats.video import TimedFrame, open_video, read_video
 
 
 class Source(Protocol):

@@ -19,7 +19,7 @@ from ...visualize.attribution.occlusion import show_occlusion
 from ...visualize.attribution.saliency import show_saliency
 from ...visualize.core.options import AttributionInputs, AttributionOptions
 from ...visualize.core.render import enlarge, write_image_and_array
-from ...visualize.core.target_parser import dense_channels, list_targets, parse_target
+from ...visualize.core.targets import dense_channels, list_targets, parse_target
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .handlers import MAX_DISPLAY_SIDE, Response, downscale, response_dir, validate_uploads
 from .uploads import Limits

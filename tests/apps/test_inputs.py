@@ -17,7 +17,7 @@ from densevision.apps.inputs import (
     natural_key,
     sliding_window,
 )
-from densevision.apps.video import read_video
+from densevision.datasets.formats.video import read_video
 from densevision.errors import UserError
 
 from .clips import write_video

@@ -19,7 +19,7 @@ from densevision.apps.live.live import Live
 from densevision.apps.live.recorder import Recorder
 from densevision.apps.live.source import VideoFileSource
 from densevision.apps.live.viewer import HeadlessViewer
-from densevision.apps.video import VideoWriter, open_video, read_video
+from densevision.datasets.formats.video import VideoWriter, open_video, read_video
 from densevision.errors import UserError
 
 from .clips import write_video

@@ -12,7 +12,7 @@ from densevision.visualize.core.gradients import evaluate_objective
 from densevision.visualize.core.objectives import Region
 from densevision.visualize.core.options import AttributionInputs
 from densevision.visualize.core.render import draw_crosses
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence.top_activations import top_activations
 from densevision.visualize.features.deep_dream import load_at_size
 

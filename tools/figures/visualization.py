@@ -32,11 +32,11 @@ from densevision.visualize.attribution.occlusion import occlusion
 from densevision.visualize.attribution.saliency import saliency
 from densevision.visualize.core import render
 from densevision.visualize.core.image_grid import add_caption, fit_to_cell, image_grid
+from densevision.visualize.core.images import list_images, resize, scaled_size, to_pixels
 from densevision.visualize.core.model import open_model
 from densevision.visualize.core.objectives import Channel, PerImage
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence import nearest_patches
-from densevision.visualize.correspondence.image_folder import list_images, resize, scaled_size, to_pixels
 from densevision.visualize.correspondence.receptive_crop import unit_fields
 from densevision.visualize.features import activations as activations_module
 from densevision.visualize.features import filters as filters_module

@@ -11,6 +11,6 @@ from .options import ModelOptions
 
 def show_targets(model_options: Annotated[ModelOptions, Parameter(name="*")]) -> None:
     """List the values that --target accepts, one a line; replace X, Y, WIDTH, HEIGHT and CHANNEL by numbers."""
-    from .target_parser import list_targets
+    from .targets import list_targets
 
     print("\n".join(list_targets(model_options.open_model())))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
+from ...backbones.partial_weights import backbone_from_partial_weights
 from ...backbones.state_dict_matching import WeightsWarning
 from ...backbones.weights import WEIGHTS
 from ...datasets.classification.imagenet import imagenet_classes
@@ -31,7 +32,6 @@ from ...tasks.inference import Predictor, load, run_padded
 from ...tasks.task import Network, PredictionContext, Task
 from .hooks import IgnoreDetach, StopForward, capture_activations, frozen_eval, level_names, modules_of_levels
 from .inputs import ModelInput, load_inputs
-from .partial_weights import backbone_from_partial_weights
 
 __all__ = [
     "ForwardResult",

@@ -91,7 +91,7 @@ class AttributionOptions(ModelOptions):
             UserError: a model, image or target that cannot be loaded, or an `out` that is not a .png.
         """
         from .render import validate_out
-        from .target_parser import parse_target
+        from .targets import parse_target
 
         validate_out(self.out)
         model = self.open_model()

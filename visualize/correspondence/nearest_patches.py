@@ -100,8 +100,8 @@ def find_correspondences(
 
     from ...errors import UserError
     from ...tasks.image_io import load_image
+    from ..core.images import preprocess_at_scale
     from ..core.render import to_uint8_image
-    from .image_folder import preprocess_at_scale
     from .receptive_crop import unit_fields
 
     if count < 1 or short_side < 1:
@@ -258,10 +258,10 @@ def show_nearest_patches(
     import numpy as np
 
     from ...errors import UserError
+    from ..core.images import list_images, show_progress
     from ..core.objectives import Neuron
     from ..core.render import validate_out, write_image_and_array
-    from ..core.target_parser import parse_target
-    from .image_folder import list_images, show_progress
+    from ..core.targets import parse_target
 
     validate_out(out)
     if (target is None) == (not at) or (level is None) == bool(at):

@@ -137,9 +137,9 @@ def show_top_activations(
     """
     import numpy as np
 
+    from ..core.images import list_images, show_progress
     from ..core.render import validate_out, write_image_and_array
-    from ..core.target_parser import parse_target
-    from .image_folder import list_images, show_progress
+    from ..core.targets import parse_target
 
     validate_out(out)
     images = list_images(folder, subset)

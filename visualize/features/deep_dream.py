@@ -266,7 +266,7 @@ def show_deepdream(
     paths = write_image_and_array(out, to_uint8_image(images[0]), images[0].cpu().numpy())
     print(f"Wrote {' and '.join(map(str, paths))}.")
     if video is not None:
-        from ...apps.video import write_video
+        from ...datasets.formats.video import write_video
 
         zoomed = zoom(model, pixels, objective, options, frames, zoom_per_frame)
         print(f"Wrote {write_video(video, (to_uint8_image(each[0]) for each in zoomed), FRAME_RATE)}.")

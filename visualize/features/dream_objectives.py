@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import UserError
 from ..core.model import ForwardResult, HeadlessBackbone, InspectedModel
 from ..core.objectives import LayerObjective, Objective
-from ..core.target_parser import parse_target
+from ..core.targets import parse_target
 
 
 @dataclass(frozen=True)

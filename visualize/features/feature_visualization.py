@@ -311,7 +311,7 @@ def show_feature_visualization(
 
     from ..core.objectives import PerImage
     from ..core.render import to_uint8_image, validate_out, write_image_and_array
-    from ..core.target_parser import parse_target
+    from ..core.targets import parse_target
 
     validate_out(out)
     options = validate_options(options or OptimizationOptions(amp="auto"), count)

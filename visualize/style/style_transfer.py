@@ -292,8 +292,8 @@ def show_style_transfer(
     """
     from ...errors import UserError
     from ...tasks.image_io import load_image
+    from ..core.images import resize, scaled_size, show_progress, to_pixels
     from ..core.render import to_uint8_image, validate_out, write_image_and_array
-    from ..correspondence.image_folder import resize, scaled_size, show_progress, to_pixels
 
     validate_out(out)
     options = options or StyleOptions()

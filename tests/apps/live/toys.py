@@ -14,8 +14,8 @@ import numpy as np
 
 from densevision.apps.live.live_predictor import LivePredictor
 from densevision.apps.live.viewer import State
-from densevision.apps.video import TimedFrame
 from densevision.datasets.field_types import Image
+from densevision.datasets.formats.video import TimedFrame
 from densevision.errors import UserError
 from densevision.tasks.task import Prediction
 

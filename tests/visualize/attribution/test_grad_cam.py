@@ -13,9 +13,9 @@ from densevision.errors import UserError
 from densevision.visualize.attribution.grad_cam import UnitGrid, grad_cam, unit_grids, upsample_aligned
 from densevision.visualize.core.gradients import evaluate_objective
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 
-from ..core.test_target_parser import images_of
+from ..core.test_targets import images_of
 from ..toys import Toy, random_image, toy, untrained
 
 captum = pytest.importorskip("captum.attr")

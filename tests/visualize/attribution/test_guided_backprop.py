@@ -24,7 +24,7 @@ from densevision.visualize.attribution.guided_backprop import (
 )
 from densevision.visualize.core.gradients import gradients
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.core.target_parser import Neuron, parse_target
+from densevision.visualize.core.targets import Neuron, parse_target
 
 from ..toys import RELUS, random_image, toy
 

@@ -12,9 +12,9 @@ from densevision.visualize.attribution.integrated_gradients import (
     integrated_gradients,
 )
 from densevision.visualize.core.gradients import evaluate_objective
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 
-from ..core.test_target_parser import EXAMPLE_TARGETS, images_of
+from ..core.test_targets import EXAMPLE_TARGETS, images_of
 from ..toys import random_image, toy, untrained
 
 captum = pytest.importorskip("captum.attr")

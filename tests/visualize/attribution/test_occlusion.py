@@ -20,7 +20,7 @@ from densevision.visualize.attribution.incremental.intervals import Intervals
 from densevision.visualize.attribution.incremental.tensor import CleanRunCache, IncrementalTensor, occluded_maps
 from densevision.visualize.attribution.occlusion import occlusion
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 
 from ..toys import CLASSES, random_image, toy, untrained
 

@@ -8,7 +8,7 @@ import torch
 
 from densevision.errors import UserError
 from densevision.visualize.attribution.saliency import saliency
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 
 from ..toys import random_image, toy, untrained
 

@@ -14,10 +14,10 @@ from densevision.backbones.backbone import Level, Preprocessing
 from densevision.backbones.layers import PooledBackbone
 from densevision.datasets.formats.image import read_image, write_image
 from densevision.errors import UserError
+from densevision.visualize.core.images import list_images, preprocess_at_scale, scaled_size
 from densevision.visualize.core.model import InspectedModel, inspect_backbone
 from densevision.visualize.core.objectives import Channel, Neuron
-from densevision.visualize.core.target_parser import gradients, parse_target
-from densevision.visualize.correspondence.image_folder import list_images, preprocess_at_scale, scaled_size
+from densevision.visualize.core.targets import gradients, parse_target
 from densevision.visualize.correspondence.nearest_patches import find_correspondences, similarity
 from densevision.visualize.correspondence.receptive_crop import Window, unit_fields
 from densevision.visualize.correspondence.top_activations import top_activations

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from densevision.apps.video import write_video
+from densevision.datasets.formats.video import write_video
 from densevision.errors import UserError
 from densevision.visualize.core.gradients import gradients
 from densevision.visualize.core.model import ForwardResult, inspect_backbone

@@ -13,7 +13,7 @@ from torch import nn
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
 from densevision.visualize.core.objectives import Channel, ClassLogit, Neuron, PerImage
-from densevision.visualize.core.target_parser import parse_target
+from densevision.visualize.core.targets import parse_target
 from densevision.visualize.features.feature_visualization import (
     BN_WARMUP_STEPS,
     OptimizationOptions,

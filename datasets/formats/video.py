@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..atomic_io import atomic_path
-from ..errors import UserError
+from ...atomic_io import atomic_path
+from ...errors import UserError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -219,7 +219,7 @@ def read_video(path: Path) -> Iterator[TimedFrame]:
 
 def _displayed(frame: VideoFrame) -> np.ndarray:
     """The pixels of a frame, turned and mirrored by its display matrix."""
-    from ..datasets.formats.image import orient
+    from .image import orient
 
     pixels = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")

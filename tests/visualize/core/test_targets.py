@@ -15,7 +15,7 @@ from densevision.tasks.pose.heatmaps import cells_to_pixels, encode
 from densevision.visualize.core.gradients import check_nonzero_gradient, evaluate_objective, gradients
 from densevision.visualize.core.model import ForwardResult, inspect_backbone
 from densevision.visualize.core.objectives import Keypoint, Region, Sum
-from densevision.visualize.core.target_parser import DENSE_CHANNELS, list_targets, parse_target
+from densevision.visualize.core.targets import DENSE_CHANNELS, list_targets, parse_target
 
 from ..toys import CLASSES, SIDE, Toy, random_image, toy, untrained
 

@@ -17,7 +17,7 @@ from ...datasets.core.geometry import Size
 from ...datasets.formats.image import IMAGE_SUFFIXES
 from ...errors import UserError
 from ...tasks.image_io import load_image, load_image_as
-from ..core.model import InspectedModel
+from .model import InspectedModel
 
 MAX_ASPECT = 8
 """Images with a larger aspect ratio are squeezed when resized by their short side."""

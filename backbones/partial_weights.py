@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from ...backbones import create_backbone
-from ...backbones.backbone import Backbone
-from ...backbones.state_dict_matching import NOT_LEARNED, OPTIONS_FROM_WEIGHTS, OpenedWeights, levels_of_tensors
-from ...backbones.weights import open_weights
+from . import create_backbone
+from .backbone import Backbone
+from .state_dict_matching import NOT_LEARNED, OPTIONS_FROM_WEIGHTS, OpenedWeights, levels_of_tensors
+from .weights import open_weights
 
 
 def backbone_from_partial_weights(
