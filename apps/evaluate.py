@@ -24,6 +24,7 @@ def evaluate(
     protocol: str | None = None,
     samples: int | None = None,
     tta_flip: bool = False,
+    batch_size: int = 8,
     save_worst: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
@@ -41,6 +42,7 @@ def evaluate(
             of the dataset if not stated.
         samples: Evaluate the first N samples only; all of them if not stated.
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
+        batch_size: Samples that are read together; those of one size run through the model together.
         save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
@@ -52,20 +54,24 @@ def evaluate(
     from ..errors import UserError, unknown_name
     from ..tasks.comparison_grid import draw_comparison, write_comparison
     from ..tasks.evaluation import evaluate as score
-    from ..tasks.evaluation import prediction_function, require_ground_truth, worst_samples
+    from ..tasks.evaluation import require_ground_truth, worst_samples
     from ..tasks.inference import load
 
-    for option, value, minimum in (("samples", samples, 1), ("save-worst", save_worst, 0)):
+    for option, value, minimum in (
+        ("samples", samples, 1),
+        ("batch-size", batch_size, 1),
+        ("save-worst", save_worst, 0),
+    ):
         if value is not None and value < minimum:
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     predictor = load(checkpoint, device, amp)
     task, run = predictor.task, {} if data else run_data(Path(checkpoint))
     name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
     split = split or run.get("split")
-    test = task.evaluation_dataset(
+    test = task.evaluation.dataset(
         open_dataset(name, root, split or dataset_class(name).splits[-1]).with_size(predictor.size)
     )
-    protocol = protocol or task.default_protocol(name, test.fields)
+    protocol = protocol or task.evaluation.default_protocol(test)
     # Some protocols take a value: fcn-score=CHECKPOINT.
     if protocol.partition("=")[0] not in task.protocols:
         raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
@@ -76,9 +82,18 @@ def evaluate(
             raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}, but '{name}' has {field_type}.")
     require_ground_truth(task, test, protocol, samples)
     baseline = baseline_scores(predictor, name, root, test, protocol, samples)
-    predict = prediction_function(predictor, protocol, tta_flip)
     started = time.perf_counter()
-    evaluation = score(task, predict, test, protocol, samples, per_sample=bool(save_worst), progress=_progress)
+    evaluation = score(
+        task,
+        predictor,
+        test,
+        protocol,
+        samples,
+        per_sample=bool(save_worst),
+        flip=tta_flip,
+        batch_size=batch_size,
+        progress=_progress,
+    )
     seconds = time.perf_counter() - started
     if math.isnan(evaluation.metrics[task.monitor.name]):
         raise UserError(
@@ -115,9 +130,12 @@ def evaluate(
         indices = worst_samples(evaluation, task.monitor.higher_is_better, save_worst)
         if not indices:
             raise UserError(f"No sample of '{name}' counts under the protocol {protocol}; there is none to save.")
-        results = [(sample, predict(sample)) for sample in map(test.read, indices)]
+        worst = [test.read(index) for index in indices]
+        predictions = predictor.predict_samples(worst, task.evaluation.mode(protocol), tta_flip)
         path = (out or Path()) / "worst.png"
-        write_comparison(path, draw_comparison(task, test.fields, results), min_width=1000)
+        write_comparison(
+            path, draw_comparison(task, test.fields, list(zip(worst, predictions, strict=True))), min_width=1000
+        )
         scores = dict(evaluation.sample_scores)
         for index in indices:
             print(f"{test.sample_name(index)}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)

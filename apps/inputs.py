@@ -75,7 +75,7 @@ class InferenceRequest:
     """One group of images to predict.
 
     Attributes:
-        images: returns the images, as paths or (H, W, 3) uint8 frames; raises UserError where a video breaks off.
+        images: returns the images, as `ImageFile` or (H, W, 3) uint8 frames; raises UserError where a video breaks off.
         name: description of the images, for the log.
         stem: output path relative to the output folder, without suffix.
         files: input files: the images themselves, or the video.
@@ -223,7 +223,11 @@ def iter_requests(sources: Sequence[Source], names: Sequence[str]) -> Iterator[I
 def _requests(files: tuple[Path, ...], stem: Path, length: int) -> Iterator[InferenceRequest]:
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
         return _video_requests(files[0], stem, length)
-    return iter([InferenceRequest(lambda: files, " ".join(map(str, files)), stem, files)])
+    from ..tasks.image_io import ImageFile
+
+    # One object per file, so that the file is opened once for its size and its pixels.
+    images = tuple(map(ImageFile, files))
+    return iter([InferenceRequest(lambda: images, " ".join(map(str, files)), stem, files)])
 
 
 def _video_requests(path: Path, stem: Path, length: int) -> Iterator[InferenceRequest]:

@@ -10,9 +10,9 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
@@ -40,19 +40,22 @@ class PipelineSteps(Generic[Item, Ready, Output, Result]):
 
     Attributes:
         prepare: reading and preprocessing, in a worker thread.
-        run: the forward pass, in the caller's thread, one item at a time.
+        run: the forward pass for one or more prepared items, in the caller's thread; returns an output for each.
         finish: postprocessing and writing, in a worker thread; gets the item, the prepared input and the output.
         pixels: size of an item, needed before it is prepared.
     """
 
     prepare: Callable[[Item], Ready]
-    run: Callable[[Ready], Output]
+    run: Callable[[list[Ready]], Sequence[Output]]
     finish: Callable[[Item, Ready, Output], Result]
     pixels: Callable[[Item], int]
 
 
 def pipelined_map(
-    items: Iterable[Item], steps: PipelineSteps[Item, Ready, Output, Result], workers: int | None = None
+    items: Iterable[Item],
+    steps: PipelineSteps[Item, Ready, Output, Result],
+    workers: int | None = None,
+    batch_size: int = 1,
 ) -> Generator[tuple[Item, Result | UserError], None, None]:
     """Yield every item with the result of `finish`, in order; a UserError in a step is the result of that item.
 
@@ -64,6 +67,7 @@ def pipelined_map(
         items: consumed as there is room for them, in the caller's thread.
         steps: functions to apply to each item.
         workers: threads that prepare and finish; None: one per core, at least two.
+        batch_size: maximum number of items in one `run`; it does not wait for more than are ready.
 
     Raises:
         Exception: any other exception of a step, when the item's turn comes.
@@ -78,7 +82,8 @@ def pipelined_map(
                 pixels = steps.pixels(following)
                 in_flight = [*preparing, *finishing]
                 if in_flight and (
-                    len(in_flight) > 2 * count or sum(each.pixels for each in in_flight) + pixels > MAX_PIXELS
+                    len(in_flight) > 2 * max(count, batch_size)
+                    or sum(each.pixels for each in in_flight) + pixels > MAX_PIXELS
                 ):
                     break
                 preparing.append(_InFlight(following, pixels, pool.submit(steps.prepare, following)))
@@ -87,8 +92,10 @@ def pipelined_map(
                 done = finishing.popleft()
                 yield done.item, _outcome(done.future)
             if preparing and preparing[0].future.done():
-                ready = preparing.popleft()
-                finishing.append(_InFlight(ready.item, ready.pixels, _run_model(ready, steps, pool)))
+                ready = [preparing.popleft()]
+                while len(ready) < batch_size and preparing and preparing[0].future.done():
+                    ready.append(preparing.popleft())
+                finishing += _run_model(ready, steps, pool)
             elif preparing or finishing:
                 heads = [queue[0].future for queue in (preparing, finishing) if queue]
                 wait(heads, POLL_INTERVAL, FIRST_COMPLETED)
@@ -103,16 +110,30 @@ class _InFlight:
     future: Future[Any]
 
 
-def _run_model(ready: _InFlight, steps: PipelineSteps[Any, Any, Any, Any], pool: DaemonThreadPool) -> Future[Any]:
-    """Run the model on a prepared item and submit its `finish`; a failed future if it could not be prepared or run."""
+def _run_model(
+    ready: list[_InFlight], steps: PipelineSteps[Any, Any, Any, Any], pool: DaemonThreadPool
+) -> list[_InFlight]:
+    """Run the model on prepared items and submit their `finish`; failed futures for those that fail."""
+    prepared = [one for one in ready if one.future.exception() is None]
+    inputs = [one.future.result() for one in prepared]
     try:
-        prepared = ready.future.result()
-        output = steps.run(prepared)
+        outputs = list(steps.run(inputs)) if prepared else []
     except Exception as error:
-        failed: Future[Any] = Future()
-        failed.set_exception(error)
-        return failed
-    return pool.submit(steps.finish, ready.item, prepared, output)
+        if len(prepared) > 1:
+            # Which of them failed shows one by one.
+            return [result for one in ready for result in _run_model([one], steps, pool)]
+        return [one if one.future.exception() is not None else replace(one, future=_failed(error)) for one in ready]
+    finished = {
+        id(one): replace(one, future=pool.submit(steps.finish, one.item, ready_input, output))
+        for one, ready_input, output in zip(prepared, inputs, outputs, strict=True)
+    }
+    return [finished.get(id(one), one) for one in ready]
+
+
+def _failed(error: Exception) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
 
 
 def _outcome(future: Future[Any]) -> Any:

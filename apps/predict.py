@@ -6,10 +6,11 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ..tasks.inference import ModelInput, Predictor
-    from ..tasks.pose.boxes import BoxFile
+    from ..tasks.inference import Predictor
+    from ..tasks.policies import ObjectBoxes
+    from ..tasks.preprocessing import ModelInput
 
 Box = tuple[float, float, float, float]
 
@@ -39,6 +41,7 @@ def predict(
     tta_flip: bool = False,
     box: str | None = None,
     boxes: Path | None = None,
+    batch_size: int = 1,
     seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "off"] = "auto",
@@ -66,6 +69,7 @@ def predict(
             a detector (pose of people, if the detector's weights are available), else the complete image.
         boxes: JSON file in COCO's format with the boxes of every image (pose): all of them are predicted, and
             keypoints.json in the output folder has the ids of the file; one person per image if not stated.
+        batch_size: Images of one size that run through the model together; predictions differ by rounding only.
         seed: Random seed of stochastic models (the dropout of translation); another seed gives another image.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
@@ -78,12 +82,14 @@ def predict(
     sources = collect_inputs(inputs, out, left_out)
     predictor = load(checkpoint, device, amp)
     predictor.seed = seed
-    task, fields = predictor.task, predictor.fields
-    if input_mode is not None and input_mode not in task.input_modes:
-        raise unknown_name(f"input mode of the task {task.name}", input_mode, task.input_modes)
+    task, fields, policy = predictor.task, predictor.fields, predictor.task.inference
+    if input_mode is not None and input_mode not in policy.modes:
+        raise unknown_name(f"input mode of the task {task.name}", input_mode, policy.modes)
+    if batch_size < 1:
+        raise UserError(f"--batch-size is {batch_size}; it must be at least 1.")
     if box is not None and boxes is not None:
         raise UserError("--box is one box for all images and --boxes has those of each image; give one of them.")
-    box_file = None if boxes is None else task.read_boxes(boxes, fields)
+    box_file = None if boxes is None else policy.read_boxes(boxes, fields)
     for video in () if boxes is None else (source.files[0] for source in sources if source.kind == "video"):
         raise UserError(f"--boxes has the boxes of images, but '{video}' is a video; give its frames as images.")
     config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file)
@@ -94,10 +100,10 @@ def predict(
     for line in license_notes(predictor.header) if group.rank == 0 else ():
         print(line, file=sys.stderr)
     require_writable(out)
-    summary = run_all(config, requests, manifest, f"{noun}s")
+    summary = run_all(config, requests, manifest, f"{noun}s", batch_size)
     summaries = group.all_gather(summary)
     if group.rank == 0 or not group.connected:
-        task.write_results(out, [stem for each in summaries for stem in each.stems])
+        policy.write_results(out, [stem for each in summaries for stem in each.stems])
         report(summaries, noun, out, left_out)
     if any(each.skipped for each in summaries):
         sys.exit(1)
@@ -151,7 +157,7 @@ class InferenceConfig:
     mode: str | None
     tta_flip: bool
     box: Box | None
-    boxes: BoxFile | None = None
+    boxes: ObjectBoxes | None = None
 
     def digest(self) -> dict[str, Any]:
         """Everything that a prediction depends on besides its images, JSON-serializable."""
@@ -161,7 +167,7 @@ class InferenceConfig:
             "task": repr(predictor.task),
             "weights": predictor.weights_hash,
             "size": list(predictor.size),
-            "input_mode": self.mode or predictor.task.input_modes[0],
+            "input_mode": self.mode or predictor.task.inference.modes[0],
             "tta_flip": self.tta_flip,
             "box": self.box if self.boxes is None else self.boxes.digest,
             "seed": predictor.seed,
@@ -175,13 +181,14 @@ class InferenceConfig:
         load = partial(self.predictor.load_inputs, mode=self.mode, flip=self.tta_flip)
         if self.boxes is None:
             return PreparedRequest([load(*request.images(), box=self.box)])
-        boxes = self.boxes.boxes[self.boxes.image_id(request.files[0])]
+        boxes = self.boxes.boxes_of(request.files[0])
         image = load_image(*request.images())
         return PreparedRequest([load(image, box=box) for box in boxes], image)
 
-    def run(self, prepared: PreparedRequest) -> list[Tensor]:
-        """Raw outputs for all inputs of a request."""
-        return [self.predictor.forward(each) for each in prepared.inputs]
+    def run(self, batch: Sequence[PreparedRequest], batch_size: int) -> list[list[Tensor]]:
+        """Raw outputs for all inputs of some requests."""
+        outputs = iter(self.predictor.forward_batch([each for one in batch for each in one.inputs], batch_size))
+        return [list(islice(outputs, len(one.inputs))) for one in batch]
 
     def finish(
         self, request: InferenceRequest, prepared: PreparedRequest, outputs: list[Tensor]
@@ -191,7 +198,7 @@ class InferenceConfig:
         if self.boxes is None or prepared.image is None:
             (prediction,) = predictions
         else:
-            prediction = self.boxes.merge(self.boxes.image_id(request.files[0]), prepared.image, predictions)
+            prediction = self.boxes.merge(request.files[0], prepared.image, predictions)
         remark = prepared.inputs[0].remark if prepared.inputs else ""
         files = prediction.save(self.out, request.stem.as_posix())
         return files, ", of ".join(filter(None, (prediction.summary(), remark)))
@@ -207,7 +214,9 @@ class InferenceConfig:
             return 0
 
 
-def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manifest: Manifest, noun: str) -> RunSummary:
+def run_all(
+    config: InferenceConfig, requests: Iterator[InferenceRequest], manifest: Manifest, noun: str, batch_size: int
+) -> RunSummary:
     """Process the requests whose results do not exist yet, and print a line for each.
 
     After Ctrl-C the finished ones are in the manifest.
@@ -217,6 +226,7 @@ def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manif
         requests: requests of this process.
         manifest: record of the output folder.
         noun: "images" or "pairs", for the log.
+        batch_size: maximum number of images in a forward pass.
     """
     # Pillow warns above its size limit and raises above twice the limit, which becomes an error message: the warning
     # adds nothing.
@@ -237,8 +247,8 @@ def run_all(config: InferenceConfig, requests: Iterator[InferenceRequest], manif
         manifest.add(request, files)
         return f"{request.name}: {', '.join(file.name for file in files)} {description}"
 
-    steps = PipelineSteps(config.prepare, config.run, finish, config.pixels)
-    results = pipelined_map(pending(), steps)
+    steps = PipelineSteps(config.prepare, partial(config.run, batch_size=batch_size), finish, config.pixels)
+    results = pipelined_map(pending(), steps, batch_size=batch_size)
     try:
         with closing(results):
             for number, (request, result) in enumerate(results, 1):

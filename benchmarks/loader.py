@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..datasets.core.geometry import Size
-from ..tasks.task import Batch
+from ..tasks.network import Batch
 from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options
 from ..tasks.training.setup import Trainer, build_trainer

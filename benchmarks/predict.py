@@ -27,7 +27,8 @@ from ..apps.predict import InferenceConfig, RunSummary, run_all
 from ..datasets.core.colorize import draw_depth
 from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_image
 from ..errors import UserError
-from ..tasks.inference import Predictor, eval_mode, load, run_padded
+from ..tasks.inference import Predictor, load
+from ..tasks.tiling import eval_mode, run_padded
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")

@@ -36,6 +36,7 @@ class Dataset(ABC):
     terms: ClassVar[str]
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     photos: ClassVar[bool] = True
+    default_protocol: ClassVar[str] = ""
     infinite: bool = False
     fields: dict[str, FieldType]
     skipped: list[Problem]
@@ -72,6 +73,12 @@ class Dataset(ABC):
     def sample_name(self, index: int) -> str:
         """Name of a sample in messages and lists: its file relative to the root, or its number."""
         return f"{self.split}/{index}"
+
+    def spread(self, count: int) -> list[int]:
+        """At most `count` indices, spread evenly over a dataset, which may be sorted; of an infinite one, the first."""
+        count = min(count, len(self))
+        stride = 1 if self.infinite else max(1, len(self) // max(1, count))
+        return [number * stride for number in range(count)]
 
     def with_size(self, size: Size) -> Dataset:
         """Return the dataset with samples of about this (height, width); a stored dataset returns itself."""

@@ -81,9 +81,18 @@ class FieldType(ABC):
 
         return {name: torch.from_numpy(np.stack(values))}
 
+    @property
+    def input_channels(self) -> int:
+        """Channels C of the field as a network's input (B, C, H, W); 0 if it is not a map of pixels."""
+        return 0
+
     def to_input(self, tensor: Tensor) -> Tensor:
         """Convert a batched tensor on its device to the input of a network, for example uint8 to float32 in [0, 1]."""
         return tensor
+
+    def to_target(self, tensor: Tensor) -> Tensor:
+        """Convert a batched tensor on its device to the target of a loss; as an input, if not stated otherwise."""
+        return self.to_input(tensor)
 
     def colorize(self, value: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
         """Visualize a value as (H, W, 3) uint8 RGB.
@@ -127,6 +136,10 @@ class Image(FieldType):
     rank: ClassVar[int] = 3
     channels: int = 3
 
+    @property
+    def input_channels(self) -> int:
+        return self.channels
+
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != self.channels or min(value.shape[-3:-1]) < 1:
             return f"an image of shape HxWx{self.channels}", _shape(value)
@@ -163,9 +176,13 @@ class Image(FieldType):
 
 @dataclass(frozen=True)
 class Depth(FieldType):
-    """Depth along the optical axis, (H, W) float32 in meters, nan where unknown."""
+    """Depth along the optical axis, (H, W) float32 in meters, nan where unknown; as an input (B, 1, H, W)."""
 
     rank: ClassVar[int] = 2
+
+    @property
+    def input_channels(self) -> int:
+        return 1
 
     def check(self, value):
         if value.ndim < 2 or value.dtype != np.float32:
@@ -184,6 +201,12 @@ class Depth(FieldType):
     def collate(self, name, values):
         return _masked(name, values, axis=None)
 
+    def to_input(self, tensor):
+        return tensor[..., None, :, :]
+
+    def to_target(self, tensor):
+        return tensor
+
     def colorize(self, value, reference=None):
         return draw_depth(value, value if reference is None else reference)
 
@@ -195,6 +218,10 @@ class Flow(FieldType):
     rank: ClassVar[int] = 3
     frame: int = 0
     frame_to: int = 1
+
+    @property
+    def input_channels(self) -> int:
+        return 2
 
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != 2 or value.dtype != np.float32:
@@ -221,7 +248,10 @@ class Flow(FieldType):
 
 @dataclass(frozen=True)
 class SegmentationMask(FieldType):
-    """Class per pixel, (H, W) integers: indices into `names`, or `ignore` for unlabeled pixels."""
+    """Class per pixel, (H, W) integers: indices into `names`, or `ignore` for unlabeled pixels.
+
+    As a network's input it is one-hot, (B, classes + 1, H, W) float32; the last channel is that of unlabeled pixels.
+    """
 
     rank: ClassVar[int] = 2
     names: tuple[str, ...] = ()
@@ -229,6 +259,10 @@ class SegmentationMask(FieldType):
 
     def __str__(self) -> str:
         return _named(self.names, "labels")
+
+    @property
+    def input_channels(self) -> int:
+        return len(self.names) + 1
 
     def check(self, value):
         if value.ndim < 2 or value.dtype.kind not in "iu":
@@ -244,39 +278,40 @@ class SegmentationMask(FieldType):
 
         return {name: torch.from_numpy(np.stack(values).astype(np.int64))}
 
+    def to_input(self, tensor):
+        import torch
+
+        indices = torch.where(tensor == self.ignore, len(self.names), tensor)
+        return torch.nn.functional.one_hot(indices, self.input_channels).movedim(-1, -3).float()
+
+    def to_target(self, tensor):
+        return tensor
+
     def colorize(self, value, reference=None):
         return draw_labels(value, len(self.names), self.ignore)
 
 
 @dataclass(frozen=True)
-class OneHot(SegmentationMask):
-    """Segmentation mask as one-hot network input, (B, classes + 1, H, W) float32; the last channel: unlabeled pixels.
-
-    Datasets do not store it: a task converts a `SegmentationMask` to it in `sample_field_types`.
-    """
-
-    @property
-    def channels(self) -> int:
-        return len(self.names) + 1
-
-    def to_input(self, tensor):
-        import torch
-
-        indices = torch.where(tensor == self.ignore, len(self.names), tensor)
-        return torch.nn.functional.one_hot(indices, self.channels).movedim(-1, 1).float()
-
-
-@dataclass(frozen=True)
 class Mask(FieldType):
-    """Boolean map, (H, W) bool."""
+    """Boolean map, (H, W) bool; as an input (B, 1, H, W) float32."""
 
     rank: ClassVar[int] = 2
+
+    @property
+    def input_channels(self) -> int:
+        return 1
 
     def check(self, value):
         return None if value.ndim >= 2 and value.dtype == np.bool_ else ("a mask of shape HxW bool", _shape(value))
 
     def _transform(self, value, geometry):
         return warp_nearest(value, geometry.matrix(self.frame), geometry.size, False)
+
+    def to_input(self, tensor):
+        return tensor[..., None, :, :].float()
+
+    def to_target(self, tensor):
+        return tensor
 
     def colorize(self, value, reference=None):
         return np.repeat(np.where(value, 255, 0).astype(np.uint8)[..., None], 3, axis=-1)
@@ -400,7 +435,8 @@ class Scalar(FieldType):
     def collate(self, name, values):
         import torch
 
-        return {name: torch.from_numpy(np.asarray(values))}
+        # float32: a loss in float64 fails on some devices.
+        return {name: torch.from_numpy(np.asarray(values, np.float32))}
 
 
 FIELD_TYPES: dict[str, type[FieldType]] = {

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..version import VERSION
 from . import create_task
 from .model_spec import ModelSpec, restore_preprocessing
-from .task import Network
+from .network import Network
 
 HEADER = "densevision"
 """Key of the header in the metadata of the file; its value is JSON."""

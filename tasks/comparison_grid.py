@@ -11,7 +11,8 @@ import numpy as np
 from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType
 from ..datasets.formats.image import write_image
-from .task import Prediction, Task
+from .prediction import Prediction
+from .task import Task
 
 GAP = 4
 

@@ -17,18 +17,21 @@ from torch import Tensor
 from ..atomic_io import json_text
 from ..backbones import create_backbone
 from ..backbones.backbone import Backbone
-from ..datasets import list_datasets, open_dataset
+from ..datasets import open_dataset
 from ..datasets.core.geometric_augmentation import Augmentation
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.dataset import Dataset, Sample
-from ..datasets.field_types import Depth, FieldType, Flow, Image, Mask, OneHot, SegmentationMask
+from ..datasets.field_types import Depth, Flow, Image, Mask, SegmentationMask
 from ..errors import UserError
 from .checkpoint import read_header, read_tensors, save_checkpoint
-from .evaluation import evaluate, prediction_function
+from .evaluation import evaluate
 from .heads import HEADS
 from .inference import Predictor
 from .model_spec import ModelSpec, restore_preprocessing
-from .task import Batch, Network, Phase, Prediction, Task
+from .network import Batch, Network, Phase
+from .prediction import Prediction
+from .preprocessing import Preprocessor
+from .task import Task
 from .training.data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .training.options import Options
 from .training.setup import resolve_options
@@ -56,11 +59,11 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     """
     train_set = open_dataset(task.defaults.data, None, "train") if train_set is None else train_set
     eval_set = open_dataset(task.defaults.data, None, train_set.splits[-1]) if eval_set is None else eval_set
-    train_set, eval_set = train_set.with_size(SIZE), task.evaluation_dataset(eval_set.with_size(SIZE))
-    check_declarations(task, train_set.fields)
+    train_set, eval_set = train_set.with_size(SIZE), task.evaluation.dataset(eval_set.with_size(SIZE))
+    check_declarations(task, train_set)
     check_recipes(task)
     check_fields(task, train_set)
-    check_prepare_sample(task, train_set)
+    check_augment(task, train_set)
     default = ModelSpec(task, train_set.fields, task.defaults.backbone, {}, task.defaults.head)
     model = default.build()
     check_network(default, model, train_set)
@@ -74,13 +77,13 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     check_predictions(default, model, baseline, eval_set)
 
 
-def check_declarations(task: Task, fields: dict[str, FieldType]) -> None:
+def check_declarations(task: Task, dataset: Dataset) -> None:
     """Names and defaults are valid, and the task's own options survive JSON and pickling."""
     assert task.name and task.title and task.paper, "A task needs a name, a title and a paper."
     assert task.losses and task.protocols and task.recipes, (
         "A task needs at least one loss, one protocol and one recipe."
     )
-    assert task.input_modes, "A task needs at least one input mode."
+    assert task.inference.modes, "A task needs at least one input mode."
     heads = task.heads or (None,)
     assert task.defaults.head in heads, f"The default head '{task.defaults.head}' is not one of {heads}."
     for recipe in (task.defaults.recipe, task.defaults.photo_recipe or task.defaults.recipe):
@@ -90,13 +93,13 @@ def check_declarations(task: Task, fields: dict[str, FieldType]) -> None:
     assert not set(task.own_heads) & set(HEADS), (
         f"{sorted(set(task.own_heads) & set(HEADS))} are names of shared heads."
     )
-    for name in (*list_datasets(), "a custom dataset"):
-        protocol = task.default_protocol(name, fields)
-        mode = task.mode_for_protocol(protocol)
-        assert mode in task.input_modes, (
+    default_protocol = task.evaluation.default_protocol(dataset)
+    assert default_protocol in task.protocols, f"The default, '{default_protocol}', is not one of the protocols."
+    for protocol in task.protocols:
+        mode = task.evaluation.mode(protocol)
+        assert mode is None or mode in task.inference.modes, (
             f"The protocol '{protocol}' needs '{mode}', which is not one of the input modes."
         )
-        assert protocol in task.protocols, f"The protocol of '{name}', '{protocol}', is not one of the protocols."
     options: dict[str, Any] = dataclasses.asdict(task)  # type: ignore[call-overload]
     restored = type(task)(**json.loads(json_text(options)))
     assert restored == task, f"The task's options do not survive a checkpoint header: {task} is restored as {restored}."
@@ -125,7 +128,7 @@ def check_fields(task: Task, dataset: Dataset) -> None:
     inputs, targets = task.inputs(dataset.fields), task.targets(dataset.fields)
     assert inputs and targets, "A task needs at least one input and one target."
     # Fields that training generates (restoration's degradations) are in the evaluation dataset only.
-    eval_fields = task.evaluation_dataset(dataset).fields
+    eval_fields = task.evaluation.dataset(dataset).fields
     for name, field_type in {**inputs, **targets}.items():
         assert eval_fields.get(name) == field_type, f"'{name}' has another field type in the evaluation dataset."
     eval_used = {**task.inputs(eval_fields), **task.targets(eval_fields)}
@@ -138,19 +141,20 @@ def check_fields(task: Task, dataset: Dataset) -> None:
         raise AssertionError(f"{method.__name__}() accepts a dataset without fields; it must raise UserError.")
 
 
-def check_prepare_sample(task: Task, dataset: Dataset) -> None:
-    """`prepare_sample` depends on the sample and its random stream alone, and does not modify the sample."""
+def check_augment(task: Task, dataset: Dataset) -> None:
+    """`augment` depends on the sample and its random stream alone, and does not modify the sample."""
     fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
     sample = {name: value for name, value in dataset.read(0).items() if name in fields}
     original = {name: value.copy() for name, value in sample.items()}
-    first, second = (task.prepare_sample(sample, generator(0, 0, 0, Purpose.PREPARE), 1.0) for _ in range(2))
-    _require_equal(first, second, "prepare_sample() with the same random stream")
-    _require_equal(original, sample, "The argument of prepare_sample() after the call")
-    without_rng, second = (task.prepare_sample(sample, None, 0.0) for _ in range(2))
-    _require_equal(without_rng, second, "prepare_sample() without a random stream")
-    for prepared in (first, without_rng):
-        missing = set(task.sample_field_types(dataset.fields)) - set(prepared)
-        assert not missing, f"prepare_sample() leaves out {sorted(missing)}, which sample_field_types() lists."
+    policy = task.augmentation
+    first, second = (policy.augment(sample, generator(0, 0, 0, Purpose.PREPARE), 1.0) for _ in range(2))
+    _require_equal(first, second, "augment() with the same random stream")
+    _require_equal(original, sample, "The argument of augment() after the call")
+    without_rng, second = (policy.augment(sample, None, 0.0) for _ in range(2))
+    _require_equal(without_rng, second, "augment() without a random stream")
+    for augmented in (first, without_rng):
+        missing = set(fields) - set(augmented)
+        assert not missing, f"augment() leaves out {sorted(missing)}, which are inputs or targets."
 
 
 def check_network(model_spec: ModelSpec, model: Network, dataset: Dataset) -> None:
@@ -160,8 +164,7 @@ def check_network(model_spec: ModelSpec, model: Network, dataset: Dataset) -> No
     augmented = AugmentedDataset(dataset, task, SIZE, Augmentation(), 0.0, 0)
     sampler = InfiniteBatchSampler(None if dataset.infinite else len(dataset), 2, range(1), 0)
     (batch,) = data_loader(augmented, sampler, 0, False)
-    types = task.sample_field_types(dataset.fields)
-    batch = {name: types[name].to_input(tensor) if name in types else tensor for name, tensor in batch.items()}
+    batch = Preprocessor(task, dataset.fields, SIZE).to_device(batch, torch.device("cpu"))
     for loss in task.losses:
         try:
             phases = task.phases(model.train(), dataset.fields, loss)
@@ -185,9 +188,9 @@ def check_network(model_spec: ModelSpec, model: Network, dataset: Dataset) -> No
 def check_calibrate(model_spec: ModelSpec, model: Network, dataset: Dataset) -> None:
     """`calibrate` writes to buffers only, and gives the same values every time."""
     parameters = {name: value.detach().clone() for name, value in model.named_parameters()}
-    model_spec.task.calibrate(model, dataset)
+    model.calibrate(dataset)
     first = {name: value.clone() for name, value in model.state_dict().items()}
-    model_spec.task.calibrate(model, dataset)
+    model.calibrate(dataset)
     for name, value in model.state_dict().items():
         assert torch.equal(value, first[name]), f"calibrate() gives another '{name}' when it is called again."
     for name, value in model.named_parameters():
@@ -199,15 +202,13 @@ def check_network_contract(model_spec: ModelSpec, model: Network) -> None:
     title = model_spec.model or f"{model_spec.backbone} + {model_spec.head}"
     assert model.input_policy in ("tiled", "whole", "fixed"), f"{title} has no valid input_policy."
     assert isinstance(model.stride, int) and model.stride >= 1, f"{title} has no valid stride."
-    backbone = getattr(model, "backbone", None)
+    backbone: Any = model.backbone
     assert backbone is None or isinstance(backbone, Backbone), f"The attribute `backbone` of {title} is not a Backbone."
     device = next(model.parameters()).device
     inputs = []
-    types = model_spec.task.sample_field_types(model_spec.fields)
-    for name in model_spec.task.inputs(model_spec.fields):
-        field_type = types[name]
-        assert isinstance(field_type, (Image, OneHot)), f"The input '{name}' is not an image, as check_task requires."
-        inputs.append(torch.rand(2, field_type.channels, *SIZE, device=device))
+    for name, field_type in model_spec.task.inputs(model_spec.fields).items():
+        assert field_type.input_channels, f"The input '{name}' is not a map of pixels, as check_task requires."
+        inputs.append(torch.rand(2, field_type.input_channels, *SIZE, device=device))
     with torch.no_grad():
         output = model.eval()(*inputs)
     if isinstance(output, Tensor):
@@ -218,7 +219,7 @@ def check_network_contract(model_spec: ModelSpec, model: Network) -> None:
 def check_metrics(task: Task, predict: PredictFunction, eval_set: Dataset) -> None:
     """Merged metrics equal those of all samples at once, and the ground truth scores better than the baseline."""
     samples = [eval_set.read(index) for index in range(min(4, len(eval_set)))]
-    default_protocol = task.default_protocol(task.defaults.data, eval_set.fields)
+    default_protocol = task.evaluation.default_protocol(eval_set)
     for protocol in task.protocols:
         try:
             total = task.metrics(protocol)
@@ -270,11 +271,11 @@ def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFun
         ("The baseline's prediction", predict(sample), SIZE),
         ("The ground truth", ground_truth, SIZE),
         ("The model's prediction", predictor.predict_sample(sample), SIZE),
-        ("The model's prediction in the last mode", predictor.predict_sample(odd, task.input_modes[-1]), odd_size),
+        ("The model's prediction in the last mode", predictor.predict_sample(odd, task.inference.modes[-1]), odd_size),
     ):
         _check_prediction(what, prediction, ground_truth, size if dense else None)
-    protocol = task.default_protocol(task.defaults.data, eval_set.fields)
-    scores = evaluate(task, prediction_function(predictor, protocol), eval_set, protocol, 1).metrics
+    protocol = task.evaluation.default_protocol(eval_set)
+    scores = evaluate(task, predictor, eval_set, protocol, 1).metrics
     assert task.monitor.name in scores, f"An evaluation lacks '{task.monitor.name}'."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
@@ -286,7 +287,7 @@ def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFun
         restored.load_state_dict(read_tensors(path))
         assert stored.task == task, f"The task is restored from a checkpoint as {stored.task}."
     loaded = Predictor(stored.task, restored, stored.fields, SIZE)
-    prepared = task.prepare_sample(odd, None, 0.0)
+    prepared = [task.augmentation.augment(odd, None, 0.0)]
     assert torch.equal(predictor.run_network(prepared), loaded.run_network(prepared)), (
         "The output of the saved and loaded model differs."
     )

@@ -12,7 +12,8 @@ from ..datasets.dataset import Dataset, Sample
 from ..errors import UserError
 from .distributed import ProcessGroup
 from .inference import Predictor
-from .task import Prediction, Task
+from .prediction import Prediction
+from .task import Task
 
 
 @dataclass
@@ -73,43 +74,55 @@ def require_ground_truth(task: Task, dataset: Dataset, protocol: str, samples: i
 
 def evaluate(
     task: Task,
-    predict: Callable[[Sample], Prediction],
+    predict: Predictor | Callable[[Sample], Prediction],
     dataset: Dataset,
     protocol: str,
     samples: int | None = None,
     num_examples: int = 0,
     per_sample: bool = False,
+    flip: bool = False,
+    batch_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score predictions on a split, in original pixels.
 
     Args:
         task: the task, whose metrics are computed.
-        predict: function from a sample to a prediction at its size (`Predictor.predict_sample`, or a baseline).
+        predict: a predictor, which runs in the input mode of the protocol; or a function from a sample to a prediction
+            at its size, such as a baseline.
         dataset: the split.
         protocol: one of `task.protocols`.
         samples: number of samples, from the first on; None: all.
         num_examples: number of samples, from the first on, that are returned for drawing.
         per_sample: also score every sample alone, for `worst_samples`.
+        flip: average a predictor's outputs with those for the flipped inputs.
+        batch_size: number of samples that are read together, and by a predictor predicted together.
         progress: called with (done, total) of this process after every sample.
     """
     group = ProcessGroup.current()
     count = len(dataset) if samples is None else min(samples, len(dataset))
     metrics, examples, sample_scores = task.metrics(protocol), [], []
     indices = group.indices(count)
-    for done, index in enumerate(indices, 1):
-        with sample_errors(dataset.sample_name(index)):
-            sample = dataset.read(index)
-        prediction = predict(sample)
-        metrics.update(prediction, sample)
-        if index < num_examples:
-            examples.append((sample, prediction))
-        if per_sample:
-            sample_metrics = task.metrics(protocol)
-            sample_metrics.update(prediction, sample)
-            sample_scores.append((index, sample_metrics.compute()[task.monitor.name]))
+    for start in range(0, len(indices), batch_size):
+        part = indices[start : start + batch_size]
+        batch = []
+        for index in part:
+            with sample_errors(dataset.sample_name(index)):
+                batch.append(dataset.read(index))
+        if isinstance(predict, Predictor):
+            predictions = predict.predict_samples(batch, task.evaluation.mode(protocol), flip)
+        else:
+            predictions = map(predict, batch)
+        for index, sample, prediction in zip(part, batch, predictions, strict=True):
+            metrics.update(prediction, sample)
+            if index < num_examples:
+                examples.append((sample, prediction))
+            if per_sample:
+                sample_metrics = task.metrics(protocol)
+                sample_metrics.update(prediction, sample)
+                sample_scores.append((index, sample_metrics.compute()[task.monitor.name]))
         if progress is not None:
-            progress(done, len(indices))
+            progress(start + len(part), len(indices))
     if group.num_processes > 1:
         metrics.merge(group.all_gather(metrics.state()))
     scores = {name: float(value) for name, value in metrics.compute().items()}
@@ -120,9 +133,3 @@ def worst_samples(evaluation: Evaluation, higher_is_better: bool, count: int) ->
     """Indices of the samples with the worst monitored metric, worst first; samples without a score are left out."""
     scores = [(score, index) for index, score in evaluation.sample_scores if score == score]
     return [index for _, index in sorted(scores, reverse=not higher_is_better)[:count]]
-
-
-def prediction_function(predictor: Predictor, protocol: str, flip: bool = False) -> Callable[[Sample], Prediction]:
-    """A predictor as a function for `evaluate`, in the input mode of the protocol."""
-    mode = predictor.task.mode_for_protocol(protocol)
-    return lambda sample: predictor.predict_sample(sample, mode, flip)

@@ -11,22 +11,20 @@ import numpy as np
 
 from ..datasets.core.problems import DatasetError
 from ..datasets.field_types import SegmentationMask
-from ..datasets.formats.image import array_to_rgb, image_to_rgb, open_image, read_image
+from ..datasets.formats.image import EncodedImage, array_to_rgb, image_to_rgb, num_frames
 from ..datasets.formats.labels import read_labels
+from ..datasets.formats.reading import read_bytes
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)
-MULTI_FRAME_FORMATS = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
-"""Formats whose files may contain several frames, by Pillow's names. MPO of cameras is left out: its further frames are
-a preview or a gain map for HDR screens."""
 
 
 def load_image(source: Any) -> np.ndarray:
     """Load gray, RGBA, 16-bit, CMYK, palette and rotated images as RGB.
 
     Args:
-        source: a path; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16, bool or floats in
-            [0, 1]; a PIL image; or a tensor (C, H, W) or (1, C, H, W) of uint8 or floats in [0, 1].
+        source: a path or an `ImageFile`; an array (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16,
+            bool or floats in [0, 1]; a PIL image; or a tensor (C, H, W) or (1, C, H, W) of uint8 or floats in [0, 1].
 
     Returns:
         (H, W, 3) uint8 sRGB, as `read_image` gives it to training; of files of several frames the first (see
@@ -35,8 +33,9 @@ def load_image(source: Any) -> np.ndarray:
     Raises:
         UserError: not an image, unreadable, or of another shape or type.
     """
-    if isinstance(source, (str, Path)):
-        return _from_file(Path(source))
+    source = open_source(source)
+    if isinstance(source, ImageFile):
+        return source.load()
     if hasattr(source, "getbands"):
         return image_to_rgb(source)
     if hasattr(source, "detach"):
@@ -70,26 +69,65 @@ def load_image_as(source: Any, channels: int) -> np.ndarray:
     raise UserError(f"The network takes images of {channels} channels: give it samples of its dataset instead.")
 
 
+class ImageFile:
+    """An image file that is opened once: its size is known before its pixels are decoded.
+
+    Attributes:
+        path: the file.
+        frames: number of its frames or pages, known after `load`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.frames = Path(path), 1
+        self._encoded: EncodedImage | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels, from the header; 0 if it is unreadable."""
+        with suppress(Exception):
+            height, width = self._open().header_size
+            return height * width
+        return 0
+
+    def load(self) -> np.ndarray:
+        """Decode the first frame, (H, W, 3) uint8 sRGB.
+
+        Raises:
+            UserError: there is no such file, or it cannot be read as an image.
+        """
+        if not os.path.isfile(self.path):
+            raise UserError(f"There is no image file '{self.path}'.")
+        try:
+            encoded = self._open()
+            pixels = encoded.decode()
+        except DatasetError as error:
+            raise UserError(f"{self.path} cannot be read as an image: {error.problem.found}.") from error
+        finally:
+            self._encoded = None  # its bytes are not needed any more
+        self.frames = encoded.frames
+        return pixels
+
+    def _open(self) -> EncodedImage:
+        if self._encoded is None:
+            self._encoded = EncodedImage(read_bytes(self.path, "an image"), self.path)
+        return self._encoded
+
+
+def open_source(source: Any) -> Any:
+    """An input of a prediction: a path as `ImageFile`, anything else as it is."""
+    return ImageFile(source) if isinstance(source, (str, Path)) else source
+
+
 def count_frames(source: Any) -> int:
-    """Number of frames or pages of an image file or a PIL image; 1 for everything else."""
-    frames = 1
-    # Only the first frame is used: damage in later ones must not matter.
-    with suppress(Exception):
-        if isinstance(source, (str, Path)):
-            with open_image(source) as image:
-                return count_frames(image)
-        if getattr(source, "format", None) in MULTI_FRAME_FORMATS:
-            frames = int(getattr(source, "n_frames", 1))
-    return frames
+    """Number of frames or pages of a loaded `ImageFile` or a PIL image; 1 for everything else."""
+    if isinstance(source, ImageFile):
+        return source.frames
+    return num_frames(source) if hasattr(source, "getbands") else 1
 
 
 def count_pixels(source: Any) -> int:
-    """Number of pixels of an image file (from its header) or an array (H, W, ...); 0 if the header is unreadable."""
-    if not isinstance(source, (str, Path)):
-        return int(np.prod(np.shape(source)[:2]))
-    with suppress(Exception), open_image(source) as image:
-        return image.width * image.height
-    return 0
+    """Number of pixels of an `ImageFile` (from its header) or an array (H, W, ...); 0 if the header is unreadable."""
+    return source.pixels if isinstance(source, ImageFile) else int(np.prod(np.shape(source)[:2]))
 
 
 def load_labels(source: Any, field_type: SegmentationMask) -> np.ndarray:
@@ -106,8 +144,9 @@ def load_labels(source: Any, field_type: SegmentationMask) -> np.ndarray:
     Raises:
         UserError: not a label map, a color image, or a value that is not a class.
     """
-    if isinstance(source, (str, Path)):
-        return read_labels(source, len(field_type.names), field_type.ignore).astype(np.int64)
+    source = open_source(source)
+    if isinstance(source, ImageFile):
+        return read_labels(source.path, len(field_type.names), field_type.ignore).astype(np.int64)
     values = np.asarray(source)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
@@ -115,12 +154,3 @@ def load_labels(source: Any, field_type: SegmentationMask) -> np.ndarray:
     if mismatch is not None:
         raise UserError(f"The label map must contain {mismatch[0]}, not {mismatch[1]}.")
     return values.astype(np.int64)
-
-
-def _from_file(path: Path) -> np.ndarray:
-    if not os.path.isfile(path):
-        raise UserError(f"There is no image file '{path}'.")
-    try:
-        return read_image(path)
-    except DatasetError as error:
-        raise UserError(f"{path} cannot be read as an image: {error.problem.found}.") from error

@@ -1,4 +1,4 @@
-"""Inference: `load` a model, `Predictor.predict` on images of any size.
+"""Inference: `load` a model, `Predictor.predict` on images of any size, `predict_batch` on many.
 
 A prediction takes three steps, which may run in parallel for many images: `load_inputs` reads and resizes, `forward`
 runs the network, `decode` converts its output. `predict` runs one after the other.
@@ -7,8 +7,8 @@ runs the network, `decode` converts its output. `predict` runs one after the oth
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +18,22 @@ from torch import Tensor
 from ..backbones.weights import WEIGHTS
 from ..datasets.core.geometry import Rectangle, Size
 from ..datasets.dataset import Sample
-from ..datasets.field_types import FieldType, SegmentationMask, collate
-from ..errors import UserError, unknown_name
+from ..datasets.field_types import FieldType
+from ..errors import UserError
 from .checkpoint import is_backbone_weights, load_checkpoint, load_classifier
 from .device import choose_device, use_bf16
-from .image_io import count_frames, load_image_as, load_labels
-from .task import Network, Prediction, PredictionContext, Task
-from .tiling import eval_mode, pad_by_reflection, receptive_radius, resize_to_input, run_padded, run_tiled
+from .network import Network
+from .prediction import Prediction
+from .preprocessing import ImageInputs, ModelInput, Preprocessor
+from .task import Task
+from .tiling import eval_mode, run_padded
 
-__all__ = [
-    "ModelInput",
-    "Predictor",
-    "eval_mode",
-    "load",
-    "packaged_checkpoint",
-    "pad_by_reflection",
-    "receptive_radius",
-    "resize_to_input",
-    "run_padded",
-    "run_tiled",
-]
+__all__ = ["Predictor", "load", "packaged_checkpoint"]
 
 PACKAGED_CHECKPOINTS = Path(__file__).parent
 """Parent folder of the packaged checkpoints: PACKAGED_CHECKPOINTS / TASK / "weights"."""
-
-
-@dataclass(frozen=True)
-class ModelInput:
-    """Preprocessed inputs of one prediction.
-
-    Attributes:
-        samples: inputs at the size of the network, one sample for each geometry of the input mode.
-        mode: one of the task's `input_modes`.
-        flip: whether the output is averaged with that for the horizontally flipped inputs.
-        context: what `Task.decode` needs besides the output.
-        remark: what part of the inputs is ignored ("the first of 12 frames"); empty if none is.
-    """
-
-    samples: tuple[Sample, ...]
-    mode: str
-    flip: bool
-    context: PredictionContext
-    remark: str = ""
+MAX_BATCH_PIXELS = 2**22
+"""Limit on the pixels of a batch (one image is always allowed): large images gain nothing from company."""
 
 
 class Predictor:
@@ -67,6 +41,7 @@ class Predictor:
 
     Attributes:
         task, model, fields, size: as in training; `size` is (height, width).
+        preprocessor: preprocessing of its inputs.
         header: header of the checkpoint; empty for a network in training.
         seed: seed of networks that are random at inference (dropout), so that equal inputs give equal predictions.
     """
@@ -84,6 +59,7 @@ class Predictor:
         header: dict[str, Any] | None = None,
     ) -> None:
         self.task, self.model, self.fields, self.size = task, model, fields, size
+        self.preprocessor = Preprocessor(task, fields, size)
         self.device = torch.device(device)
         self.bf16 = use_bf16(amp, self.device)
         self.header = header or {}
@@ -95,10 +71,10 @@ class Predictor:
 
         Args:
             inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow.
-            mode: one of the task's `input_modes`: "fit" (resize to the training size, and the output back), "native"
+            mode: one of the task's input modes: "fit" (resize to the training size, and the output back), "native"
                 (the image's own size), or others of the task; None: the task's first.
             flip: average the output with that for the horizontally flipped image.
-            box: x, y, width and height in pixels of the part to predict for; None: the task's `default_box`, for most
+            box: x, y, width and height in pixels of the part to predict for; None: the task's own choice, for most
                 tasks the complete image. The prediction has the size of that part.
 
         Raises:
@@ -107,25 +83,44 @@ class Predictor:
         model_input = self.load_inputs(*inputs, mode=mode, flip=flip, box=box)
         return self.decode(model_input, self.forward(model_input))
 
-    def predict_sample(
-        self,
-        sample: Sample,
-        mode: str | None = None,
-        flip: bool = False,
-        offset: tuple[int, int] | None = None,
-        note: str = "",
-    ) -> Prediction:
-        """Predict for the inputs of a sample, at their original size.
+    def predict_batch(
+        self, inputs: Iterable[Any], mode: str | None = None, flip: bool = False, batch_size: int = 8
+    ) -> list[Prediction]:
+        """Predict for many images; those that have one size at the network run together.
+
+        The predictions equal those of `predict` up to rounding (1e-5 in fp32).
 
         Args:
-            sample: arrays by field name, with all inputs of the task.
-            mode: as in `predict`.
-            flip: as in `predict`.
-            offset: (x, y) of the inputs in the images from which they were cropped; None: they are complete.
-            note: the task's reason for that crop.
+            inputs: one entry per prediction: a path, array, PIL image or tensor; a tuple of them for tasks with several
+                inputs.
+            mode, flip: as in `predict`.
+            batch_size: maximum number of images in a forward pass.
+
+        Raises:
+            UserError: as `predict`.
         """
-        model_input = self.preprocess(sample, mode, flip, offset, note)
-        return self.decode(model_input, self.forward(model_input))
+        predictions: list[Prediction] = []
+        for chunk in _chunks(inputs, batch_size):
+            entries = (entry if isinstance(entry, tuple) else (entry,) for entry in chunk)
+            prepared = [self.load_inputs(*entry, mode=mode, flip=flip) for entry in entries]
+            predictions += map(self.decode, prepared, self.forward_batch(prepared, batch_size))
+        return predictions
+
+    def predict_samples(
+        self, samples: Sequence[Sample], mode: str | None = None, flip: bool = False
+    ) -> list[Prediction]:
+        """Predict for the inputs of samples of a dataset, together where they have one size, at their original size.
+
+        Args:
+            samples: arrays by field name, with all inputs of the task.
+            mode, flip: as in `predict`.
+        """
+        prepared = [self.preprocessor.prepare(ImageInputs(each), self.model, mode, flip) for each in samples]
+        return list(map(self.decode, prepared, self.forward_batch(prepared, len(prepared))))
+
+    def predict_sample(self, sample: Sample, mode: str | None = None, flip: bool = False) -> Prediction:
+        """Predict for the inputs of one sample; see `predict_samples`."""
+        return self.predict_samples([sample], mode, flip)[0]
 
     def load_inputs(
         self, *inputs: Any, mode: str | None = None, flip: bool = False, box: Rectangle | None = None
@@ -137,69 +132,7 @@ class Predictor:
         Raises:
             UserError: as `predict`.
         """
-        field_types = self.task.inputs(self.fields)
-        if len(inputs) != len(field_types):
-            names = ", ".join(field_types)
-            raise UserError(f"{self.task.name} takes {len(field_types)} input(s) ({names}), not {len(inputs)}.")
-        images = {
-            name: load_labels(source, field_type)
-            if isinstance(field_type, SegmentationMask)
-            else load_image_as(source, getattr(field_type, "channels", 3))
-            for (name, field_type), source in zip(field_types.items(), inputs, strict=True)
-        }
-        sizes = {image.shape[:2] for image in images.values()}
-        if len(sizes) > 1:
-            raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
-        frames = max(map(count_frames, inputs))
-        remark = f"the first of {frames} frames" if frames > 1 else ""
-        note = ""
-        if box is None:
-            box, note = self.task.default_box(images, self.fields)
-        if box is None:
-            return self.preprocess(images, mode, flip, note=note, remark=remark)
-        size = next(iter(sizes))
-        finite = all(math.isfinite(number) for number in box)
-        top, left, height, width = self.task.crop_for_box(box, size) if finite else (0, 0, 0, 0)
-        if height < 1 or width < 1:
-            raise UserError(
-                f"The box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) contains no pixel of "
-                f"the image, which is {size[1]} wide and {size[0]} high."
-            )
-        parts = {name: image[top : top + height, left : left + width] for name, image in images.items()}
-        return self.preprocess(parts, mode, flip, (left, top), note, remark)
-
-    def preprocess(
-        self,
-        sample: Sample,
-        mode: str | None = None,
-        flip: bool = False,
-        offset: tuple[int, int] | None = None,
-        note: str = "",
-        remark: str = "",
-    ) -> ModelInput:
-        """Bring the inputs of a sample to the size of the network; arguments as in `predict_sample`.
-
-        Raises:
-            UserError: the task has no such input mode.
-        """
-        field_types = self.task.inputs(self.fields)
-        inputs = {name: sample[name] for name in field_types}
-        first = next(iter(inputs.values()))
-        source: Size = (first.shape[0], first.shape[1])
-        mode = mode or self.task.input_modes[0]
-        if mode not in self.task.input_modes:
-            raise unknown_name(f"input mode of the task {self.task.name}", mode, self.task.input_modes)
-        geometries = self.task.input_geometries(mode, source, self.size, self.model)
-        samples = tuple(
-            self.task.prepare_sample(
-                {name: field_type.transform(inputs[name], geometry) for name, field_type in field_types.items()},
-                None,
-                0.0,
-            )
-            for geometry in geometries
-        )
-        context = PredictionContext(inputs, self.fields, source, geometries[0].matrix(), offset, note)
-        return ModelInput(samples, mode, flip, context, remark)
+        return self.preprocessor.prepare(self.preprocessor.load(inputs, box), self.model, mode, flip)
 
     def forward(self, model_input: ModelInput) -> Tensor:
         """Second step of `predict`: the raw output, merged over the geometries of the input mode.
@@ -209,14 +142,41 @@ class Predictor:
         Raises:
             UserError: the image is too large for the memory of the device.
         """
+        return self.forward_batch([model_input], 1)[0]
+
+    def forward_batch(self, inputs: Sequence[ModelInput], batch_size: int) -> list[Tensor]:
+        """`forward` for several inputs; samples of one size and input mode run together.
+
+        Args:
+            inputs: preprocessed inputs.
+            batch_size: maximum number of samples in a forward pass; 1 for networks that are not `batchable`.
+        """
+        outputs: list[list[Tensor]] = [[] for _ in inputs]
+        groups: dict[tuple[Any, ...], list[tuple[int, Sample]]] = {}
+        for index, one in enumerate(inputs):
+            for sample in one.samples:
+                shapes = tuple((value.shape, value.dtype) for value in sample.values())
+                groups.setdefault((one.mode, one.flip, shapes), []).append((index, sample))
+        for (mode, flip, _), members in groups.items():
+            pixels = max(1, *(value.size for value in members[0][1].values())) // 3
+            limit = max(1, min(batch_size, MAX_BATCH_PIXELS // max(1, pixels))) if self.model.batchable else 1
+            for chunk in _chunks(members, limit):
+                rows = self._run_within_memory([sample for _, sample in chunk], flip, mode, inputs[chunk[0][0]])
+                for (index, _), row in zip(chunk, rows, strict=True):
+                    outputs[index].append(row)
+        return [self.task.inference.merge(each) for each in outputs]
+
+    def _run_within_memory(self, samples: list[Sample], flip: bool, mode: str, first: ModelInput) -> list[Tensor]:
+        """Outputs (1, ...) of samples of one size; one by one if they do not fit into memory together."""
         try:
-            outputs = [self.run_network(one, model_input.flip, model_input.mode) for one in model_input.samples]
-            return self.task.merge_outputs(outputs)
+            return list(self.run_network(samples, flip, mode).split(1))
         except torch.OutOfMemoryError:
-            height, width = model_input.context.size
+            if len(samples) > 1:
+                return [row for each in samples for row in self._run_within_memory([each], flip, mode, first)]
+            height, width = first.context.size
             raise UserError(
                 f"An image of {width}x{height} does not fit into the memory of {self.device} in the input mode "
-                f"'{model_input.mode}'; use another input mode or a smaller image."
+                f"'{mode}'; use another input mode or a smaller image."
             ) from None
 
     def decode(self, model_input: ModelInput, output: Tensor) -> Prediction:
@@ -224,20 +184,18 @@ class Predictor:
         return self.task.decode(output, model_input.context)
 
     @torch.inference_mode()
-    def run_network(self, sample: Sample, flip: bool = False, mode: str | None = None) -> Tensor:
-        """Raw output (1, C, H, W) float32 for the preprocessed inputs of one sample, usually at their size."""
-        sample_types = self.task.sample_field_types(self.fields)
-        field_types = {name: sample_types[name] for name in self.task.inputs(self.fields)}
-        batch = collate([sample], field_types)
-        inputs = [field_types[name].to_input(batch[name].to(self.device)) for name in field_types]
-        model = self.task.inference_model(self.model, mode or self.task.input_modes[0])
+    def run_network(self, samples: Sequence[Sample], flip: bool = False, mode: str | None = None) -> Tensor:
+        """Raw output (B, C, H, W) float32 for the preprocessed inputs of samples of one size, usually at that size."""
+        policy = self.task.inference
+        inputs = self.preprocessor.tensors(samples, self.device)
+        model = policy.network(self.model, mode or policy.modes[0])
         rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
         with rng_state, eval_mode(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             torch.manual_seed(self.seed)
             output = run_padded(model, inputs)
             if flip:
                 flipped = run_padded(model, [tensor.flip(-1) for tensor in inputs])
-                output = (output + self.task.unflip(flipped, self.fields, inputs[0].shape[-1])) / 2
+                output = (output + policy.unflip(flipped, self.fields, inputs[0].shape[-1])) / 2
         return output.float()
 
     @property
@@ -248,6 +206,13 @@ class Predictor:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most `size` consecutive items."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk
 
 
 def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:

@@ -12,7 +12,8 @@ from ..backbones.backbone import Preprocessing
 from ..datasets.field_types import FieldType, fields_from_json, fields_to_json
 from ..errors import UserError, unknown_name
 from . import task_class
-from .task import Network, Task
+from .network import Network
+from .task import Task
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,18 @@ class ModelSpec:
         backbone = create_backbone(
             str(self.backbone),
             weights,
-            num_classes=self.task.num_classes(self.fields),
-            in_channels=self.task.in_channels(self.fields),
+            **self.task.backbone_options(self.fields),
             **self.backbone_options,
         )
         return self.task.build(self.fields, backbone, self.head, None)
 
     def with_weights_options(self, model: Network) -> ModelSpec:
         """The spec with the options of the built backbone, which its weights file may have decided."""
-        options = getattr(getattr(model, "backbone", None), "options", {})
-        options = {**self.backbone_options, **options}
+        options = {**self.backbone_options, **(model.backbone.options if model.backbone else {})}
         return self if self.model else dataclasses.replace(self, backbone_options=options)
 
     def _load_backbone(self, model: Network, weights: str | Path) -> None:
-        backbone = getattr(model, "backbone", None)
+        backbone = model.backbone
         if backbone is None:
             raise UserError(
                 f"The model '{self.model}' has no backbone that --weights could initialize; use --init-from."
@@ -85,7 +84,7 @@ class ModelSpec:
 
     def to_json(self, model: Network) -> dict[str, Any]:
         """Plain data for a checkpoint header, including the backbone's preprocessing."""
-        backbone = getattr(model, "backbone", None)
+        backbone = model.backbone
         return {
             "task": self.task.name,
             "task_options": dataclasses.asdict(self.task),  # type: ignore[call-overload]
@@ -120,5 +119,5 @@ class ModelSpec:
 
 def restore_preprocessing(model: Network, header: dict[str, Any]) -> None:
     """Set the preprocessing of a model's backbone from a checkpoint header."""
-    if header["preprocessing"] is not None:
-        model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])  # type: ignore[union-attr]
+    if header["preprocessing"] is not None and model.backbone is not None:
+        model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .task import Network, PredictionContext
+from .network import Network
+from .prediction import PredictionContext
 
 TILE = 1024
 """Height and width in pixels of the part of a tile that is kept; the rest of a tile is context."""
@@ -34,16 +35,16 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def run_padded(model: Network, inputs: list[Tensor], tile: int = TILE) -> Tensor:
+def run_padded(model: Network, inputs: Sequence[Tensor], tile: int = TILE) -> Tensor:
     """Run a network on inputs of any size: pad to multiples of its stride, tile if large, crop the output back.
 
     Args:
         model: the network; `stride` and `input_policy` decide, see `Network`.
-        inputs: (1, C, H, W) each, all of one size.
+        inputs: (B, C, H, W) each, all of one size.
         tile: height and width of the kept part of a tile in pixels.
 
     Returns:
-        (1, C', H, W); for a network with `input_policy` "fixed" its output as it is.
+        (B, C', H, W); for a network with `input_policy` "fixed" its output as it is.
     """
     if model.input_policy == "fixed":
         return model(*inputs)
@@ -80,12 +81,12 @@ def run_tiled(model: Network, inputs: list[Tensor], tile: int, overlap: int) -> 
 
     Args:
         model: the network, with `stride`.
-        inputs: (1, C, H, W) each, H and W multiples of the stride.
+        inputs: (B, C, H, W) each, H and W multiples of the stride.
         tile: height and width of the kept part in pixels.
         overlap: context on each side in pixels; `tile` and `overlap` are rounded up to multiples of the stride.
 
     Returns:
-        (1, C', H, W).
+        (B, C', H, W).
     """
     height, width = inputs[0].shape[-2:]
     tile, overlap = (math.ceil(value / model.stride) * model.stride for value in (tile, overlap))

@@ -17,7 +17,7 @@ from .viewer import HINT, State, Viewer
 if TYPE_CHECKING:
     import numpy as np
 
-    from ...tasks.task import Prediction
+    from ...tasks.prediction import Prediction
 
 WAIT = 0.05
 """Seconds to wait for a frame before the keys are checked again."""

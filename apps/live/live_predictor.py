@@ -14,7 +14,7 @@ from .layout import Cell
 
 if TYPE_CHECKING:
     from ...tasks.inference import Predictor
-    from ...tasks.task import Prediction
+    from ...tasks.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def live_predictors(names: str, device: str, amp: str, mode: str | None = None) 
         for name, field_type in task.inputs(predictor.fields).items():
             if not isinstance(field_type, Image) or field_type.channels not in (1, 3):
                 raise UserError(f"'{source}' needs {name} ({field_type}), which a camera or video does not provide.")
-        if mode is not None and mode not in task.input_modes:
-            raise UserError(f"'{source}' has no input mode '{mode}'; it has {', '.join(task.input_modes)}.")
+        if mode is not None and mode not in task.inference.modes:
+            raise UserError(f"'{source}' has no input mode '{mode}'; it has {', '.join(task.inference.modes)}.")
         name = task.name if count[task.name] == 1 else _checkpoint_name(source)
         if name in {model.name for model in models}:
             raise UserError(f"Two of the models in '{names}' have the name '{name}'; rename one of the files.")

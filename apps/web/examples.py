@@ -68,7 +68,7 @@ def _samples(entry: CheckpointEntry, field_types: list[FieldType]) -> Iterable[S
             # Synthetic datasets have no root.
             synthetic = dataset_class(name)(None, "test").with_size(SIZE)  # pyright: ignore[reportArgumentType]
             if list(entry.task.inputs(synthetic.fields).values()) == field_types:
-                dataset = entry.task.evaluation_dataset(synthetic)
+                dataset = entry.task.evaluation.dataset(synthetic)
                 names = tuple(entry.task.inputs(dataset.fields))
                 return ([sample[field] for field in names] for sample in map(dataset.read, range(COUNT)))
     (field_type, *others) = field_types

@@ -24,7 +24,7 @@ from .uploads import Limits, decode_image
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ...tasks.task import Prediction
+    from ...tasks.prediction import Prediction
 
 MAX_DISPLAY_SIDE = 1600
 """Maximum length of the longer side of a displayed image in pixels; the files have the full resolution."""

@@ -66,6 +66,10 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _EXIF_ORIENTATION, _TIFF_BITS, _TIFF_MAXIMUM = 0x0112, 258, 281
 
+MULTI_FRAME_FORMATS = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
+"""Formats whose files may contain several frames, by Pillow's names. MPO of cameras is left out: its further frames are
+a preview or a gain map for HDR screens."""
+
 
 def read_image(path: str | Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
     """Read an image file as it is displayed.
@@ -123,6 +127,17 @@ class EncodedImage:
             width, height = self._image.size
         return (width, height) if _orientation(self._image)[0] else (height, width)
 
+    @property
+    def header_size(self) -> tuple[int, int]:
+        """(height, width) of the stored image, which may be turned, from its header."""
+        width, height = self._image.size
+        return height, width
+
+    @property
+    def frames(self) -> int:
+        """Number of frames or pages."""
+        return num_frames(self._image)
+
     def decode(self, min_size: tuple[int, int] | None = None) -> np.ndarray:
         """Decode the pixels as `read_image` does.
 
@@ -168,6 +183,15 @@ def open_image(source: Path | str | io.BytesIO) -> Any:
     if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and "HEIF" not in _formats():
         raise UnidentifiedImageError("a HEIC image, which needs the package pillow-heif (pip install pillow-heif)")
     raise UnidentifiedImageError(f"a file of none of the formats {', '.join(_formats())}")
+
+
+def num_frames(image: Any) -> int:
+    """Number of frames or pages of a Pillow image."""
+    # Only the first frame is used: damage in later ones must not matter.
+    with suppress(Exception):
+        if image.format in MULTI_FRAME_FORMATS:
+            return int(image.n_frames)
+    return 1
 
 
 @cache

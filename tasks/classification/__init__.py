@@ -11,32 +11,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...datasets.core.color_augmentation import pca_color
-from ...datasets.core.geometry import Geometry, Size
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import ClassLabel, FieldType, Image
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from .class_scores import ClassScores
-from .crops import DENSE_CROPS, TEST_CROPS
+from .crops import TEST_CROPS
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ClassificationMetrics
-from .networks import Classifier, Probabilities
+from .networks import Classifier
+from .policies import ClassificationEvaluation, ClassificationInference, PCAColorNoise
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000
@@ -57,7 +46,6 @@ class Classification(Task):
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = PROTOCOLS
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("top1", higher_is_better=True)
-    input_modes: ClassVar[tuple[str, ...]] = tuple(TEST_CROPS)
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
         """The image."""
@@ -67,19 +55,28 @@ class Classification(Task):
         """The class label."""
         return {"category": self.require_field(fields, "category", ClassLabel)}
 
-    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """PCA color noise of Krizhevsky et al. 2012, section 4.1; strength 1 is their standard deviation of 0.1."""
-        if rng is None or color_jitter == 0 or sample["image"].shape[-1] != 3:
-            return sample
-        return {**sample, "image": pca_color(sample["image"], rng, 0.1 * color_jitter)}
-
     def names(self, fields: dict[str, FieldType]) -> tuple[str, ...]:
         """Class names of the dataset."""
         return self.require_field(fields, "category", ClassLabel).names
 
-    def num_classes(self, fields: dict[str, FieldType]) -> int:
-        """The number of class names of the dataset."""
-        return len(self.names(fields))
+    def backbone_options(self, fields: dict[str, FieldType]) -> dict[str, int]:
+        """As many classes as the dataset has names."""
+        return {**super().backbone_options(fields), "num_classes": len(self.names(fields))}
+
+    @property
+    def augmentation(self) -> AugmentationPolicy:
+        """PCA color noise."""
+        return PCAColorNoise()
+
+    @property
+    def inference(self) -> InferencePolicy:
+        """The test crops of the papers."""
+        return ClassificationInference(tuple(TEST_CROPS))
+
+    @property
+    def evaluation(self) -> EvaluationPolicy:
+        """Protocols are the input modes."""
+        return ClassificationEvaluation(self.protocols)
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -102,10 +99,6 @@ class Classification(Task):
         """top1, top5 and nll."""
         return ClassificationMetrics()
 
-    def mode_for_protocol(self, protocol: str) -> str:
-        """Protocols and input modes have the same names."""
-        return protocol
-
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """Class frequencies of the training set, whatever the image."""
         count = min(BASELINE_SAMPLES, len(dataset))
@@ -116,27 +109,9 @@ class Classification(Task):
         share = np.bincount(labels, minlength=len(names)) / count
         return lambda sample: ClassScores(names, share)
 
-    def input_geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
-        """Crops as in the backbone's preprocessing: short side `resize`, crop `crop`, scaled to the training size."""
-        assert isinstance(model, Classifier)
-        return TEST_CROPS[mode](source, training_size, model.backbone.preprocessing)
-
-    def inference_model(self, model: Network, mode: str) -> Network:
-        """The network with a softmax, so that crops are averaged as probabilities; convolutional for dense modes."""
-        assert isinstance(model, Classifier)
-        return Probabilities(model, dense=mode in DENSE_CROPS)
-
-    def merge_outputs(self, outputs: list[Tensor]) -> Tensor:
-        """The mean probability over all crops."""
-        return sum(outputs[1:], outputs[0]) / len(outputs)
-
-    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
-        """Class probabilities are independent of a flip."""
-        return output
-
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
         """One probability per class."""
-        return OutputSpec(self.names(fields), "probability")
+        return OutputSpec(self.names(fields), "probability", "classes")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
         """Class names and probabilities."""

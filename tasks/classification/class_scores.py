@@ -11,7 +11,7 @@ import numpy as np
 
 from ...atomic_io import write_json
 from ...datasets.formats.image import write_image
-from ..task import Prediction
+from ..prediction import Prediction
 
 TOP = 5
 ROW, WIDTH = 36, 300

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ...errors import UserError
-from ..task import LossTerms
+from ..network import LossTerms
 
 AUXILIARY_WEIGHT = 0.3
 """Weight of each auxiliary classifier: Szegedy et al. 2014 (arXiv:1409.4842), section 5."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .class_scores import ClassScores
 from .crops import TEST_CROPS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ..task import Network
+from ..network import Network
 
 
 class Classifier(Network):
@@ -16,6 +16,7 @@ class Classifier(Network):
     """
 
     input_policy = "fixed"
+    backbone: Backbone
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
@@ -21,24 +20,13 @@ from ...datasets.field_types import FieldType, Image
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS
-from ..inference import resize_to_input
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
+from ..tiling import resize_to_input
 from ..training.options import Options
 from .colorized_image import ColorizedImage
-from .decoders import BinClassification
-from .encoding import NEIGHBORS, measured_prior
+from .encoding import NEIGHBORS
 from .lab import lab_of, lightness_of, rgb_to_lab
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ColorizationMetrics
@@ -106,12 +94,6 @@ class Colorization(Task):
             return lookup("model", model, self.models)(self.output)
         assert backbone is not None and head is not None
         return ColorizationNetwork(backbone, head, self.output)
-
-    def calibrate(self, model: Network, dataset: Dataset) -> None:
-        """Measure the color distribution of the training set, for class rebalancing."""
-        decoder: Any = model.decoder
-        if isinstance(decoder, BinClassification):
-            decoder.prior.copy_(torch.from_numpy(measured_prior(dataset)))
 
     def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss at every fourth pixel."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...atomic_io import atomic_path
 from ...datasets.formats.image import write_image
-from ..task import Prediction, format_range, format_size
+from ..prediction import Prediction, format_range, format_size
 from .lab import rgb_of
 
 

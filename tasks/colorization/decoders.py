@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...datasets.dataset import Dataset
 from .bins import BINS, color_bins
+from .encoding import measured_prior
 from .lab import AB_RANGE
 
 TEMPERATURE = 0.38
@@ -48,6 +50,10 @@ class BinClassification(nn.Module):
         entropy = -(log.exp() * log).sum(1, keepdim=True)
         return torch.cat([annealed_mean(logits, self.bins), 1 - entropy / math.log(BINS)], 1)
 
+    def calibrate(self, dataset: Dataset) -> None:
+        """Measure the color distribution of a training set, for class rebalancing."""
+        self.prior.copy_(torch.from_numpy(measured_prior(dataset)))
+
     def init_last_layer(self, last: nn.Conv2d) -> None:
         """Initialize the last layer to a grayish color distribution everywhere, as in photos."""
         _init_last_layer(last, -self.bins.norm(dim=1) / CHROMA_SCALE)
@@ -61,6 +67,9 @@ class Regression(nn.Module):
     def forward(self, raw: Tensor) -> Tensor:
         """(B, 2, h, w) to (B, 2, h, w) a and b, without confidence."""
         return raw * AB_RANGE
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Nothing is measured."""
 
     def init_last_layer(self, last: nn.Conv2d) -> None:
         """Initialize the last layer to gray everywhere."""

@@ -104,12 +104,9 @@ def class_rebalancing_weights(prior: Tensor) -> Tensor:
 
 def measured_prior(dataset: Dataset) -> np.ndarray:
     """(313,) float64: smoothed bin frequencies of (at most `PRIOR_SAMPLES` images of) a training set."""
-    count = min(PRIOR_SAMPLES, len(dataset))
-    # Evenly over the dataset, which may be sorted; a synthetic stream is used from its start.
-    stride = 1 if dataset.infinite else max(1, len(dataset) // count)
     counts = np.zeros(BINS, np.int64)
-    for number in range(count):
-        image: np.ndarray = dataset.read(number * stride)["image"]
+    for index in dataset.spread(PRIOR_SAMPLES):
+        image: np.ndarray = dataset.read(index)["image"]
         step = max(1, min(image.shape[:2]) // PRIOR_SIDE)
         counts += bin_counts(lab_of(image[::step, ::step])[..., 1:])
     return smoothed(counts)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..task import LossTerms
+from ..network import LossTerms
 from .decoders import BinClassification, Regression
 from .encoding import class_rebalancing_weights, soft_targets
 from .lab import AB_RANGE

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .bins import BINS
 from .colorized_image import ColorizedImage
 from .encoding import bin_counts, smoothed

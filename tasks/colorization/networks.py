@@ -14,11 +14,11 @@ from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.initialization import initialize
-from ..encoder_decoder import EncoderDecoder
+from ...datasets.dataset import Dataset
 from ..heads import create_head
 from ..heads.head import combined_input_policy
 from ..heads.smp import SmpHead
-from ..task import Network
+from ..network import EncoderDecoder, Network
 from .decoders import DECODERS, BinClassification, Regression
 from .lab import gray, lightness
 
@@ -64,6 +64,10 @@ class ColorizationNetwork(EncoderDecoder):
         self.decoder.init_last_layer(self.head.predict)
         # The decoders of smp build their pyramid for the requested size, here a quarter of the image's.
         self.input_policy = "whole" if isinstance(self.head, SmpHead) else combined_input_policy(backbone, self.head)
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Measure the color distribution of the training set, for class rebalancing."""
+        self.decoder.calibrate(dataset)
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""
@@ -118,6 +122,10 @@ class ZhangNetwork(Network):
         self.predict = nn.Conv2d(CONV8[-1], self.decoder.channels, 1)
         initialize(self, "he_fan_in")
         self.decoder.init_last_layer(self.predict)
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Measure the color distribution of the training set, for class rebalancing."""
+        self.decoder.calibrate(dataset)
 
     def logits(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...backbones.backbone import Backbone
-from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform
 from ...datasets.core.geometry import plain_resize, warp_image
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import Depth as DepthKind
@@ -21,20 +20,11 @@ from ...datasets.field_types import FieldType, Image
 from ...errors import UserError
 from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import resize_to_input
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..policies import AugmentationPolicy, ColorJitter
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
+from ..tiling import resize_to_input
 from ..training.options import Options
 from .depth_map import DepthMap
 from .losses import LOSSES, resize_target
@@ -73,12 +63,10 @@ class Depth(Task):
         """`depth`; see `Task.targets`."""
         return {"depth": self.require_field(fields, "depth", DepthKind)}
 
-    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """Augment the colors of the image; depth does not change."""
-        if rng is None or color_jitter == 0:
-            return sample
-        (image,) = apply_transform([sample["image"]], rng, color_jitter_transform(color_jitter))
-        return {**sample, "image": image}
+    @property
+    def augmentation(self) -> AugmentationPolicy:
+        """Color jitter of the image; depth does not change."""
+        return ColorJitter("image")
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -106,21 +94,9 @@ class Depth(Task):
         """Metrics (abs_rel, rmse, delta1 and others) under a protocol."""
         return DepthMetrics(lookup("depth protocol", protocol, PROTOCOLS))
 
-    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
-        """Protocol that papers report on a dataset; `all-pixels` if there is none."""
-        return {
-            "nyu-depth": "nyu-laina",
-            "nyu-raw": "nyu-eigen-bts",
-            "kitti-depth": "kitti-garg-80",
-            "make3d": "make3d-c1",
-        }.get(dataset, "all-pixels")
-
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The mean depth map of training samples, resized to the size of the image."""
-        count = min(BASELINE_SAMPLES, len(dataset))
-        # Spread evenly, so that a sorted dataset is covered; for an infinite one, the first samples.
-        stride = 1 if dataset.infinite else max(1, len(dataset) // count)
-        maps = [dataset.read(number * stride)["depth"] for number in range(count)]
+        maps = [dataset.read(index)["depth"] for index in dataset.spread(BASELINE_SAMPLES)]
         size = (maps[0].shape[0], maps[0].shape[1])
         total, known_count = np.zeros(size), np.zeros(size)
         for depth in maps:

@@ -12,7 +12,7 @@ from ...atomic_io import atomic_path
 from ...datasets.field_types import Depth as DepthKind
 from ...datasets.formats.image import write_image
 from ...datasets.formats.png16 import write_png16
-from ..task import Prediction, format_range, format_size
+from ..prediction import Prediction, format_range, format_size
 
 MILLIMETERS = 1000.0
 MAX_DEPTH = 65.535

@@ -21,7 +21,8 @@ import numpy as np
 from ...datasets.core.geometry import plain_resize, warp_image, warp_nearest
 from ...datasets.dataset import Sample
 from ...errors import UserError
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .depth_map import DepthMap
 
 Crop = Callable[[int, int], tuple[slice, slice]]

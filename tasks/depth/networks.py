@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
-from ..encoder_decoder import EncoderDecoder
 from ..heads.head import Head
 from ..heads.up_projection import Form, Pad, UpProjectionHead, to_fast
-from ..task import Network
+from ..network import EncoderDecoder, Network
 
 __all__ = ["FCRN", "DepthNetwork", "fcrn", "fcrn_plain", "to_fast"]
 
@@ -86,6 +85,8 @@ class FCRN(Network):
 
     input_policy = "tiled"
     stride = 32
+    backbone: Backbone
+    head: UpProjectionHead
 
     def __init__(
         self,

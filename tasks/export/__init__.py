@@ -77,10 +77,8 @@ def export(
     path = Path(path)
     check_export_options(format, path)
     with silence_torch():
-        task = predictor.task
-        module = ExportModule(copy.deepcopy(task.inference_model(predictor.model, task.input_modes[0])), predictor.size)
-        types = task.sample_field_types(predictor.fields)
-        field_types = {name: types[name] for name in task.inputs(predictor.fields)}
+        policy, field_types = predictor.task.inference, predictor.preprocessor.inputs
+        module = ExportModule(copy.deepcopy(policy.network(predictor.model, policy.modes[0])), predictor.size)
         progress("running the network at several sizes")
         dynamic_axes, reasons = find_dynamic_axes(module, field_types, TOLERANCE)
         converted = convert_model(module, field_types, format, dynamic_axes, progress)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...datasets.core.geometry import Size
-from ...datasets.field_types import FieldType, OneHot
+from ...datasets.field_types import FieldType, SegmentationMask
 from ..heads.head import resize
-from ..task import Network
+from ..network import Network
 
 OTHER_HEIGHT, OTHER_WIDTH = 0.7, 1.3
 """Height and width of the second size for comparisons, relative to the training size: another aspect ratio."""
@@ -77,7 +77,7 @@ def example_inputs(field_types: dict[str, FieldType], batch: int, size: Size, se
     """Random inputs of the network: smooth images with noise, or random labels.
 
     Args:
-        field_types: field types of the inputs, see `Task.sample_field_types`.
+        field_types: field types of the inputs.
         batch: batch size.
         size: (height, width).
         seed: random seed.
@@ -85,12 +85,12 @@ def example_inputs(field_types: dict[str, FieldType], batch: int, size: Size, se
     rng = torch.Generator().manual_seed(seed)
     inputs = []
     for field_type in field_types.values():
-        if isinstance(field_type, OneHot):
-            labels = torch.randint(field_type.channels, (batch, *size), generator=rng)
+        if isinstance(field_type, SegmentationMask):
+            labels = torch.randint(field_type.input_channels, (batch, *size), generator=rng)
             inputs.append(field_type.to_input(labels).contiguous())
             continue
-        channels = getattr(field_type, "channels", 3)
-        smooth = functional.interpolate(torch.rand(batch, channels, *COARSE_SIZE, generator=rng), size, mode="bilinear")
+        coarse = torch.rand(batch, field_type.input_channels, *COARSE_SIZE, generator=rng)
+        smooth = functional.interpolate(coarse, size, mode="bilinear")
         inputs.append((1 - NOISE) * smooth + NOISE * torch.rand(smooth.shape, generator=rng))
     return inputs
 

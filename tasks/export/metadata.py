@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from ...datasets.core.geometry import Size
-from ...datasets.field_types import FieldType, Image, OneHot, fields_to_json
+from ...datasets.field_types import FieldType, SegmentationMask, fields_to_json
 from ...version import VERSION
 from ..inference import Predictor
 from .export_module import DynamicAxes, ExportModule, example_inputs
@@ -55,9 +55,9 @@ def build_metadata(
         dynamic_axes: axes that may vary in the file.
         terms: license terms of data and weights.
     """
-    task, header, mode = predictor.task, predictor.header, predictor.task.input_modes[0]
-    backbone = getattr(predictor.model, "backbone", None)
-    geometry = task.input_geometries(mode, EXAMPLE_SIZE, predictor.size, predictor.model)[0]
+    task, header, mode = predictor.task, predictor.header, predictor.task.inference.modes[0]
+    backbone = predictor.model.backbone
+    geometry = task.inference.geometries(mode, EXAMPLE_SIZE, predictor.size, predictor.model)[0]
     shape = list(module(*example_inputs(field_types, 1, module.training_size)).shape)
     return {
         "version": VERSION,
@@ -84,10 +84,10 @@ def build_metadata(
 
 def describe_input(field_type: FieldType) -> dict[str, Any]:
     """Channels, type, range and content of one input, (B, C, H, W) float32."""
-    if isinstance(field_type, OneHot):
+    if isinstance(field_type, SegmentationMask):
         channels, content = (*field_type.names, "nothing"), "1 in the channel of the pixel's label, 0 in the others"
     else:
-        count = field_type.channels if isinstance(field_type, Image) else 3
+        count = field_type.input_channels
         channels = COLORS.get(count, tuple(f"channel {index}" for index in range(count)))
         content = "an image, values of 8 bits divided by 255"
     return {"channels": channels, "type": "float32", "range": [0, 1], "content": content}

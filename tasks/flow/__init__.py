@@ -8,47 +8,29 @@ backbone with a head works as well, with siamese or early fusion of the two imag
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform, gaussian_noise_transform
-from ...datasets.core.geometric_augmentation import Augmentation
-from ...datasets.core.geometry import Size
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image
 from ...datasets.field_types import Flow as FlowType
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import resize_to_input
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
+from ..tiling import resize_to_input
 from ..training.options import Options
 from .base import FlowNetwork
 from .flow_field import FlowField
 from .losses import LOSSES
 from .metrics import PROTOCOLS, FlowMetrics
+from .policies import FlowAugmentation, FlowInference
 from .recipes import RECIPES
-
-SECOND_COLOR = 0.2
-"""Strength of the second image's own color augmentation, as a share of the one that both images have in common."""
-MAX_NOISE_STD = 0.04
-"""Standard deviation of the noise at full strength, for values in [0, 1]: Dosovitskiy et al. 2015, section 4.2."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +65,6 @@ class Flow(Task):
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("epe", higher_is_better=False)
-    input_modes: ClassVar[tuple[str, ...]] = ("native", "fit")
 
     def __post_init__(self) -> None:
         if self.fusion not in ("siamese", "early"):
@@ -99,26 +80,20 @@ class Flow(Task):
         """The flow from the first image to the second."""
         return {"flow": self.require_field(fields, "flow", FlowType)}
 
-    def in_channels(self, fields: dict[str, FieldType]) -> int:
+    def backbone_options(self, fields: dict[str, FieldType]) -> dict[str, int]:
         """Channels of one image; with early fusion, of both."""
-        channels = sum(self.require_field(fields, name, Image).channels for name in ("first", "second"))
-        return channels if self.fusion == "early" else channels // 2
+        channels = [self.require_field(fields, name, Image).channels for name in ("first", "second")]
+        return {"in_channels": sum(channels) if self.fusion == "early" else channels[0], "num_classes": 0}
 
-    def augmentation_for(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
-        """Adds the motion between the images (`relative_motion`)."""
-        return replace(augmentation, relative_motion=self.relative_motion)
+    @property
+    def augmentation(self) -> FlowAugmentation:
+        """Colors of both images and of the second alone, noise, and `relative_motion`."""
+        return FlowAugmentation(self.relative_motion)
 
-    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """Color augmentation common to both images, a weaker one of the second image alone, and noise of each image."""
-        if rng is None or color_jitter == 0:
-            return sample
-        first, second = apply_transform([sample["first"], sample["second"]], rng, color_jitter_transform(color_jitter))
-        (second,) = apply_transform([second], rng, color_jitter_transform(SECOND_COLOR * color_jitter))
-        (first,), (second,) = (
-            apply_transform([image], rng, gaussian_noise_transform(MAX_NOISE_STD * color_jitter))
-            for image in (first, second)
-        )
-        return {**sample, "first": first, "second": second}
+    @property
+    def inference(self) -> FlowInference:
+        """At the images' own size, if not stated otherwise; flipped flow changes its sign."""
+        return FlowInference(("native", "fit"))
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -156,23 +131,15 @@ class Flow(Task):
         """epe, its parts and outlier rates under a named protocol."""
         return FlowMetrics(lookup("flow protocol", protocol, PROTOCOLS))
 
-    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
-        """The protocol that papers use on a dataset; all known pixels pooled if there is none."""
-        return {"kitti-flow-2012": "kitti", "kitti-flow-2015": "kitti", "middlebury-flow": "image-mean"}.get(
-            dataset, "pixel-mean"
-        )
-
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """Zero flow."""
         return lambda sample: FlowField(np.zeros_like(sample["flow"]), sample["first"])
 
-    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
-        """Flip the flow back and negate its x component."""
-        return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]
-
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
-        """x and y in pixels of the input."""
-        return OutputSpec(("x", "y"), "pixels of the input, from the first image to the second; x right, y down")
+        """u and v in pixels of the input."""
+        return OutputSpec(
+            ("flow-u", "flow-v"), "pixels of the input, from the first image to the second; u right, v down"
+        )
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
         """Flow at the size and in pixels of the original image: vectors are scaled with the resize."""

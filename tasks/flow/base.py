@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..task import Network
+from ..network import Network
 
 
 class FlowNetwork(Network):

@@ -13,7 +13,7 @@ from ...datasets.field_types import Flow as FlowType
 from ...datasets.field_types import Image
 from ...datasets.formats.flo import write_flo
 from ...datasets.formats.image import write_image
-from ..task import Prediction, format_range, format_size
+from ..prediction import Prediction, format_range, format_size
 
 ARROWS_PER_SHORT_SIDE = 20
 """Number of arrows along the shorter side of the image."""

@@ -27,7 +27,8 @@ from typing import Literal
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .flow_field import FlowField
 
 Averaging = Literal["pooled", "per-image"]

@@ -25,6 +25,9 @@ class EarlyFusionFlow(FlowNetwork):
         head: head on its levels, with two output channels.
     """
 
+    backbone: Backbone
+    head: Head
+
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head, self.stride = backbone, head, head.stride
@@ -44,6 +47,9 @@ class CorrelatedFlow(FlowNetwork):
         backbone: any backbone.
         head: head on `correlation_levels(backbone.levels)`, with two output channels.
     """
+
+    backbone: Backbone
+    head: Head
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
@@ -78,6 +84,9 @@ class WarpingFlow(FlowNetwork):
         backbone: any backbone.
         head: warping head on its levels.
     """
+
+    backbone: Backbone
+    head: Warping
 
     def __init__(self, backbone: Backbone, head: Warping) -> None:
         super().__init__()

@@ -10,54 +10,27 @@ the input size with its aspect ratio kept, or stretched to it as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform
-from ...datasets.core.geometric_augmentation import Augmentation, sample_geometry
-from ...datasets.core.geometry import Geometry, Rectangle, Size, Window, transform_points
+from ...datasets.core.geometry import transform_points
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image, Keypoints
-from ...datasets.pose.people import person_crop
-from ...datasets.pose.skeletons import PERSON, category_of
 from ...errors import UserError, unknown_name
 from ...registry import lookup
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from . import heatmaps
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS
-from .pose_prediction import MeanPose, PosePrediction, write_results
+from .policies import PoseAugmentation, PoseInference
+from .pose_prediction import MeanPose, PosePrediction
 from .recipes import RECIPES
-
-if TYPE_CHECKING:
-    from .boxes import BoxFile
-
-BASELINE_SAMPLES = 300
-"""Number of training samples whose mean pose is the baseline."""
-MAX_PATCHES = 2
-"""Maximum number of gray patches that random erasing puts on an image."""
-HEATMAP_NDIM = 4
-"""Dimensions of heat maps (B, J, h, w); coordinates (B, J, 3) have one less."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +73,6 @@ class HumanPose(Task):
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("score", higher_is_better=True)
-    input_modes: ClassVar[tuple[str, ...]] = ("fit",)
 
     def __post_init__(self) -> None:
         if not 0 <= self.random_erase <= 1:
@@ -118,20 +90,15 @@ class HumanPose(Task):
         """The field `joints`."""
         return {"joints": self.require_field(fields, "joints", Keypoints)}
 
-    def augmentation_for(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
-        """The given augmentation with a framing that keeps the complete person in view; zooms go in and out."""
-        return replace(augmentation, framing="fit" if self.keep_aspect else "stretch")
+    @property
+    def augmentation(self) -> PoseAugmentation:
+        """The complete person in view, color jitter, and gray patches."""
+        return PoseAugmentation(self.keep_aspect, self.random_erase)
 
-    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """Color jitter and random erasing of the image. Erased joints stay labeled."""
-        if rng is None:
-            return sample
-        image = sample["image"]
-        if color_jitter > 0:
-            (image,) = apply_transform([image], rng, color_jitter_transform(color_jitter))
-        if rng.uniform() < self.random_erase:
-            image = erase_patches(image, rng)
-        return {**sample, "image": image}
+    @property
+    def inference(self) -> PoseInference:
+        """The largest person, or one per box, complete at the training size."""
+        return PoseInference(augmentation=self.augmentation)
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -147,17 +114,6 @@ class HumanPose(Task):
         if head == "regression":
             return RegressionNetwork(backbone, head_module)
         return HeatmapNetwork(backbone, head_module, self.sigma)
-
-    def calibrate(self, model: Network, dataset: Dataset) -> None:
-        """Set the mean pose from which coordinate networks start; with the paper's initialization there is none.
-
-        The mean is that of the images without borders; fitted images with borders have theirs a little nearer to the
-        center.
-        """
-        from .networks import CoordinateNetwork
-
-        if isinstance(model, CoordinateNetwork) and model.expected is not None:
-            model.expected.copy_(torch.from_numpy(self.baseline(dataset).mean))
 
     def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss on coordinates or heat maps, depending on the network."""
@@ -175,59 +131,9 @@ class HumanPose(Task):
         """Percentages of correct joints (PCK) or limbs (PCP), or COCO's average precision, under a named protocol."""
         return lookup("pose protocol", protocol, PROTOCOLS)()
 
-    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
-        """The protocol that is reported on a dataset: pckh on MPII, AP on COCO, else PCK."""
-        return {"mpii": "pckh", "coco-people": "coco", "pose-folders": "pck-box"}.get(dataset, self.protocols[0])
-
     def baseline(self, dataset: Dataset) -> MeanPose:
         """The mean pose, scaled to each image."""
-        count = min(BASELINE_SAMPLES, len(dataset))
-        stride = 1 if dataset.infinite else max(1, len(dataset) // count)
-        skeleton = self.require_field(dataset.fields, "joints", Keypoints).skeleton
-        return MeanPose([dataset.read(number * stride) for number in range(count)], skeleton)
-
-    def read_boxes(self, file: Path, fields: dict[str, FieldType]) -> BoxFile:
-        """The boxes of the skeleton's category."""
-        from .boxes import BoxFile
-
-        return BoxFile.read(file, category_of(self.require_field(fields, "joints", Keypoints).skeleton))
-
-    def write_results(self, out: Path, stems: Sequence[str]) -> Path:
-        """Write keypoints.json in COCO's results format."""
-        return write_results(out, stems)
-
-    def default_box(self, images: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
-        """For joints of people: the largest person that torchvision's detector finds, if its weights are installed."""
-        from .detector import find_person
-
-        category = category_of(self.require_field(fields, "joints", Keypoints).skeleton)
-        if category != PERSON:
-            return None, f"no person detection for joints of the category '{category}'"
-        return find_person(images["image"])
-
-    def crop_for_box(self, box: Rectangle, size: Size) -> Window:
-        """The crop around a person's box with the margin that datasets of people use, within the image."""
-        within = super().crop_for_box(box, size)
-        if min(within[2:]) < 1:
-            return within
-        x, y, width, height = box
-        return person_crop(np.array([x, y, x + width - 1, y + height - 1]), size)
-
-    def input_geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
-        """The complete image at the training size."""
-        return (sample_geometry(None, source, training_size, self.augmentation_for(Augmentation(), {}, source)),)
-
-    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
-        """The output for a mirrored image, mirrored back: left and right joints change places."""
-        skeleton = self.require_field(fields, "joints", Keypoints).skeleton
-        order = list(range(len(skeleton.names)))
-        for left, right in skeleton.pairs:
-            order[left], order[right] = right, left
-        output = output[:, order]
-        if output.ndim == HEATMAP_NDIM:
-            return heatmaps.unflip_heatmaps(output, width)
-        x, y, confidence = output.unbind(-1)
-        return torch.stack([width - 1 - x, y, confidence], dim=-1)
+        return MeanPose.of(dataset)
 
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
         """One channel per joint: coordinates or a heat map."""
@@ -238,12 +144,14 @@ class HumanPose(Task):
             "coordinates": "x and y in pixels of the input, centers at integers, and a confidence from 0 to 1",
             "heatmaps": f"about 1 at the joint and 0 elsewhere, in cells of {heatmaps.STRIDE}x{heatmaps.STRIDE} pixels",
         }
-        return OutputSpec(self.require_field(fields, "joints", Keypoints).skeleton.names, units[model.output_type])
+        return OutputSpec(
+            self.require_field(fields, "joints", Keypoints).skeleton.names, units[model.output_type], "keypoints"
+        )
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
         """Joints in pixels of the original image. A heat map without a peak gives an arbitrary point, confidence 0."""
         output = output.float()
-        if output.ndim == HEATMAP_NDIM:
+        if output.ndim == heatmaps.NDIM:
             output = heatmaps.joints_to_pixels(heatmaps.decode(output, self.decoding, self.sigma))
         joints = output[0].cpu().numpy().astype(np.float64)
         x, y = transform_points(np.linalg.inv(context.matrix), joints[:, 0], joints[:, 1])
@@ -258,14 +166,3 @@ class HumanPose(Task):
         """The labeled joints."""
         skeleton = self.require_field(fields, "joints", Keypoints).skeleton
         return PosePrediction.from_labels(sample["joints"], skeleton, sample["image"])
-
-
-def erase_patches(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A copy of an image (H, W, 3) uint8 with one or two gray rectangles of 0.1 to 0.33 times its height and width."""
-    image = image.copy()
-    height, width = image.shape[:2]
-    for _ in range(int(rng.integers(1, MAX_PATCHES + 1))):
-        h, w = (max(1, round(extent * rng.uniform(0.1, 0.33))) for extent in (height, width))
-        top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-        image[top : top + h, left : left + w] = rng.integers(256)
-    return image

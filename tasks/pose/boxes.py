@@ -16,12 +16,13 @@ from ...datasets.core.geometry import Rectangle
 from ...datasets.core.problems import DatasetError
 from ...datasets.formats.coco import read_json
 from ...errors import UserError
-from ..task import Prediction
+from ..policies import ObjectBoxes
+from ..prediction import Prediction
 from .pose_prediction import ImageId, PeoplePrediction, PosePrediction
 
 
 @dataclass(frozen=True)
-class BoxFile:
+class BoxFile(ObjectBoxes):
     """The boxes of a file, by image.
 
     Attributes:
@@ -87,10 +88,14 @@ class BoxFile:
             raise UserError(f"{path} and {owner} both are the image {image_id} of {self.file}; predict one of them.")
         return image_id
 
-    def merge(self, image_id: ImageId, image: np.ndarray, predictions: Sequence[Prediction]) -> PeoplePrediction:
+    def boxes_of(self, file: Path) -> list[Rectangle]:
+        """Boxes of an image file; see `image_id`."""
+        return self.boxes[self.image_id(file)]
+
+    def merge(self, file: Path, image: np.ndarray, predictions: Sequence[Prediction]) -> PeoplePrediction:
         """The predictions for all boxes of an image (H, W, 3) uint8 as one."""
         people = tuple(each for each in predictions if isinstance(each, PosePrediction))
-        return PeoplePrediction(people, image, image_id, self.category_id)
+        return PeoplePrediction(people, image, self.image_id(file), self.category_id)
 
 
 def _path_ends(path: PurePath) -> list[str]:

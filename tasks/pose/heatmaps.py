@@ -22,6 +22,8 @@ from torch.nn import functional
 Decoding = Literal["dark", "quarter", "argmax"]
 DECODINGS: tuple[Decoding, ...] = get_args(Decoding)
 
+NDIM = 4
+"""Dimensions of heat maps (B, J, h, w); coordinates (B, J, 3) have one less."""
 STRIDE = 4
 """Width and height of a cell in pixels."""
 SIGMA = 2.0

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ...errors import UserError
 from ...registry import lookup
-from ..task import LossTerms
+from ..network import LossTerms
 from .heatmaps import SIGMA, encode, pixels_to_cells
 from .networks import OutputType, PoseNetwork, pixels_to_fractions
 

@@ -34,7 +34,8 @@ import numpy as np
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Skeleton
 from ...errors import UserError
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .oks import Detection, EvaluatedPerson, GroundTruth, average_precision, group_by_image, joint_sigmas
 from .pose_prediction import PosePrediction, canonical_name, joint_indices, part_name, require_pose
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from ...backbones.backbone import Backbone
-from ..inference import pad_by_reflection
-from ..task import Network
+from ...datasets.dataset import Dataset
+from ..network import Network
+from ..tiling import pad_by_reflection
 from .deconvolution import Deconvolution
 from .heatmaps import SIGMA, STRIDE
+from .pose_prediction import MeanPose
 from .regression import Regression
 
 OutputType = Literal["coordinates", "heatmaps"]
@@ -59,7 +61,7 @@ class CoordinateNetwork(PoseNetwork):
 
     Attributes:
         expected: buffer (J, 2), the mean pose in fractions as in `coordinates`: the image center until
-            `HumanPose.calibrate` sets it from the training set. None for absolute coordinates.
+            `calibrate` sets it from the training set. None for absolute coordinates.
         compared: buffer, number of batches for which Tukey's loss was computed. The loss has a warm-up, which a
             resumed run and one that starts from these weights must not repeat.
     """
@@ -72,6 +74,15 @@ class CoordinateNetwork(PoseNetwork):
         super().__init__()
         self.register_buffer("expected", None if joints is None else torch.full((joints, 2), CENTER))
         self.register_buffer("compared", torch.zeros((), dtype=torch.int64))
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Set the mean pose from which the network starts; with absolute coordinates there is none.
+
+        The mean is that of the images without borders; fitted images with borders have theirs a little nearer to the
+        center.
+        """
+        if self.expected is not None:
+            self.expected.copy_(torch.from_numpy(MeanPose.of(dataset).mean))
 
     def add_mean_pose(self, prediction: Tensor) -> Tensor:
         """The absolute coordinates of the first stage, (B, J, 2), from the output of its last layer."""
@@ -104,6 +115,9 @@ class RegressionNetwork(CoordinateNetwork):
         head: built on its levels.
     """
 
+    backbone: Backbone
+    head: Regression
+
     def __init__(self, backbone: Backbone, head: Regression) -> None:
         super().__init__(head.joints)
         self.backbone, self.head = backbone, head
@@ -124,6 +138,8 @@ class HeatmapNetwork(PoseNetwork):
     """
 
     output_type = "heatmaps"
+    backbone: Backbone
+    head: Deconvolution
 
     def __init__(self, backbone: Backbone, head: Deconvolution, sigma: float = SIGMA) -> None:
         super().__init__()

@@ -14,11 +14,11 @@ import numpy as np
 
 from ...atomic_io import write_json
 from ...datasets.core.geometry import Rectangle
-from ...datasets.dataset import Sample
+from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import Image, Keypoints, Skeleton
 from ...datasets.formats.image import write_image
 from ...datasets.pose.skeletons import category_of, normalized_name
-from ..task import Prediction, format_range
+from ..prediction import Prediction, format_range
 
 CONFIDENCE_THRESHOLD = 0.3
 """Minimum confidence of a confident joint; the threshold of MMPose's demos."""
@@ -26,6 +26,9 @@ CONFIDENCE_THRESHOLD = 0.3
 DRAWING_THRESHOLD = 0.1
 """Minimum confidence of a joint that is drawn; half transparent below `CONFIDENCE_THRESHOLD`."""
 
+
+BASELINE_SAMPLES = 300
+"""Maximum number of training samples whose mean pose is the baseline."""
 
 RESULTS = "keypoints.json"
 """Name of the file with the results of a run."""
@@ -290,6 +293,13 @@ class MeanPose:
         self.mean = np.where(counts > 0, sums / np.maximum(counts, 1), 0.5)
         self.labeled_fraction = counts[:, 0] / len(labeled)
         self.skeleton, self.reference_box = skeleton, reference_box
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> MeanPose:
+        """The mean pose of (at most `BASELINE_SAMPLES` of) a training set, relative to the images."""
+        joints = dataset.fields["joints"]
+        assert isinstance(joints, Keypoints)
+        return cls(map(dataset.read, dataset.spread(BASELINE_SAMPLES)), joints.skeleton)
 
     def __call__(self, sample: Sample) -> PosePrediction:
         """The mean pose in a sample's image."""

@@ -10,38 +10,25 @@ random in every epoch of training, always in the same way for evaluation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ...backbones.backbone import Backbone
-from ...datasets.core.geometric_augmentation import Augmentation
-from ...datasets.core.geometry import Size
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image
-from ...datasets.rendering.weather import DEGRADATIONS, degrade
+from ...datasets.rendering.weather import DEGRADATIONS
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import resize_to_input
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..policies import InferencePolicy
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
+from ..tiling import resize_to_input
 from ..training.options import Options
-from .degraded_dataset import DegradedDataset
 from .losses import LOSSES, interior
 from .metrics import PROTOCOLS, RestorationMetrics
+from .policies import Degradation, DegradedEvaluation
 from .recipes import RECIPES
 from .restored_image import RestoredImage
 
@@ -72,7 +59,6 @@ class Restoration(Task):
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("psnr", higher_is_better=True)
-    input_modes: ClassVar[tuple[str, ...]] = ("native", "fit")
 
     def __post_init__(self) -> None:
         parse_degradations(self.degradations)
@@ -91,25 +77,20 @@ class Restoration(Task):
             raise UserError(f"The task {self.name} needs RGB images; '{name}' has {field_type.channels} channel(s).")
         return field_type
 
-    def augmentation_for(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
-        """Crops of degraded images at their own resolution, unless options state a size or an area."""
-        if "degraded" not in fields or augmentation.resize_short_side is not None or augmentation.crop_area is not None:
-            return augmentation
-        return replace(augmentation, resize_short_side=(min(source), min(source)))
+    @property
+    def augmentation(self) -> Degradation:
+        """Random degradations of clean images; images that are degraded already keep their resolution."""
+        return Degradation(parse_degradations(self.degradations))
 
-    def prepare_sample(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """Degrade a clean crop at random; without `rng`, it stays clean. Colors are not augmented."""
-        if "degraded" in sample:
-            return sample
-        clean = sample["image"]
-        degraded = clean if rng is None else degrade(clean, rng, parse_degradations(self.degradations))
-        return {"degraded": degraded, **sample}
+    @property
+    def inference(self) -> InferencePolicy:
+        """At the image's own size, if not stated otherwise."""
+        return InferencePolicy(("native", "fit"))
 
-    def evaluation_dataset(self, dataset: Dataset) -> Dataset:
-        """Clean images with reproducible degradations; a dataset of pairs is returned unchanged."""
-        if "degraded" in dataset.fields:
-            return dataset
-        return DegradedDataset(dataset, parse_degradations(self.degradations))
+    @property
+    def evaluation(self) -> DegradedEvaluation:
+        """Clean images with reproducible degradations."""
+        return DegradedEvaluation(self.protocols, parse_degradations(self.degradations))
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -135,16 +116,6 @@ class Restoration(Task):
     def metrics(self, protocol: str) -> Metrics:
         """PSNR and SSIM under a protocol."""
         return RestorationMetrics(lookup("restoration protocol", protocol, PROTOCOLS))
-
-    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
-        """Protocol that papers report on a dataset; `rgb` if there is none."""
-        return {
-            "rain100": "y-bt601",
-            "raindrop": "y-full",
-            "div2k-x2": "y-bt601-crop2",
-            "div2k-x3": "y-bt601-crop3",
-            "div2k-x4": "y-bt601-crop4",
-        }.get(dataset, "rgb")
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The degraded input."""

@@ -18,7 +18,8 @@ import numpy as np
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Image
 from ..image_quality import mean_score, psnr, ssim
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .restored_image import RestoredImage
 
 BT601_LUMA = np.array((65.481, 128.553, 24.966))

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from ...backbones.backbone import Backbone
 from ...backbones.initialization import gaussian
-from ..encoder_decoder import EncoderDecoder
 from ..heads.head import Head
-from ..task import Network
+from ..network import EncoderDecoder, Network
 
 # Section 3.1: input channels, output channels, kernel; tanh between the layers; the last one is a full convolution.
 EIGEN_TABLE = ((3, 512, 16), (512, 512, 1), (512, 3, 8))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..image_prediction import ImagePrediction, eight_bits
+from ..prediction import ImagePrediction, eight_bits
 
 
 @dataclass(frozen=True, repr=False)

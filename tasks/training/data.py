@@ -26,7 +26,9 @@ from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import collate, transform_sample
 from ...errors import UserError
-from ..task import Batch, Task
+from ..network import Batch
+from ..preprocessing import Preprocessor
+from ..task import Task
 
 SampleKey = tuple[int, int]
 """(epoch, index); the stream of an infinite dataset is one endless epoch."""
@@ -44,7 +46,7 @@ class AugmentedDataset(TorchDataset):
         self.dataset, self.task, self.size = dataset, task, size
         self.augmentation, self.color_jitter, self.seed = augmentation, color_jitter, seed
         self.fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
-        self.sample_field_types = task.sample_field_types(dataset.fields)
+        self.preprocessor = Preprocessor(task, dataset.fields, size)
         self.worker_status = torch.zeros(2, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Sample:
@@ -55,7 +57,7 @@ class AugmentedDataset(TorchDataset):
         try:
             samples = [self.sample(key) for key in keys]
             with sample_errors(*(self.dataset.sample_name(index) for _, index in keys)):
-                return collate(samples, self.sample_field_types)
+                return collate(samples, self.fields)
         except UserError as error:
             # A worker's exception would be wrapped in a stack trace; a value is not.
             return error
@@ -75,12 +77,12 @@ class AugmentedDataset(TorchDataset):
         rng = generator(self.seed, epoch, index, Purpose.GEOMETRY)
 
         def draw_geometry(source: Size) -> Geometry:
-            augmentation = self.task.augmentation_for(self.augmentation, self.dataset.fields, source)
+            augmentation = self.task.augmentation.limits(self.augmentation, self.dataset.fields, source)
             return sample_geometry(rng, source, self.size, augmentation)
 
         sample, geometry = self.dataset.read_for(index, draw_geometry)
         transformed = transform_sample(sample, self.fields, geometry)
-        return self.task.prepare_sample(
+        return self.task.augmentation.augment(
             transformed, generator(self.seed, epoch, index, Purpose.PREPARE), self.color_jitter
         )
 

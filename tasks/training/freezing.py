@@ -6,12 +6,13 @@ from torch import nn
 
 from ...backbones.state_dict_matching import levels_of_tensors
 from ...errors import UserError
+from ..network import Network
 from .options import Options
 
 
 def backbone_parameters(module: nn.Module) -> list[nn.Parameter]:
     """Parameters of a model's backbone that its levels use, without the classifier; empty without a backbone."""
-    backbone = getattr(module, "backbone", None)
+    backbone = module.backbone if isinstance(module, Network) else None
     if backbone is None:
         return []
     if not getattr(backbone, "num_classes", 0):
@@ -20,22 +21,22 @@ def backbone_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in backbone.named_parameters() if name in used]
 
 
-def freeze_backbone(model: nn.Module, options: Options) -> None:
+def freeze_backbone(model: Network, options: Options) -> None:
     """Turn off the gradients of the backbone if `freeze_backbone` is set.
 
     Raises:
         UserError: the model has no backbone.
     """
     if options.freeze_backbone:
-        if getattr(model, "backbone", None) is None:
+        if model.backbone is None:
             raise UserError("--freeze-backbone needs a model with a backbone; this model has none.")
         for parameter in backbone_parameters(model):
             parameter.requires_grad_(False)
 
 
-def apply_freeze(model: nn.Module, options: Options) -> None:
+def apply_freeze(model: Network, options: Options) -> None:
     """Freeze BatchNorm statistics for `freeze_backbone` and `freeze_bn`; call it after every `model.train()`."""
-    backbone = getattr(model, "backbone", None)
+    backbone = model.backbone
     if backbone is None:
         return
     if options.freeze_backbone:

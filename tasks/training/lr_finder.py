@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
-from ..task import Batch
+from ..network import Batch
 from .step import NonFiniteLoss, optimizer_step
 from .trainer import Trainer
 

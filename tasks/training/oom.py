@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import UserError
-from ..task import Batch, LossTerms
+from ..network import Batch, LossTerms
 
 if TYPE_CHECKING:
     from .trainer import Trainer

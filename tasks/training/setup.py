@@ -23,7 +23,8 @@ from ..checkpoint import load_initial_weights
 from ..device import choose_device, split_cpu_cores, use_bf16
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
-from ..task import Network, Task
+from ..network import Network
+from ..task import Task
 from .data import AugmentedDataset
 from .options import Options, ResolvedOptions
 from .state import load_state
@@ -84,7 +85,7 @@ def build_trainer(
     assert options.image_size is not None
     train_set, eval_set = (
         train_set.with_size(options.image_size),
-        task.evaluation_dataset(eval_set.with_size(options.image_size)),
+        task.evaluation.dataset(eval_set.with_size(options.image_size)),
     )
     train_samples = training_samples(train_set, options)
 
@@ -106,10 +107,10 @@ def build_trainer(
     model_spec = model_spec.with_weights_options(model)
     if options.init_from is not None:
         load_initial_weights(model, model_spec, options.init_from)
-    if task.num_classes(train_set.fields) and options.crop_area is None:
+    if model.backbone is not None and model.backbone.num_classes and options.crop_area is None:
         set_crop_preprocessing(model, (options.resize_short_side or options.image_size)[0], options.image_size[0])
     if not options.resume:
-        task.calibrate(model, train_set)
+        model.calibrate(train_set)
     trainer = Trainer(
         options=options,
         folder=folder,
@@ -148,7 +149,7 @@ def set_crop_preprocessing(model: Network, resize: int, crop: int) -> None:
 
     Random resized crops have no single scale: their classifiers keep the default ratio of resize to crop.
     """
-    backbone = getattr(model, "backbone", None)
+    backbone = model.backbone
     if backbone is not None:
         backbone.preprocessing = dataclasses.replace(backbone.preprocessing, resize=resize, crop=crop)
 

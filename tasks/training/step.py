@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...datasets.core.randomness import Purpose, generator
 from ...errors import UserError
-from ..task import Batch, LossTerms, Phase
+from ..network import Batch, LossTerms, Phase
 from .oom import out_of_memory_error
 from .optimizers import set_learning_rate
 from .options import ResolvedOptions

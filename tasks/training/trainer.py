@@ -21,10 +21,10 @@ from ..checkpoint import provenance, save_checkpoint
 from ..comparison_grid import draw_comparison, write_comparison
 from ..device import device_name
 from ..distributed import any_process, broadcast_buffers, create_accelerator
-from ..evaluation import Evaluation, evaluate, prediction_function
+from ..evaluation import Evaluation, evaluate
 from ..inference import Predictor
 from ..model_spec import ModelSpec
-from ..task import Batch, LossTerms, Network, Phase
+from ..network import Batch, LossTerms, Network, Phase
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .freezing import apply_freeze, freeze_backbone
 from .log import RunLog
@@ -200,9 +200,7 @@ class Trainer:
         """Move a batch to the device with images as floats, and set the model to training mode."""
         self.model.train()
         apply_freeze(self.model, self.options)
-        types = self.task.sample_field_types(self.training_set.dataset.fields)
-        tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        return {name: types[name].to_input(tensor) if name in types else tensor for name, tensor in tensors.items()}
+        return self.training_set.preprocessor.to_device(batch, self.device)
 
     def set_requires_grad(self, index: int) -> None:
         """Turn on gradients for this phase and later ones, and off for earlier ones.
@@ -275,8 +273,7 @@ class Trainer:
     @property
     def protocol(self) -> str:
         """The protocol under which papers report on the evaluation dataset."""
-        dataset = str(self.options.data if self.options.eval_data is None else self.options.eval_data)
-        return self.task.default_protocol(dataset, self.eval_set.fields)
+        return self.task.evaluation.default_protocol(self.eval_set)
 
     def _ema_weights(self):
         return nullcontext() if self.ema is None else self.ema.applied(self.model)
@@ -326,15 +323,15 @@ class Trainer:
             "bf16" if self.bf16 else "off",
         )
         with self._ema_weights():
-            predict = prediction_function(predictor, protocol)
             with self.interruptible():
                 self.evaluation = evaluate(
                     self.task,
-                    predict,
+                    predictor,
                     self.eval_set,
                     protocol,
                     options.eval_samples,
                     num_examples=NUM_EXAMPLES,
+                    batch_size=options.batch_size,
                     progress=self.log.evaluation_progress,
                 )
             value = self.evaluation.metrics[monitor.name]
@@ -532,11 +529,10 @@ def count_parameters(module: nn.Module) -> int:
 
 def compile_network(model: Network) -> None:
     """Compile the backbone's `features` and the head, which losses may call without `forward`; else the model."""
-    backbone: Any = getattr(model, "backbone", None)
+    backbone: Any = model.backbone
     if backbone is None:
         model.compile()
         return
     backbone.features = torch.compile(backbone.features)
-    head = getattr(model, "head", None)
-    if head is not None:
-        head.compile()
+    if model.head is not None:
+        model.head.compile()

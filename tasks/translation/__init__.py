@@ -17,24 +17,15 @@ from torch import Tensor, nn
 
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.field_types import FieldType, Image, OneHot, SegmentationMask
+from ...datasets.field_types import FieldType, Image, SegmentationMask
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..inference import resize_to_input
-from ..task import (
-    Batch,
-    Defaults,
-    LossTerms,
-    Metrics,
-    MonitoredMetric,
-    Network,
-    OutputSpec,
-    Phase,
-    Prediction,
-    PredictionContext,
-    Task,
-)
+from ..network import Batch, LossTerms, Network, Phase
+from ..policies import EvaluationPolicy
+from ..prediction import OutputSpec, Prediction, PredictionContext
+from ..task import Defaults, Metrics, MonitoredMetric, Task
+from ..tiling import resize_to_input
 from ..training.options import Options
 from .losses import ADVERSARIAL_LOSSES, concat_condition, reconstruction_loss
 from .metrics import PROTOCOLS, find_protocol
@@ -81,7 +72,6 @@ class Translation(Task):
     losses: ClassVar[tuple[str, ...]] = tuple(ADVERSARIAL_LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("error", higher_is_better=False)
-    input_modes: ClassVar[tuple[str, ...]] = ("fit", "native")
 
     def __post_init__(self) -> None:
         if not 0 <= self.discriminator_layers <= 6:
@@ -116,15 +106,10 @@ class Translation(Task):
             raise unknown_name("image or label map of the dataset (--source-field, --target-field)", name, usable)
         return {name: fields[name]}
 
-    def sample_field_types(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """Source and target field; a source of labels as one channel per class."""
-        (name, source), *_ = self.inputs(fields).items()
-        input_type = OneHot(source.names, source.ignore) if isinstance(source, SegmentationMask) else source
-        return {name: input_type, **self.targets(fields)}
-
-    def in_channels(self, fields: dict[str, FieldType]) -> int:
-        """Channels of the source image; of labels, one per class and one for unlabeled pixels."""
-        return num_channels(next(iter(self.sample_field_types(fields).values())))
+    @property
+    def evaluation(self) -> EvaluationPolicy:
+        """The protocol depends on what is predicted."""
+        return TranslationEvaluation(self.protocols, self)
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -135,7 +120,9 @@ class Translation(Task):
         (target,) = self.targets(fields).values()
         out_channels, labels = num_channels(target), isinstance(target, SegmentationMask)
         if model is not None:
-            return lookup("model", model, self.models)(self.in_channels(fields), out_channels, self.norm, labels)
+            return lookup("model", model, self.models)(
+                self.backbone_options(fields)["in_channels"], out_channels, self.norm, labels
+            )
         assert backbone is not None and head is not None
         return BackboneTranslator(backbone, create_head(head, head_levels(backbone), out_channels), self.norm, labels)
 
@@ -183,36 +170,26 @@ class Translation(Task):
         """The PatchGAN: source and image in, one logit per patch out, above 0 for a real image."""
         from .patchgan import PatchGAN
 
-        (target,) = self.targets(fields).values()
+        (source,), (target,) = self.inputs(fields).values(), self.targets(fields).values()
         norm = "instance" if self.norm == "instance" else "batch"
-        return PatchGAN(self.in_channels(fields) + num_channels(target), self.discriminator_layers, norm)
+        return PatchGAN(source.input_channels + num_channels(target), self.discriminator_layers, norm)
 
     def metrics(self, protocol: str) -> Metrics:
         """Similarity of images, the FCN-score, FID or segmentation metrics, under a named protocol."""
         return find_protocol(protocol)()
 
-    def default_protocol(self, dataset: str, fields: dict[str, FieldType]) -> str:
-        """The protocol "labels" for label maps, the FCN-score for images of synthetic-facades, else "image-mean"."""
-        (target,) = self.targets(fields).values()
-        if isinstance(target, SegmentationMask):
-            return "labels"
-        has_labels = dataset == "synthetic-facades" and "labels" in fields
-        return "fcn-score-synthetic-facades" if has_labels else self.protocols[0]
-
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
         """The mean image, or the most frequent class of every pixel position."""
         ((target, target_type),) = self.targets(dataset.fields).items()
-        count = min(BASELINE_SAMPLES, len(dataset))
-        stride = 1 if dataset.infinite else max(1, len(dataset) // count)
-        return MeanImage((dataset.read(number * stride) for number in range(count)), target, target_type)
+        return MeanImage(map(dataset.read, dataset.spread(BASELINE_SAMPLES)), target, target_type)
 
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
         """An image, or class logits."""
         (target,) = self.targets(fields).values()
         if isinstance(target, SegmentationMask):
-            return OutputSpec(target.names, "logits; the class is the maximum")
+            return OutputSpec(target.names, "logits; the class is the maximum", "class-map")
         count = num_channels(target)
-        channels = ("red", "green", "blue") if count == 3 else tuple(f"channel {index}" for index in range(count))
+        channels = {1: ("gray",), 3: ("red", "green", "blue")}.get(count, tuple(f"channel{n}" for n in range(count)))
         return OutputSpec(channels, "sRGB from 0 to 1")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
@@ -231,9 +208,22 @@ class Translation(Task):
         return TranslatedImage(sample[target], target)
 
 
+@dataclass(frozen=True)
+class TranslationEvaluation(EvaluationPolicy):
+    """Protocols of images and of label maps.
+
+    Attributes:
+        task: the task, whose options decide what is predicted.
+    """
+
+    task: Translation
+
+    def default_protocol(self, dataset: Dataset) -> str:
+        """ "labels" for label maps; for images that of the dataset, which may need its labels."""
+        (target,) = self.task.targets(dataset.fields).values()
+        return "labels" if isinstance(target, SegmentationMask) else super().default_protocol(dataset)
+
+
 def num_channels(field_type: FieldType) -> int:
-    """Channels of an image, or one per class of a label map."""
-    if isinstance(field_type, (OneHot, Image)):
-        return field_type.channels
-    assert isinstance(field_type, SegmentationMask)
-    return len(field_type.names)
+    """Channels of a prediction: those of an image, or one per class of a label map."""
+    return len(field_type.names) if isinstance(field_type, SegmentationMask) else field_type.input_channels

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...datasets.field_types import FieldType, SegmentationMask
-from ..task import LossTerms
+from ..network import LossTerms
 
 AdversarialLoss = Callable[[Tensor, bool], Tensor]
 """(logits of patches, whether their target is "real") to a scalar."""

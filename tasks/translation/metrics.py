@@ -40,7 +40,8 @@ from ...errors import UserError
 from ...registry import lookup
 from ..image_io import LUMINANCE
 from ..image_quality import mean_score, psnr, ssim
-from ..task import Metrics, Prediction
+from ..prediction import Prediction
+from ..task import Metrics
 from .fcn_score import SegmentationEvaluator, checkpoint_evaluator, facades_evaluator
 from .fid import FeatureExtractor, frechet_distance, inception
 from .predictions import LabelMap, TranslatedImage

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ...backbones.backbone import Backbone, Level, features_on_meta, meta_input
 from ...backbones.initialization import gaussian
-from ..encoder_decoder import EncoderDecoder
 from ..heads.head import Head
 from ..heads.smp import SmpHead
-from ..inference import pad_by_reflection
-from ..task import Network
+from ..network import EncoderDecoder, Network
+from ..tiling import pad_by_reflection
 from .layers import STD, Norm
 from .normalization import EvalDropout, NormMode, set_normalization
 from .resnet_generator import ResNetGenerator
@@ -53,6 +52,11 @@ class TranslationNetwork(Network):
         if not any(isinstance(module, EvalDropout) and module.always_on for module in self.modules()):
             return ""
         return "its dropout stays on; train with --norm frozen-batch or instance to turn it off"
+
+    @property
+    def batchable(self) -> bool:
+        """Statistics of the batch make an image's output depend on the others."""
+        return self.norm != "batch" and super().batchable
 
     def logits(self, image: Tensor) -> Tensor:
         """The output before the final activation.

@@ -15,8 +15,7 @@ from ...datasets.field_types import FieldType, SegmentationMask
 from ...datasets.formats.image import write_image
 from ...datasets.formats.png16 import write_png16
 from ...errors import UserError
-from ..image_prediction import ImagePrediction, eight_bits
-from ..task import Prediction, format_size
+from ..prediction import ImagePrediction, Prediction, eight_bits, format_size
 
 SUMMARY_CLASSES = 3
 """Maximum number of classes in a summary."""

@@ -12,6 +12,7 @@ from cyclopts import App
 
 from densevision.apps.cli import app, main
 from densevision.errors import UserError
+from densevision.tasks import create_task
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
@@ -189,12 +190,11 @@ def test_the_help_prints_defaults_and_those_of_the_default_recipe(run):
 
 
 def test_the_help_of_predict_names_the_input_modes_of_depth():
-    from densevision.tasks import task_class
 
     (line,) = [
         line for command, name, line in options_of_every_command() if (command, name) == ("predict", "--input-mode")
     ]
-    assert all(f"{mode} (" in line for mode in task_class("depth").input_modes)
+    assert all(f"{mode} (" in line for mode in create_task("depth").inference.modes)
 
 
 # Lists

@@ -19,9 +19,10 @@ from densevision.datasets.formats.flo import read_flo
 from densevision.datasets.pose.skeletons import LSP
 from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.flow import Flow
-from densevision.tasks.inference import ModelInput, Predictor
+from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.pose import HumanPose
+from densevision.tasks.preprocessing import ModelInput
 
 from .clips import write_video
 

@@ -27,7 +27,7 @@ from densevision.tasks.conversion import convert_to_fp16
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import Predictor, load, packaged_checkpoint
-from densevision.tasks.task import Prediction
+from densevision.tasks.prediction import Prediction
 from densevision.tasks.training.state import STATE_KEYS, load_state, save_state
 from densevision.version import VERSION
 

@@ -12,18 +12,19 @@ from densevision.datasets.synthetic_rooms import SyntheticRooms
 from densevision.tasks import create_task, list_tasks
 from densevision.tasks.conformance import (
     SIZE,
+    check_augment,
     check_declarations,
     check_fields,
     check_metrics,
     check_network,
     check_predictions,
-    check_prepare_sample,
     check_recipes,
     check_task,
 )
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.model_spec import ModelSpec
-from densevision.tasks.task import Phase
+from densevision.tasks.network import Phase
+from densevision.tasks.policies import AugmentationPolicy, EvaluationPolicy
 from densevision.tasks.training.options import Options
 
 from .training.toys import Relief, Rivals
@@ -63,8 +64,9 @@ class WithoutProtocol(Relief):
 
 
 class WrongProtocol(Relief):
-    def default_protocol(self, dataset, fields):
-        return "unknown"
+    @property
+    def evaluation(self):
+        return EvaluationPolicy(("unknown",))
 
 
 class NoSuchHead(Relief):
@@ -82,7 +84,7 @@ class NoSuchHead(Relief):
 )
 def test_invalid_declarations_are_detected(task, message):
     with pytest.raises(AssertionError, match=message):
-        check_declarations(task, {})
+        check_declarations(task, TRAINING)
 
 
 def test_a_recipe_without_an_image_size_is_detected():
@@ -105,24 +107,27 @@ def test_a_task_that_accepts_a_dataset_without_fields_is_detected():
         check_fields(Indifferent(), TRAINING)
 
 
-class Overwriting(Relief):
-    def prepare_sample(self, sample, rng, color_jitter):
+class Overwriting(AugmentationPolicy):
+    def augment(self, sample, rng, color_jitter):
         sample["image"][:] = 0
         return sample
 
 
-class Unseeded(Relief):
-    def prepare_sample(self, sample, rng, color_jitter):
+class Unseeded(AugmentationPolicy):
+    def augment(self, sample, rng, color_jitter):
         return {**sample, "image": np.random.default_rng().integers(0, 9, sample["image"].shape, dtype=np.uint8)}
 
 
 @pytest.mark.parametrize(
-    ("task", "message"),
-    [(Overwriting(), "argument of prepare_sample.* differs"), (Unseeded(), "with the same random stream differs")],
+    ("policy", "message"),
+    [(Overwriting(), "argument of augment.* differs"), (Unseeded(), "with the same random stream differs")],
 )
-def test_a_prepare_sample_that_is_not_pure_is_detected(task, message):
+def test_an_augmentation_that_is_not_pure_is_detected(policy, message):
+    class Augmented(Relief):
+        augmentation = policy
+
     with pytest.raises(AssertionError, match=message):
-        check_prepare_sample(task, TRAINING)
+        check_augment(Augmented(), TRAINING)
 
 
 def test_a_loss_that_ignores_the_network_is_detected():

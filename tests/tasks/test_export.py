@@ -18,7 +18,7 @@ from densevision.tasks.export.export_module import ExportModule, example_inputs,
 from densevision.tasks.export.metadata import build_metadata
 from densevision.tasks.export.verify import find_dynamic_axes, relative_difference
 from densevision.tasks.inference import load
-from densevision.tasks.task import Network
+from densevision.tasks.network import Network
 from densevision.tasks.translation.normalization import BatchStatistics, set_normalization
 
 IMAGE: dict[str, FieldType] = {"image": Image()}
@@ -183,7 +183,7 @@ def test_example_inputs_are_reproducible_and_labels_one_hot():
 def test_the_metadata_of_every_task_has_channels_and_units(name):
     predictor = load(name, "cpu", "off")
     task = predictor.task
-    network = ExportModule(task.inference_model(predictor.model, task.input_modes[0]), predictor.size)
+    network = ExportModule(task.inference.network(predictor.model, task.inference.modes[0]), predictor.size)
     field_types = {key: task.sample_field_types(predictor.fields)[key] for key in task.inputs(predictor.fields)}
     metadata = build_metadata(predictor, network, field_types, DynamicAxes(True, True), [])
     output = metadata["output"]

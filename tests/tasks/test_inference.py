@@ -21,8 +21,10 @@ from densevision.datasets.field_types import FieldType, Image
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
-from densevision.tasks.inference import (
-    Predictor,
+from densevision.tasks.inference import Predictor
+from densevision.tasks.network import Network
+from densevision.tasks.prediction import PredictionContext
+from densevision.tasks.tiling import (
     eval_mode,
     pad_by_reflection,
     receptive_radius,
@@ -30,7 +32,6 @@ from densevision.tasks.inference import (
     run_padded,
     run_tiled,
 )
-from densevision.tasks.task import Network, PredictionContext
 
 FIELDS: dict[str, FieldType] = {"image": Image(), "depth": DepthKind()}
 UNTILED = 10**6
@@ -98,7 +99,7 @@ def test_every_source_of_an_image_gives_the_same_prediction(predictor, tmp_path)
 
 def test_a_wrong_number_of_inputs_is_refused(predictor):
     for inputs in ((), (image(8, 8), image(8, 8))):
-        with pytest.raises(UserError, match=rf"depth takes 1 input\(s\) \(image\), not {len(inputs)}"):
+        with pytest.raises(UserError, match=rf"model takes 1 input\(s\) \(image\), not {len(inputs)}"):
             predictor.predict(*inputs)
 
 
@@ -171,7 +172,7 @@ def test_fit_resizes_to_the_training_size_and_native_does_not():
         # 60 x 120 covers 32 x 48 with 32 x 64; native is padded to multiples of the stride of 4.
         predictor.predict(image(59, 118), mode=mode)
     assert sizes == [(32, 64), (60, 120), (32, 64)]
-    assert Depth.input_modes[0] == "fit"
+    assert Depth().inference.modes[0] == "fit"
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def test_training_mode_is_restored_after_an_error():
 
 
 def test_inference_has_no_gradient_and_no_graph(predictor):
-    output = predictor.run_network({"image": image(16, 16)})
+    output = predictor.run_network([{"image": image(16, 16)}])
     assert not output.requires_grad and output.grad_fn is None
     assert all(parameter.grad is None and parameter.requires_grad for parameter in predictor.model.parameters())
 

@@ -83,7 +83,7 @@ def test_equal_targets_of_images_are_equal_and_print_their_position():
 def test_a_keypoint_is_in_pixels_of_the_photo_and_of_its_crop(head, monkeypatch):
     model = untrained("pose", head)
     for box in (None, (100, 60, 90, 90)):
-        monkeypatch.setattr(type(model.task), "default_box", lambda *_, box=box: (box, ""))
+        monkeypatch.setattr(type(model.task.inference), "find_box", lambda *_, box=box: (box, ""))
         model_input = model.preprocess(photo(LARGE))
         result = model.forward(model_input.pixels)
         plain = [float(parse_target(f"left wrist {axis}", model)(result).detach()) for axis in "xy"]

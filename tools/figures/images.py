@@ -184,7 +184,7 @@ def restored(checkpoint: str) -> None:
     """Write docs/restored.png: two columns of synthetic test images: degraded, ground truth, prediction."""
     predictor = load(checkpoint)
     weather = open_dataset("synthetic-weather", split="test").with_size(predictor.size)
-    dataset = predictor.task.evaluation_dataset(weather)
+    dataset = predictor.task.evaluation.dataset(weather)
     predicted = [(sample, predictor.predict_sample(sample)) for sample in map(dataset.read, DEGRADED)]
     half = len(predicted) // 2
     columns = [draw_comparison(predictor.task, dataset.fields, part) for part in (predicted[:half], predicted[half:])]

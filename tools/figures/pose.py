@@ -42,7 +42,7 @@ def stages(checkpoint: str, count: str = "200") -> None:
     for index in range(int(count)):
         sample = dataset.read(index)
         height, width = sample["image"].shape[:2]
-        (geometry,) = predictor.task.input_geometries("fit", (height, width), predictor.size, model)
+        (geometry,) = predictor.task.inference.geometries("fit", (height, width), predictor.size, model)
         resized = transform_sample(sample, {name: dataset.fields[name] for name in ("image", "joints")}, geometry)
         batch = collate([resized], {"image": dataset.fields["image"]})
         with torch.inference_mode():

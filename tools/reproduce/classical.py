@@ -22,8 +22,8 @@ from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.dataset import Sample
 from densevision.tasks.evaluation import evaluate
 from densevision.tasks.flow.flow_field import FlowField
+from densevision.tasks.prediction import Prediction
 from densevision.tasks.restoration.restored_image import RestoredImage
-from densevision.tasks.task import Prediction
 
 Method = Callable[[Sample], Prediction]
 
@@ -100,8 +100,8 @@ def classical(
         out: Folder for result.json; nothing is written if not stated.
     """
     scored_task = create_task(task)
-    test = scored_task.evaluation_dataset(open_dataset(data, root, split or dataset_class(data).splits[-1]))
-    protocol = scored_task.default_protocol(data, test.fields)
+    test = scored_task.evaluation.dataset(open_dataset(data, root, split or dataset_class(data).splits[-1]))
+    protocol = scored_task.evaluation.default_protocol(test)
     print(f"{data}, split {test.split}, {len(test)} samples, protocol {protocol}\n")
     print(f"| method | {' | '.join(SCORES[task].values())} |\n|{' --- |' * (1 + len(SCORES[task]))}")
     scores = {}

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ...backbones.backbone import Backbone, features_on_meta, meta_input
 from ...errors import UserError
-from ...tasks.inference import eval_mode
+from ...tasks.tiling import eval_mode
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Attributes in which a module stores its hooks."""

@@ -13,7 +13,7 @@ from ...datasets.core.geometry import Size
 from ...datasets.field_types import FieldType, SegmentationMask
 from ...errors import UserError
 from ...tasks.image_io import load_image_as, load_labels
-from ...tasks.task import PredictionContext
+from ...tasks.prediction import PredictionContext
 
 
 @dataclass(frozen=True)

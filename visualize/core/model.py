@@ -28,8 +28,11 @@ from ...datasets.field_types import ClassLabel, FieldType, Image, collate
 from ...errors import UserError, unknown_name_with_suggestions
 from ...tasks import create_task, list_tasks
 from ...tasks.device import choose_device
-from ...tasks.inference import Predictor, load, run_padded
-from ...tasks.task import Network, PredictionContext, Task
+from ...tasks.inference import Predictor, load
+from ...tasks.network import Network
+from ...tasks.prediction import PredictionContext
+from ...tasks.task import Task
+from ...tasks.tiling import run_padded
 from .hooks import IgnoreDetach, StopForward, capture_activations, frozen_eval, level_names, modules_of_levels
 from .inputs import ModelInput, load_inputs
 
@@ -71,6 +74,7 @@ class HeadlessBackbone(Network):
     """A backbone without a classifier: it has levels, but no prediction."""
 
     input_policy = "fixed"
+    backbone: Backbone
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -146,7 +150,7 @@ class InspectedModel:
     @property
     def max_batch(self) -> int:
         """Maximum batch size; 1 for models whose predictions depend on the other images of the batch."""
-        return 1 if getattr(self.module, "norm", None) == "batch" else 16
+        return 16 if self.module.batchable else 1
 
     def preprocess(self, *sources: Any) -> ModelInput:
         """Preprocess images as at inference: resized and cropped for classification, resized ("fit") for dense tasks.
@@ -162,19 +166,17 @@ class InspectedModel:
         image_size = source
         offset = None
         if self.task is not None:
-            box, _ = self.task.default_box(images, self.fields)
+            box, _ = self.task.inference.find_box(images, self.fields)
             if box is not None:
                 # Pose estimation crops the largest person.
-                top, left, height, width = self.task.crop_for_box(box, source)
+                top, left, height, width = self.task.inference.crop_for_box(box, source)
                 images = {name: each[top : top + height, left : left + width] for name, each in images.items()}
                 source, offset = (height, width), (left, top)
         geometry = self._geometry(source)
         transformed = {name: field_type.transform(images[name], geometry) for name, field_type in inputs.items()}
         field_types = inputs
         if self.task is not None:
-            transformed = self.task.prepare_sample(transformed, None, 0.0)
-            prepared = self.task.sample_field_types(self.fields)
-            field_types = {name: prepared[name] for name in inputs}
+            transformed = self.task.augmentation.augment(transformed, None, 0.0)
         batch = collate([transformed], field_types)
         pixels = tuple(
             field_type.to_input(batch[name].to(self.device)).float() for name, field_type in field_types.items()
@@ -191,8 +193,8 @@ class InspectedModel:
         if self.task is None:
             assert self.backbone is not None
             return center_crop(source, self.size, self.backbone.preprocessing)[0]
-        mode = "fit" if "fit" in self.task.input_modes else self.task.input_modes[0]
-        return self.task.input_geometries(mode, source, self.size, self.module)[0]
+        mode = "fit" if "fit" in self.task.inference.modes else self.task.inference.modes[0]
+        return self.task.inference.geometries(mode, source, self.size, self.module)[0]
 
     def forward(self, pixels: tuple[Tensor, ...], levels: Iterable[str] = (), run_output: bool = True) -> ForwardResult:
         """One forward pass, differentiable with respect to the levels, and to the pixels if they require gradients.

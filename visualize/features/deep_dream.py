@@ -278,7 +278,7 @@ def load_at_size(model: InspectedModel, image: Path, long_side: int) -> ModelInp
 
     from ...datasets.core.geometry import plain_resize
     from ...tasks.image_io import load_image_as
-    from ...tasks.task import PredictionContext
+    from ...tasks.prediction import PredictionContext
     from ..core.inputs import ModelInput
     from .feature_visualization import input_channels
 

@@ -199,14 +199,10 @@ def input_channels(model: InspectedModel) -> list[int]:
     from ...datasets.field_types import SegmentationMask
     from ...errors import UserError
 
-    field_types = model.fields
-    if model.task is not None:
-        field_types = {
-            name: model.task.sample_field_types(field_types)[name] for name in model.task.inputs(field_types)
-        }
+    field_types = model.fields if model.task is None else model.task.inputs(model.fields)
     if any(isinstance(field_type, SegmentationMask) for field_type in field_types.values()):
         raise UserError(f"{model.name} takes label maps, which cannot be optimized by gradient.")
-    return [getattr(field_type, "channels", 3) for field_type in field_types.values()]
+    return [field_type.input_channels for field_type in field_types.values()]
 
 
 def _default_coarse_fraction(model: InspectedModel, objective: Objective, options: OptimizationOptions) -> float:

@@ -17,7 +17,7 @@ from densevision.apps.live.viewer import State
 from densevision.datasets.field_types import Image
 from densevision.datasets.formats.video import TimedFrame
 from densevision.errors import UserError
-from densevision.tasks.task import Prediction
+from densevision.tasks.prediction import Prediction
 
 HEIGHT, WIDTH = 24, 32
 

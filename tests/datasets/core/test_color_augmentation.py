@@ -61,10 +61,9 @@ def test_values_are_clipped_not_wrapped():
 
 @pytest.mark.parametrize(("strength", "levels"), [(1.0, 2.5), (0.5, 1.25)])
 def test_classification_colors_training_images_by_its_strength(strength, levels):
-    task = Classification()
+    policy = Classification().augmentation
     moved = [
-        task.prepare_sample({"image": GRAY}, generator(0, 0, index, Purpose.PREPARE), strength)["image"].astype(int)
-        - 128
+        policy.augment({"image": GRAY}, generator(0, 0, index, Purpose.PREPARE), strength)["image"].astype(int) - 128
         for index in range(600)
     ]
     assert np.abs(moved).mean() == pytest.approx(levels, abs=0.3)
@@ -77,11 +76,11 @@ def test_classification_leaves_evaluation_gray_images_and_strength_0_untouched()
         ({"image": GRAY}, rng, 0.0),
         ({"image": GRAY[..., :1]}, rng, 1.0),
     ):
-        assert task.prepare_sample(sample, stream, strength) is sample
+        assert task.augmentation.augment(sample, stream, strength) is sample
 
 
 def test_color_augmentation_does_not_change_the_original_sample():
     sample = {"image": GRAY.copy(), "category": np.array(2)}
-    moved = Classification().prepare_sample(sample, generator(0, 0, 1, Purpose.PREPARE), 1.0)
+    moved = Classification().augmentation.augment(sample, generator(0, 0, 1, Purpose.PREPARE), 1.0)
     np.testing.assert_array_equal(sample["image"], GRAY)
     assert moved["category"] == 2 and not np.array_equal(moved["image"], GRAY)

@@ -23,7 +23,6 @@ from densevision.tasks.classification.class_scores import ClassScores
 from densevision.tasks.classification.networks import Classifier
 from densevision.tasks.conformance import check_task
 from densevision.tasks.evaluation import evaluate as score
-from densevision.tasks.evaluation import prediction_function
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.training.options import Options
@@ -140,7 +139,7 @@ def test_every_protocol_scores_the_same_network(trained):
     folder, _ = trained
     predictor, test = load(folder, "cpu", "off"), Colors(split="test")
     for protocol in Classification.protocols:
-        found = score(predictor.task, prediction_function(predictor, protocol), test, protocol, samples=12)
+        found = score(predictor.task, predictor, test, protocol, samples=12)
         assert found.metrics["top1"] > 0.9 and found.protocol == protocol
 
 
@@ -194,7 +193,7 @@ def test_weights_are_run_as_they_were_trained(tmp_path, stated, resize, crop):
 
 def test_lenets_digits_are_seen_in_their_border_in_training_and_in_evaluation_alike():
     predictor = Predictor(Classification(), Classifier(create_backbone("lenet5")), fields(channels=1), (32, 32))
-    (geometry,) = predictor.task.input_geometries("center-crop", (28, 28), (32, 32), predictor.model)
+    (geometry,) = predictor.task.inference.geometries("center-crop", (28, 28), (32, 32), predictor.model)
     digit = np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8)
     seen = Image(1).transform(digit, geometry)
     np.testing.assert_array_equal(seen[2:30, 2:30], digit)

@@ -150,7 +150,7 @@ def test_dense_views_show_the_whole_image_and_its_mirror_image(view, sides):
 def test_dense_views_need_the_map_of_scores_and_others_for_one_prediction():
     task: Any = Classification()
     model = task.build(fields(), Linear(), None, None)
-    assert {view for view in task.input_modes if task.inference_model(model, view).dense} == set(DENSE_CROPS)
+    assert {view for view in task.inference.modes if task.inference.network(model, view).dense} == set(DENSE_CROPS)
 
 
 def test_dense_logits_are_averaged_over_the_places_before_the_softmax():
@@ -202,7 +202,7 @@ def test_dense_evaluation_of_vgg_is_its_fully_connected_network_at_224_and_shift
 # --- every view -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("view", Classification.input_modes)
+@pytest.mark.parametrize("view", Classification().inference.modes)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (5, 9), (31, 33), (16, 16), (61, 40)])
 def test_an_image_of_any_size_is_classified_at_any_size_of_training(view, channels, size):
@@ -214,7 +214,7 @@ def test_an_image_of_any_size_is_classified_at_any_size_of_training(view, channe
         assert prediction.probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("view", Classification.input_modes)
+@pytest.mark.parametrize("view", Classification().inference.modes)
 def test_a_view_that_runs_backwards_over_memory_is_an_image_too(view):
     # cv2's BGR turned to RGB, or an image mirrored by its strides
     source = rendered(40, 30)

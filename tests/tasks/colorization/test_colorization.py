@@ -103,7 +103,7 @@ def test_steps_on_one_batch_bring_the_loss_down():
     task, dataset = Colorization(), SyntheticShapes(size=(32, 32))
     torch.manual_seed(0)
     model = ModelSpec(task, dataset.fields, "resnet18", {"levels": 3}, "unet").build()
-    task.calibrate(model, dataset)
+    model.calibrate(dataset)
     images = np.stack([dataset.read(number)["image"] for number in range(4)])
     batch = {"image": torch.from_numpy(images).movedim(-1, 1) / 255}
     (phase,) = task.phases(model, dataset.fields, "rebalanced")

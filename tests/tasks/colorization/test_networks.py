@@ -9,7 +9,7 @@ from densevision.tasks.colorization.decoders import TEMPERATURE, BinClassificati
 from densevision.tasks.colorization.lab import gray, lab_to_rgb, lightness
 from densevision.tasks.colorization.networks import ColorizationNetwork, ZhangNetwork, to_pixels, zhang, zhang_affine
 from densevision.tasks.heads import list_heads
-from densevision.tasks.inference import receptive_radius, run_padded, run_tiled
+from densevision.tasks.tiling import receptive_radius, run_padded, run_tiled
 
 
 def count(module: nn.Module) -> int:

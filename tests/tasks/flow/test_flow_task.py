@@ -101,7 +101,7 @@ def test_color_augmentation_is_common_with_a_small_difference_and_keeps_the_flow
     sample = {**pairs[0], "second": first.copy()}
     common, difference = [], []
     for index in range(12):
-        result = task.prepare_sample(sample, generator(0, 0, index, Purpose.PREPARE), 1.0)
+        result = task.augmentation.augment(sample, generator(0, 0, index, Purpose.PREPARE), 1.0)
         assert result["flow"] is sample["flow"] and result["first"].dtype == np.uint8
         # Mean colors, since the noise differs from pixel to pixel.
         before, one, other = (image.mean((0, 1)) for image in (first, result["first"], result["second"]))
@@ -118,7 +118,7 @@ def test_noise_is_independent_for_each_image():
     sample = {"first": flat, "second": flat, "flow": np.zeros((40, 40, 2), np.float32)}
     noises = []
     for index in range(12):
-        result = Flow().prepare_sample(sample, generator(0, 0, index, Purpose.PREPARE), 1.0)
+        result = Flow().augmentation.augment(sample, generator(0, 0, index, Purpose.PREPARE), 1.0)
         noises.append([result[name].astype(float) - result[name].mean((0, 1)) for name in ("first", "second")])
     deviations = np.std(noises, axis=(2, 3, 4)) / 255
     # Dosovitskiy et al. 2015: a standard deviation of up to 0.04; rounding adds a little.
@@ -130,7 +130,7 @@ def test_evaluation_and_strength_zero_change_nothing(pairs):
     rng = generator(0, 0, 0, Purpose.PREPARE)
     state = rng.bit_generator.state
     for rng_or_none, color_jitter in ((None, 1.0), (rng, 0.0)):
-        result = Flow().prepare_sample(pairs[0], rng_or_none, color_jitter)
+        result = Flow().augmentation.augment(pairs[0], rng_or_none, color_jitter)
         assert all(result[name] is value for name, value in pairs[0].items())
     assert rng.bit_generator.state == state
 
@@ -303,7 +303,7 @@ def test_predictions_are_in_pixels_of_the_original_in_every_input_mode(mode, sou
 def test_a_resize_that_changes_the_aspect_ratio_scales_each_axis_by_its_own_factor():
     # 9 x 480 is resized to 32 x 480 instead of 32 x 1707: at most about 8 times as long as the training size.
     task = Flow()
-    (geometry,) = task.input_geometries("fit", (9, 480), (32, 48), Constant())
+    (geometry,) = task.inference.geometries("fit", (9, 480), (32, 48), Constant())
     assert geometry.size == (32, 480)
     flow = predictor_of(Constant()).predict(*random_images(9, 480), mode="fit")
     assert isinstance(flow, FlowField)
@@ -312,7 +312,7 @@ def test_a_resize_that_changes_the_aspect_ratio_scales_each_axis_by_its_own_fact
 
 def test_unflip_negates_x_and_keeps_y():
     output = torch.arange(12.0).view(1, 2, 2, 3)
-    unflipped = Flow().unflip(output, {}, 8)
+    unflipped = Flow().inference.unflip(output, {}, 8)
     assert unflipped[0, 0].tolist() == [[-2, -1, 0], [-5, -4, -3]]
     assert unflipped[0, 1].tolist() == [[8, 7, 6], [11, 10, 9]]
 

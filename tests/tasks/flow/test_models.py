@@ -25,7 +25,7 @@ from densevision.tasks.flow.models import (
 )
 from densevision.tasks.flow.warping import COARSEST_STRIDE, NUM_DISPLACEMENTS
 from densevision.tasks.heads import list_heads
-from densevision.tasks.inference import run_padded
+from densevision.tasks.tiling import run_padded
 
 FIELDS: dict[str, FieldType] = {"first": Image(), "second": Image(frame=1), "flow": FlowType()}
 ODD, SMALL = (127, 161), (81, 107)

@@ -6,7 +6,6 @@ from torch import nn
 
 from densevision.backbones import Level, create_backbone
 from densevision.errors import UserError
-from densevision.tasks.encoder_decoder import EncoderDecoder
 from densevision.tasks.heads import HEADS, create_head, list_heads
 from densevision.tasks.heads.head import distinct_strides, resize
 from densevision.tasks.heads.up_projection import (
@@ -16,6 +15,7 @@ from densevision.tasks.heads.up_projection import (
     UpProjectionHead,
     to_fast,
 )
+from densevision.tasks.network import EncoderDecoder
 
 LIGHT = (Level("a", 2, 4), Level("b", 4, 6), Level("c", 8, 8), Level("d", 16, 8), Level("e", 32, 10))
 

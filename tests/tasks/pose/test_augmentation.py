@@ -17,7 +17,7 @@ from .toys import FIELDS, SIZE
 def test_augmentation_keeps_the_complete_person_in_view():
     options = Augmentation(hflip=0.25, max_rotation=30, max_zoom=1.3)
     for task, framing in ((HumanPose(), "fit"), (HumanPose(keep_aspect=False), "stretch")):
-        result = task.augmentation_for(options, FIELDS, (80, 120))
+        result = task.augmentation.limits(options, FIELDS, (80, 120))
         assert (result.framing, result.hflip, result.max_rotation, result.max_zoom) == (framing, 0.25, 30, 1.3)
         # Without zoom and rotation no joint leaves the image.
         for index in range(8):
@@ -37,7 +37,7 @@ def test_random_erasing_draws_gray_patches_and_keeps_joints():
     sample = {"image": noise(), "joints": np.array([[3, 4, 2], [8, 9, 1], [0, 0, 0]], np.float32)}
     before, fractions = sample["image"].copy(), []
     for index in range(40):
-        erased = HumanPose(random_erase=1.0).prepare_sample(sample, generator(0, 0, index, Purpose.PREPARE), 0.0)
+        erased = HumanPose(random_erase=1.0).augmentation.augment(sample, generator(0, 0, index, Purpose.PREPARE), 0.0)
         assert erased["joints"] is sample["joints"]
         hidden = (erased["image"] != before).any(-1)
         assert np.ptp(erased["image"][hidden].astype(int), axis=-1).max() == 0
@@ -58,7 +58,7 @@ def test_random_erase_is_the_probability_of_patches(probability, minimum, maximu
     # 200 draws at 0.3 are 60, standard deviation 6.5.
     sample, task = {"image": noise(8, 8)}, HumanPose(random_erase=probability)
     images = (
-        task.prepare_sample(sample, generator(0, 0, index, Purpose.PREPARE), 0.0)["image"] for index in range(200)
+        task.augmentation.augment(sample, generator(0, 0, index, Purpose.PREPARE), 0.0)["image"] for index in range(200)
     )
     assert minimum <= sum(not np.array_equal(image, sample["image"]) for image in images) <= maximum
 
@@ -66,7 +66,7 @@ def test_random_erase_is_the_probability_of_patches(probability, minimum, maximu
 def test_color_jitter_changes_colors_in_training_only():
     sample = {"image": noise(), "joints": np.zeros((3, 3), np.float32)}
     task = HumanPose(random_erase=0)
-    colored = task.prepare_sample(sample, generator(0, 0, 0, Purpose.PREPARE), 1.0)
+    colored = task.augmentation.augment(sample, generator(0, 0, 0, Purpose.PREPARE), 1.0)
     assert not np.array_equal(colored["image"], sample["image"]) and colored["joints"] is sample["joints"]
-    evaluated = HumanPose(random_erase=1).prepare_sample(sample, None, 1.0)
+    evaluated = HumanPose(random_erase=1).augmentation.augment(sample, None, 1.0)
     assert all(evaluated[name] is value for name, value in sample.items())

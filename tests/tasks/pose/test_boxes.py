@@ -81,7 +81,7 @@ def test_own_skeleton_keeps_its_names_and_category(tmp_path, write, names, categ
     entry = PosePrediction(np.ones((2, 3), np.float32), skeleton).as_json()
     assert (entry["category"]["name"], tuple(entry["category"]["keypoints"])) == (category, names)
     note = f"no person detection for joints of the category '{category}'"
-    assert HumanPose().default_box({"image": np.zeros((9, 9, 3), np.uint8)}, fields) == (None, note)
+    assert HumanPose().inference.find_box({"image": np.zeros((9, 9, 3), np.uint8)}, fields) == (None, note)
 
 
 def test_joints_of_the_official_datasets_are_those_of_people():

@@ -34,7 +34,7 @@ def test_joints_are_predicted_at_their_dots_with_and_without_flip(hands, box, ke
 
 def test_unflip_exchanges_left_and_right():
     output = torch.tensor([[[3.0, 5, 0.5], [10, 20, 0.9], [40, 21, 0.1]]])
-    unflipped = HumanPose().unflip(output, FIELDS, 96)
+    unflipped = HumanPose().inference.unflip(output, FIELDS, 96)
     torch.testing.assert_close(unflipped, torch.tensor([[[92.0, 5, 0.5], [55, 21, 0.1], [85, 20, 0.9]]]))
 
 
@@ -77,7 +77,7 @@ def test_flipped_heat_map_is_shifted_by_the_part_of_a_cell_beyond_the_image(widt
     mirror = torch.tensor([1.0, 0.0]) * (width - 1 - 2 * pixels) + pixels
     mask = torch.ones(1, 3, dtype=torch.bool)
     plain, flipped = (heatmaps.encode(heatmaps.pixels_to_cells(each), mask, (16, 25))[0] for each in (pixels, mirror))
-    unflipped = HumanPose().unflip(flipped[:, [0, 2, 1]], FIELDS, width)
+    unflipped = HumanPose().inference.unflip(flipped[:, [0, 2, 1]], FIELDS, width)
     # Between two cells a Gaussian of σ = 2 is at most a quarter of a cell's curvature, 1 / 32, too low.
     torch.testing.assert_close(unflipped, plain, rtol=0, atol=1 / 32)
     joints = heatmaps.joints_to_pixels(heatmaps.decode((unflipped + plain) / 2))
@@ -90,6 +90,6 @@ def test_flip_takes_the_more_confident_of_two_peaks_not_their_mean():
     ((first, second),) = heatmaps.encode(heatmaps.pixels_to_cells(points), mask, (16, 24))[0]
     plain = torch.stack((first, first, first))[None]
     flipped = torch.stack((0.6 * second, 0.6 * second, 0.6 * second))[None].flip(-1)
-    mean = (plain + HumanPose().unflip(flipped, FIELDS, 96)) / 2
+    mean = (plain + HumanPose().inference.unflip(flipped, FIELDS, 96)) / 2
     joints = heatmaps.joints_to_pixels(heatmaps.decode(mean))
     torch.testing.assert_close(joints[0, 1], torch.tensor([20.0, 30.0, 0.5]), rtol=0, atol=0.1)

@@ -184,7 +184,7 @@ def test_coordinate_network_starts_at_the_mean_pose_of_its_training_set(spec, sm
     task = HumanPose(init="he_fan_in", keep_aspect=False)
     model: Any = ModelSpec(task, FIELDS, **spec).build()
     learned = {name: value.clone() for name, value in model.named_parameters()}
-    task.calibrate(model, MovingPose())
+    model.calibrate(MovingPose())
     torch.testing.assert_close(model.expected, mean_pose())
     # Parameters (of a run that starts from other weights) are kept.
     assert all(torch.equal(value, learned[name]) for name, value in model.named_parameters())
@@ -203,7 +203,7 @@ def test_heat_maps_and_the_papers_initialization_have_no_mean_pose(spec, small_b
     model = ModelSpec(task, FIELDS, **spec).build()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     dataset = MovingPose()
-    task.calibrate(model, dataset)
+    model.calibrate(dataset)
     after = model.state_dict()
     assert dataset.indices == [] and "expected" not in after
     assert all(torch.equal(value, after[name]) for name, value in before.items())

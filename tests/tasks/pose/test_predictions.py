@@ -16,7 +16,7 @@ from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.pose import HumanPose, heatmaps
 from densevision.tasks.pose.heatmaps import DECODINGS, decode, encode, pixels_to_cells
-from densevision.tasks.task import PredictionContext
+from densevision.tasks.prediction import PredictionContext
 
 from .toys import FIELDS, SIZE, FixedJoints, predict
 
@@ -136,7 +136,7 @@ def test_half_precision_output_is_decoded_in_full_precision():
     ],
 )
 def test_crop_has_a_margin_of_an_eighth_of_the_longer_edge(box, expected):
-    assert HumanPose().crop_for_box(box, (400, 300)) == expected
+    assert HumanPose().inference.crop_for_box(box, (400, 300)) == expected
 
 
 @pytest.mark.parametrize("box", [(300, 0, 10, 10), (0, -20, 10, 20), (5, 5, 0, 10), (5, 5, -3, 10)])

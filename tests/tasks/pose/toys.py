@@ -11,11 +11,12 @@ from torch.nn import functional
 
 from densevision.datasets.core.geometry import Size
 from densevision.datasets.field_types import FieldType, Image, Keypoints, Skeleton
-from densevision.tasks.inference import Predictor, pad_by_reflection
+from densevision.tasks.inference import Predictor
 from densevision.tasks.pose import HumanPose
 from densevision.tasks.pose.heatmaps import STRIDE
 from densevision.tasks.pose.networks import PoseNetwork
 from densevision.tasks.pose.pose_prediction import PosePrediction
+from densevision.tasks.tiling import pad_by_reflection
 
 FACE_ON = Skeleton(("nose", "left hand", "right hand"), ((0, 1), (0, 2)), ((1, 2),), "person")
 FIELDS: dict[str, FieldType] = {"image": Image(), "joints": Keypoints(FACE_ON)}

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from densevision.backbones import create_backbone
 from densevision.tasks.heads import create_head
-from densevision.tasks.inference import receptive_radius, run_padded, run_tiled
 from densevision.tasks.restoration.networks import BAND, EIGEN_STD, Eigen, RestorationNetwork
+from densevision.tasks.tiling import receptive_radius, run_padded, run_tiled
 
 
 def convolutions(network: Eigen) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -84,22 +84,22 @@ def test_option_selects_the_degradations():
 def test_evaluation_degrades_clean_images_reproducibly(tmp_path):
     task = Restoration()
     first, again = (
-        task.evaluation_dataset(UNSEEN),
-        task.evaluation_dataset(open_dataset("synthetic-weather", split="test").with_size(SIZE)),
+        task.evaluation.dataset(UNSEEN),
+        task.evaluation.dataset(open_dataset("synthetic-weather", split="test").with_size(SIZE)),
     )
     check_samples(first, [0, 1])
     assert np.array_equal(first.read(5)["degraded"], again.read(5)["degraded"])
     assert np.array_equal(first.read(5)["image"], UNSEEN.read(5)["image"])
     assert not np.array_equal(first.read(5)["degraded"], first.read(6)["degraded"])
-    assert task.evaluation_dataset(first) is first
+    assert task.evaluation.dataset(first) is first
     dataset_class("gopro").write_example(tmp_path)
     pairs = open_dataset("gopro", tmp_path, "test")
-    assert task.evaluation_dataset(pairs) is pairs
+    assert task.evaluation.dataset(pairs) is pairs
 
 
 def test_other_options_give_other_evaluation_images():
     one, other = (
-        Restoration(degradations=name).evaluation_dataset(UNSEEN).read(0)["degraded"] for name in ("rain", "jpeg")
+        Restoration(degradations=name).evaluation.dataset(UNSEEN).read(0)["degraded"] for name in ("rain", "jpeg")
     )
     assert not np.array_equal(one, other)
 
@@ -120,13 +120,13 @@ def test_evaluation_images_do_not_occur_in_training():
     task = Restoration(degradations="dirt")
     training = augmented(Gray(size=SIZE))
     training_images = [training.sample((0, index))["degraded"] for index in range(40)]
-    evaluation = task.evaluation_dataset(Gray(split="test", size=SIZE))
+    evaluation = task.evaluation.dataset(Gray(split="test", size=SIZE))
     for index in range(40):
         assert not any(np.array_equal(evaluation.read(index)["degraded"], image) for image in training_images)
 
 
 def test_clean_dataset_of_another_task_can_be_degraded():
-    rooms = Restoration().evaluation_dataset(open_dataset("synthetic-rooms", split="test").with_size(SIZE))
+    rooms = Restoration().evaluation.dataset(open_dataset("synthetic-rooms", split="test").with_size(SIZE))
     assert isinstance(rooms, DegradedDataset) and {"degraded", "image", "depth"} <= set(rooms.fields)
     assert len(rooms) == 200 and rooms.sample_name(3) == "test/3"
     assert rooms.with_size((64, 64)).read(0)["degraded"].shape == (64, 64, 3)
@@ -147,14 +147,14 @@ def test_pairs_are_cropped_at_the_same_position_without_resize(tmp_path):
     row, column = positions[0]
     assert np.array_equal(full["degraded"][row : row + 24, column : column + 32], crop["degraded"])
     # An explicit size is used.
-    assert Restoration().augmentation_for(
+    assert Restoration().augmentation.limits(
         Augmentation(resize_short_side=(30, 40)), pairs.fields, SIZE
     ).resize_short_side == (30, 40)
-    assert Restoration().augmentation_for(Augmentation(), WEATHER.fields, SIZE).resize_short_side is None
+    assert Restoration().augmentation.limits(Augmentation(), WEATHER.fields, SIZE).resize_short_side is None
 
 
 def test_baseline_is_the_degraded_input():
-    dataset = Restoration().evaluation_dataset(UNSEEN)
+    dataset = Restoration().evaluation.dataset(UNSEEN)
     sample = dataset.read(0)
     prediction = Restoration().baseline(WEATHER)(sample)
     assert isinstance(prediction, RestoredImage) and np.array_equal(prediction.pixels, sample["degraded"])

@@ -10,7 +10,7 @@ import torch
 
 from densevision.datasets.formats.image import read_image
 from densevision.errors import UserError
-from densevision.tasks.task import Phase
+from densevision.tasks.network import Phase
 from densevision.tasks.training import lr_finder
 from densevision.tasks.training.lr_finder import MAX_LR, MAX_RISE, MIN_LR, STEPS, smooth, suggest_lr
 from densevision.tasks.training.optimizers import create_optimizer

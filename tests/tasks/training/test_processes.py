@@ -16,7 +16,7 @@ import torch
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import create_accelerator
-from densevision.tasks.evaluation import evaluate, prediction_function
+from densevision.tasks.evaluation import evaluate
 from densevision.tasks.inference import load
 from densevision.tasks.training.loop import run_loop
 from densevision.tasks.training.state import load_state
@@ -92,7 +92,7 @@ def test_two_processes_evaluate_the_weights_that_are_saved(folder):
     first, second = (json.loads((folder / f"backbone-{rank}.json").read_text()) for rank in "01")
     assert first == second
     predictor = load(folder / "backbone" / "0" / "last" / "checkpoint.safetensors", device="cpu", amp="off")
-    single = evaluate(Depth(), prediction_function(predictor, "all-pixels"), Reliefs(5, "test"), "all-pixels", 3)
+    single = evaluate(Depth(), predictor, Reliefs(5, "test"), "all-pixels", 3)
     assert single.metrics == pytest.approx(first, abs=1e-6)
 
 

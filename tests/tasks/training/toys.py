@@ -21,7 +21,8 @@ from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import Image
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import LOSSES
-from densevision.tasks.task import Network, Phase, Task
+from densevision.tasks.network import Network, Phase
+from densevision.tasks.task import Task
 from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer

@@ -14,7 +14,7 @@ from densevision.errors import UserError
 from densevision.registry import lookup
 from densevision.tasks.heads import create_head, list_heads
 from densevision.tasks.heads.smp import SmpHead
-from densevision.tasks.inference import run_padded
+from densevision.tasks.tiling import run_padded
 from densevision.tasks.translation import networks
 from densevision.tasks.translation.networks import BackboneTranslator, GeneratorTranslator, head_levels, min_input_size
 from densevision.tasks.translation.normalization import NORM_MODES, EvalDropout

@@ -161,7 +161,7 @@ def test_output_has_the_size_of_the_input():
     )
     for size in ((32, 32), (33, 47), (5, 90), (1, 1)):
         labels = np.zeros(size, np.int64)
-        for mode in task.input_modes:
+        for mode in task.inference.modes:
             prediction = predictor.predict(labels, mode=mode)
             assert isinstance(prediction, TranslatedImage) and prediction.to_image().shape == (*size, 3)
 

@@ -48,7 +48,7 @@ def test_forward_equals_inference(task):
     predictor = load(task, device="cpu", amp="off")
     model = inspect_predictor(predictor)
     result = model.forward(model.pixels(PHOTO))
-    mode = "fit" if "fit" in predictor.task.input_modes else None
+    mode = "fit" if "fit" in predictor.task.inference.modes else None
     inputs = model.preprocess(PHOTO)
     prediction = result.output.softmax(1) if task == "classification" else result.output
     ours = predictor.task.decode(prediction.detach(), inputs.context)
@@ -67,7 +67,9 @@ def test_a_pixel_of_the_original_is_mapped_to_the_model_input():
 
 def test_pose_input_is_the_crop_of_a_person(monkeypatch):
     model = untrained("pose")
-    monkeypatch.setattr(type(model.task), "default_box", lambda _task, _images, _fields: ((40, 20, 30, 50), "found"))
+    monkeypatch.setattr(
+        type(model.task.inference), "find_box", lambda _task, _images, _fields: ((40, 20, 30, 50), "found")
+    )
     image = np.zeros((90, 131, 3), np.uint8)
     image[45, 55] = 255
     inputs = model.preprocess(image)

@@ -1,19 +1,63 @@
-"""DegradedDataset: clean images with reproducible degradations, for evaluation."""
+"""Augmentation and evaluation of image restoration: degradations of clean images, random or reproducible."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
+from ...datasets.core.geometric_augmentation import Augmentation
 from ...datasets.core.geometry import Size
 from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Problem, Sample
-from ...datasets.field_types import Image
+from ...datasets.field_types import FieldType, Image
 from ...datasets.rendering.weather import degrade
+from ..policies import AugmentationPolicy, EvaluationPolicy
 
 # Synthetic datasets generate their test images with epoch 0 of this purpose. Degradations of the training have another
 # purpose, so that no degradation of the evaluation occurs in training.
 EPOCH = 1
+
+
+@dataclass(frozen=True)
+class Degradation(AugmentationPolicy):
+    """Random degradations of clean images. Colors are not augmented.
+
+    Attributes:
+        names: degradations, keys of `DEGRADATIONS`.
+    """
+
+    names: tuple[str, ...]
+
+    def limits(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
+        """Crops of degraded images at their own resolution, unless options state a size or an area."""
+        if "degraded" not in fields or augmentation.resize_short_side is not None or augmentation.crop_area is not None:
+            return augmentation
+        return replace(augmentation, resize_short_side=(min(source), min(source)))
+
+    def augment(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """Degrade a clean crop at random; without `rng`, it stays clean."""
+        if "degraded" in sample:
+            return sample
+        clean = sample["image"]
+        return {"degraded": clean if rng is None else degrade(clean, rng, self.names), **sample}
+
+
+@dataclass(frozen=True)
+class DegradedEvaluation(EvaluationPolicy):
+    """Clean images with reproducible degradations; a dataset of pairs is not changed.
+
+    Attributes:
+        names: degradations, keys of `DEGRADATIONS`.
+    """
+
+    names: tuple[str, ...] = ()
+
+    def dataset(self, dataset: Dataset) -> Dataset:
+        """The dataset with the field `degraded`."""
+        return dataset if "degraded" in dataset.fields else DegradedDataset(dataset, self.names)
 
 
 class DegradedDataset(Dataset):
