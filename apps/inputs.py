@@ -9,14 +9,13 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..datasets.core.files import walk
+from ..datasets.core.files import IMAGE_SUFFIXES, natural_key, walk
 from ..datasets.core.problems import Problem
 from ..datasets.formats.video import read_video
 from ..errors import UserError
@@ -159,7 +158,7 @@ def _sequences_in(folder: Path, out: Path, left_out: LeftOut) -> list[Source]:
         omitted["hidden"] = [str(folder / name) for name in hidden]
     if not sources:
         found = f"; left out: {'; '.join(describe_left_out(omitted))}" if omitted else ""
-        raise UserError(f"The folder '{folder}' contains no image ({', '.join(_image_suffixes())}){found}.")
+        raise UserError(f"The folder '{folder}' contains no image ({', '.join(IMAGE_SUFFIXES)}){found}.")
     for reason, files in omitted.items():
         left_out.setdefault(reason, []).extend(files)
     return sorted(sources, key=lambda source: natural_key(source.output_dir / source.files[0].name))
@@ -170,7 +169,7 @@ def _reason_to_leave_out(file: Path) -> str | None:
     suffix = file.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return "a video; give its own path to predict it"
-    if suffix in _image_suffixes():
+    if suffix in IMAGE_SUFFIXES:
         # A broken link is an input: its neighbors in a sequence of frames are not consecutive.
         return "not a regular file" if os.path.exists(file) and not os.path.isfile(file) else None
     if not os.path.exists(file):
@@ -185,23 +184,6 @@ def describe_left_out(left_out: LeftOut) -> list[str]:
         more = f" and {len(files) - MAX_LISTED} more" if len(files) > MAX_LISTED else ""
         lines.append(f"{', '.join(files[:MAX_LISTED])}{more} ({reason})")
     return lines
-
-
-def _image_suffixes() -> tuple[str, ...]:
-    # Imported late: the command line checks its options before it loads OpenCV.
-    from ..datasets.formats.image import IMAGE_SUFFIXES
-
-    return IMAGE_SUFFIXES
-
-
-def natural_key(file: Path) -> tuple[Any, ...]:
-    """Sort key for natural order, folder by folder: frame2 before frame10."""
-    # re.split with a group alternates text and digits, so only values of the same type are compared.
-    *folders, stem = (
-        [int(word) if index % 2 else word for index, word in enumerate(re.split(r"([0-9]+)", part))]
-        for part in (*file.parent.parts, file.stem)
-    )
-    return folders, stem, file.name
 
 
 def iter_requests(sources: Sequence[Source], names: Sequence[str]) -> Iterator[InferenceRequest]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..backbones.backbone import Preprocessing
 from ..datasets.classification.class_folders import ClassFolders
 from ..datasets.core.geometric_augmentation import Augmentation, sample_geometry
-from ..datasets.core.geometry import Size, transform_image
+from ..datasets.core.geometry import Size
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.field_types import Image
 from ..datasets.formats.image import write_image
@@ -117,10 +117,9 @@ def files_of(images: ClassFolders) -> list[Path]:
 def random_crop(images: ClassFolders, number: int, size: int) -> np.ndarray:
     """A random crop, as in a loader's worker: (size, size, 3) uint8."""
     rng = generator(0, 0, number, Purpose.GEOMETRY)
-    sample, geometry = images.read_for(
-        number % len(images), lambda source: sample_geometry(rng, source, (size, size), CROPS)
-    )
-    return transform_image(sample["image"], geometry)
+    index = number % len(images)
+    geometry = sample_geometry(rng, images.image_size(index), (size, size), CROPS)
+    return images.read_transformed(index, geometry)["image"]
 
 
 def our_batches(

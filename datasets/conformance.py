@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from .core.geometric_augmentation import Augmentation, sample_geometry
-from .core.geometry import Size
 from .core.problems import DatasetError
 from .core.randomness import Purpose, generator
-from .dataset import Dataset, Sample, SyntheticDataset
-from .field_types import Depth, FieldType, Flow, Image, Mask, SegmentationMask, collate, transform_sample
+from .dataset import Dataset, Sample, SyntheticDataset, map_sizes
+from .field_types import collate, transform_sample
 
 SYNTHETIC_SIZE = (48, 64)
 BATCH_SIZE = (40, 56)
@@ -63,7 +62,7 @@ def check_samples(dataset: Dataset, indices: list[int]) -> None:
         for name, field_type in dataset.fields.items():
             mismatch = field_type.check(sample[name])
             assert mismatch is None, f"{where}, field '{name}': expected {mismatch[0]}, found {mismatch[1]}."
-        sizes = _sizes(sample, dataset.fields)
+        sizes = map_sizes(sample, dataset.fields)
         for frame in {frame for frame, _ in sizes.values()}:
             frame_sizes = {name: size for name, (field_frame, size) in sizes.items() if field_frame == frame}
             assert len(set(frame_sizes.values())) == 1, f"{where}: fields of one frame differ in size, {frame_sizes}."
@@ -81,12 +80,12 @@ def check_samples(dataset: Dataset, indices: list[int]) -> None:
 def _check_batch(dataset: Dataset, samples: list[Sample]) -> None:
     transformed = []
     for index, sample in enumerate(samples):
-        sizes = _sizes(sample, dataset.fields)
+        sizes = map_sizes(sample, dataset.fields)
         source = next(iter(sizes.values()))[1] if sizes else BATCH_SIZE
         rng = generator(0, 0, index, Purpose.GEOMETRY)
         geometry = sample_geometry(rng, source, BATCH_SIZE, Augmentation(hflip=0.5, max_rotation=5, max_zoom=1.2))
         transformed.append(transform_sample(sample, dataset.fields, geometry))
-        for name, (_, size) in _sizes(transformed[-1], dataset.fields).items():
+        for name, (_, size) in map_sizes(transformed[-1], dataset.fields).items():
             assert size == BATCH_SIZE, f"Field '{name}' has the size {size} after a geometry to {BATCH_SIZE}."
     for name, tensor in collate(transformed, dataset.fields).items():
         assert tensor.shape[0] == len(samples), f"The batch of '{name}' has {tensor.shape[0]} entries."
@@ -125,7 +124,7 @@ def _check_synthetic(dataset_class: type[SyntheticDataset]) -> None:
     assert len(test) > 0, "A synthetic dataset needs test samples."
     for dataset in (training, test):
         check_samples(dataset, [0, 1, len(dataset) - 1])
-        for name, (_, size) in _sizes(dataset.read(0), dataset.fields).items():
+        for name, (_, size) in map_sizes(dataset.read(0), dataset.fields).items():
             assert size == SYNTHETIC_SIZE, f"Field '{name}' has the size {size} instead of {SYNTHETIC_SIZE}."
     others = {
         "another index": training.read(1),
@@ -138,16 +137,6 @@ def _check_synthetic(dataset_class: type[SyntheticDataset]) -> None:
         assert not equal, f"The first training sample and that of {source} are equal."
     problems = dataset_class.validate("")
     assert not problems, f"validate() reports a problem: {problems[0]}"
-
-
-def _sizes(sample: Sample, fields: dict[str, FieldType]) -> dict[str, tuple[int, Size]]:
-    """Frame and (height, width) of every field with a value per pixel."""
-    sizes = {}
-    for name, field_type in fields.items():
-        if isinstance(field_type, (Image, Depth, Flow, SegmentationMask, Mask)):
-            height, width = sample[name].shape[sample[name].ndim - field_type.rank :][:2]
-            sizes[name] = (field_type.frame, (height, width))
-    return sizes
 
 
 def _require_equal(expected: Sample, actual: Sample, action: str) -> None:

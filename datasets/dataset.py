@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from ..errors import UserError
 from .core.geometry import Geometry, Size
 from .core.problems import DatasetError, Problem
-from .field_types import FieldType, Image
+from .core.randomness import Purpose, generator
+from .field_types import FieldType, transform_sample
 
 Sample = dict[str, np.ndarray]
 """Field name to value. Invalid values are nan; batches contain 0 there, and a mask."""
@@ -27,6 +27,8 @@ class Dataset(ABC):
             in the root replaces it. Checkpoints store the terms of their training data.
         splits: names of the splits, the training split first.
         photos: whether the images are photos of usual size, which decides the default recipe.
+        default_protocol: evaluation protocol under which papers report on the dataset; "" or a protocol that the task
+            at hand lacks: the task's first one.
         infinite: whether samples never repeat (training split of a synthetic dataset); `len` is then not meaningful.
         fields: field name to field type, for every field of a sample.
         skipped: what the loader passed over or repaired; a validation lists it, and training states how many there are.
@@ -40,6 +42,9 @@ class Dataset(ABC):
     infinite: bool = False
     fields: dict[str, FieldType]
     skipped: list[Problem]
+
+    _opened: tuple[int, Any] = (-1, None)
+    """(index, what `open` returned for it)."""
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root = Path(root)
@@ -60,15 +65,34 @@ class Dataset(ABC):
             DatasetError: a file is missing, truncated, or not as the layout requires; the message names it.
         """
 
-    def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
-        """Read a sample, and the geometry that `draw` returns for the (height, width) of its first image.
+    def image_size(self, index: int) -> Size:
+        """(height, width) of the first field of a sample with a value per pixel, before any geometry."""
+        return next(size for _, size in map_sizes(self.opened(index, keep=True), self.fields).values())
 
-        Datasets of encoded images may decode them at a reduced size if the geometry shrinks them anyway; the returned
-        geometry applies to the sample as it was read.
+    def read_transformed(self, index: int, geometry: Geometry, fields: dict[str, FieldType] | None = None) -> Sample:
+        """Read one sample and apply a geometry to it.
+
+        Datasets of encoded images decode them at a reduced size if the geometry shrinks them anyway. After `image_size`
+        of the same sample, no file is read again.
+
+        Args:
+            index: the sample.
+            geometry: from pixels of the stored sample, of the size that `image_size` returns.
+            fields: the fields that are needed; None: all.
         """
-        sample = self.read(index)
-        image = next(name for name, field_type in self.fields.items() if isinstance(field_type, Image))
-        return sample, draw((sample[image].shape[-3], sample[image].shape[-2]))
+        return transform_sample(self.opened(index), fields or self.fields, geometry)
+
+    def open(self, index: int) -> Any:
+        """Read a sample as far as `image_size` needs it and `read_transformed` continues with; here: completely."""
+        return self.read(index)
+
+    def opened(self, index: int, keep: bool = False) -> Any:
+        """What `open` returns for a sample, without reading it again if the last call kept it."""
+        number, opened = self._opened
+        if number != index:
+            opened = self.open(index)
+        self._opened = (index, opened) if keep else (-1, None)
+        return opened
 
     def sample_name(self, index: int) -> str:
         """Name of a sample in messages and lists: its file relative to the root, or its number."""
@@ -85,41 +109,50 @@ class Dataset(ABC):
         return self
 
     @classmethod
-    @abstractmethod
     def validate(cls, root: str | Path) -> list[Problem]:
-        """List every problem of a folder in one pass; empty if the dataset is valid."""
+        """List every problem of a folder in one pass; empty if the dataset is valid.
 
-    @classmethod
-    @abstractmethod
-    def write_example(cls, root: str | Path) -> None:
-        """Write a tiny dataset in the official layout; `validate` finds no problem in it."""
-
-
-def validate_all(dataset_class: type[Dataset], root: str | Path) -> list[Problem]:
-    """List the problems of every sample of every split, instead of stopping at the first one.
-
-    Most datasets implement `validate` with it: it reports what `read` refuses, values that a field type rejects, and
-    what the loader skipped.
-    """
-    problems: dict[Problem, None] = {}
-    for split in dataset_class.splits:
-        try:
-            dataset = dataset_class(root, split)
-        except DatasetError as error:
-            problems.update(dict.fromkeys(error.problems))
-            if error.dataset is None:
-                continue
-            dataset = error.dataset
-        problems.update(dict.fromkeys(dataset.skipped))
-        for index in range(len(dataset)):
+        All samples of all splits are read: a problem is what the constructor or `read` refuses, a value that a field
+        type rejects, and what the loader skipped.
+        """
+        problems: dict[Problem, None] = {}
+        for split in cls.splits:
             try:
-                sample = dataset.read(index)
+                dataset = cls(root, split)
             except DatasetError as error:
                 problems.update(dict.fromkeys(error.problems))
-                continue
-            for problem in invalid_values(dataset, index, sample):
-                problems[problem] = None
-    return list(problems)
+                if error.dataset is None:
+                    continue
+                dataset = error.dataset
+            problems.update(dict.fromkeys(dataset.skipped))
+            for index in range(len(dataset)):
+                try:
+                    found = invalid_values(dataset, index, dataset.read(index))
+                except DatasetError as error:
+                    found = error.problems
+                problems.update(dict.fromkeys(found))
+        return list(problems)
+
+    @classmethod
+    def write_example(cls, root: str | Path) -> None:
+        """Write a tiny dataset in the official layout; `validate` finds no problem in it.
+
+        Every stored dataset of the package implements it (`conformance.check_dataset`).
+
+        Raises:
+            UserError: the dataset has no files of its own.
+        """
+        raise UserError(f"'{cls.__name__}' has no example: it is generated or your own class, not an official layout.")
+
+
+def map_sizes(sample: Sample, fields: dict[str, FieldType]) -> dict[str, tuple[int, Size]]:
+    """Frame and (height, width) of every field of a sample with a value per pixel, in the order of `fields`."""
+    sizes = {}
+    for name, field_type in fields.items():
+        if field_type.input_channels:
+            height, width = sample[name].shape[sample[name].ndim - field_type.rank :][:2]
+            sizes[name] = (field_type.frame, (height, width))
+    return sizes
 
 
 def invalid_values(dataset: Dataset, index: int, sample: Sample) -> list[Problem]:
@@ -141,17 +174,17 @@ class SyntheticDataset(Dataset):
     another purpose, so the two never share a sample.
 
     Attributes:
+        field_types: field name to field type; every instance has a copy as its `fields`.
         default_size: (height, width) of the samples if no size is stated.
         test_samples: length of the test split.
         cpu_heavy: whether generation is slow beside training, so that the cores are divided between the two.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    field_types: ClassVar[dict[str, FieldType]] = {}
     photos: ClassVar[bool] = False
     terms: ClassVar[str] = "made by this package's code (Apache-2.0)"
     default_size: ClassVar[Size] = (96, 128)
     test_samples: ClassVar[int] = 200
-
     cpu_heavy: ClassVar[bool] = True
 
     def __init__(
@@ -162,6 +195,7 @@ class SyntheticDataset(Dataset):
         super().__init__(root or "", split)
         # `self.root` is always a path; without a folder it must not stand for the files of the working directory.
         self._root_argument = root
+        self.fields = dict(self.field_types)
         self.size, self.seed = size or self.default_size, seed
         self.infinite = split == "train"
 
@@ -172,8 +206,6 @@ class SyntheticDataset(Dataset):
         return type(self)(self._root_argument, self.split, size, self.seed)
 
     def read(self, index: int) -> Sample:
-        from .core.randomness import Purpose, generator
-
         purpose = Purpose.TRAINING_SYNTHESIS if self.infinite else Purpose.TEST_SYNTHESIS
         return self.generate(generator(self.seed, 0, index, purpose), self.size)
 
@@ -186,9 +218,5 @@ class SyntheticDataset(Dataset):
         dataset = cls(root, "test")
         return [problem for index in range(8) for problem in invalid_values(dataset, index, dataset.read(index))]
 
-    @classmethod
-    def write_example(cls, root: str | Path) -> None:
-        raise UserError("A synthetic dataset is generated, not stored: use it by its name, without a folder.")
 
-
-__all__ = ["Dataset", "DatasetError", "Problem", "Sample", "SyntheticDataset", "invalid_values", "validate_all"]
+__all__ = ["Dataset", "DatasetError", "Problem", "Sample", "SyntheticDataset", "invalid_values", "map_sizes"]

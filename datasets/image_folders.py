@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from .classification.labeled_images import Files, StoredImages, fake_jpeg
-from .core.files import list_files, normalize_name
+from .core.files import IMAGE_SUFFIXES, list_files, normalize_name
 from .core.problems import DatasetError, Problem
 from .core.splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
 from .dataset import Sample
+from .examples import fake_jpeg
 from .field_types import Image
-from .formats.image import IMAGE_SUFFIXES
+from .stored_images import Files, StoredImages
 
 
 class ImageFolders(StoredImages):

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..datasets.core.files import read_bytes
 from ..datasets.core.problems import DatasetError
 from ..datasets.field_types import SegmentationMask
 from ..datasets.formats.image import EncodedImage, array_to_rgb, image_to_rgb, num_frames
-from ..datasets.formats.labels import read_labels
-from ..datasets.formats.reading import read_bytes
+from ..datasets.formats.png import read_labels
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)

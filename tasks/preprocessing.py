@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..datasets.core.geometric_augmentation import Augmentation, sample_geometry
 from ..datasets.core.geometry import Rectangle, Size
-from ..datasets.dataset import Dataset, Sample
+from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import FieldType, collate, transform_sample
 from ..errors import UserError, unknown_name
 from .image_io import count_frames, open_source
@@ -127,11 +127,7 @@ class Preprocessor:
 
     def source_size(self, sample: Sample) -> Size:
         """(height, width) of the first input that is a map of pixels."""
-        for name, kind in self.inputs.items():
-            if kind.input_channels:
-                height, width = sample[name].shape[sample[name].ndim - kind.rank :][:2]
-                return height, width
-        return self.size
+        return next((size for _, size in map_sizes(sample, self.inputs).values()), self.size)
 
     def prepare(self, inputs: ImageInputs, model: Network, mode: str | None = None, flip: bool = False) -> ModelInput:
         """Bring inputs to the size of the network.
@@ -178,11 +174,9 @@ class Preprocessor:
         """
         source = dataset.image_size(index)
         limits = self.task.augmentation.limits(augmentation, self.fields, source)
-        sample = dataset.read_transformed(index, sample_geometry(geometry_rng, source, self.size, limits))
-        used = {**self.inputs, **self.task.targets(self.fields)}
-        return self.task.augmentation.augment(
-            {name: sample[name] for name in used if name in sample}, color_rng, color_jitter
-        )
+        geometry = sample_geometry(geometry_rng, source, self.size, limits)
+        sample = dataset.read_transformed(index, geometry, {**self.inputs, **self.task.targets(self.fields)})
+        return self.task.augmentation.augment(sample, color_rng, color_jitter)
 
     def tensors(self, samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, ...]:
         """Samples of one size as inputs of the network, (B, C, H, W) in [0, 1] for images, on a device."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.files import is_hidden, normalize_name
+from ..core.files import IMAGE_SUFFIXES, is_hidden, normalize_name
 from ..core.problems import DatasetError, Problem
 from ..core.splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
+from ..examples import fake_jpeg
 from ..field_types import ClassLabel, Image
-from ..formats.image import IMAGE_SUFFIXES
-from .labeled_images import EncodedImages, Files, fake_jpeg, list_class_folders
+from ..stored_images import EncodedImages, Files, list_class_folders
 
 SPLIT_WORDS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval"})
 """Names of folders, in lower case, that are splits rather than classes."""

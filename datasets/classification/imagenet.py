@@ -11,13 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.files import IMAGE_SUFFIXES, read_lines
 from ..core.problems import DatasetError, Problem
+from ..examples import fake_jpeg
 from ..field_types import ClassLabel, Image
-from ..formats.image import IMAGE_SUFFIXES
 from ..formats.mat import read_mat, write_mat
-from ..formats.reading import read_lines
 from ..formats.tar import Member, list_members, pack_members, unpack_members, write_tar
-from .labeled_images import EncodedImages, EncodedSource, Files, TarMembers, fake_jpeg, list_class_folders
+from ..stored_images import EncodedImages, EncodedSource, Files, TarMembers, list_class_folders
 
 TARS = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}
 DEVKIT = "ILSVRC2012_devkit_t12"

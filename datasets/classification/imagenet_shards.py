@@ -16,10 +16,11 @@ import numpy as np
 
 from ...atomic_io import json_text
 from ..core.problems import DatasetError, Problem
+from ..examples import fake_jpeg
 from ..field_types import ClassLabel, Image
 from ..formats.tar import Member, list_members, read_member, write_tar
+from ..stored_images import EncodedImages, TarMembers
 from .imagenet import imagenet_classes
-from .labeled_images import EncodedImages, TarMembers, fake_jpeg
 
 SHARD_NAME = re.compile(r"(?:.*[-_])?(train|val|validation)[-_](\d+)\.tar")
 SPLIT_WORDS = {"train": ("train",), "val": ("val", "validation")}

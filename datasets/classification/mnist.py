@@ -12,7 +12,7 @@ from ..core.problems import DatasetError
 from ..core.randomness import Purpose, generator
 from ..field_types import ClassLabel, Image
 from ..formats.idx import read_idx, write_idx
-from .labeled_images import LabeledImages
+from ..stored_images import LabeledImages
 
 FOLDERS = ("MNIST/raw", "raw", ".")
 """Folders under the root in which the files are looked up; the first is that of torchvision."""

@@ -1,4 +1,5 @@
-"""Listing of dataset folders, the same for every loader: hidden files, links, suffixes and Unicode forms."""
+"""Files of datasets: listing of folders, the same for every loader (hidden files, links, suffixes, Unicode forms);
+reading with a `DatasetError` that names the file."""
 
 from __future__ import annotations
 
@@ -6,9 +7,18 @@ import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from .problems import Problem
+from .problems import DatasetError, Problem
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"),
+    *(".ppm", ".pgm", ".gif"),
+)
+"""Suffixes of images in lower case, for predictions and datasets; a file that is named may have any suffix. HEIC is
+among them without pillow-heif, too: the reader then says that the package is missing."""
 
 SYSTEM_NAMES = frozenset(
     {"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
@@ -122,6 +132,43 @@ def files_by_name(
     return files
 
 
+def natural_key(file: str | Path) -> tuple[Any, ...]:
+    """Sort key for natural order, folder by folder, whatever the suffix: frame2 before frame10, and 09 before 9."""
+    file = Path(file)
+    # re.split with a group alternates text and digits, so only values of the same type are compared.
+    *folders, stem = (
+        [int(word) if index % 2 else word for index, word in enumerate(re.split(r"([0-9]+)", part))]
+        for part in (*file.parent.parts, file.stem)
+    )
+    return folders, stem, file.name
+
+
+@dataclass(frozen=True)
+class FilePattern:
+    """Pattern `folder/before KEY after` of one file of every sample; the files of a sample share the key."""
+
+    folder: str
+    before: str = ""
+    after: str = ".png"
+
+    def keys(self, root: Path) -> set[str]:
+        """Keys of the existing files."""
+        names = [file.name for file in (root / self.folder).glob(f"{self.before}*{self.after}")]
+        return {name[len(self.before) : len(name) - len(self.after)] for name in names if name[0] != "."}
+
+    def file(self, key: str) -> str:
+        """File of a key, relative to the root, with forward slashes."""
+        return f"{self.folder}/{self.before}{key}{self.after}".removeprefix("./")
+
+    def pairs(self, root: Path, other: FilePattern) -> list[tuple[str, str]]:
+        """Match the files of this pattern with those of another by key, sorted by length, then by name.
+
+        A key of one pattern only remains in the list, so that reading it reports the missing file.
+        """
+        keys = self.keys(root) | other.keys(root)
+        return [(self.file(key), other.file(key)) for key in sorted(keys, key=lambda key: (len(key), key))]
+
+
 def existing_path(path: Path) -> Path:
     """The path, with the Unicode form of each name under which it is stored."""
     if path.exists() or path.parent == path:
@@ -129,3 +176,54 @@ def existing_path(path: Path) -> Path:
     parent = existing_path(path.parent)
     names = (unicodedata.normalize(form, path.name) for form in ("NFC", "NFD"))
     return next((parent / name for name in names if (parent / name).exists()), parent / path.name)
+
+
+def read_bytes(path: str | Path, expected: str) -> bytes:
+    """Read all bytes of a file; its name may be stored in another Unicode form.
+
+    Args:
+        path: the file.
+        expected: description of the file for the error message ("an image").
+
+    Raises:
+        DatasetError: the file is missing, cannot be opened, or is empty.
+    """
+    try:
+        data = existing_path(Path(path)).read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(path, expected, "no file") from None
+    except OSError as error:
+        raise DatasetError(path, expected, (error.strerror or str(error)).lower()) from None
+    if not data:
+        raise DatasetError(path, expected, "an empty file")
+    return data
+
+
+def read_lines(path: str | Path, expected: str) -> list[str]:
+    """Read the lines of a text file, stripped, without empty ones.
+
+    Raises:
+        DatasetError: as in `read_bytes`, or the file is not UTF-8 text, or all lines are empty.
+    """
+    try:
+        lines = [line.strip() for line in read_bytes(path, expected).decode("utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise DatasetError(path, expected, "bytes that are not UTF-8 text") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DatasetError(path, expected, "only empty lines")
+    return lines
+
+
+def data_offset(data: bytes, end: int, size: int) -> int:
+    """Offset of the binary data after a text header whose last byte is a line end.
+
+    Args:
+        data: the bytes of the file.
+        end: offset after the first byte of that line end.
+        size: number of bytes of the binary data, by the header.
+
+    Returns:
+        The offset after both bytes of a Windows line end (CRLF), unless the second one is needed as data.
+    """
+    return end + (data[end - 1 : end + 1] == b"\r\n" and len(data) - end > size)

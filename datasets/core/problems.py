@@ -74,6 +74,22 @@ def read_parts(*readers: Callable[[], np.ndarray]) -> list[np.ndarray]:
     return values
 
 
+def require_same_size(first: np.ndarray, other: np.ndarray, file: str | Path, partner: str) -> None:
+    """Check that two arrays of a sample have the same height and width.
+
+    Args:
+        first, other: (H, W) or (H, W, C).
+        file: file of the other array, for the error message.
+        partner: name of the first one, for the error message.
+
+    Raises:
+        DatasetError: the sizes differ.
+    """
+    if first.shape[:2] != other.shape[:2]:
+        expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (first, other))
+        raise DatasetError(file, f"the size of {partner}, {expected}", found)
+
+
 class SampleError(UserError):
     """The code or the process that reads a sample failed; the stack trace is a note, which --debug prints."""
 

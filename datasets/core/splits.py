@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..formats.reading import read_lines
-from .files import normalize_name
+from .files import normalize_name, read_lines
 from .problems import Problem
 
 TEST_SHARE = 10
@@ -45,6 +44,13 @@ def in_split(names: Sequence[str], split: str, classes: Sequence[str] | None = N
             chosen.remove(max(hashes, key=hashes.__getitem__))
         test.update((label, name) for name in chosen)
     return [((label, name) in test) == (split != "train") for label, name in zip(classes, names, strict=True)]
+
+
+def folder_of_split(parent: Path, split: str) -> str | None:
+    """Name of the folder in `parent` for a split, or for its fallback; None if there are no such folders."""
+    if not any((parent / name).is_dir() for name in SPLIT_FALLBACKS):
+        return None
+    return next((name for name in SPLIT_FALLBACKS[split] if (parent / name).is_dir()), split)
 
 
 def empty_split(root: Path, samples: str, split: str, count: int = 0) -> Problem:

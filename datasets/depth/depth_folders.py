@@ -9,17 +9,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.files import files_by_name
-from ..core.problems import DatasetError, Problem, read_parts
+from ..core.files import IMAGE_SUFFIXES, files_by_name, read_lines
+from ..core.problems import DatasetError, Problem, read_parts, require_same_size
 from ..core.randomness import Purpose, generator
 from ..core.splits import empty_split, in_split, is_test_sample, read_split_list
-from ..dataset import Dataset, Sample, validate_all
+from ..dataset import Dataset, Sample
+from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
-from ..formats.image import IMAGE_SUFFIXES, read_image, write_image
+from ..formats.image import read_image, write_image
 from ..formats.npy import read_npy, write_npy
 from ..formats.pfm import read_pfm
-from ..formats.reading import read_lines
-from .depth_maps import fake_depth_sample, read_depth_png, require_same_size, write_depth_png
+from ..formats.png import read_depth_png, write_depth_png
 
 DEPTH_SUFFIXES = frozenset({".png", ".npy", ".pfm"})
 UNIT_FILES = ("depth_unit.txt", "unit.txt")
@@ -85,7 +85,7 @@ class DepthFolders(Dataset):
         stored = self._folder / str(self._depths[index])
         file = self.root / self.sample_name(index)
         image, depth = read_parts(partial(read_image, file), partial(self._depth, stored, file))
-        require_same_size(image, depth, stored)
+        require_same_size(image, depth, stored, "its image")
         return {"image": image, "depth": depth}
 
     def _depth(self, file: Path, image: Path) -> np.ndarray:
@@ -99,10 +99,6 @@ class DepthFolders(Dataset):
             case _:
                 name = image.relative_to(self.root).as_posix()
                 raise DatasetError(file, f"a depth map .png, .npy or .pfm for {name}", "none")
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

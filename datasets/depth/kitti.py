@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.problems import DatasetError, Problem
+from ..core.files import read_lines
+from ..core.problems import DatasetError, Problem, require_same_size
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
+from ..dataset import Dataset, Sample
+from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
 from ..formats.image import read_image, write_image
-from ..formats.reading import read_lines
-from .depth_maps import fake_depth_sample, read_depth_png, require_same_size, write_depth_png
+from ..formats.png import read_depth_png, write_depth_png
 
 LISTS = {"train": "eigen_train_files_with_gt.txt", "test": "eigen_test_files_with_gt.txt"}
 
@@ -42,6 +43,7 @@ class KITTIDepth(Dataset):
     """
 
     title: ClassVar[str] = "KITTI depth (Eigen split)"
+    default_protocol: ClassVar[str] = "kitti-garg-80"
     terms: ClassVar[str] = "CC BY-NC-SA 3.0: research-only"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
@@ -82,12 +84,8 @@ class KITTIDepth(Dataset):
         image = read_image(_first_existing(self.root, IMAGE_FOLDERS, names))
         stored = _first_existing(self.root, DEPTH_FOLDERS, [str(self._depths[index])])
         depth = read_depth_png(stored, STEPS_PER_METER)
-        require_same_size(image, depth, stored)
+        require_same_size(image, depth, stored, "its image")
         return {"image": image, "depth": depth}
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

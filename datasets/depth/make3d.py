@@ -11,11 +11,11 @@ import numpy as np
 from ..core.geometry import plain_resize, warp_image, warp_nearest
 from ..core.problems import DatasetError, Problem
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
+from ..dataset import Dataset, Sample
+from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
 from ..formats.image import read_image, write_image
 from ..formats.mat import read_mat, write_mat
-from .depth_maps import fake_depth_sample
 
 IMAGE_SIZE = (2272, 1704)
 GRID_SIZE = (55, 305)
@@ -41,6 +41,7 @@ class Make3D(Dataset):
     """
 
     title: ClassVar[str] = "Make3D"
+    default_protocol: ClassVar[str] = "make3d-c1"
     terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
@@ -81,10 +82,6 @@ class Make3D(Dataset):
         depth[depth <= 0] = np.nan
         depth = warp_nearest(depth, plain_resize(GRID_SIZE, SIZE).matrix(), SIZE, np.nan)
         return {"image": warp_image(image, plain_resize(image.shape[:2], SIZE).matrix(), SIZE), "depth": depth}
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

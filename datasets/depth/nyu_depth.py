@@ -11,14 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.problems import DatasetError, Problem
+from ..core.files import read_lines
+from ..core.problems import DatasetError, Problem, require_same_size
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
+from ..dataset import Dataset, Sample
+from ..examples import fake_depth_sample
 from ..field_types import Camera, Depth, Image
 from ..formats.image import read_image, write_image
 from ..formats.mat import Mat73, read_mat, write_mat, write_mat73
-from ..formats.reading import read_lines
-from .depth_maps import fake_depth_sample, read_depth_png, require_same_size, write_depth_png
+from ..formats.png import read_depth_png, write_depth_png
 
 SIZE = (480, 640)
 
@@ -48,6 +49,7 @@ class NYUDepth(Dataset):
     """
 
     title: ClassVar[str] = "NYU Depth v2 (labeled)"
+    default_protocol: ClassVar[str] = "nyu-laina"
     terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
 
     def __init__(self, root: str | Path, split: str = "train", depths: str = "depths") -> None:
@@ -99,10 +101,6 @@ class NYUDepth(Dataset):
         return {"image": self._file.entry("images", frame), "depth": depth, "camera": KINECT_CAMERA.copy()}
 
     @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
-
-    @classmethod
     def write_example(cls, root: str | Path) -> None:
         frames = [fake_depth_sample(generator(0, 0, frame, Purpose.EXAMPLE), SIZE, 1, 9) for frame in range(4)]
         images, depths = np.stack([image for image, _ in frames], -1), np.stack([depth for _, depth in frames], -1)
@@ -128,6 +126,7 @@ class NYURaw(Dataset):
     """
 
     title: ClassVar[str] = "NYU Depth v2 (raw frames, BTS lists)"
+    default_protocol: ClassVar[str] = "nyu-eigen-bts"
     terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
@@ -154,14 +153,10 @@ class NYURaw(Dataset):
         image = read_image(self._folder / self.sample_name(index))
         stored = self._folder / str(self._depths[index])
         depth = read_depth_png(stored, 1000)
-        require_same_size(image, depth, stored)
+        require_same_size(image, depth, stored, "its image")
         camera = KINECT_CAMERA.copy()
         camera[(0, 1), (0, 1)] *= self._focals[index] / KINECT_CAMERA[0, 0]
         return {"image": image, "depth": depth, "camera": camera}
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

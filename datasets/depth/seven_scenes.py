@@ -8,13 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.problems import DatasetError, Problem
+from ..core.files import read_lines
+from ..core.problems import DatasetError, Problem, require_same_size
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
+from ..dataset import Dataset, Sample
+from ..examples import fake_depth_sample
 from ..field_types import Camera, Depth, Image
 from ..formats.image import read_image, write_image
-from ..formats.reading import read_lines
-from .depth_maps import fake_depth_sample, read_depth_png, require_same_size, write_depth_png
+from ..formats.png import read_depth_png, write_depth_png
 
 FOCAL_PX = 585.0
 """Focal length for images 640 pixels wide, with the principal point at (320, 240), from the page of the dataset."""
@@ -63,12 +64,8 @@ class SevenScenes(Dataset):
         image = read_image(image_path)
         stored = image_path.with_name(f"{_frame(image_path.name)}.depth.png")
         depth = read_depth_png(stored, 1000, INVALID)
-        require_same_size(image, depth, stored)
+        require_same_size(image, depth, stored, "its image")
         return {"image": image, "depth": depth, "camera": _camera(image_path.parent.parent, image.shape[1])}
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection
 from itertools import compress, pairwise
 from pathlib import Path
 from typing import ClassVar
 
-from ..core.files import list_files, normalize_name
+from ..core.files import IMAGE_SUFFIXES, list_files, natural_key, normalize_name
 from ..core.problems import Problem
 from ..core.splits import in_split, is_test_sample
-from ..formats.image import IMAGE_SUFFIXES, write_image
-from .flow_files import FLOW_SUFFIXES, write_flow
-from .flow_pairs import FlowPairs, Pair, fake_flow_sequence
+from ..examples import fake_flow_sequence
+from ..formats.flow import FLOW_SUFFIXES, write_flow
+from ..formats.image import write_image
+from .flow_pairs import FlowPairs, Pair
 
 FLOW_ONLY_SUFFIXES = frozenset(FLOW_SUFFIXES).difference(IMAGE_SUFFIXES)
 """Suffixes of flow files; a PNG is always a frame here."""
@@ -59,7 +59,7 @@ class FlowFolders(FlowPairs):
             self.skipped.append(Problem(str(self.root / folder), "the flow between its frames", "none"))
             return []
         # A name with an image or a flow file only remains, so that reading it reports the missing file.
-        stems = sorted(images.keys() | flows.keys(), key=natural_key)
+        stems = sorted(images.keys() | flows.keys(), key=lambda stem: natural_key(f"{stem}.png"))
         files = [(images.get(stem, f"{stem}.png"), flows.get(stem, f"{stem}.flo")) for stem in stems]
         if stems[-1] in flows:
             files.append((f"the frame after {files[-1][0]}", ""))
@@ -97,9 +97,3 @@ def _hashed_name(pair: Pair) -> str:
     """Name whose hash determines the split: the folder, or the frame if it is in the root."""
     folder, _, name = pair.flow.rpartition("/")
     return folder or name.rpartition(".")[0]
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key for natural order: `9` before `10`, and `09` before `9`."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name

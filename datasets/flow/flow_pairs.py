@@ -8,17 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-import cv2
 import numpy as np
 
-from ..core.geometry import Size
-from ..core.problems import DatasetError, Problem, read_parts
-from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
+from ..core.files import FilePattern
+from ..core.problems import DatasetError, Problem, read_parts, require_same_size
+from ..dataset import Dataset, Sample
 from ..field_types import Flow, Image, Mask
+from ..formats.flow import read_flow
 from ..formats.image import read_image
-from ..restoration.paired import FilePattern
-from .flow_files import read_flow
 
 
 class Pair(NamedTuple):
@@ -94,32 +91,12 @@ class FlowPairs(Dataset):
         values = read_parts(*(partial(reader, self.root / getattr(pair, name)) for name, reader in readers.items()))
         sample = dict(zip(readers, values, strict=True))
         for name, value in sample.items():
-            require_same_size(sample["first"], value, self.root / getattr(pair, name))
+            require_same_size(sample["first"], value, self.root / getattr(pair, name), "the first image")
         return sample
 
     def visible(self, file: Path) -> np.ndarray:
         """Read the mask `visible` of a pair, (H, W) bool; for datasets whose pairs have this file."""
         raise NotImplementedError(f"{type(self).__name__} lists {file} but does not implement `visible`.")
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
-
-
-def require_same_size(first: np.ndarray, other: np.ndarray, path: str | Path) -> None:
-    """Check that an array has the size of the first image of the pair.
-
-    Args:
-        first: (H, W, 3).
-        other: (H, W) or (H, W, C).
-        path: file of the other array, for the error message.
-
-    Raises:
-        DatasetError: the sizes differ.
-    """
-    if first.shape[:2] != other.shape[:2]:
-        expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (first, other))
-        raise DatasetError(path, f"the size of the first image, {expected}", found)
 
 
 def frame_numbers(root: Path, pattern: FilePattern) -> set[int]:
@@ -134,34 +111,3 @@ def with_successor(numbers: Collection[int]) -> range:
         numbers: frames of which any file exists. Gaps count as frames, so that reading them reports the missing file.
     """
     return range(min(numbers), max(numbers)) if numbers else range(0)
-
-
-class FakeSequence(NamedTuple):
-    """Frames for example datasets: one texture, shifted by the same integer pixels from each frame to the next.
-
-    Attributes:
-        frames: (H, W, 3) uint8 each.
-        flow: (H, W, 2) float32 pixels from each frame to the next; its negative is the backward flow.
-        visible: (H, W) bool, False where a pixel leaves the image before the next frame.
-    """
-
-    frames: list[np.ndarray]
-    flow: np.ndarray
-    visible: np.ndarray
-
-
-def fake_flow_sequence(number: int, frames: int = 2, size: Size = (48, 64)) -> FakeSequence:
-    """Generate a `FakeSequence`, a different one for each number."""
-    rng = generator(0, 0, number, Purpose.EXAMPLE)
-    x, y = (int(rng.integers(1, 4) * rng.choice((-1, 1))) for _ in range(2))
-    margin = 3 * frames
-    canvas = rng.integers(0, 256, (size[0] + 2 * margin, size[1] + 2 * margin, 3)).astype(np.float32)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), 2)
-    canvas = np.clip(128 + 5 * (canvas - 128), 0, 255).astype(np.uint8)
-    corners = [(margin - y * frame, margin - x * frame) for frame in range(frames)]
-    flow = np.empty((*size, 2), np.float32)
-    flow[:] = x, y
-    rows, columns = np.mgrid[: size[0], : size[1]]
-    visible = (rows + y >= 0) & (rows + y < size[0]) & (columns + x >= 0) & (columns + x < size[1])
-    crops = [canvas[top : top + size[0], left : left + size[1]].copy() for top, left in corners]
-    return FakeSequence(crops, flow, visible)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from ..core.files import FilePattern, read_lines
 from ..core.problems import DatasetError, Problem
-from ..dataset import validate_all
+from ..examples import fake_flow_sequence
+from ..formats.flow import write_flow
 from ..formats.image import write_image
-from ..formats.reading import read_lines
-from ..restoration.paired import FilePattern
-from .flow_files import write_flow
-from .flow_pairs import FlowPairs, Pair, fake_flow_sequence
+from .flow_pairs import FlowPairs, Pair
 
 RELEASE = "FlyingChairs_release"
 LISTS = ("FlyingChairs_train_val.txt", "FlyingChairs_release_test_train_split.list", "split.txt")
@@ -70,7 +69,7 @@ class FlyingChairs(FlowPairs):
 
     @classmethod
     def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(_AllPairs, root)
+        return super(FlyingChairs, _AllPairs).validate(root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

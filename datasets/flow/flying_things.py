@@ -6,10 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from ..core.files import FilePattern
+from ..examples import fake_flow_sequence
+from ..formats.flow import write_flow
 from ..formats.image import write_image
-from ..restoration.paired import FilePattern
-from .flow_files import write_flow
-from .flow_pairs import FlowPairs, Pair, fake_flow_sequence, frame_numbers, with_successor
+from .flow_pairs import FlowPairs, Pair, frame_numbers, with_successor
 
 FLOWS = "optical_flow"
 

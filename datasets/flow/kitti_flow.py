@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.files import FilePattern
+from ..examples import fake_flow_sequence
+from ..formats.flow import read_flow, write_flow
 from ..formats.image import write_image
-from ..restoration.paired import FilePattern
-from .flow_files import read_flow, write_flow
-from .flow_pairs import FlowPairs, Pair, fake_flow_sequence
+from .flow_pairs import FlowPairs, Pair
 
 
 def file_patterns(images: str) -> tuple[FilePattern, FilePattern, FilePattern, FilePattern]:
@@ -36,6 +37,7 @@ class KITTIFlow(FlowPairs):
     """
 
     terms: ClassVar[str] = "CC BY-NC-SA 3.0: research-only"
+    default_protocol: ClassVar[str] = "kitti"
     splits: ClassVar[tuple[str, ...]] = ("train",)
     images: ClassVar[str]
 

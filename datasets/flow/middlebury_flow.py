@@ -6,9 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from ..examples import fake_flow_sequence
+from ..formats.flow import write_flow
 from ..formats.image import write_image
-from .flow_files import write_flow
-from .flow_pairs import FlowPairs, Pair, fake_flow_sequence
+from .flow_pairs import FlowPairs, Pair
 
 IMAGES, FLOWS = "other-data", "other-gt-flow"
 
@@ -22,6 +23,7 @@ class MiddleburyFlow(FlowPairs):
     """
 
     title: ClassVar[str] = "Middlebury flow"
+    default_protocol: ClassVar[str] = "image-mean"
     terms: ClassVar[str] = "free for research, no explicit license, cite: treat as research-only"
     splits: ClassVar[tuple[str, ...]] = ("train",)
     layout: ClassVar[Pair] = Pair(

@@ -9,11 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.files import FilePattern
+from ..core.problems import require_same_size
 from ..dataset import Sample
+from ..examples import fake_flow_sequence
+from ..formats.flow import write_flow
 from ..formats.image import read_image, write_image
-from ..restoration.paired import FilePattern
-from .flow_files import write_flow
-from .flow_pairs import FlowPairs, Pair, fake_flow_sequence, frame_numbers, require_same_size, with_successor
+from .flow_pairs import FlowPairs, Pair, frame_numbers, with_successor
 
 TOP = "training"
 
@@ -65,7 +67,7 @@ class Sintel(FlowPairs):
         sample = super().read(index)
         mask_path = invalid_mask_path(self.root / self.pair(index).flow)
         invalid = read_image(mask_path)
-        require_same_size(sample["first"], invalid, mask_path)
+        require_same_size(sample["first"], invalid, mask_path, "the first image")
         sample["flow"][invalid[..., 0] > 0] = np.nan
         return sample
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...atomic_io import json_text, write_json
+from ..core.files import read_bytes
 from ..core.problems import DatasetError, Problem
-from .reading import read_bytes
 
 
 class KeypointTable(NamedTuple):

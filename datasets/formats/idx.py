@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ..core.files import read_bytes
 from ..core.problems import DatasetError
-from .reading import read_bytes
 
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """Type code (third byte of a file) to the dtype of the values."""

@@ -23,15 +23,9 @@ import numpy as np
 
 from ...atomic_io import atomic_path
 from ...errors import UserError
+from ..core.files import data_offset, read_bytes
 from ..core.problems import DatasetError
-from .reading import data_offset, read_bytes
 
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"),
-    *(".ppm", ".pgm", ".gif"),
-)
-"""Suffixes of images in lower case, for predictions and datasets; a file that is named may have any suffix. HEIC is
-among them without pillow-heif, too: the reader then says that the package is missing."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Formats that are read, by Pillow's names; also "HEIF" if pillow-heif is installed. Others (EPS, PDF, ...) start
 programs or are not photos."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ..core.files import data_offset, read_bytes
 from ..core.problems import DatasetError
-from .reading import data_offset, read_bytes
 
 _HEADER = re.compile(rb"P([Ff])\s+(\d+)\s+(\d+)\s+([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s")
 

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..classification.labeled_images import Files
 from ..core.problems import DatasetError, Problem
+from ..examples import fake_people
 from ..field_types import Box, Image, Keypoints, Scalar
 from ..formats.coco import KeypointTable, read_keypoints, write_keypoints
 from ..formats.image import write_image
+from ..stored_images import Files
 from . import skeletons
-from .people import People, fake_people
+from .people import People
 
 NAMES = tuple(name.replace(" ", "_") for name in skeletons.COCO.names)
 
@@ -35,6 +36,7 @@ class COCOPeople(People):
     """
 
     title: ClassVar[str] = "COCO keypoints 2017"
+    default_protocol: ClassVar[str] = "coco"
     terms: ClassVar[str] = "annotations CC BY 4.0, images under their Flickr owners' terms: treat as research-only"
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
 

@@ -13,16 +13,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..classification.labeled_images import EncodedSource, Files, TarMembers
+from ..core.files import read_lines
 from ..core.problems import DatasetError, Problem
-from ..depth.depth_folders import is_test_sample
+from ..core.splits import is_test_sample
+from ..examples import fake_people
 from ..field_types import Box, Image, Keypoints
 from ..formats.image import write_image
 from ..formats.mat import read_mat, write_mat
-from ..formats.reading import read_lines
 from ..formats.tar import list_members
+from ..stored_images import EncodedSource, Files, TarMembers
 from . import skeletons
-from .people import People, bounding_boxes, fake_people
+from .people import People, bounding_boxes
 
 JOINTS = len(skeletons.LSP.names)
 

@@ -8,15 +8,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ..classification.labeled_images import Files
+from ..core.files import read_lines
 from ..core.problems import DatasetError, Problem
-from ..depth.depth_folders import is_test_sample
+from ..core.splits import is_test_sample
+from ..examples import fake_people
 from ..field_types import Box, Image, Keypoints
 from ..formats.image import write_image
 from ..formats.mat import read_mat, write_mat
-from ..formats.reading import read_lines
+from ..stored_images import Files
 from . import skeletons
-from .people import People, fake_people
+from .people import People
 
 FILE = "mpii_human_pose_v1_u12_1.mat"
 CANDIDATE_PATHS = (FILE, f"mpii_human_pose_v1_u12_2/{FILE}")
@@ -49,6 +50,7 @@ class MPII(People):
     """
 
     title: ClassVar[str] = "MPII Human Pose"
+    default_protocol: ClassVar[str] = "pckh"
     terms: ClassVar[str] = "annotations BSD, frames of other people's videos: treat as research-only"
     splits: ClassVar[tuple[str, ...]] = ("train", "val")
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from ..classification.labeled_images import EncodedSource
 from ..core.geometry import Size, Window
-from ..core.problems import DatasetError, Problem
-from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
+from ..core.problems import DatasetError
+from ..dataset import Dataset, Sample
 from ..field_types import Box, Image, Keypoints
 from ..formats.image import decode_image
+from ..stored_images import EncodedSource
 
 MARGIN = 1 / 8
 """Margin of the crop around the box, as a share of the longer edge of the box.
@@ -73,10 +69,6 @@ class People(Dataset):
                 sample[name] = np.array(values[name])
         return sample
 
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
-
 
 def person_crop(box: np.ndarray, size: Size) -> Window:
     """Crop around the box of a person: the box with a margin, within the image.
@@ -123,25 +115,3 @@ def bounding_boxes(joints: np.ndarray) -> np.ndarray:
 def _shifted_joints(joints: np.ndarray, left: int, top: int) -> np.ndarray:
     """Joints (J, 3) float32 relative to the corner of a crop. Unlabeled ones, stored with any coordinates, become 0."""
     return np.where(joints[:, 2:] > 0, joints - (left, top, 0), 0).astype(np.float32)
-
-
-def fake_people(number: int, names: Sequence[str], people: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Generate an image for example datasets: a dot per joint on a dark background, red for names with "left".
-
-    Args:
-        number: seed of the image.
-        names: of the joints, at most 20.
-        people: number of people, side by side.
-
-    Returns:
-        The image, (88, 72 * people, 3) uint8, and the joints, (people, J, 2) float64 x, y in integer pixels from 0.
-    """
-    rng = generator(0, 0, number, Purpose.EXAMPLE)
-    image = cv2.GaussianBlur(rng.integers(0, 120, (88, 72 * people, 3), np.uint8), (0, 0), 2)
-    cells = np.stack([rng.permutation(20)[: len(names)] for _ in range(people)])
-    joints = np.stack([cells % 4 * 14 + 14, cells // 4 * 14 + 14], axis=-1) + rng.integers(-3, 4, (*cells.shape, 2))
-    joints[..., 0] += 72 * np.arange(people)[:, None]
-    for person in joints.tolist():
-        for name, point in zip(names, person, strict=True):
-            cv2.circle(image, point, 3, (255, 0, 0) if "left" in name else (255, 255, 255), -1)
-    return image, joints.astype(np.float64)

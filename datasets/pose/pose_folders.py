@@ -9,15 +9,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..classification.labeled_images import Files
+from ..core.files import read_lines
 from ..core.problems import DatasetError, Problem
 from ..core.splits import in_split
+from ..examples import fake_people
 from ..field_types import Box, Image, Keypoints, Skeleton
 from ..formats.coco import KeypointTable, read_json, read_keypoints, write_keypoints
 from ..formats.image import write_image
-from ..formats.reading import read_lines
+from ..stored_images import Files
 from .coco_people import corners_of_boxes
-from .people import People, bounding_boxes, fake_people
+from .people import People, bounding_boxes
 from .skeletons import normalized_name, pairs_by_name
 
 TABLE = "people"
@@ -44,6 +45,7 @@ class PoseFolders(People):
     """
 
     title: ClassVar[str] = "Images with your own joints"
+    default_protocol: ClassVar[str] = "pck-box"
     terms: ClassVar[str] = "license of your files"
 
     def __init__(self, root: str | Path, split: str = "train") -> None:

@@ -8,9 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..core.files import FilePattern
 from ..core.geometry import Size, resize_antialiased
 from ..core.problems import DatasetError
-from .paired import FilePattern, Pair, PairedImages, write_pair
+from ..examples import write_pair
+from .paired import Pair, PairedImages
 
 
 class DIV2K(PairedImages):
@@ -46,6 +48,7 @@ class DIV2KX2(DIV2K):
     """Reduced to 1/2 of width and height."""
 
     title: ClassVar[str] = "DIV2K, reduced by 2"
+    default_protocol: ClassVar[str] = "y-bt601-crop2"
     factor: ClassVar[int] = 2
     layout: ClassVar[Pair] = ("DIV2K_train_LR_bicubic/X2/0001x2.png", "DIV2K_train_HR/0001.png")
 
@@ -54,6 +57,7 @@ class DIV2KX3(DIV2K):
     """Reduced to 1/3 of width and height."""
 
     title: ClassVar[str] = "DIV2K, reduced by 3"
+    default_protocol: ClassVar[str] = "y-bt601-crop3"
     factor: ClassVar[int] = 3
     layout: ClassVar[Pair] = ("DIV2K_train_LR_bicubic/X3/0001x3.png", "DIV2K_train_HR/0001.png")
 
@@ -62,5 +66,6 @@ class DIV2KX4(DIV2K):
     """Reduced to 1/4 of width and height."""
 
     title: ClassVar[str] = "DIV2K, reduced by 4"
+    default_protocol: ClassVar[str] = "y-bt601-crop4"
     factor: ClassVar[int] = 4
     layout: ClassVar[Pair] = ("DIV2K_train_LR_bicubic/X4/0001x4.png", "DIV2K_train_HR/0001.png")

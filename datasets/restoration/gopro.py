@@ -6,7 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from .paired import FilePattern, Pair, PairedImages, write_pair
+from ..core.files import FilePattern
+from ..examples import write_pair
+from .paired import Pair, PairedImages
 
 
 class GoPro(PairedImages):

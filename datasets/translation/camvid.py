@@ -11,14 +11,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.problems import DatasetError, Problem
-from ..dataset import Dataset, Sample, validate_all
+from ..core.files import read_lines
+from ..core.problems import DatasetError, Problem, require_same_size
+from ..dataset import Dataset, Sample
+from ..examples import fake_labels
 from ..field_types import Image, SegmentationMask
 from ..formats.image import read_image, write_image
-from ..formats.labels import read_labels
-from ..formats.reading import read_lines
-from .label_folders import fake_labels
-from .matched_folders import require_one_size
+from ..formats.png import read_labels
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
@@ -67,12 +66,8 @@ class CamVid(Dataset):
         image = read_image(self.root / self.sample_name(index))
         stored = self.root / str(self._pairs[index, 1])
         labels = read_labels(stored, len(self._labels.names), self._labels.ignore)
-        require_one_size(image, labels, stored, self.sample_name(index))
+        require_same_size(image, labels, stored, self.sample_name(index))
         return {"labels": labels, "image": image}
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:
@@ -83,7 +78,6 @@ class CamVid(Dataset):
                 labels, image = fake_labels(10 * index + number, UNLABELED)
                 paths = [f"{split}/0001TP_{number:06}.png", f"{split}annot/0001TP_{number:06}.png"]
                 for path, pixels in zip(paths, (image, labels), strict=True):
-                    (folder / path).parent.mkdir(parents=True, exist_ok=True)
                     write_image(folder / path, pixels)
                 lines.append(" ".join(f"/SegNet/CamVid/{path}" for path in paths))
             (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")

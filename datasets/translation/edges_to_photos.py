@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import cv2
 import numpy as np
 
-from ..core.geometry import Geometry, Size, fitting_size, plain_resize, resize_antialiased, transform_image
+from ..core.geometry import Geometry, Size, fitting_size, resize_antialiased, transform_image
 from ..dataset import Sample
-from ..field_types import Image
+from ..field_types import FieldType, Image
 from ..image_folders import ImageFolders
 
 # Canny: A Computational Approach to Edge Detection. PAMI 1986. The smoothing is in pixels; the thresholds are norms of
@@ -50,11 +49,8 @@ class EdgesToPhotos(ImageFolders):
     def with_image(self, image: np.ndarray, index: int) -> Sample:
         return {"edges": edges_of(image), "image": image}
 
-    def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
-        """The transformed photo and its edges, with the identity geometry."""
-        sample, geometry = super().read_for(index, draw)
-        image = np.ascontiguousarray(transform_image(sample["image"], geometry))
-        return self.with_image(image, index), plain_resize(geometry.size, geometry.size)
+    def transformed(self, image: np.ndarray, index: int, geometry: Geometry, fields: dict[str, FieldType]) -> Sample:
+        return self.with_image(np.ascontiguousarray(transform_image(image, geometry)), index)
 
 
 class GrayToPhotos(ImageFolders):

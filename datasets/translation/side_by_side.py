@@ -12,14 +12,13 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..core.files import list_files
+from ..core.files import IMAGE_SUFFIXES, list_files
 from ..core.problems import DatasetError, Problem
-from ..core.splits import empty_split, in_split
-from ..dataset import Dataset, Sample, validate_all
+from ..core.splits import empty_split, folder_of_split, in_split
+from ..dataset import Dataset, Sample
+from ..examples import fake_pair
 from ..field_types import Image
-from ..formats.image import IMAGE_SUFFIXES, read_image, write_image
-from ..restoration.paired import fake_pair
-from .matched_folders import folder_of_split
+from ..formats.image import read_image, write_image
 
 Half = Literal["left", "right"]
 
@@ -72,17 +71,11 @@ class SideBySideImages(Dataset):
         return {name: np.ascontiguousarray(pixels[half]) for name, half in self.halves.items()}
 
     @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
-
-    @classmethod
     def write_example(cls, root: str | Path) -> None:
         # One image per split, because a missing second one could not be detected in this layout.
         for number, split in enumerate(cls.splits):
             images = dict(zip(cls.halves.values(), fake_pair(number), strict=True))
-            file = Path(root) / split / "1.jpg"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_image(file, np.hstack([images["left"], images["right"]]))
+            write_image(Path(root) / split / "1.jpg", np.hstack([images["left"], images["right"]]))
 
 
 class CMPFacades(SideBySideImages):

@@ -11,7 +11,7 @@ import numpy as np
 from ...atomic_io import atomic_path
 from ...datasets.field_types import Depth as DepthKind
 from ...datasets.formats.image import write_image
-from ...datasets.formats.png16 import write_png16
+from ...datasets.formats.png import write_png16
 from ..prediction import Prediction, format_range, format_size
 
 MILLIMETERS = 1000.0

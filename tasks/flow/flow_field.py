@@ -11,7 +11,7 @@ import numpy as np
 from ...datasets.core.colorize import draw_arrows
 from ...datasets.field_types import Flow as FlowType
 from ...datasets.field_types import Image
-from ...datasets.formats.flo import write_flo
+from ...datasets.formats.flow import write_flo
 from ...datasets.formats.image import write_image
 from ..prediction import Prediction, format_range, format_size
 

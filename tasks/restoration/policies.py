@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from ...datasets.core.geometric_augmentation import Augmentation
 from ...datasets.core.geometry import Size
 from ...datasets.core.randomness import Purpose, generator
-from ...datasets.dataset import Dataset, Problem, Sample
+from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image
 from ...datasets.rendering.weather import degrade
 from ..policies import AugmentationPolicy, EvaluationPolicy
@@ -72,6 +71,7 @@ class DegradedDataset(Dataset):
         super().__init__(clean.root, clean.split)
         self.clean, self.names = clean, tuple(names)
         self.title, self.terms, self.splits = clean.title, clean.terms, clean.splits  # type: ignore[misc]
+        self.default_protocol = clean.default_protocol  # type: ignore[misc]
         self.infinite, self.skipped = clean.infinite, clean.skipped
         self.fields = {"degraded": Image(), **clean.fields}
 
@@ -88,11 +88,3 @@ class DegradedDataset(Dataset):
 
     def with_size(self, size: Size) -> Dataset:
         return DegradedDataset(self.clean.with_size(size), self.names)
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        raise NotImplementedError("a DegradedDataset has no folder: validate the clean dataset")
-
-    @classmethod
-    def write_example(cls, root: str | Path) -> None:
-        raise NotImplementedError("a DegradedDataset has no folder: write an example of the clean dataset")

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from ...datasets.core.geometric_augmentation import Augmentation, sample_geometry
-from ...datasets.core.geometry import Geometry, Size
+from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.geometry import Size
 from ...datasets.core.problems import SampleError, sample_errors
 from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.field_types import collate, transform_sample
+from ...datasets.field_types import collate
 from ...errors import UserError
 from ..network import Batch
 from ..preprocessing import Preprocessor
@@ -74,17 +74,8 @@ class AugmentedDataset(TorchDataset):
 
     def _sample(self, key: SampleKey) -> Sample:
         epoch, index = key
-        rng = generator(self.seed, epoch, index, Purpose.GEOMETRY)
-
-        def draw_geometry(source: Size) -> Geometry:
-            augmentation = self.task.augmentation.limits(self.augmentation, self.dataset.fields, source)
-            return sample_geometry(rng, source, self.size, augmentation)
-
-        sample, geometry = self.dataset.read_for(index, draw_geometry)
-        transformed = transform_sample(sample, self.fields, geometry)
-        return self.task.augmentation.augment(
-            transformed, generator(self.seed, epoch, index, Purpose.PREPARE), self.color_jitter
-        )
+        rngs = (generator(self.seed, epoch, index, purpose) for purpose in (Purpose.GEOMETRY, Purpose.PREPARE))
+        return self.preprocessor.training_sample(self.dataset, index, self.augmentation, self.color_jitter, *rngs)
 
 
 class InfiniteBatchSampler(Sampler[list[SampleKey]]):

@@ -13,7 +13,7 @@ from ...datasets.core.geometry import Size, plain_resize
 from ...datasets.dataset import Sample
 from ...datasets.field_types import FieldType, SegmentationMask
 from ...datasets.formats.image import write_image
-from ...datasets.formats.png16 import write_png16
+from ...datasets.formats.png import write_png16
 from ...errors import UserError
 from ..prediction import ImagePrediction, Prediction, eight_bits, format_size
 

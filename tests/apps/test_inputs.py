@@ -9,14 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.apps.inputs import (
-    InferenceRequest,
-    LeftOut,
-    collect_inputs,
-    iter_requests,
-    natural_key,
-    sliding_window,
-)
+from densevision.apps.inputs import InferenceRequest, LeftOut, collect_inputs, iter_requests, sliding_window
 from densevision.datasets.formats.video import read_video
 from densevision.errors import UserError
 
@@ -44,11 +37,6 @@ def images_by_stem(requests, root: Path) -> dict[str, list[str]]:
 def noise(count: int, height: int = 24, width: int = 32) -> list[np.ndarray]:
     rng = np.random.default_rng((0, 0, 0, 1))
     return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
-
-
-def test_natural_order_of_folders_and_numbers():
-    expected = ["9.png", "10.png", "frame.png", "frame2.png", "frame10.png", "b2/x1.png", "b10/x0.png"]
-    assert sorted(sorted(expected), key=lambda name: natural_key(Path(name))) == expected
 
 
 def test_single_images_are_grouped_in_the_order_of_the_arguments(tmp_path):

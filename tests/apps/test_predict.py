@@ -15,7 +15,7 @@ from torch import nn
 
 from densevision.datasets.field_types import FieldType, Keypoints
 from densevision.datasets.field_types import Image as ImageField
-from densevision.datasets.formats.flo import read_flo
+from densevision.datasets.formats.flow import read_flo
 from densevision.datasets.pose.skeletons import LSP
 from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.flow import Flow

@@ -16,7 +16,7 @@ from densevision.datasets.depth.seven_scenes import SevenScenes
 from densevision.datasets.field_types import Depth, Image
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.npy import write_npy
-from densevision.datasets.formats.png16 import write_png16
+from densevision.datasets.formats.png import write_png16
 from densevision.errors import UserError
 
 
@@ -142,12 +142,6 @@ class Careless(Dataset):
         if self.fault == "field":
             return {"image": image}
         return {"image": image, "depth": depth.astype(np.float64) if self.fault == "type" else depth}
-
-    @classmethod
-    def validate(cls, root):
-        from densevision.datasets.dataset import validate_all
-
-        return validate_all(cls, root)
 
     @classmethod
     def write_example(cls, root):

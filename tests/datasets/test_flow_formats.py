@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.flow.flow_files import read_flow, write_flow
-from densevision.datasets.formats.flo import read_flo, write_flo
-from densevision.datasets.formats.kitti_flow import read_kitti_flow, write_kitti_flow
-from densevision.datasets.formats.npz import read_npz, write_npz
+from densevision.datasets.formats.flow import (
+    read_flo,
+    read_flow,
+    read_kitti_flow,
+    write_flo,
+    write_flow,
+    write_kitti_flow,
+)
+from densevision.datasets.formats.npy import read_npz, write_npz
 from densevision.datasets.formats.pfm import write_pfm
 
 # Not square, to detect an exchange of width and height: facts 3.3, trap of the headers.

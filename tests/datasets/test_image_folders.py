@@ -16,6 +16,8 @@ from densevision.datasets.depth.depth_folders import is_test_sample
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.image_folders import ImageFolders
 
+from .test_scaled_decoding import record_decoded
+
 GRAY = np.full((6, 8, 3), 90, np.uint8)
 
 
@@ -80,19 +82,16 @@ def test_folder_without_images_is_refused(tmp_path):
         ImageFolders(tmp_path)
 
 
-def test_jpeg_is_decoded_no_larger_than_needed(tmp_path):
+def test_jpeg_is_decoded_no_larger_than_needed(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     write_image(tmp_path / "train" / "a.jpg", cv2.resize(noise, (1000, 800), interpolation=cv2.INTER_CUBIC))
     photos = ImageFolders(tmp_path)
-
-    def draw(source):
-        return sample_geometry(np.random.default_rng(1), source, (48, 48), Augmentation(hflip=1.0))
-
-    sample, geometry = photos.read_for(0, draw)
-    assert sample["image"].shape[0] <= 400 and sample.keys() == {"image"}
-    moved = transform_image(sample["image"], geometry).astype(int)
-    wanted = transform_image(photos.read(0)["image"], draw((800, 1000)))
-    assert np.abs(moved - wanted).mean() < 3
+    geometry = sample_geometry(np.random.default_rng(1), photos.image_size(0), (48, 48), Augmentation(hflip=1.0))
+    wanted = transform_image(photos.read(0)["image"], geometry)
+    decoded = record_decoded(monkeypatch)
+    sample = photos.read_transformed(0, geometry)
+    assert decoded[0].shape[0] <= 400 and sample.keys() == {"image"}
+    assert np.abs(sample["image"].astype(int) - wanted).mean() < 3
 
 
 def test_terms_file_in_the_root_sets_the_terms(tmp_path):

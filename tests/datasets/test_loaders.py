@@ -24,7 +24,7 @@ from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.mat import write_mat, write_mat73
 from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.pfm import write_pfm
-from densevision.datasets.formats.png16 import write_png16
+from densevision.datasets.formats.png import write_png16
 from densevision.errors import UserError
 
 GRAY = np.full((6, 8, 3), 90, np.uint8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.datasets import open_dataset
-from densevision.datasets.synthetic_figures import MISLABELED
+from densevision.datasets.synthetic import MISLABELED
 
 SIZE = (64, 64)
 

@@ -17,12 +17,14 @@ from densevision.datasets.core.geometry import transform_image
 from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.depth.depth_folders import is_test_sample
-from densevision.datasets.field_types import Image, SegmentationMask, transform_sample
+from densevision.datasets.field_types import Image, SegmentationMask
 from densevision.datasets.formats.image import read_image, write_image
-from densevision.datasets.formats.labels import read_labels
+from densevision.datasets.formats.png import read_labels
+from densevision.datasets.paired_folders import LabelFolders
 from densevision.datasets.translation.camvid import CLASSES, CamVid
 from densevision.datasets.translation.edges_to_photos import EdgesToPhotos, edges_of
-from densevision.datasets.translation.label_folders import LabelFolders
+
+from .test_scaled_decoding import record_decoded
 
 # Facts 3.6: which half is A (left) and B (right), and the customary direction.
 DIRECTIONS = {
@@ -34,7 +36,7 @@ DIRECTIONS = {
     "night2day": ({"day": "right", "night": "left"}, ("train", "val", "test")),
     "side-by-side": ({"left": "left", "right": "right"}, ("train", "val", "test")),
 }
-NAMES = (*DIRECTIONS, "camvid", "label-folders", "matched-folders", "edges-to-photos", "gray-to-photos")
+NAMES = (*DIRECTIONS, "camvid", "label-folders", "paired-folders", "edges-to-photos", "gray-to-photos")
 GRAY = np.full((6, 8, 3), 90, np.uint8)
 TWO = SegmentationMask(("ground", "shape"))
 
@@ -143,9 +145,9 @@ def test_two_folders_are_matched_in_every_layout(tmp_path, layout, sides):
                 folder = tmp_path / layout.format(split=split, side=side)
                 write(folder / "street" / f"{name}.{suffix}", GRAY + np.uint8(number + 50 * (side in "bB")))
     write(tmp_path / ".hidden.png")
-    train, test = (open_dataset("matched-folders", tmp_path, split) for split in ("train", "test"))
+    train, test = (open_dataset("paired-folders", tmp_path, split) for split in ("train", "test"))
     assert list(train.fields.items()) == [("a", Image(3)), ("b", Image(3))]
-    assert labels_of(open_dataset("matched-folders", tmp_path, "val")) == labels_of(test)
+    assert labels_of(open_dataset("paired-folders", tmp_path, "val")) == labels_of(test)
     if layout == "{side}":
         assert len(train) + len(test) == 40 and 0 < len(test) < 12
         assert all(is_test_sample(f"street/{Path(label).stem}") for label in labels_of(test))
@@ -162,20 +164,20 @@ def test_folders_without_a_common_name_are_refused(tmp_path):
     for name in ("a/001_left.png", "a/002_left.png", "b/001_right.png"):
         write(tmp_path / name)
     with pytest.raises(DatasetError) as error_info:
-        open_dataset("matched-folders", tmp_path)
+        open_dataset("paired-folders", tmp_path)
     assert str(error_info.value) == (
         f"{tmp_path}: expected files of one name in 'a' and 'b', "
         "found no pair: 2 in 'a' such as a/001_left.png and 1 in 'b' such as b/001_right.png."
     )
     with pytest.raises(DatasetError, match="none in 'a' and none in 'b'"):
-        open_dataset("matched-folders", tmp_path / "b")
+        open_dataset("paired-folders", tmp_path / "b")
 
 
 def test_unmatched_and_double_names_are_all_reported_at_once(tmp_path):
     for name in ("train/a/1.png", "train/b/1.jpg", "train/a/2.png", "train/b/3.png", "train/b/1.png", "test/a/9.png"):
         write(tmp_path / name)
     write(tmp_path / "test/b/9.png", GRAY[:, :-1])
-    problems = dataset_class("matched-folders").validate(tmp_path)
+    problems = dataset_class("paired-folders").validate(tmp_path)
     assert_found(
         problems,
         {
@@ -186,25 +188,25 @@ def test_unmatched_and_double_names_are_all_reported_at_once(tmp_path):
         },
     )
     with pytest.raises(DatasetError, match=r"2 more: 'densevision data validate' lists them"):
-        open_dataset("matched-folders", tmp_path)
+        open_dataset("paired-folders", tmp_path)
 
 
 def test_empty_split_by_hash_is_an_error_with_a_hint(tmp_path):
     name = next(str(number) for number in range(9) if not is_test_sample(str(number)))
     write(tmp_path / "a" / f"{name}.png")
     write(tmp_path / "b" / f"{name}.png")
-    assert len(open_dataset("matched-folders", tmp_path)) == 1
+    assert len(open_dataset("paired-folders", tmp_path)) == 1
     with pytest.raises(
         DatasetError, match=r"pairs for 'test', found 1, all for training: add others, or state the split"
     ):
-        open_dataset("matched-folders", tmp_path, "test")
+        open_dataset("paired-folders", tmp_path, "test")
 
 
 def test_gray_and_16_bit_images_are_read_as_8_bit_rgb(tmp_path):
     deep = np.arange(0, 48 * 1000, 1000, dtype=np.uint16).reshape(6, 8)
     write(tmp_path / "train" / "a" / "1.png", deep)
     write(tmp_path / "train" / "b" / "1.png", (deep >> 8).astype(np.uint8))
-    sample = open_dataset("matched-folders", tmp_path).read(0)
+    sample = open_dataset("paired-folders", tmp_path).read(0)
     assert np.array_equal(sample["a"], np.repeat((deep >> 8)[..., None], 3, axis=2))
     assert np.array_equal(sample["a"], sample["b"]) and sample["a"].dtype == np.uint8
 
@@ -253,7 +255,7 @@ def test_other_file_than_a_label_map_is_refused(tmp_path):
         assert str(error_info.value) == f"{tmp_path / name}: {wanted}{found}."
 
 
-def test_label_folders_read_classes_and_split_as_matched_folders(tmp_path):
+def test_label_folders_read_classes_and_split_as_paired_folders(tmp_path):
     (tmp_path / "classes.txt").write_text("road\n\nsky \ncar\n")
     labels = np.array([[0, 2, 255]], np.uint8)
     for split, name in (("train", "x/1"), ("val", "2")):
@@ -389,20 +391,14 @@ def test_edges_are_computed_at_the_final_size(tmp_path, suffix):
     edges, size = EdgesToPhotos(tmp_path), (96, 96)
     may = Augmentation(hflip=0.5, resize_short_side=(100, 110))
     for number in range(4):
-        sources = []
-
-        def draw(source, number=number, sources=sources):
-            sources.append(source)
-            return sample_geometry(np.random.default_rng(number), source, size, may)
-
-        sample, geometry = edges.read_for(0, draw)
-        moved = transform_sample(sample, edges.fields, geometry)
-        assert sources == [(801, 1003)]
+        assert edges.image_size(0) == (801, 1003)
+        geometry = sample_geometry(np.random.default_rng(number), (801, 1003), size, may)
+        moved = edges.read_transformed(0, geometry)
         assert moved["edges"].shape == (*size, 1) and moved["image"].shape == (*size, 3)
         # One pixel wide and black: resizing the edges of the full image would give gray.
         assert set(np.unique(moved["edges"])) == {0, 255}
         assert np.array_equal(moved["edges"], edges_of(moved["image"]))
-        whole = transform_image(read_image(tmp_path / "train" / f"a.{suffix}"), draw((801, 1003))).astype(int)
+        whole = transform_image(read_image(tmp_path / "train" / f"a.{suffix}"), geometry).astype(int)
         assert np.abs(moved["image"] - whole).mean() < 3
 
 
@@ -418,16 +414,15 @@ def test_edges_with_size_read_full_photos_that_cover_it(tmp_path):
     assert edges.with_size((320, 320)).read(0)["image"].shape == (320, 480, 3)
 
 
-def test_a_gray_field_is_the_luminance_of_its_photo_at_any_size(tmp_path):
+def test_a_gray_field_is_the_luminance_of_its_photo_at_any_size(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
     write(tmp_path / "train" / "a.jpg", cv2.resize(noise, (1000, 800), interpolation=cv2.INTER_CUBIC))
     grays = open_dataset("gray-to-photos", tmp_path)
     assert list(grays.fields.items()) == [("gray", Image(1)), ("image", Image(3))]
-    sample, geometry = grays.read_for(
-        0, lambda source: sample_geometry(np.random.default_rng(1), source, (48, 48), Augmentation(hflip=0.5))
-    )
-    assert sample["image"].shape[0] <= 400, "A JPEG is decoded no larger than needed."
-    moved = transform_sample(sample, grays.fields, geometry)
+    decoded = record_decoded(monkeypatch)
+    geometry = sample_geometry(np.random.default_rng(1), grays.image_size(0), (48, 48), Augmentation(hflip=0.5))
+    moved = grays.read_transformed(0, geometry)
+    assert decoded[0].shape[0] <= 400, "A JPEG is decoded no larger than needed."
     # ITU-R BT.601, as in JPEG.
     luminance = moved["image"] @ np.array((0.299, 0.587, 0.114))
     assert np.abs(moved["gray"][..., 0] - luminance).max() < 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from densevision.datasets.dataset import Sample
-from densevision.datasets.synthetic_rooms import SyntheticRooms
+from densevision.datasets.synthetic import SyntheticRooms
 from densevision.tasks import create_task, list_tasks
 from densevision.tasks.conformance import (
     SIZE,

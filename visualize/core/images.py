@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...datasets.core.files import list_files
+from ...datasets.core.files import IMAGE_SUFFIXES, list_files
 from ...datasets.core.geometry import Size
-from ...datasets.formats.image import IMAGE_SUFFIXES
 from ...errors import UserError
 from ...tasks.image_io import load_image, load_image_as
 from .model import InspectedModel

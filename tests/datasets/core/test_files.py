@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from densevision.datasets import dataset_class, open_dataset
-from densevision.datasets.core.files import list_files, normalize_name
+from densevision.datasets.core.files import IMAGE_SUFFIXES, list_files, natural_key, normalize_name
 from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.core.randomness import Purpose, generator
-from densevision.datasets.formats.image import IMAGE_SUFFIXES, write_image
+from densevision.datasets.formats.image import write_image
 from densevision.datasets.rendering.shapes import draw_shape
 
 FOLDERS = (
     *("class-folders", "image-folders", "depth-folders", "flow-folders", "pose-folders", "paired-folders"),
-    *("matched-folders", "side-by-side", "label-folders"),
+    *("side-by-side", "label-folders"),
 )
 
 
@@ -72,11 +72,11 @@ def test_linked_files_and_folders_are_read_by_every_loader(example):
 
 def test_names_in_another_unicode_form_belong_together(tmp_path):
     root = tmp_path / "data"
-    dataset_class("matched-folders").write_example(root)
-    for folder, form in (("a", "NFC"), ("b", "NFD")):
+    dataset_class("paired-folders").write_example(root)
+    for folder, form in (("input", "NFC"), ("target", "NFD")):
         for file in [file for file in (root / folder).rglob("*.png")]:
             file.rename(file.with_name(in_form(form, f"Café {file.name}")))
-    assert dataset_class("matched-folders").validate(root) == []
+    assert dataset_class("paired-folders").validate(root) == []
 
 
 def test_tables_and_lists_in_another_unicode_form_name_the_files(tmp_path):
@@ -141,7 +141,7 @@ def test_name_that_is_not_utf8_is_reported_and_printable(tmp_path):
 
 
 def test_two_files_of_one_name_are_refused_by_every_paired_loader(tmp_path):
-    for dataset, folder in (("paired-folders", "input"), ("matched-folders", "a/train"), ("depth-folders", "images")):
+    for dataset, folder in (("paired-folders", "input/train"), ("depth-folders", "images")):
         root = tmp_path / dataset
         dataset_class(dataset).write_example(root)
         first = sorted(file for file in (root / folder).iterdir())[0]
@@ -149,6 +149,13 @@ def test_two_files_of_one_name_are_refused_by_every_paired_loader(tmp_path):
         assert any("one file of each name" in problem.expected for problem in dataset_class(dataset).validate(root))
         with pytest.raises(DatasetError, match="one file of each name"):
             [open_dataset(dataset, root, split) for split in dataset_class(dataset).splits]
+
+
+def test_natural_order_of_folders_and_numbers():
+    expected = ["9.png", "10.png", "frame.png", "frame2.png", "frame10.png", "b2/x1.png", "b10/x0.png"]
+    assert sorted(sorted(expected), key=natural_key) == expected
+    expected = ["a", "frame1a2", "frame1a10", "frame1b", "frame09", "frame9", "frame10"]
+    assert sorted(reversed(expected), key=natural_key) == expected
 
 
 def test_normalized_name_is_composed():

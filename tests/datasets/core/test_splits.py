@@ -10,7 +10,7 @@ import pytest
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.core.splits import in_split, is_test_sample, read_split_list
-from densevision.datasets.flow.flow_files import write_flow
+from densevision.datasets.formats.flow import write_flow
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.npy import write_npy
 
@@ -43,8 +43,8 @@ def fill(dataset: str, root: Path, stems: list[str]) -> None:
                 table = root / "people.csv"
                 before = table.read_text() if table.exists() else "file,a_x,a_y,a_flag\n"
                 table.write_text(f"{before}{stem}.png,4,5,2\n")
-            case "paired-folders" | "matched-folders":
-                for folder in ("input", "target") if dataset == "paired-folders" else ("a", "b"):
+            case "paired-folders":
+                for folder in ("input", "target"):
                     write(root / folder / f"{stem}.png")
 
 
@@ -53,7 +53,7 @@ def fill(dataset: str, root: Path, stems: list[str]) -> None:
     "dataset",
     [
         *("class-folders", "image-folders", "depth-folders", "flow-folders", "pose-folders", "paired-folders"),
-        *("matched-folders", "side-by-side"),
+        "side-by-side",
     ],
 )
 def test_small_folders_have_a_sample_in_each_part(tmp_path, dataset, count):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from densevision.datasets.core.geometry import Geometry, hflip, plain_resize, rotation, translation
+from densevision.datasets.examples import fake_people
 from densevision.datasets.field_types import FieldType, Keypoints, fields_from_json, fields_to_json
 from densevision.datasets.pose import skeletons
-from densevision.datasets.pose.people import fake_people
 
 SKELETONS = {"lsp": skeletons.LSP, "mpii": skeletons.MPII, "coco": skeletons.COCO}
 

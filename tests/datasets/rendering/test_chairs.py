@@ -11,7 +11,7 @@ from densevision.datasets.conformance import check_dataset
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.rendering.chairs import draw_chairs, draw_scene
 from densevision.datasets.rendering.materials import Dice
-from densevision.datasets.synthetic_chairs import MAX_PHOTO_SIZE, SyntheticChairs
+from densevision.datasets.synthetic import MAX_PHOTO_SIZE, SyntheticChairs
 from densevision.errors import UserError
 
 SIZE = (96, 128)

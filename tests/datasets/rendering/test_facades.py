@@ -15,7 +15,7 @@ from densevision.datasets.rendering.facades import NAMES, Sunlight, draw_facade,
 from densevision.datasets.rendering.materials import Dice
 from densevision.datasets.rendering.paints import LIGHTS, PAINTS, color
 from densevision.datasets.rendering.styles import draw_style
-from densevision.datasets.synthetic_facades import SyntheticFacades
+from densevision.datasets.synthetic import SyntheticFacades
 
 SOMETIMES = ("sill", "balcony", "blind", "deco", "molding", "pillar", "shop")
 """Classes that not every facade has."""

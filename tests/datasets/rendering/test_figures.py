@@ -19,7 +19,7 @@ from densevision.datasets.rendering.figures import BEYOND, FILLS, SUPERSAMPLING,
 from densevision.datasets.rendering.materials import Dice
 from densevision.datasets.rendering.poses import EVERYDAY, HELD, SPORT, UPSIDE_DOWN, Limb, Pose, draw_pose
 from densevision.datasets.rendering.solids import TEXELS, Canvas, Round, Solid
-from densevision.datasets.synthetic_figures import SyntheticAthletes, SyntheticFigures
+from densevision.datasets.synthetic import SyntheticAthletes, SyntheticFigures
 from densevision.errors import UserError
 
 N = 96

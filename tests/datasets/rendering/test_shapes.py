@@ -22,7 +22,7 @@ from densevision.datasets.rendering.shapes import (
     PREFERRED_SHARE,
     draw_shape,
 )
-from densevision.datasets.synthetic_shapes import SyntheticShapes
+from densevision.datasets.synthetic import SyntheticShapes
 
 
 def rng(index: int) -> np.random.Generator:

@@ -30,7 +30,7 @@ from densevision.datasets.rendering.weather import (
     rain,
     screen,
 )
-from densevision.datasets.synthetic_weather import SyntheticWeather
+from densevision.datasets.synthetic import SyntheticWeather
 
 
 def rng(*words: int) -> np.random.Generator:

@@ -10,9 +10,10 @@ import pytest
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset
+from densevision.datasets.core.files import FilePattern
 from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.examples import write_pair
 from densevision.datasets.formats.image import read_image, write_image
-from densevision.datasets.restoration.paired import FilePattern, write_pair
 
 NAMES = ("div2k-x2", "div2k-x3", "div2k-x4", "gopro", "gopro-gamma", "paired-folders", "rain100", "raindrop")
 
@@ -114,7 +115,8 @@ def test_folders_without_splits_use_one_name_in_ten_for_testing(tmp_path):
     train, test = (open_dataset("paired-folders", tmp_path, split) for split in ("train", "test"))
     assert len(train) + len(test) == 60 and 1 <= len(test) <= 14
     held = {test.sample_name(index) for index in range(len(test))}
-    write_image(tmp_path / "input" / "new.png", np.zeros((8, 8, 3), np.uint8))
+    for folder in ("input", "target"):
+        write_image(tmp_path / folder / "new.png", np.zeros((8, 8, 3), np.uint8))
     again = open_dataset("paired-folders", tmp_path, "test")
     assert held <= {again.sample_name(index) for index in range(len(again))}
 
@@ -122,17 +124,18 @@ def test_folders_without_splits_use_one_name_in_ten_for_testing(tmp_path):
 @pytest.mark.parametrize("side", ["input", "target"])
 def test_image_without_partner_is_reported(tmp_path, side):
     dataset_class("paired-folders").write_example(tmp_path)
-    lost = sorted((tmp_path / side).iterdir())[0]
-    lost.unlink()
+    (tmp_path / side / "train" / "1.png").unlink()
     (problem,) = dataset_class("paired-folders").validate(tmp_path)
-    assert lost.stem in problem.file and problem.found == "no file"
+    other = {"input": "target", "target": "input"}[side]
+    assert problem.file == str(tmp_path / other / "train" / "1.png")
+    assert problem.expected == f"a file of the same name in '{side}/train'"
 
 
 def test_images_of_two_sizes_are_refused(tmp_path):
     dataset_class("gopro").write_example(tmp_path)
     file = tmp_path / "train/GOPR0000_00_00/blur/000001.png"
     write_image(file, read_image(file)[:-1])
-    with pytest.raises(DatasetError, match=r"expected an image of the size of the clean one, 64x48, found 64x47"):
+    with pytest.raises(DatasetError, match=r"expected the size of the clean image, 64x48, found 64x47"):
         open_dataset("gopro", tmp_path).read(0)
 
 

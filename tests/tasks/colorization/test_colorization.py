@@ -14,7 +14,7 @@ from densevision import create_task, load, train
 from densevision.datasets.field_types import Image
 from densevision.datasets.formats.image import read_image
 from densevision.datasets.image_folders import ImageFolders
-from densevision.datasets.synthetic_shapes import SyntheticShapes
+from densevision.datasets.synthetic import SyntheticShapes
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.colorization import Colorization

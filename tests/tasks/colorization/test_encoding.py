@@ -9,7 +9,7 @@ from skimage import data
 from sklearn.neighbors import NearestNeighbors
 
 from densevision.datasets.image_folders import ImageFolders
-from densevision.datasets.synthetic_shapes import SyntheticShapes
+from densevision.datasets.synthetic import SyntheticShapes
 from densevision.tasks.colorization.bins import BINS, bin_array, color_bins
 from densevision.tasks.colorization.encoding import (
     CELL,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from densevision.datasets.formats.flo import read_flo
+from densevision.datasets.formats.flow import read_flo
 from densevision.tasks.flow.flow_field import FlowField
 
 

@@ -19,7 +19,7 @@ from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import FieldType, Image, collate
 from densevision.datasets.field_types import Flow as FlowType
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.synthetic_chairs import SyntheticChairs
+from densevision.datasets.synthetic import SyntheticChairs
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.conformance import check_task

@@ -7,7 +7,7 @@ import pytest
 
 from densevision.datasets.core.geometric_augmentation import Augmentation
 from densevision.datasets.core.randomness import Purpose, generator
-from densevision.datasets.synthetic_figures import SyntheticFigures
+from densevision.datasets.synthetic import SyntheticFigures
 from densevision.tasks.pose import HumanPose, erase_patches
 from densevision.tasks.training.data import AugmentedDataset
 

@@ -14,7 +14,7 @@ from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import FieldType, Image, Keypoints
 from densevision.datasets.pose.skeletons import COCO, LSP
-from densevision.datasets.synthetic_figures import SyntheticFigures
+from densevision.datasets.synthetic import SyntheticFigures
 from densevision.errors import UserError
 from densevision.tasks.conformance import check_task
 from densevision.tasks.model_spec import ModelSpec

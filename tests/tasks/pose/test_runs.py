@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from densevision import load, train
-from densevision.datasets.synthetic_figures import SyntheticFigures
+from densevision.datasets.synthetic import SyntheticFigures
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.pose import HumanPose

@@ -12,8 +12,8 @@ from densevision.datasets.core.geometry import Size
 from densevision.datasets.core.problems import Problem
 from densevision.datasets.dataset import SyntheticDataset
 from densevision.datasets.field_types import Image, collate
+from densevision.datasets.paired_folders import PairedFolders
 from densevision.datasets.rendering.weather import DEGRADATIONS
-from densevision.datasets.restoration.paired import PairedFolders
 from densevision.errors import UserError
 from densevision.tasks import create_task
 from densevision.tasks.conformance import check_task

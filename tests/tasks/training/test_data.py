@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.datasets.core.geometric_augmentation import Augmentation
-from densevision.datasets.synthetic_rooms import SyntheticRooms
+from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.data import AugmentedDataset, InfiniteBatchSampler, data_loader

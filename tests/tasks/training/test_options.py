@@ -77,7 +77,7 @@ def test_precedence_is_caller_recipe_defaults():
         ("flow", "flow-folders", "photos"),
         ("pose", "pose-folders", "sports"),
         ("restoration", "paired-folders", "photos"),
-        ("translation", "matched-folders", "synthetic-facades"),
+        ("translation", "paired-folders", "synthetic-facades"),
         ("pose", "synthetic-athletes", "synthetic-figures"),
         ("pose", None, "synthetic-figures"),
         ("depth", "SomeClass", "synthetic-rooms"),

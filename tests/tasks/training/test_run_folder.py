@@ -14,7 +14,7 @@ import torch
 
 from densevision.backbones.backbone import Preprocessing
 from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
-from densevision.datasets.synthetic_rooms import SyntheticRooms
+from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, save_checkpoint
 from densevision.tasks.depth import Depth

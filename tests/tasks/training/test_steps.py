@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.backbones import create_backbone
-from densevision.datasets.synthetic_rooms import SyntheticRooms
+from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.freezing import apply_freeze

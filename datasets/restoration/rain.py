@@ -1,12 +1,14 @@
-"""Rain100L and Rain100H: synthetic rain on photos (Yang et al.: Deep Joint Rain Detection and Removal from a Single
-Image, CVPR 2017, arXiv:1609.07769)."""
+"""Removal of rain: Rain100 (Yang et al.: Deep Joint Rain Detection and Removal from a Single Image, CVPR 2017,
+arXiv:1609.07769) and RainDrop (Qian et al., CVPR 2018, arXiv:1711.10098)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
-from .paired import FilePattern, Pair, PairedImages, write_pair
+from ..core.files import FilePattern
+from ..examples import write_pair
+from .paired import Pair, PairedImages
 
 
 class Rain100(PairedImages):
@@ -19,6 +21,7 @@ class Rain100(PairedImages):
     """
 
     title: ClassVar[str] = "Rain100"
+    default_protocol: ClassVar[str] = "y-bt601"
     terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
     layout: ClassVar[Pair] = ("rain/rain-001.png", "norain/norain-001.png")
 
@@ -44,3 +47,25 @@ class Rain100(PairedImages):
                 folder = Path(root) / split
                 clean = folder / "norain" / f"norain-{number:03}.png"
                 write_pair(folder / "rain" / f"rain-{number:03}.png", clean, 10 * index + number)
+
+
+class RainDrop(PairedImages):
+    """861 training pairs; `test_a` (58), on which papers report, is the well aligned part of `test_b` (249)."""
+
+    title: ClassVar[str] = "RainDrop"
+    default_protocol: ClassVar[str] = "y-full"
+    terms: ClassVar[str] = "no explicit license, cite: treat as research-only"
+    splits: ClassVar[tuple[str, ...]] = ("train", "test_b", "test_a")
+    layout: ClassVar[Pair] = ("train/data/0_rain.png", "train/gt/0_clean.png")
+
+    def pairs(self) -> list[Pair]:
+        clean = FilePattern(f"{self.split}/gt", after="_clean.png")
+        return FilePattern(f"{self.split}/data", after="_rain.png").pairs(self.root, clean)
+
+    @classmethod
+    def write_example(cls, root: str | Path) -> None:
+        for index, split in enumerate(cls.splits):
+            for number in (0, 1):
+                folder = Path(root) / split
+                clean = folder / "gt" / f"{number}_clean.png"
+                write_pair(folder / "data" / f"{number}_rain.png", clean, 10 * index + number)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 
-from ..core.files import is_hidden, list_files, normalize_name
-from ..core.geometry import Geometry, Size, crop_and_resize, scaling
-from ..core.problems import Problem
-from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample, validate_all
-from ..formats.image import EncodedImage, decode_image
-from ..formats.reading import read_bytes
-from ..formats.tar import Member, read_member
-from ..rendering.shapes import draw_shape
+from .core.files import is_hidden, list_files, normalize_name, read_bytes
+from .core.geometry import Geometry, Size, crop_and_resize, scaling
+from .core.problems import Problem
+from .dataset import Dataset, Sample
+from .field_types import FieldType, transform_sample
+from .formats.image import EncodedImage
+from .formats.tar import Member, read_member
 
 
 class ImageDataset(Dataset):
@@ -36,10 +33,6 @@ class ImageDataset(Dataset):
 
     def read(self, index: int) -> Sample:
         return self.with_image(self.image(index), index)
-
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
 
 class LabeledImages(ImageDataset):
@@ -74,17 +67,26 @@ class StoredImages(ImageDataset):
         return self._encoded.name(index)
 
     def image(self, index: int) -> np.ndarray:
-        return decode_image(self._encoded.read(index), self.root / self.sample_name(index))
+        return self.open(index).decode()
 
-    def read_for(self, index: int, draw: Callable[[Size], Geometry]) -> tuple[Sample, Geometry]:
-        """See `Dataset.read_for`; the size of a JPEG is in its header, so the geometry is chosen before decoding."""
-        encoded = EncodedImage(self._encoded.read(index), self.root / self.sample_name(index))
-        source = encoded.size
-        geometry = draw(source)
+    def open(self, index: int) -> EncodedImage:
+        """The image, not decoded yet; the size of a JPEG is in its header."""
+        return EncodedImage(self._encoded.read(index), self.root / self.sample_name(index))
+
+    def image_size(self, index: int) -> Size:
+        return self.opened(index, keep=True).size
+
+    def read_transformed(self, index: int, geometry: Geometry, fields: dict[str, FieldType] | None = None) -> Sample:
+        encoded: EncodedImage = self.opened(index)
+        height, width = encoded.size
         scale_x, scale_y = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
-        min_size = math.ceil(source[0] * scale_y - 1e-6), math.ceil(source[1] * scale_x - 1e-6)
-        image = encoded.decode(min_size)
-        return self.with_image(image, index), rescale_geometry(geometry, round(source[0] / image.shape[0]))
+        image = encoded.decode((math.ceil(height * scale_y - 1e-6), math.ceil(width * scale_x - 1e-6)))
+        geometry = rescale_geometry(geometry, round(height / image.shape[0]))
+        return self.transformed(image, index, geometry, fields or self.fields)
+
+    def transformed(self, image: np.ndarray, index: int, geometry: Geometry, fields: dict[str, FieldType]) -> Sample:
+        """Complete the sample of an image and apply a geometry to it."""
+        return transform_sample(self.with_image(image, index), fields, geometry)
 
 
 def rescale_geometry(geometry: Geometry, factor: int) -> Geometry:
@@ -174,9 +176,3 @@ def list_class_folders(folder: Path, suffixes: Collection[str], skipped: list[Pr
         else:
             skipped.append(Problem(str(folder / file), "an image in the folder of its class", "one beside the folders"))
     return classes
-
-
-def fake_jpeg(number: int, size: tuple[int, int] = (64, 80)) -> bytes:
-    """Generate an image of a shape for example datasets, as the bytes of a JPEG file."""
-    image = draw_shape(generator(0, 0, number, Purpose.EXAMPLE), *size).image
-    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -1,4 +1,4 @@
-"""Folders of image pairs, matched by file name: a layout for your own translation data (`matched-folders`)."""
+"""Two folders of files, matched by name: layouts for your own pairs (`paired-folders`, `label-folders`)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.files import files_by_name
-from ..core.problems import DatasetError, Problem, read_parts
-from ..core.splits import SPLIT_FALLBACKS, empty_split, in_split
-from ..dataset import Dataset, Sample, validate_all
-from ..field_types import Image
-from ..formats.image import IMAGE_SUFFIXES, read_image, write_image
-from ..restoration.paired import fake_pair
+from .core.files import IMAGE_SUFFIXES, files_by_name, read_lines
+from .core.problems import DatasetError, Problem, read_parts, require_same_size
+from .core.splits import empty_split, folder_of_split, in_split
+from .dataset import Dataset, Sample
+from .examples import fake_labels, fake_pair
+from .field_types import Image, SegmentationMask
+from .formats.image import read_image, write_image
+from .formats.png import read_labels
+
+UNLABELED = 255
 
 
-class MatchedImages(Dataset):
+class MatchedFiles(Dataset):
     """Two files per sample, matched by their names without suffix; files may be in subfolders.
 
     The root contains the two folders; or `train/`, `val/` and `test/` with the two in each; or the two with `train/`,
@@ -30,8 +33,9 @@ class MatchedImages(Dataset):
         folder_names: names of the two folders in lower case; capital letters are accepted.
     """
 
+    terms: ClassVar[str] = "license of your files"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
-    folder_names: ClassVar[tuple[str, str]]
+    folder_names: tuple[str, str]
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
@@ -70,63 +74,78 @@ class MatchedImages(Dataset):
         first, second = self._pairs[index]
         return self.root / str(first), self.root / str(second)
 
-    @classmethod
-    def validate(cls, root: str | Path) -> list[Problem]:
-        return validate_all(cls, root)
 
+class PairedFolders(MatchedFiles):
+    """Pairs of images of one size: in `input/` (degraded) and `target/` (clean), or in `a/` and `b/`.
 
-class MatchedFolders(MatchedImages):
-    """Images in `a/` and images in `b/`, for translation in either direction.
-
-    Images are read as 8-bit RGB as stored: gray is repeated, 16 bits are reduced to their upper 8, and EXIF orientation
-    is not applied. The two images of a pair must have the same size.
+    The fields are `degraded` and `image`, as restoration requires, or `a` and `b`; translation takes either, in either
+    direction.
     """
 
     title: ClassVar[str] = "Two folders of images with the same names"
-    terms: ClassVar[str] = "license of your files"
-    folder_names: ClassVar[tuple[str, str]] = ("a", "b")
+    layouts: ClassVar[dict[tuple[str, str], tuple[str, str]]] = {
+        ("input", "target"): ("degraded", "image"),
+        ("a", "b"): ("a", "b"),
+    }
+    """Names of the folders to names of the fields."""
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        self.fields = {"a": Image(), "b": Image()}
+        parent = Path(root) / (folder_of_split(Path(root), split) or ".")
+        folders = {entry.name.lower() for entry in parent.iterdir()} if parent.is_dir() else set()
+        self.folder_names = next((names for names in self.layouts if folders & set(names)), ("a", "b"))
+        self.fields = {name: Image() for name in self.layouts[self.folder_names]}
         super().__init__(root, split)
 
     def read(self, index: int) -> Sample:
         first, second = self.files(index)
         images = read_parts(partial(read_image, first), partial(read_image, second))
-        require_one_size(images[0], images[1], second, self.sample_name(index))
-        return {"a": images[0], "b": images[1]}
+        require_same_size(*images, second, self.sample_name(index))
+        return dict(zip(self.fields, images, strict=True))
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:
         for index, split in enumerate(cls.splits):
             for number in range(2):
-                for folder, image in zip(cls.folder_names, fake_pair(10 * index + number), strict=True):
-                    file = Path(root) / folder / split / f"{number + 1}.png"
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    write_image(file, image)
+                for folder, image in zip(("input", "target"), fake_pair(10 * index + number), strict=True):
+                    write_image(Path(root) / folder / split / f"{number + 1}.png", image)
 
 
-def require_one_size(first: np.ndarray, second: np.ndarray, file: Path, partner: str) -> None:
-    """Check that two images have the same size.
+class LabelFolders(MatchedFiles):
+    """Label maps in `labels/`, images in `images/`, and the classes in `classes.txt`.
 
-    Args:
-        first, second: the images of a pair, (H, W, ...).
-        file: file of the second one.
-        partner: name of the first one for the error message.
-
-    Raises:
-        DatasetError: the sizes differ.
+    A label map is an 8-bit PNG with one channel, or with a palette, whose index is then the class; 255 is unlabeled.
+    `classes.txt` in the root contains the names of the classes from 0 on, one per line; empty lines are ignored.
     """
-    if first.shape[:2] != second.shape[:2]:
-        expected, found = (f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in (first, second))
-        raise DatasetError(file, f"the size of {partner}, {expected}", found)
 
+    title: ClassVar[str] = "Folders of label maps and images"
+    folder_names = ("labels", "images")
 
-def folder_of_split(parent: Path, split: str) -> str | None:
-    """Name of the folder in `parent` for a split, or for its fallback; None if there are no such folders."""
-    if not any((parent / name).is_dir() for name in SPLIT_FALLBACKS):
-        return None
-    return next((name for name in SPLIT_FALLBACKS[split] if (parent / name).is_dir()), split)
+    def __init__(self, root: str | Path, split: str = "train") -> None:
+        class_file = Path(root) / "classes.txt"
+        names = tuple(read_lines(class_file, "the names of the classes, one per line from class 0 on"))
+        if len(names) > UNLABELED or len(set(names)) < len(names):
+            expected = f"at most {UNLABELED} names, all different"
+            raise DatasetError(class_file, expected, f"{len(names)} names, {len(set(names))} of them different")
+        self._labels = SegmentationMask(names, UNLABELED)
+        self.fields = {"labels": self._labels, "image": Image()}
+        super().__init__(root, split)
+
+    def read(self, index: int) -> Sample:
+        stored, pixels = self.files(index)
+        image, labels = read_parts(
+            partial(read_image, pixels), partial(read_labels, stored, len(self._labels.names), UNLABELED)
+        )
+        require_same_size(image, labels, stored, pixels.relative_to(self.root).as_posix())
+        return {"labels": labels, "image": image}
+
+    @classmethod
+    def write_example(cls, root: str | Path) -> None:
+        for index, split in enumerate(cls.splits):
+            for number in range(2):
+                labels, image = fake_labels(10 * index + number, UNLABELED)
+                for folder, pixels in zip(cls.folder_names, (labels, image), strict=True):
+                    write_image(Path(root) / split / folder / f"{number + 1}.png", pixels)
+        (Path(root) / "classes.txt").write_text("ground\nshape\n")
 
 
 def _split_folder(root: Path, name: str, split: str) -> tuple[str, bool]:

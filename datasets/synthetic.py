@@ -1,0 +1,176 @@
+"""Synthetic datasets: generated samples with exact ground truth. The renderers are in `rendering/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import cv2
+import numpy as np
+
+from .core.geometry import Size, covering_size
+from .dataset import Sample, SyntheticDataset
+from .field_types import Box, Camera, ClassLabel, Depth, FieldType, Flow, Image, Keypoints, Mask, SegmentationMask
+from .formats.image import EncodedImage
+from .image_folders import ImageFolders
+from .pose.skeletons import LSP
+from .rendering import facades, shapes
+from .rendering.chairs import draw_chairs
+from .rendering.figures import draw_figure
+from .rendering.poses import EVERYDAY, SPORT, Manner
+from .rendering.rooms import render_room
+
+MAX_PHOTO_SIZE = 640
+"""Maximum length of a photo in pixels in `SyntheticChairs`; longer ones are reduced, since a scene does not show
+more."""
+
+MISLABELED = 0.2
+"""Share of wrong joint labels in the training split of `SyntheticMislabeledFigures`."""
+
+
+class SyntheticRooms(SyntheticDataset):
+    """Ray-cast furnished rooms: image, depth along the optical axis in meters, camera matrix."""
+
+    title: ClassVar[str] = "Rooms (synthetic)"
+    field_types: ClassVar[dict[str, FieldType]] = {"image": Image(), "depth": Depth(), "camera": Camera()}
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        return render_room(rng, *size)
+
+
+class SyntheticShapes(SyntheticDataset):
+    """One shape per image, of a uniformly random class: arrow, crescent, cross, disc, drop, heart, ring, square, star,
+    triangle."""
+
+    title: ClassVar[str] = "Shapes (synthetic)"
+    default_size: ClassVar[Size] = (64, 64)
+    test_samples: ClassVar[int] = 1000
+    field_types: ClassVar[dict[str, FieldType]] = {"image": Image(), "category": ClassLabel(shapes.NAMES)}
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        shape = shapes.draw_shape(rng, *size)
+        return {"image": shape.image, "category": np.array(shape.category, np.int64)}
+
+
+class SyntheticWeather(SyntheticDataset):
+    """Clean images, a shape or a room with equal probability. The degradations (`rendering/weather.py`) are options of
+    the restoration task."""
+
+    title: ClassVar[str] = "Weather (synthetic)"
+    field_types: ClassVar[dict[str, FieldType]] = {"image": Image()}
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        is_shape = rng.random() < 0.5
+        return {"image": shapes.draw_shape(rng, *size).image if is_shape else render_room(rng, *size)["image"]}
+
+
+class SyntheticFacades(SyntheticDataset):
+    """Label maps of facades in the twelve classes of the CMP facade database (walls, windows, doors, ornaments ...),
+    and images, whose paint, light and weather cannot be inferred from the labels."""
+
+    title: ClassVar[str] = "Facades (synthetic)"
+    default_protocol: ClassVar[str] = "fcn-score-synthetic-facades"
+    default_size: ClassVar[Size] = (128, 128)
+    cpu_heavy: ClassVar[bool] = False
+    field_types: ClassVar[dict[str, FieldType]] = {"labels": SegmentationMask(facades.NAMES), "image": Image()}
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        facade = facades.draw_facade(rng, *size)
+        return {"labels": facade.labels, "image": facade.image}
+
+
+class PhotoTextured(SyntheticDataset):
+    """Base class of datasets whose textures are generated or, with a root, photos of that folder, with the splits of
+    `image-folders`.
+
+    Attributes:
+        photos_per_sample: number of photos used for a sample.
+    """
+
+    photos_per_sample: ClassVar[int]
+
+    def __init__(
+        self, root: str | Path | None = None, split: str = "train", size: Size | None = None, seed: int = 0
+    ) -> None:
+        super().__init__(root, split, size, seed)
+        self._photos = ImageFolders(root, split) if root else None
+        if self._photos is not None:
+            self.terms = f"rendered with photos: {self._photos.terms}"  # type: ignore[misc]
+
+    def random_photos(self, rng: np.random.Generator) -> list[EncodedImage]:
+        """Random photos, not decoded yet; none without a root."""
+        if self._photos is None:
+            return []
+        indices = rng.integers(len(self._photos), size=self.photos_per_sample)
+        return [self._photos.open(int(index)) for index in indices]
+
+
+class SyntheticChairs(PhotoTextured):
+    """Objects in front of a moving background: two images, the flow of every pixel from the first to the second, and
+    whether it is visible there."""
+
+    title: ClassVar[str] = "Chairs (synthetic)"
+    default_size: ClassVar[Size] = (192, 256)
+    photos_per_sample: ClassVar[int] = 3
+    field_types: ClassVar[dict[str, FieldType]] = {
+        "first": Image(),
+        "second": Image(frame=1),
+        "flow": Flow(),
+        "visible": Mask(),
+    }
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        return draw_chairs(rng, *size, [_reduced(photo.decode()) for photo in self.random_photos(rng)])
+
+
+def _reduced(photo: np.ndarray) -> np.ndarray:
+    scale = MAX_PHOTO_SIZE / max(photo.shape[:2])
+    if scale >= 1:
+        return photo
+    return cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+class SyntheticFigures(PhotoTextured):
+    """One person in the center of each image, upright and mostly seen from the front: the fourteen joints of Leeds
+    Sports Pose, each visible, occluded or outside the image, and the box of the person. Photos serve as the background
+    and as textures of some clothes."""
+
+    title: ClassVar[str] = "Figures (synthetic)"
+    default_size: ClassVar[Size] = (128, 128)
+    test_samples: ClassVar[int] = 500
+    photos_per_sample: ClassVar[int] = 2
+    manner: ClassVar[Manner] = EVERYDAY
+    field_types: ClassVar[dict[str, FieldType]] = {"image": Image(), "joints": Keypoints(LSP), "box": Box()}
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        # A background shows at least half of a photo: at twice the size of the image, it is never enlarged.
+        photo_size = 2 * size[0], 2 * size[1]
+        photos = [photo.decode(covering_size(photo.size, photo_size)) for photo in self.random_photos(rng)]
+        figure = draw_figure(rng, *size, photos, self.manner)
+        return {"image": figure.image, "joints": figure.joints, "box": figure.box}
+
+
+class SyntheticAthletes(SyntheticFigures):
+    """People in sports poses, in any orientation: for pretraining before Leeds Sports Pose."""
+
+    title: ClassVar[str] = "Athletes (synthetic)"
+    manner: ClassVar[Manner] = SPORT
+
+
+class SyntheticMislabeledFigures(SyntheticFigures):
+    """Figures with a fifth of the training labels wrong: these joints are at random positions in the image.
+
+    The labels of the test split are correct, so that scores measure robustness to label noise.
+    """
+
+    title: ClassVar[str] = "Figures with a fifth of the joints mislabeled (synthetic)"
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        sample = super().generate(rng, size)
+        if self.split == "train":
+            joints = sample["joints"].copy()
+            wrong = rng.random(len(joints)) < MISLABELED
+            positions = rng.uniform(0, 1, (len(joints), 2)) * (size[1] - 1, size[0] - 1)
+            joints[wrong, :2] = positions[wrong]
+            sample["joints"] = joints
+        return sample
