@@ -1,9 +1,9 @@
 """Benchmark of the image pipeline, from JPEG files to a normalized batch, against Pillow and torchvision's transforms.
 
-On one thread. Ours is the pipeline of training: `Dataset.read_for` samples the crop from the size in the file's header
-and decodes only what it needs, and the crop is cut out and resized. The images stay uint8 and are normalized as a batch
-on the device; both are timed up to a normalized float batch on the device. The time of a loader's worker is measured
-too, since it is the limit on a GPU.
+On one thread. Ours is the pipeline of training: a crop is sampled from the size in the file's header, only what it
+needs is decoded, cut out and resized. The images stay uint8 and are normalized as a batch on the device; both are timed
+up to a normalized float batch on the device. The time of a loader's worker is measured too, since it is the limit on a
+GPU.
 """
 
 from __future__ import annotations

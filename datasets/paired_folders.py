@@ -99,7 +99,7 @@ class PairedFolders(MatchedFiles):
     def read(self, index: int) -> Sample:
         first, second = self.files(index)
         images = read_parts(partial(read_image, first), partial(read_image, second))
-        require_same_size(*images, second, self.sample_name(index))
+        require_same_size(images[0], images[1], second, self.sample_name(index))
         return dict(zip(self.fields, images, strict=True))
 
     @classmethod
