@@ -63,7 +63,7 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
         sha256: Expected SHA-256 digest in hexadecimal, or its first digits; not compared if not stated.
     """
     from ..atomic_io import json_text
-    from ..backbones.weights import verify_weights
+    from ..backbones.state_dict_matching import verify_weights
     from ..tasks.checkpoint import HEADER, load_checkpoint
 
     path = resolve_path(weights)

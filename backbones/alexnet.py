@@ -20,55 +20,22 @@ Weights files use torchvision's names for both, where our `convolutions.conv2` i
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor, nn
 
-from ..atomic_io import json_text
 from ..errors import UserError
 from .backbone import Backbone, Level, Preprocessing
 from .initialization import initialize
-from .layers import LocalResponseNorm, linear_as_convolution
+from .layers import LRN, LocalResponseNorm, linear_as_convolution
 
-
-class Row(NamedTuple):
-    """One row of the table: a convolution with its ReLU, and the layers that follow."""
-
-    channels: int
-    kernel: int
-    stride: int
-    padding: int
-    groups: int = 1
-    then: tuple[str, ...] = ()
-
-
-# conv1 to conv5.
-ALEXNET_TABLE: dict[str, tuple[Row, ...]] = {
-    "alexnet": (
-        Row(96, 11, 4, 0, then=("lrn", "pool")),
-        Row(256, 5, 1, 2, groups=2, then=("lrn", "pool")),
-        Row(384, 3, 1, 1),
-        Row(384, 3, 1, 1, groups=2),
-        Row(256, 3, 1, 1, groups=2, then=("pool",)),
-    ),
-    "alexnet_tv": (
-        Row(64, 11, 4, 2, then=("pool",)),
-        Row(192, 5, 1, 2, then=("pool",)),
-        Row(384, 3, 1, 1),
-        Row(256, 3, 1, 1),
-        Row(256, 3, 1, 1, then=("pool",)),
-    ),
+LEVELS = {
+    "alexnet": (Level("conv1", 4, 96), Level("conv2", 8, 256), Level("conv5", 16, 256), Level("pool5", 32, 256)),
+    "alexnet_tv": (Level("conv1", 4, 64), Level("conv2", 8, 192), Level("conv5", 16, 256), Level("pool5", 32, 256)),
 }
-# The paper drops outputs of fc6 and fc7, torchvision their inputs.
-CLASSIFIER: dict[str, tuple[str, ...]] = {
-    "alexnet": ("fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8"),
-    "alexnet_tv": ("drop5", "fc6", "relu6", "drop6", "fc7", "relu7", "fc8"),
-}
-LEVEL_STRIDES = {"conv1": 4, "conv2": 8, "conv5": 16, "pool5": 32}
-POOL, POOL_STRIDE = 3, 2  # overlapping, section 3.4
 CLASSIFIER_SIDE = 6
 CLASSIFIER_WIDTH = 4096
 DROPOUT = 0.5
@@ -78,22 +45,68 @@ BIASES_OF_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # section 5
 PAPER_PREPROCESSING = Preprocessing(
     mean=(123.675, 116.28, 103.53), std=(1.0, 1.0, 1.0), range=(0.0, 255.0), resize=256, crop=227
 )
+CAFFE_LRN = LRN(alpha=1e-4 / 5, k=1.0)  # of Caffe's published AlexNet, which divides alpha by the size
 
 
-def lrn_text(n: int, alpha: float, beta: float, k: float, alpha_divided: bool = False) -> str:
-    """Constants of the response normalization as text, as in the metadata of a weights file.
-
-    Args:
-        n, alpha, beta, k: of the paper's section 3.3.
-        alpha_divided: the sum of squares is multiplied by alpha / n, as in Caffe and torch.
-    """
-    numbers = {"n": int(n), "alpha": float(alpha), "beta": float(beta), "k": float(k)}
-    plain = {key: int(value) if value == int(value) else value for key, value in numbers.items()}
-    return json_text(plain | {"alpha_is": "divided by n" if alpha_divided else "not divided"})
+# In both forms, ReLUs are not in place (they would overwrite what hooks take from a convolution), and pools overlap
+# (section 3.4). Comments: the units of a 227 x 227 image, with `one_tower` of a 224 x 224 one.
 
 
-PAPER_LRN = lrn_text(5, 1e-4, 0.75, 2)
-CAFFE_LRN = lrn_text(5, 1e-4, 0.75, 1, alpha_divided=True)  # its published AlexNet: not the paper's numbers
+def two_groups(in_channels: int, lrn: LRN) -> nn.Sequential:
+    """The convolutions of the paper's figure 2."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(in_channels, 96, 11, stride=4),  # 55 x 55
+            relu1=nn.ReLU(),
+            lrn1=LocalResponseNorm(lrn),
+            pool1=nn.MaxPool2d(3, stride=2),  # 27 x 27
+            conv2=nn.Conv2d(96, 256, 5, padding=2, groups=2),
+            relu2=nn.ReLU(),
+            lrn2=LocalResponseNorm(lrn),
+            pool2=nn.MaxPool2d(3, stride=2),  # 13 x 13
+            conv3=nn.Conv2d(256, 384, 3, padding=1),
+            relu3=nn.ReLU(),
+            conv4=nn.Conv2d(384, 384, 3, padding=1, groups=2),
+            relu4=nn.ReLU(),
+            conv5=nn.Conv2d(384, 256, 3, padding=1, groups=2),
+            relu5=nn.ReLU(),
+            pool5=nn.MaxPool2d(3, stride=2),  # 6 x 6
+        )
+    )
+
+
+def one_tower(in_channels: int) -> nn.Sequential:
+    """The convolutions of arXiv:1404.5997, as in torchvision."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(in_channels, 64, 11, stride=4, padding=2),  # 55 x 55
+            relu1=nn.ReLU(),
+            pool1=nn.MaxPool2d(3, stride=2),  # 27 x 27
+            conv2=nn.Conv2d(64, 192, 5, padding=2),
+            relu2=nn.ReLU(),
+            pool2=nn.MaxPool2d(3, stride=2),  # 13 x 13
+            conv3=nn.Conv2d(192, 384, 3, padding=1),
+            relu3=nn.ReLU(),
+            conv4=nn.Conv2d(384, 256, 3, padding=1),
+            relu4=nn.ReLU(),
+            conv5=nn.Conv2d(256, 256, 3, padding=1),
+            relu5=nn.ReLU(),
+            pool5=nn.MaxPool2d(3, stride=2),  # 6 x 6
+        )
+    )
+
+
+def classifier(name: str, num_classes: int) -> nn.Sequential:
+    """The fully connected layers. The paper drops outputs of fc6 and fc7, torchvision their inputs."""
+    fc6 = nn.Linear(256 * CLASSIFIER_SIDE**2, CLASSIFIER_WIDTH)
+    fc7 = nn.Linear(CLASSIFIER_WIDTH, CLASSIFIER_WIDTH)
+    fc8 = nn.Linear(CLASSIFIER_WIDTH, num_classes)
+    relu6, relu7 = nn.ReLU(), nn.ReLU()
+    if name == "alexnet":
+        drop6, drop7 = nn.Dropout(DROPOUT), nn.Dropout(DROPOUT)
+        return nn.Sequential(OrderedDict(fc6=fc6, relu6=relu6, drop6=drop6, fc7=fc7, relu7=relu7, drop7=drop7, fc8=fc8))
+    drop5, drop6 = nn.Dropout(DROPOUT), nn.Dropout(DROPOUT)
+    return nn.Sequential(OrderedDict(drop5=drop5, fc6=fc6, relu6=relu6, drop6=drop6, fc7=fc7, relu7=relu7, fc8=fc8))
 
 
 class AlexNet(Backbone):
@@ -103,11 +116,11 @@ class AlexNet(Backbone):
     and pool5 (32).
 
     Args:
-        name: a key of `ALEXNET_TABLE`.
+        name: "alexnet" or "alexnet_tv".
         num_classes: length of the logits; 0 builds no classifier.
         in_channels: channels of the image.
         levels: how many levels to build, None for all.
-        lrn: constants of the response normalization as text like `PAPER_LRN` and `CAFFE_LRN`; None is the paper's here
+        lrn: constants of the response normalization in a form that `LRN.parse` reads; None is the paper's here
             (`create_backbone` takes the weights file's first). `alexnet_tv` has none.
         init: a rule of `initialization.RULES`; None is "gaussian" for `alexnet` and "he_fan_in" for `alexnet_tv`.
 
@@ -133,42 +146,28 @@ class AlexNet(Backbone):
         num_classes: int = 1000,
         in_channels: int = 3,
         levels: int | None = None,
-        lrn: str | None = None,
+        lrn: LRN | Mapping[str, Any] | str | None = None,
         init: str | None = None,
     ) -> None:
         super().__init__()
-        table = ALEXNET_TABLE[name]
-        width_of = {f"conv{number}": row.channels for number, row in enumerate(table, 1)}
-        width_of["pool5"] = table[-1].channels
-        whole = [Level(level, stride, width_of[level]) for level, stride in LEVEL_STRIDES.items()]
-        self._set_metadata(name, whole, num_classes=num_classes, in_channels=in_channels, built=levels)
-        constants = PAPER_LRN if lrn is None else lrn
+        self._set_metadata(name, LEVELS[name], num_classes=num_classes, in_channels=in_channels, built=levels)
         if name == "alexnet":
+            constants = LRN() if lrn is None else LRN.parse(lrn)
             self.preprocessing = PAPER_PREPROCESSING.for_channels(in_channels)
             self.classifier_input_size = PAPER_SIZE
-            self.options = {"lrn": constants}
-        elif lrn is not None:
+            self.options = {"lrn": asdict(constants)}
+            convolutions = two_groups(in_channels, constants)
+        elif lrn is None:
+            convolutions = one_tower(in_channels)
+        else:
             raise UserError(f"{name} has no response normalization; leave lrn out, or use alexnet.")
-
-        # ReLUs are not in place: they would overwrite what hooks take from a convolution.
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        channels = in_channels
-        for number, row in enumerate(table, 1):
-            layers[f"conv{number}"] = nn.Conv2d(
-                channels, row.channels, row.kernel, row.stride, row.padding, groups=row.groups
-            )
-            layers[f"relu{number}"] = nn.ReLU()
-            if "lrn" in row.then:
-                layers[f"lrn{number}"] = response_normalization(constants)
-            if "pool" in row.then:
-                layers[f"pool{number}"] = nn.MaxPool2d(POOL, POOL_STRIDE)
-            channels = row.channels
         # The last layer of each level.
         self.level_ends = [level.name.replace("conv", "relu") for level in self.levels]
-        self.convolutions = nn.Sequential(layers)[: list(layers).index(self.level_ends[-1]) + 1]
+        names = [layer for layer, _ in convolutions.named_children()]
+        self.convolutions = convolutions[: names.index(self.level_ends[-1]) + 1]
         if self.num_classes:
             self.avgpool = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
-            self.classifier = _classifier(CLASSIFIER[name], channels * CLASSIFIER_SIDE**2, num_classes)
+            self.classifier = classifier(name, num_classes)
 
         init = init or ("gaussian" if name == "alexnet" else "he_fan_in")
         initialize(self, init)
@@ -214,38 +213,3 @@ class AlexNet(Backbone):
             elif isinstance(layer, nn.ReLU):
                 x = layer(x)
         return x
-
-
-def response_normalization(lrn: str) -> LocalResponseNorm:
-    """The layer described by a text like `PAPER_LRN`.
-
-    The text of given constants is unique, so that a file's can be compared with the option.
-
-    Raises:
-        UserError: the text has another form.
-    """
-    try:
-        stated = json.loads(lrn)
-        n, alpha, beta, k = (stated[key] for key in ("n", "alpha", "beta", "k"))
-        if n % 2 == 0 or lrn != lrn_text(n, alpha, beta, k, stated["alpha_is"] == "divided by n"):
-            raise ValueError(lrn)
-    except (KeyError, OverflowError, TypeError, ValueError) as error:
-        raise UserError(
-            f"lrn='{lrn}' is not understood; use '{PAPER_LRN}', or with \"divided by n\" as '{CAFFE_LRN}'."
-        ) from error
-    return LocalResponseNorm(n, alpha / n if stated["alpha_is"] == "divided by n" else alpha, beta, k)
-
-
-def _classifier(parts: tuple[str, ...], inputs: int, num_classes: int) -> nn.Sequential:
-    fans = {
-        "fc6": (inputs, CLASSIFIER_WIDTH),
-        "fc7": (CLASSIFIER_WIDTH, CLASSIFIER_WIDTH),
-        "fc8": (CLASSIFIER_WIDTH, num_classes),
-    }
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for part in parts:
-        if part in fans:
-            layers[part] = nn.Linear(*fans[part])
-        else:
-            layers[part] = nn.ReLU() if part.startswith("relu") else nn.Dropout(DROPOUT)
-    return nn.Sequential(layers)

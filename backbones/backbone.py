@@ -272,6 +272,32 @@ def features_on_meta(
         return torch.func.functional_call(FeaturesOnly(backbone), stand_ins, image), state
 
 
+def levels_of_tensors(backbone: Backbone) -> dict[str, int]:
+    """For every parameter and buffer that `features` uses, the index of the first level that depends on it.
+
+    All others belong to the classifier. Computed from one backward pass on the meta device, so that no backbone has to
+    list its own parts.
+    """
+    maps, state = features_on_meta(backbone, meta_input(backbone), learned=True)
+    parameters = dict(backbone.named_parameters())
+    found: dict[str, int] = {}
+    for position, level in enumerate(maps):
+        names = [name for name in parameters if name not in found]
+        if not names:
+            break
+        reached = torch.autograd.grad(
+            level, [state[name] for name in names], torch.empty_like(level), retain_graph=True, allow_unused=True
+        )
+        found.update({name: position for name, gradient in zip(names, reached, strict=True) if gradient is not None})
+    # A buffer belongs where its module's parameters do.
+    owners = {name.rpartition(".")[0]: position for name, position in found.items()}
+    for name, _ in backbone.named_buffers():
+        owner = name.rpartition(".")[0]
+        if owner in owners:
+            found[name] = owners[owner]
+    return found
+
+
 def levels_are_aligned(backbone: Backbone) -> bool:
     """Whether every level has exactly size / stride units for image sizes that are multiples of the coarsest stride.
 

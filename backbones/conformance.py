@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from . import create_backbone
-from .backbone import Backbone, FeaturesOnly, checked_levels, features_on_meta
-from .state_dict_matching import levels_of_tensors, published_state
+from .backbone import Backbone, FeaturesOnly, checked_levels, features_on_meta, levels_of_tensors
+from .state_dict_matching import published_state
 
 SIZES = ((128, 128), (97, 129), (160, 98))
 # A backbone that pads little loses a few units at the border: AlexNet one, Inception-v4 more than three, LeNet-5 seven.

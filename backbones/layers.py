@@ -2,12 +2,63 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..atomic_io import json_text
 from ..errors import UserError
 from .backbone import Backbone
+
+
+@dataclass(frozen=True)
+class LRN:
+    """Constants of local response normalization; the default is the paper's, see `LocalResponseNorm`.
+
+    Attributes:
+        size: how many channels are added up; odd.
+        alpha: factor of their sum of squares, not divided by `size`.
+        beta: exponent.
+        k: what is added to the sum.
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 2.0
+
+    @classmethod
+    def parse(cls, value: LRN | Mapping[str, Any] | str) -> LRN:
+        """Constants from an option or from the text in a weights file's metadata.
+
+        Args:
+            value: a table of the attributes, or its JSON. Older files name the size n, and state in `alpha_is` whether
+                alpha is divided by it.
+
+        Raises:
+            UserError: another form.
+        """
+        if isinstance(value, LRN):
+            return value
+        try:
+            stated = json.loads(value) if isinstance(value, str) else dict(value)
+            if divided := stated.pop("alpha_is", None):
+                stated["size"] = stated.pop("n")
+                stated["alpha"] /= {"divided by n": stated["size"], "not divided": 1}[divided]
+            constants = cls(int(stated.pop("size")), *(float(stated.pop(key)) for key in ("alpha", "beta", "k")))
+            if stated or constants.size % 2 == 0:
+                raise ValueError(value)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise UserError(f"lrn='{value}' is not understood; use '{cls()}', with an odd size.") from error
+        return constants
+
+    def __str__(self) -> str:
+        return json_text(asdict(self))
 
 
 class LocalResponseNorm(nn.Module):
@@ -18,26 +69,20 @@ class LocalResponseNorm(nn.Module):
     The paper prints k = 2, n = 5 (our `size`), alpha = 1e-4 and beta = 0.75; channels beyond the first and the last do
     not exist. torch and Caffe divide alpha by the size, at the borders too: their alpha is 5 times the paper's, and
     Caffe's alpha of 1e-4 is 2e-5 here.
-
-    Args:
-        size: how many channels are added up; odd.
-        alpha: factor of their sum of squares, not divided by `size`.
-        beta: exponent.
-        k: what is added to the sum.
     """
 
-    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
+    def __init__(self, constants: LRN = LRN()) -> None:
         super().__init__()
-        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.constants = constants
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, channels, H, W) of the same, in its dtype. Half precision is too coarse for squares: float32 inside."""
         precise = maps if maps.dtype == torch.float64 else maps.float()
-        made = functional.local_response_norm(precise, self.size, self.alpha * self.size, self.beta, self.k)
-        return made.to(maps.dtype)
+        size, alpha, beta, k = astuple(self.constants)
+        return functional.local_response_norm(precise, size, alpha * size, beta, k).to(maps.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.size}, alpha={self.alpha:g}, beta={self.beta:g}, k={self.k:g}"
+        return str(self.constants)
 
 
 def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Tensor:

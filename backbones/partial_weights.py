@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from . import create_backbone
-from .backbone import Backbone
-from .state_dict_matching import NOT_LEARNED, OPTIONS_FROM_WEIGHTS, OpenedWeights, levels_of_tensors
-from .weights import open_weights
+from .backbone import Backbone, levels_of_tensors
+from .state_dict_matching import OPTIONS_FROM_WEIGHTS
+from .weights import NOT_LEARNED, OpenedWeights, open_weights
 
 
 def backbone_from_partial_weights(

@@ -38,7 +38,7 @@ CIFAR_WIDTHS = (16, 32, 64)
 IMAGENET_WIDTHS = (64, 128, 256, 512)
 
 
-class PreActUnit(nn.Module):
+class PreActBlock(nn.Module):
     """Convolutions, each behind a normalization and a ReLU, beside a shortcut (figure 4e).
 
     Args:
@@ -136,7 +136,7 @@ class PreActResNet(PooledBackbone):
                 else:
                     convolutions = [(level.channels, 3, stride), (level.channels, 3, 1)]
                 beside = _shortcut(channels, level.channels, stride, "B" if bottleneck else shortcut or "A")
-                stack.append(PreActUnit(channels, convolutions, beside, activated=unit == 0))
+                stack.append(PreActBlock(channels, convolutions, beside, activated=unit == 0))
                 channels = level.channels
             self.add_module(level.name, stack.extend([nn.BatchNorm2d(channels), nn.ReLU()]))
         if self.num_classes:

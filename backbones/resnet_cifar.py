@@ -51,7 +51,7 @@ class ZeroPaddedShortcut(nn.Module):
         return functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
 
 
-class CifarUnit(nn.Module):
+class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut; alone where that is None. The stride is in the first."""
 
     def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: bool) -> None:
@@ -119,7 +119,7 @@ class CifarResNet(PooledBackbone):
             for unit in range(CIFAR_UNITS[name]):
                 width, stride = level.channels, 2 if stage > 0 and unit == 0 else 1
                 beside = None if plain else _shortcut(channels, width, stride, shortcut or "A", norm)
-                units.append(CifarUnit(channels, width, stride, beside, norm))
+                units.append(BasicBlock(channels, width, stride, beside, norm))
                 channels = width
             self.add_module(level.name, units)
         if self.num_classes:

@@ -90,7 +90,7 @@ class VGG(Backbone):
             self.convolutions.append(nn.MaxPool2d(2))
             self.ends.append(len(self.convolutions))
         if self.num_classes:
-            self.to_seven = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
+            self.avgpool = nn.AdaptiveAvgPool2d(CLASSIFIER_SIDE)
             self.classifier = nn.Sequential(
                 nn.Linear(channels * CLASSIFIER_SIDE**2, CLASSIFIER_WIDTH),
                 nn.ReLU(),
@@ -116,7 +116,7 @@ class VGG(Backbone):
     def forward(self, image: Tensor) -> Tensor:
         """(B, num_classes) logits of (B, in_channels, H, W)."""
         self.require_classifier()
-        return self.classifier(self.to_seven(self.features(image)[-1]).flatten(1))
+        return self.classifier(self.avgpool(self.features(image)[-1]).flatten(1))
 
     def forward_dense(self, image: Tensor) -> Tensor:
         """(B, num_classes, ⌊H / 32⌋ - 6, ⌊W / 32⌋ - 6) logits: the paper's dense evaluation (section 3.2).

@@ -1,4 +1,4 @@
-"""Pretrained weights of backbones: published ones and local files with their metadata.
+"""Weights of backbones: published sets and local files, their format and their metadata.
 
 The metadata of a `.safetensors` file: `network`, `classes`, `levels` ("all", or the last one present), options that the
 paper leaves open (`stride_in` of the ResNets, `lrn` of AlexNet), `preprocessing` (JSON), `origin` and `licence` (the
@@ -10,29 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import sys
-from collections.abc import Mapping
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..atomic_io import atomic_path
 from ..errors import UserError, unknown_name
-from .backbone import Backbone, Preprocessing
-from .state_dict_matching import (
-    NOT_LEARNED,
-    OPTIONS_FROM_WEIGHTS,
-    OpenedWeights,
-    differs_in_channels_only,
-    first_convolution,
-    format_shape,
-    open_file,
-    open_tensors,
-    published_state,
-    whole_network,
-)
+from .backbone import Preprocessing
+from .interop.timm import fetch_pretrained
 
 # "network/name" to the source of the weights; `weights="imagenet"` is torchvision's first recipe, whose scores papers
 # compare with, and "imagenet_v2" its recipe of 2021.
@@ -61,54 +54,66 @@ TORCHVISION_OPTIONS = {"stride_in": "3x3"}
 # torchvision's GoogLeNet turns its input into one of this mean and std itself (`transform_input`); ours does not.
 TRANSFORMED_INPUT = {"googlenet_tv": (0.5, 0.5, 0.5)}
 TORCHVISION_LICENSE = "BSD-3-Clause (torchvision); trained on ILSVRC2012"
+NOT_LEARNED = "num_batches_tracked"  # absent from files older than PyTorch 0.4.1, and read by nobody
+WRAPPER = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpointing insert into names, at any depth."""
+OTHER_FILES: dict[str, tuple[bytes, ...]] = {
+    "a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`": (b"version https://git-lfs",),
+    "a web page (HTML or XML), not weights: download the file itself, not the page that links to it": (b"<",),
+    "a JSON file, not weights: give the weights file (.safetensors, .pth) that belongs to it": (b"{", b"["),
+    "an image, not weights: give the weights file or checkpoint in its place": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"),
+    "an HDF5 file (Keras), not weights of PyTorch: convert it to .safetensors or .pth": (b"\x89HDF",),
+    "a NumPy array, not weights of PyTorch: save a state dict as .safetensors or .pth": (b"\x93NUMPY",),
+    "a compressed archive, not weights: unpack it and give the weights file inside": (
+        b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"7z\xbc\xaf", b"Rar!",
+    ),
+}  # fmt: skip
+"""Files that are mistaken for weights, with the way out, to their first bytes after white space."""
+MAX_HEADER = 100_000_000
+"""Maximum bytes of a safetensors header, a limit of the format."""
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def load_weights(backbone: Backbone, weights: str | Path | Mapping[str, Tensor]) -> None:
-    """Load weights into a backbone, together with their preprocessing.
+class WeightsWarning(UserWarning):
+    """Something about loaded weights was assumed, adapted or freshly initialized."""
 
-    Args:
-        backbone: changed in place; its dtype and device stay.
-        weights: "imagenet", another published name of `WEIGHTS`, a path, or tensors by their published names
-            (torchvision's `state_dict()`).
 
-    Raises:
-        UserError: as `create_backbone`.
+@dataclass(frozen=True)
+class OpenedWeights:
+    """A weights file whose tensors are read on demand.
+
+    Attributes:
+        source: name for messages.
+        metadata: metadata of the file, may be empty.
+        shapes: the shape of every tensor by name; names of nested tables are joined with dots ("state_dict.fc.bias").
+        read: function that returns the tensor of a name.
     """
-    if isinstance(weights, Mapping):
-        open_tensors("the given state_dict", {}, weights).load_into(backbone)
-    else:
-        open_weights(backbone.name, weights).load_into(backbone)
 
+    source: str
+    metadata: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
 
-def save_weights(backbone: Backbone, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
-    """Save a backbone as a `.safetensors` file that `create_backbone` loads.
+    def for_names(self, names: Collection[str]) -> OpenedWeights:
+        """The weights of a network with these names, without the prefix that they have in the file.
 
-    Args:
-        backbone: any backbone.
-        path: the file; written atomically.
-        dtype: of the learned tensors; None keeps theirs. Running statistics keep theirs always: half precision
-            cannot hold every variance.
-        metadata: further entries, above all `origin` and `licence`; text.
-    """
-    from safetensors.torch import save_file
-
-    learned = {name for name, _ in backbone.named_parameters()}
-    tensors = {}
-    for name, tensor in backbone.state_dict().items():
-        kept = tensor.detach().cpu().to(dtype if dtype and name in learned else tensor.dtype)
-        # safetensors refuses strided memory (channels_last) and tensors that share it.
-        tensors[backbone.state_dict_alias(name)] = kept.clone(memory_format=torch.contiguous_format)
-    whole = whole_network(backbone)
-    facts = {
-        "network": backbone.name,
-        "classes": str(backbone.num_classes),
-        "levels": "all" if whole is None or len(backbone.levels) == len(whole.levels) else backbone.levels[-1].name,
-        "preprocessing": backbone.preprocessing.to_json(),
-        **{key: str(value) for key, value in backbone.options.items() if key in OPTIONS_FROM_WEIGHTS},
-        **metadata,
-    }
-    with atomic_path(path) as aside:
-        save_file(tensors, aside, facts)
+        Training scripts save a network in tables ("state_dict", "model", "ema") and inside of others ("module.",
+        "backbone."): in the file, its names begin with one prefix, whatever that is. The prefix of most names counts,
+        if that is more than half of them. Of equal ones, as in a file with the trained weights and their moving
+        average, one with "ema" in it, else the first. A warning names the prefix if there are other tensors.
+        """
+        wanted, found = set(names), Counter[str]()
+        for stored in self.shapes:
+            parts = stored.split(".")
+            found.update(".".join([*parts[:cut], ""]) for cut in range(len(parts)) if ".".join(parts[cut:]) in wanted)
+        prefix = max(found, key=lambda prefix: (found[prefix], "ema" in prefix), default="")
+        if not prefix or found[prefix] <= len(wanted) / 2:
+            return self
+        shapes = {name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)}
+        if others := len(self.shapes) - len(shapes):
+            text = f"{self.source}: the tensors named '{prefix}...' are taken, and {others} others are left out."
+            warnings.warn(text, WeightsWarning, stacklevel=4)
+        return replace(self, shapes=shapes, read=lambda name: self.read(prefix + name))
 
 
 def open_weights(name: str, weights: str | Path) -> OpenedWeights:
@@ -120,9 +125,7 @@ def open_weights(name: str, weights: str | Path) -> OpenedWeights:
     if isinstance(weights, str) and f"{name}/{weights}" in WEIGHTS:
         return _open_published(WEIGHTS[f"{name}/{weights}"])
     if name.startswith("timm:") and weights == "imagenet":  # timm holds its own registry
-        from .interop.timm import open_pretrained
-
-        return open_pretrained(name)
+        return open_tensors(*fetch_pretrained(name))
     path = Path(weights)
     if path.is_file():
         return open_file(path)
@@ -179,44 +182,91 @@ def read_weights_info(name_or_path: str | Path) -> dict[str, Any]:
     return info
 
 
-def verify_weights(path: str | Path, sha256: str | None = None) -> dict[str, Any]:
-    """Verify a weights file: its hash, finite values, and names and shapes of the network that it states.
-
-    Args:
-        path: a `.safetensors` or `.pth` file.
-        sha256: what its hash should be, or the start of it; None leaves this out.
-
-    Returns:
-        `read_weights_info(path)`.
+def open_file(path: Path) -> OpenedWeights:
+    """Open a `.safetensors` or torch file without reading more than needed.
 
     Raises:
-        UserError: the first mismatch found.
+        UserError: there is no such file, or it cannot be opened safely.
     """
-    from . import create_backbone
+    if not path.is_file():
+        raise UserError(f"There is no weights file {path}.")
+    return _open_safetensors(path) if weights_format(path) == "safetensors" else _open_pickle(path)
 
-    path = Path(path)
-    info = read_weights_info(path)
-    if sha256 is not None and not info["sha256"].startswith(sha256.lower()):
-        raise UserError(f"{path.name} has sha256 {info['sha256']}, not {sha256}; fetch it again.")
-    opened = open_file(path)
-    for name in opened.shapes:
-        tensor = opened.read(name)
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise UserError(f"{path.name} contains values that are not finite, in '{name}'.")
-    if "network" in opened.metadata:
-        network = opened.metadata["network"]
-        options: dict[str, Any] = {key: opened.metadata[key] for key in OPTIONS_FROM_WEIGHTS if key in opened.metadata}
-        with torch.device("meta"):
-            whole = create_backbone(network, num_classes=int(opened.metadata.get("classes", 0)) or 1, **options)
-        own = published_state(whole)
-        for name, shape in opened.for_names(own).shapes.items():
-            if name not in own:
-                raise UserError(f"{path.name} contains '{name}', which {network} does not have.")
-            first = name == whole.state_dict_alias(first_convolution(whole))
-            if shape != tuple(own[name].shape) and not (first and differs_in_channels_only(shape, own[name].shape)):
-                found, wanted = format_shape(shape), format_shape(own[name].shape)
-                raise UserError(f"'{name}' is {found} in {path.name} and {wanted} in {network}.")
-    return info
+
+def _open_safetensors(path: Path) -> OpenedWeights:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        file = safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
+    stored = {WRAPPER.sub("", name): name for name in file.keys()}  # noqa: SIM118 (not a dict)
+    shapes = {name: tuple(file.get_slice(key).get_shape()) for name, key in stored.items()}
+    return OpenedWeights(path.name, file.metadata() or {}, shapes, lambda name: file.get_tensor(stored[name]))
+
+
+def _open_pickle(path: Path) -> OpenedWeights:
+    try:
+        with path.open("rb") as file:  # given a path, torch.load chooses the format by the suffix
+            loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path} is not a weights file that can be opened safely: {reason}") from error
+    opened = open_tensors(path.name, {}, loaded if isinstance(loaded, dict) else {})
+    if not opened.shapes:
+        raise UserError(f"{path} does not contain a state dict; save a module's state_dict().")
+    return opened
+
+
+def open_tensors(source: str, metadata: Mapping[str, str], table: Mapping[str, Any]) -> OpenedWeights:
+    """Wrap the tensors of nested tables in memory, by their published names; other values are ignored."""
+    tensors = {WRAPPER.sub("", name): tensor for name, tensor in named_tensors(table)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return OpenedWeights(source, metadata, shapes, lambda name: tensors[name])
+
+
+def named_tensors(table: Mapping[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested tables, their names joined with dots. The state of optimizers, numbered, is left out."""
+    for name, value in table.items():
+        if isinstance(name, str) and isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", tensor) for inner, tensor in named_tensors(value))
+        elif isinstance(name, str) and isinstance(value, Tensor):
+            yield name, value
+
+
+def weights_format(path: Path) -> Literal["safetensors", "torch"]:
+    """The format of a weights file; by the suffix if the content is unknown, which the reader of the format refuses.
+
+    Raises:
+        UserError: the file is empty, text, a zip archive or one of `OTHER_FILES`; the message says which.
+    """
+    with path.open("rb") as file:
+        head = file.read(1024)
+    text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
+    if not text:
+        raise UserError(f"{path} is an empty file: download or copy it again.")
+    # A safetensors file: the length of its JSON header (8 bytes), then the header.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+        return "safetensors"
+    for description, starts in OTHER_FILES.items():
+        if text.startswith(starts):
+            raise UserError(f"{path} is {description}.")
+    if is_text(text):
+        first_line = text.splitlines()[0].decode(errors="replace")[:60]
+        raise UserError(f"{path} is a text file ('{first_line}'), not weights: download or copy the weights again.")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if not any(name.endswith("/data.pkl") for name in names):
+            raise UserError(f"{path} is a zip archive, not weights: unpack it and give the weights file inside.")
+        return "torch"
+    return "safetensors" if path.suffix == ".safetensors" else "torch"
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the first bytes of a file are printable text in UTF-8, up to a character cut off at the end."""
+    text = head.decode(errors="ignore")
+    return len(text.encode()) > len(head) - 4 and "".join(text.split()).isprintable()
 
 
 def _torchvision_entry(address: str) -> Any:

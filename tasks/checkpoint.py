@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ..atomic_io import atomic_path, json_text
 from ..backbones.backbone import Preprocessing
-from ..backbones.file_format import weights_format
-from ..backbones.weights import WEIGHTS, read_metadata, read_weights_info
+from ..backbones.weights import WEIGHTS, read_metadata, read_weights_info, weights_format
 from ..datasets.classification.imagenet import ImageNet, imagenet_classes
 from ..datasets.field_types import ClassLabel, FieldType, Image
 from ..errors import UserError

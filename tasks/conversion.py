@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ..atomic_io import atomic_path, json_text
-from ..backbones.state_dict_matching import open_file
+from ..backbones.weights import open_file
 from ..datasets import open_dataset
 from ..errors import UserError
 from . import renamed

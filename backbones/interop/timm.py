@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError, unknown_name
-from ..backbone import Backbone, Level, Preprocessing
-from ..state_dict_matching import OpenedWeights, levels_of_tensors
+from ..backbone import Backbone, Level, Preprocessing, levels_of_tensors
 
 PREFIX = "timm:"
 
@@ -119,8 +118,8 @@ class _LeftOut(nn.Module):
         return x
 
 
-def open_pretrained(name: str) -> OpenedWeights:
-    """timm's own published weights of a network, fetched by timm.
+def fetch_pretrained(name: str) -> tuple[str, dict[str, str], dict[str, Tensor]]:
+    """timm's own published weights of a network, fetched by timm: a name for messages, the metadata, the tensors.
 
     Raises:
         UserError: there are none, or they could not be fetched.
@@ -148,8 +147,7 @@ def open_pretrained(name: str) -> OpenedWeights:
         "origin": str(where),
         "licence": config.license or "unstated",
     }
-    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
-    return OpenedWeights(called, metadata, shapes, lambda key: tensors[key])
+    return called, metadata, tensors
 
 
 def _features_only(called: str, levels: int | None, in_channels: int) -> Any:

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from ...backbones.backbone import Preprocessing
 from ...backbones.initialization import gaussian, initialize
-from ...backbones.layers import LocalResponseNorm
+from ...backbones.layers import LRN, LocalResponseNorm
 from ...datasets.field_types import Skeleton
 from .networks import CoordinateNetwork
 from .regression import PREDICTION_STD, linear_float32
@@ -232,6 +232,6 @@ def _create_layer(name: str) -> nn.Module:
             return nn.MaxPool2d(POOL, POOL_STRIDE)
         case "lrn":
             # MatConvNet's [5 1 0.0001/5 0.75]: 1e-4 divided by the five channels.
-            return LocalResponseNorm(5, 1e-4 / 5, 0.75, 1.0)
+            return LocalResponseNorm(LRN(alpha=1e-4 / 5, k=1.0))
         case _:
             return nn.Dropout(DROPOUT)

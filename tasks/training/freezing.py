@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ...backbones.state_dict_matching import levels_of_tensors
+from ...backbones.backbone import levels_of_tensors
 from ...errors import UserError
 from ..network import Network
 from .options import Options

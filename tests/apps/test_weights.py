@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from densevision.backbones import create_backbone
-from densevision.backbones.weights import TORCHVISION_LICENSE, list_weights, save_weights
+from densevision.backbones.state_dict_matching import save_weights
+from densevision.backbones.weights import TORCHVISION_LICENSE, list_weights
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import torchvision
 from torch import Tensor, nn
 
 from densevision.backbones import create_backbone
-from densevision.backbones.alexnet import ALEXNET_TABLE, BIASES_OF_ONE, CAFFE_LRN, PAPER_LRN, AlexNet, lrn_text
+from densevision.backbones.alexnet import BIASES_OF_ONE, CAFFE_LRN, AlexNet
 from densevision.backbones.conformance import check_backbone
-from densevision.backbones.layers import LocalResponseNorm
+from densevision.backbones.layers import LRN, LocalResponseNorm
 from densevision.backbones.receptive_field import receptive_fields
-from densevision.backbones.state_dict_matching import WeightsWarning, published_state
-from densevision.backbones.weights import load_weights, read_metadata, save_weights, verify_weights
+from densevision.backbones.state_dict_matching import load_weights, published_state, save_weights, verify_weights
+from densevision.backbones.weights import WeightsWarning, read_metadata
 from densevision.errors import UserError
 
 CAFFE = "alexnet_caffe_conv_pruned8bit_fp16.safetensors"
@@ -69,7 +70,7 @@ def filled(backbone: AlexNet, seed: int = 0, drawn: float = 0.02) -> AlexNet:
     return backbone
 
 
-@pytest.mark.parametrize("name", ALEXNET_TABLE)
+@pytest.mark.parametrize("name", TOTALS)
 def test_parameters_are_those_of_the_paper_layer_by_layer(name: str) -> None:
     backbone = on_meta(name)
     counts = {
@@ -89,7 +90,7 @@ def test_two_groups_are_in_conv2_conv4_and_conv5_alone() -> None:
     assert TOTALS["alexnet"] + added == 62_378_344
 
 
-@pytest.mark.parametrize("name", ALEXNET_TABLE)
+@pytest.mark.parametrize("name", TOTALS)
 def test_the_backbone_keeps_the_contract(name: str) -> None:
     check_backbone(name)
     check_backbone(create_backbone(name, num_classes=0, in_channels=1, levels=3))
@@ -226,7 +227,7 @@ def test_dropout_keeps_the_expectation_and_is_off_in_evaluation(monkeypatch: pyt
         assert (dropped - whole).abs().max() < 0.05 * whole.abs().max()
 
 
-@pytest.mark.parametrize("name", ALEXNET_TABLE)
+@pytest.mark.parametrize("name", TOTALS)
 def test_tensors_have_torchvisions_names(name: str) -> None:
     with torch.device("meta"):
         peer = torchvision.models.alexnet()
@@ -288,16 +289,31 @@ def test_the_dense_form_of_the_paper_agrees_at_227(monkeypatch: pytest.MonkeyPat
 
 # The constants of the response normalization.
 
+PAPER_TEXT = '{"n": 5, "alpha": 0.0001, "beta": 0.75, "k": 2, "alpha_is": "not divided"}'
+CAFFE_TEXT = '{"n": 5, "alpha": 0.0001, "beta": 0.75, "k": 1, "alpha_is": "divided by n"}'
 
-def test_the_texts_of_the_constants_build_what_they_say() -> None:
-    paper, caffe = (on_meta("alexnet", num_classes=0, levels=2, lrn=text) for text in (PAPER_LRN, CAFFE_LRN))
+
+def test_the_constants_build_what_they_say() -> None:
+    paper, caffe = (on_meta("alexnet", num_classes=0, levels=2, lrn=lrn) for lrn in (LRN(), CAFFE_LRN))
     norms = [backbone.convolutions.get_submodule("lrn1") for backbone in (paper, caffe)]
     assert all(isinstance(norm, LocalResponseNorm) for norm in norms)
-    numbers = [(norm.size, norm.alpha, norm.beta, norm.k) for norm in norms]
-    assert numbers[0] == (5, 1e-4, 0.75, 2)  # facts 1.2: k = 2, the sum is not divided
-    assert numbers[1] == (5, pytest.approx(2e-5), 0.75, 1)  # facts 1.2: Caffe's k is 1 and its alpha is divided by n
-    assert on_meta("alexnet", num_classes=0).options == {"lrn": PAPER_LRN}
+    assert norms[0].constants == LRN(5, 1e-4, 0.75, 2)  # facts 1.2: k = 2, the sum is not divided
+    # facts 1.2: Caffe's k is 1 and its alpha is divided by n
+    assert norms[1].constants == LRN(5, pytest.approx(2e-5), 0.75, 1)
+    assert on_meta("alexnet", num_classes=0).options == {"lrn": asdict(LRN())}
     assert on_meta("alexnet_tv", num_classes=0).options == {}
+
+
+@pytest.mark.parametrize("lrn", [CAFFE_LRN, CAFFE_TEXT, str(CAFFE_LRN), asdict(CAFFE_LRN), json.loads(CAFFE_TEXT)])
+def test_every_stored_form_of_the_constants_is_read(lrn: Any) -> None:
+    assert LRN.parse(lrn) == CAFFE_LRN
+    options = create_backbone("alexnet", num_classes=0, levels=1, lrn=lrn).options
+    assert json.loads(json.dumps(options)) == {"lrn": {"size": 5, "alpha": 2e-5, "beta": 0.75, "k": 1}}
+
+
+@pytest.mark.parametrize("text", [PAPER_TEXT, PAPER_TEXT.replace(": ", ":"), PAPER_TEXT.replace("2", "2.0")])
+def test_constants_are_compared_as_numbers(text: str) -> None:
+    assert LRN.parse(text) == LRN()
 
 
 @pytest.mark.parametrize(
@@ -307,38 +323,34 @@ def test_the_texts_of_the_constants_build_what_they_say() -> None:
         "[5]",
         "",
         "{}",
-        PAPER_LRN.replace(" ", ""),
-        PAPER_LRN.replace("2", "2.0"),
-        PAPER_LRN.replace("not divided", "multiplied"),
-        PAPER_LRN.replace("5,", "4,", 1),
-        PAPER_LRN.replace("}", ', "more": 1}'),
+        "null",
+        PAPER_TEXT.replace("not divided", "multiplied"),
+        PAPER_TEXT.replace("5,", "4,", 1),
+        PAPER_TEXT.replace("}", ', "more": 1}'),
+        str(LRN()).replace("}", ', "more": 1}'),
+        str(LRN()).replace("5,", "4,", 1),
     ],
 )
 def test_constants_in_another_form_are_refused_with_the_right_form(text: str) -> None:
-    with pytest.raises(UserError, match=r'is not understood; use \'\{"n": 5, "alpha": 0.0001'):
+    with pytest.raises(UserError, match=r'is not understood; use \'\{"size": 5, "alpha": 0.0001'):
         on_meta("alexnet", lrn=text)
-
-
-def test_one_set_of_constants_has_one_text() -> None:
-    assert lrn_text(5, 1e-4, 0.75, 2.0) == PAPER_LRN
-    assert json.loads(CAFFE_LRN) == {"n": 5, "alpha": 1e-4, "beta": 0.75, "k": 1, "alpha_is": "divided by n"}
 
 
 def test_one_tower_has_no_constants_to_choose() -> None:
     with pytest.raises(UserError, match="alexnet_tv has no response normalization; leave lrn out"):
-        create_backbone("alexnet_tv", lrn=PAPER_LRN)
+        create_backbone("alexnet_tv", lrn=LRN())
 
 
 def test_the_constants_travel_with_a_file_and_are_not_contradicted(tmp_path: Path) -> None:
     path = tmp_path / "caffe.safetensors"
     save_weights(create_backbone("alexnet", num_classes=0, lrn=CAFFE_LRN, levels=2), path)
-    assert read_metadata(path)["lrn"] == CAFFE_LRN
-    for lrn in (None, CAFFE_LRN):
+    assert LRN.parse(read_metadata(path)["lrn"]) == CAFFE_LRN
+    for lrn in (None, CAFFE_LRN, CAFFE_TEXT):
         backbone = create_backbone("alexnet", path, num_classes=0, levels=2, lrn=lrn)
-        assert backbone.options["lrn"] == CAFFE_LRN
+        assert backbone.options["lrn"] == asdict(CAFFE_LRN)
     refused = r"caffe.safetensors was trained with lrn='.*\"k\": 1.*', and alexnet was requested with lrn='.*\"k\": 2"
     with pytest.raises(UserError, match=refused):
-        create_backbone("alexnet", path, num_classes=0, levels=2, lrn=PAPER_LRN)
+        create_backbone("alexnet", path, num_classes=0, levels=2, lrn=LRN())
     with pytest.raises(UserError, match=refused):
         load_weights(create_backbone("alexnet", num_classes=0, levels=2), path)
 
@@ -347,7 +359,7 @@ def test_caffes_convolutions_load_completely_with_their_preprocessing(shared_dat
     path = shared_data / "weights" / CAFFE
     backbone = create_backbone("alexnet", path, num_classes=0)
     assert isinstance(backbone, AlexNet)
-    assert backbone.options == {"lrn": CAFFE_LRN}
+    assert backbone.options == {"lrn": asdict(CAFFE_LRN)}
     assert backbone.preprocessing.mean == (122.68, 116.67, 104.01)
     assert (backbone.preprocessing.std, backbone.preprocessing.range) == ((32, 32, 32), (0, 255))
     assert (backbone.preprocessing.order, backbone.preprocessing.crop) == ("RGB", 227)
@@ -359,6 +371,7 @@ def test_caffes_convolutions_load_completely_with_their_preprocessing(shared_dat
         maps = backbone.eval().features(backbone.preprocessing(torch.rand(1, 3, 227, 227)))
     assert [made.shape[-1] for made in maps] == [55, 27, 13, 6]
     assert all(0 < float(made.mean()) < 100 for made in maps)
+    assert read_metadata(path)["lrn"] == CAFFE_TEXT
     assert verify_weights(path)["lrn"]["k"] == 1
 
 

@@ -16,10 +16,10 @@ from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Preprocessing
 from densevision.backbones.conformance import check_backbone
 from densevision.backbones.googlenet import ConvUnit, GoogLeNet, InceptionModule
-from densevision.backbones.layers import LocalResponseNorm
+from densevision.backbones.layers import LRN, LocalResponseNorm
 from densevision.backbones.receptive_field import receptive_fields
-from densevision.backbones.state_dict_matching import published_state
-from densevision.backbones.weights import load_weights, read_metadata, read_weights_info, save_weights, verify_weights
+from densevision.backbones.state_dict_matching import load_weights, published_state, save_weights, verify_weights
+from densevision.backbones.weights import read_metadata, read_weights_info
 from densevision.errors import UserError
 
 # facts 1.4: main, with both auxiliary classifiers, each of them.
@@ -111,7 +111,7 @@ def test_response_is_normalized_after_the_first_pool_and_before_the_second() -> 
     rows = [name for name, _ in backbone.named_children()]
     assert rows[:7] == ["conv1", "pool1", "norm1", "conv2_reduce", "conv2", "norm2", "pool2"]  # trap 2, facts 1.4
     norms = [module for module in backbone.modules() if isinstance(module, LocalResponseNorm)]
-    assert [(norm.size, norm.alpha, norm.beta, norm.k) for norm in norms] == [(5, 1e-4, 0.75, 2.0)] * 2  # facts 1.2
+    assert [norm.constants for norm in norms] == [LRN(5, 1e-4, 0.75, 2.0)] * 2  # facts 1.2
 
 
 @pytest.mark.parametrize("name", COUNTS)

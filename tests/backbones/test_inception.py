@@ -14,8 +14,7 @@ from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Backbone
 from densevision.backbones.inception_v4 import ResidualBranches, build
 from densevision.backbones.receptive_field import receptive_fields
-from densevision.backbones.state_dict_matching import published_state
-from densevision.backbones.weights import load_weights
+from densevision.backbones.state_dict_matching import load_weights, published_state
 
 COUNTS = {"inception_v4": 42_679_816, "inception_resnet_v2": 55_843_464}
 # timm names what it takes at strides 2, 8, 16 and 32; at 4 Inception-v4 goes one module further here, to the last.

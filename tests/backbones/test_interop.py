@@ -12,7 +12,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone, list_backbones
 from densevision.backbones.interop.smp import PREFIX, BackboneEncoder, register_in_smp
-from densevision.backbones.weights import save_weights
+from densevision.backbones.state_dict_matching import save_weights
 from densevision.errors import UserError
 from densevision.tasks.heads import create_head
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from densevision.backbones.layers import LocalResponseNorm, linear_as_convolution
+from densevision.backbones.layers import LRN, LocalResponseNorm, linear_as_convolution
 from densevision.errors import UserError
 
 
@@ -23,7 +23,7 @@ def by_hand(a: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor
 def test_response_normalization_is_the_papers_sum_at_border_and_interior_channels(numbers) -> None:
     torch.manual_seed(0)
     a = 20 * torch.randn(2, 9, 3, 4, dtype=torch.float64)
-    difference = (LocalResponseNorm(*numbers)(a) - by_hand(a, *numbers)).abs()
+    difference = (LocalResponseNorm(LRN(*numbers))(a) - by_hand(a, *numbers)).abs()
     assert difference.amax((0, 2, 3)).max() < 1e-13  # trap 1; facts 1.2: 4e-15
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.conformance import check_backbone
-from densevision.backbones.preact_resnet import PREACT_TABLE, PreActResNet, PreActUnit
+from densevision.backbones.preact_resnet import PREACT_TABLE, PreActBlock, PreActResNet
 from densevision.backbones.receptive_field import receptive_fields
 from densevision.errors import UserError
 
@@ -62,7 +62,7 @@ def test_the_name_is_the_number_of_weight_layers(name: str) -> None:
 def test_a_unit_leaves_its_sum_untouched_and_the_next_normalizes_it() -> None:
     torch.manual_seed(0)
     backbone = create_backbone("preact164_cifar", levels=1)
-    units = [unit for unit in backbone.modules() if isinstance(unit, PreActUnit)]
+    units = [unit for unit in backbone.modules() if isinstance(unit, PreActBlock)]
     x = torch.randn(2, 64, 8, 8)
     kinds = [type(layer) for layer in units[1].residual]
     assert kinds == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d] * 3
@@ -77,7 +77,7 @@ def test_where_the_shape_changes_the_shortcut_sees_what_was_rectified(name: str)
     seen: list[Tensor] = []
     for stage in (1, 2, 3):
         unit = backbone.get_submodule(f"stage{stage}.0")
-        assert isinstance(unit, PreActUnit)
+        assert isinstance(unit, PreActBlock)
         assert isinstance(unit.residual[0], nn.Conv2d)
         assert not any(isinstance(part, nn.BatchNorm2d) for part in unit.shortcut.modules())
         unit.shortcut.register_forward_hook(lambda _part, inputs, _made: seen.append(inputs[0]))

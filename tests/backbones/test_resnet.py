@@ -11,8 +11,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.resnet import BasicBlock, Bottleneck
-from densevision.backbones.state_dict_matching import published_state
-from densevision.backbones.weights import load_weights
+from densevision.backbones.state_dict_matching import load_weights, published_state
 from densevision.errors import UserError
 
 # facts 1.4: with classifier, without, batch normalizations.

@@ -8,7 +8,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.conformance import check_backbone
-from densevision.backbones.resnet_cifar import CifarUnit
+from densevision.backbones.resnet_cifar import BasicBlock
 from densevision.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_a_residual_network_is_the_plain_one_plus_its_shortcuts() -> None:
     plain, residual = create_backbone("plain20_cifar"), create_backbone("resnet20_cifar")
     residual.load_state_dict(plain.state_dict())
     unit, beside = plain.get_submodule("stage1.1"), residual.get_submodule("stage1.1")
-    assert isinstance(unit, CifarUnit)
+    assert isinstance(unit, BasicBlock)
     # A residual of zero: the identity in one, nothing in the other.
     for each in (unit, beside):
         nn.init.zeros_(each.get_parameter("bn2.weight"))

@@ -11,9 +11,8 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.receptive_field import receptive_fields
-from densevision.backbones.state_dict_matching import published_state
+from densevision.backbones.state_dict_matching import load_weights, published_state
 from densevision.backbones.vgg import VGG
-from densevision.backbones.weights import load_weights
 
 # facts 1.3: whole, convolutions only.
 COUNTS = {

@@ -13,16 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Preprocessing
-from densevision.backbones.state_dict_matching import adapt_first_convolution, published_state
-from densevision.backbones.weights import (
-    WEIGHTS,
-    list_weights,
+from densevision.backbones.state_dict_matching import (
+    adapt_first_convolution,
     load_weights,
-    read_metadata,
-    read_weights_info,
+    published_state,
     save_weights,
     verify_weights,
 )
+from densevision.backbones.weights import WEIGHTS, list_weights, read_metadata, read_weights_info
 from densevision.errors import UserError
 
 RESNET50 = "resnet50_imagenet_pruned8bit_fp16.safetensors"

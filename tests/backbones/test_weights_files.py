@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from densevision.backbones import create_backbone
-from densevision.backbones.file_format import weights_format
-from densevision.backbones.weights import load_weights
+from densevision.backbones.state_dict_matching import load_weights
+from densevision.backbones.weights import weights_format
 from densevision.errors import UserError
 from densevision.tasks.inference import load
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Preprocessing
-from densevision.backbones.weights import save_weights
+from densevision.backbones.state_dict_matching import save_weights
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import (
     HEADER,

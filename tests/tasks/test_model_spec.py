@@ -9,7 +9,7 @@ import torch
 
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Preprocessing
-from densevision.backbones.weights import save_weights
+from densevision.backbones.state_dict_matching import save_weights
 from densevision.datasets.field_types import Camera, FieldType, Image
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.errors import UserError

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
 from ...backbones.partial_weights import backbone_from_partial_weights
-from ...backbones.state_dict_matching import WeightsWarning
-from ...backbones.weights import WEIGHTS
+from ...backbones.weights import WEIGHTS, WeightsWarning
 from ...datasets.classification.imagenet import imagenet_classes
 from ...datasets.core.geometry import Size
 from ...datasets.field_types import ClassLabel, FieldType, Image, collate

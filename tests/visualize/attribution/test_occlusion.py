@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Level
-from densevision.backbones.layers import LocalResponseNorm, PooledBackbone
+from densevision.backbones.layers import LRN, LocalResponseNorm, PooledBackbone
 from densevision.errors import UserError
 from densevision.visualize.attribution import occlusion as method
 from densevision.visualize.attribution.incremental.intervals import Intervals
@@ -150,7 +150,7 @@ MIDDLES: dict[str, tuple[Any, str | None]] = {
     ),
     "in place": (lambda net, x: in_place_residual(x), None),
     "in place from a wider window": (lambda net, x: x.relu().add_(functional.max_pool2d(x, 5, 1, 2)), None),
-    "response normalization": (lambda net, x: LocalResponseNorm(alpha=0.1)(x), None),
+    "response normalization": (lambda net, x: LocalResponseNorm(LRN(alpha=0.1))(x), None),
     "squeeze and excitation": (lambda net, x: x.tanh() * x.mean((2, 3), keepdim=True), "mean"),
     "a global softmax": (lambda net, x: x.flatten(1).softmax(1).view_as(x) * 100, "view"),
     "transposed": (lambda net, x: functional.conv_transpose2d(x, net.weight, stride=2), "convolution"),

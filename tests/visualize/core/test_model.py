@@ -11,7 +11,7 @@ import torch
 from densevision.backbones import create_backbone
 from densevision.backbones.backbone import features_on_meta
 from densevision.backbones.conformance import check_backbone
-from densevision.backbones.state_dict_matching import WeightsWarning
+from densevision.backbones.weights import WeightsWarning
 from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.inference import load
