@@ -299,7 +299,7 @@ def test_the_constants_build_what_they_say() -> None:
     assert all(isinstance(norm, LocalResponseNorm) for norm in norms)
     assert norms[0].constants == LRN(5, 1e-4, 0.75, 2)  # facts 1.2: k = 2, the sum is not divided
     # facts 1.2: Caffe's k is 1 and its alpha is divided by n
-    assert norms[1].constants == LRN(5, pytest.approx(2e-5), 0.75, 1)
+    assert norms[1].constants == LRN(5, 1e-4 / 5, 0.75, 1)
     assert on_meta("alexnet", num_classes=0).options == {"lrn": asdict(LRN())}
     assert on_meta("alexnet_tv", num_classes=0).options == {}
 
