@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .datasets import list_datasets, open_dataset
     from .tasks import create_task, list_tasks
     from .tasks.inference import load
-    from .tasks.training.loop import train
+    from .tasks.training.setup import train
 
 _WHERE = {
     "create_backbone": "backbones",
@@ -25,7 +25,7 @@ _WHERE = {
     "create_task": "tasks",
     "list_tasks": "tasks",
     "load": "tasks.inference",
-    "train": "tasks.training.loop",
+    "train": "tasks.training.setup",
 }
 
 __all__ = [

@@ -9,13 +9,13 @@ from typing import Annotated, Any, get_type_hints
 from cyclopts import App, Parameter
 
 from ..tasks import list_tasks, task_class
+from ..tasks.distributed import ProcessGroup
 from ..tasks.task import Task
-from ..tasks.training.options import Options, ResolvedOptions
+from ..tasks.training.options import DEFAULTS, Options
+from ..tasks.training.setup import resolve_options, train
 
 app = App(name="train", help="Train a model on synthetic data or your own dataset.")
 FLAT = Parameter(name="*", negative_iterable=())
-SET_BY_RUN = ("backbone_lr_factor", "resume", "find_lr", "overfit_one_batch", "compile", "freeze_backbone", "freeze_bn")
-"""Options whose default depends on others, and switches that are off."""
 
 
 def command_of(name: str) -> Callable[..., Any]:
@@ -39,38 +39,44 @@ def command_of(name: str) -> Callable[..., Any]:
 
 
 def options_with_defaults(task: type[Task]) -> type[Options]:
-    """`Options` whose help prints the defaults of a task's training: of its default recipe, else the general ones.
+    """`Options` whose help prints the values of a task's default recipe.
 
     The values stay None, so that a recipe chosen by the user takes precedence.
     """
-    base = {field.name: field.default for field in dataclasses.fields(ResolvedOptions)}
-    recipe, photo_recipe = task.recipes[task.defaults.recipe], task.defaults.photo_recipe
-    defaults = dataclasses.asdict(task.defaults)
-    if photo_recipe is not None:
-        defaults["recipe"] += f"; {photo_recipe} for real images"
-    displayed = {**base, **defaults, "loss": task.losses[0], **recipe.explicit()}
-    hints = get_type_hints(Options)
-    annotations = {
-        name: Annotated[
-            hints[name],
-            Parameter(show_default=lambda _, value=value: text(value), consume_multiple=name == "milestones"),
-        ]
-        for name, value in displayed.items()
-        if name in hints and value is not None and name not in SET_BY_RUN
-    }
+    displayed = {"gamma": DEFAULTS.gamma, "milestones": DEFAULTS.milestones}
+    displayed |= resolve_options(task(), Options()).explicit()
+    if task.defaults.photo_recipe is not None:
+        displayed["recipe"] += f"; {task.defaults.photo_recipe} for real images"
+    # The default of this option depends on --weights; its help says how.
+    del displayed["backbone_lr_factor"]
+    annotations = {}
+    for name, hint in get_type_hints(Options).items():
+        value = displayed.get(name)
+        default = text(value) if value is not None and value is not False else False
+        parameter = Parameter(
+            show_default=(lambda _, shown=default: shown) if default else False, consume_multiple=name == "milestones"
+        )
+        annotations[name] = Annotated[hint | None, parameter]
     values = {"__annotations__": annotations, "__module__": Options.__module__, **dict.fromkeys(annotations)}
     return dataclasses.dataclass(frozen=True)(type("Options", (Options,), values))
 
 
 def text(value: Any) -> str:
-    """A default value as on the command line."""
+    """A value as on the command line."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def run(task: Task, options: Options) -> None:
-    from ..tasks.training.loop import train
-
-    train(task, Options(**options.explicit()))
+    result = train(task, Options(**options.explicit()))
+    if options.dry_run and ProcessGroup.from_environment().rank == 0:
+        height, width = result["options"]["image_size"]
+        shapes = ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in result["batch"].items())
+        print(f"Options: {Options(**result['options']).command_line()}")
+        print(
+            f"Model: {result['parameters']:,} parameters; for one image of {height}x{width}, "
+            f"{result['multiply_adds']:,} multiply-adds and {result['memory_per_image'] / 2**20:.1f} MiB of activations"
+        )
+        print(f"Batch: {shapes}")
 
 
 for _name in list_tasks():

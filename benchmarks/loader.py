@@ -15,8 +15,8 @@ from ..datasets.core.geometry import Size
 from ..tasks.network import Batch
 from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options
-from ..tasks.training.setup import Trainer, build_trainer
-from ..tasks.training.step import optimizer_step
+from ..tasks.training.setup import build_trainer
+from ..tasks.training.trainer import Trainer
 from .measure import (
     Clock,
     Figure,
@@ -124,7 +124,7 @@ def stream(trainer: Trainer, batch: int, workers: int, count: int) -> Iterator[B
 
 def train_step(trainer: Trainer, source: Iterator[Batch]) -> None:
     """One training step, as in the training loop."""
-    optimizer_step(trainer, 0, source, trainer.options.lr)
+    trainer.optimizer_step(0, source, trainer.options.lr)
     if trainer.ema is not None:
         trainer.ema.update(trainer.model)
 

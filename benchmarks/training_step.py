@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -12,13 +13,13 @@ from torch.nn.functional import cross_entropy
 from ..backbones import create_backbone
 from ..tasks.device import use_bf16
 from ..tasks.training.optimizers import create_optimizer
-from ..tasks.training.options import ResolvedOptions
+from ..tasks.training.options import DEFAULTS
 from .ceiling import conv_ceiling, matmul_ceiling
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 MODEL = "resnet18"
 CLASSES = 1000
-SGD = ResolvedOptions(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
+SGD = dataclasses.replace(DEFAULTS, optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=1e-4)
 BATCH, CUDA_BATCH = 16, 256
 """Batch sizes; with 16, a GPU would wait for Python."""
 MATMUL_SIZE, CUDA_MATMUL_SIZE = 1024, 8192

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from ..errors import UserError
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -39,6 +44,18 @@ def choose_device(name: str = "auto") -> torch.device:
             "--device mps: no Apple GPU is available; use --device cpu, or auto for the best available device."
         )
     return device
+
+
+def to_device(module: ModuleT, device: torch.device) -> ModuleT:
+    """Move a module to a device, in place, with the weights of 2-D convolutions in channels_last (faster there).
+
+    `module.to(memory_format=torch.channels_last)` fails on the weights of 3-D convolutions.
+    """
+    module.to(device)
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def bf16_in_hardware(device: torch.device) -> bool:

@@ -21,7 +21,7 @@ from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType
 from ..errors import UserError
 from .checkpoint import is_backbone_weights, load_checkpoint, load_classifier
-from .device import choose_device, use_bf16
+from .device import choose_device, to_device, use_bf16
 from .network import Network
 from .prediction import Prediction
 from .preprocessing import ImageInputs, ModelInput, Preprocessor
@@ -237,7 +237,7 @@ def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> P
     else:
         model, model_spec, header = load_checkpoint(path)
     torch_device = choose_device(device)
-    model = model.to(torch_device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
+    model = to_device(model, torch_device)
     height, width = header["size"]
     return Predictor(model_spec.task, model, model_spec.fields, (height, width), torch_device, amp, header)
 

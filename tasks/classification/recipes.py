@@ -1,6 +1,6 @@
 """Recipes for image classification: those of the papers, as far as they are printed, and a short modern one.
 
-A recipe states only what differs from the defaults (`training.options.ResolvedOptions`). Deviations of all paper
+A recipe states only what differs from the defaults (`training.options.Options`). Deviations of all paper
 recipes: the learning rate falls at fixed steps where the papers wait for a plateau; means are subtracted per channel,
 not per pixel; AlexNet's crops are taken anywhere in the image, not in its central square; padding reflects the image
 instead of using the mean color.

@@ -1,4 +1,4 @@
-"""Recipes for depth estimation: options that differ from the defaults in `training.options.ResolvedOptions`."""
+"""Recipes for depth estimation: options that differ from the defaults in `training.options.Options`."""
 
 from __future__ import annotations
 

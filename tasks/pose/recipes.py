@@ -1,4 +1,4 @@
-"""Training recipes of human pose estimation: differences from `training.options.ResolvedOptions`."""
+"""Training recipes of human pose estimation: differences from `training.options.Options`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes for image restoration: options that differ from the defaults in `training.options.ResolvedOptions`."""
+"""Recipes for image restoration: options that differ from the defaults in `training.options.Options`."""
 
 from __future__ import annotations
 

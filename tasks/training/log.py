@@ -19,20 +19,22 @@ QUIET_SECONDS = 25.0
 
 
 class RunLog:
-    """The log of one run; only the main process writes.
+    """The log of one run. Only the main process writes, and nothing before `open`.
 
     Args:
         folder: the run folder.
-        step: step from which the run continues; later lines of an interrupted run are removed.
         main: whether this is the main process.
     """
 
-    def __init__(self, folder: Path, step: int, main: bool) -> None:
+    def __init__(self, folder: Path, main: bool) -> None:
         self.folder, self.main, self.events, self.bar = folder, main, None, None
         self.path = folder / "log.jsonl"
         self.lines: list[dict[str, Any]] = []
         self.status, self._printed = "starting", time.monotonic()
-        if not main:
+
+    def open(self, step: int) -> None:
+        """Open the log of a run that continues from a step; later lines of an interrupted run are removed."""
+        if not self.main:
             return
         if self.path.exists():
             self.lines = [line for line in _read_lines(self.path) if line["step"] <= step]
@@ -40,7 +42,7 @@ class RunLog:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from torch.utils.tensorboard import SummaryWriter
 
-        self.events = SummaryWriter(str(folder / "events"), purge_step=step + 1 if step else None)
+        self.events = SummaryWriter(str(self.folder / "events"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
         """Write a line of log.jsonl, and a TensorBoard point for every number in it."""
@@ -148,3 +150,53 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             continue
     return lines
+
+
+class Meter:
+    """Means of the loss terms and images per second since the last log line, and seconds of training in total.
+
+    Evaluation, drawing and saving run under `paused` and do not count as training time. Sums since the last line are
+    part of the training state, so that a resumed run writes the same lines as an uninterrupted one.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.steps = self.images = 0
+        self.seconds = self.total = 0.0
+        self._since = time.perf_counter()
+
+    def add(self, terms: dict[str, float], images: int) -> None:
+        """Count one optimizer step."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.steps, self.images = self.steps + 1, self.images + images
+        self._tick()
+
+    def flush(self) -> tuple[dict[str, float], float]:
+        """Mean of every term and images per second since the last flush."""
+        means = {name: value / self.steps for name, value in self.sums.items()}
+        rate = self.images / max(self.seconds, 1e-9)
+        self.sums, self.steps, self.images, self.seconds = {}, 0, 0, 0.0
+        return means, rate
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count the time inside this context."""
+        self._tick()
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self.total, self._since = self.seconds + now - self._since, self.total + now - self._since, now
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the training state."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a training state."""
+        vars(self).update(state)
+        self._since = time.perf_counter()

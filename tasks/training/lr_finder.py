@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
 from ..network import Batch
-from .step import NonFiniteLoss, optimizer_step
+from .phases import NonFiniteLoss
 from .trainer import Trainer
 
 STEPS = 120
@@ -87,7 +87,7 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
 def reduced_loss(trainer: Trainer, step: int, batches: Iterator[Batch], lr: float) -> float:
     """Loss of a step, averaged over all processes so that they stop together; inf if it is not finite."""
     try:
-        loss = sum(optimizer_step(trainer, step, batches, lr).values(), torch.zeros((), device=trainer.device))
+        loss = sum(trainer.optimizer_step(step, batches, lr).values(), torch.zeros((), device=trainer.device))
     except NonFiniteLoss:
         loss = torch.tensor(math.inf, device=trainer.device)
     return float(trainer.accelerator.reduce(loss, "mean"))

@@ -1,18 +1,51 @@
-"""Optimizers with parameter groups, and the exponential moving average (EMA) of weights."""
+"""Optimizers with parameter groups, freezing, learning-rate schedules, and the moving average of weights (EMA)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from .freezing import backbone_parameters
-from .options import ResolvedOptions
+from ...backbones.backbone import levels_of_tensors
+from ..network import Network
+from .options import Options
 
 
-def parameter_groups(module: nn.Module, options: ResolvedOptions, backbone_lr_factor: float) -> list[dict]:
+def backbone_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a model's backbone that its levels use, without the classifier; empty without a backbone."""
+    backbone = module.backbone if isinstance(module, Network) else None
+    if backbone is None:
+        return []
+    if not getattr(backbone, "num_classes", 0):
+        return list(backbone.parameters())
+    used = levels_of_tensors(backbone)
+    return [parameter for name, parameter in backbone.named_parameters() if name in used]
+
+
+def freeze_backbone(model: nn.Module) -> None:
+    """Turn off the gradients of the backbone, without its classifier."""
+    for parameter in backbone_parameters(model):
+        parameter.requires_grad_(False)
+
+
+def train_mode(model: Network, options: Options) -> None:
+    """Set a model to training mode, but for the BatchNorm statistics that `freeze_backbone` and `freeze_bn` freeze."""
+    model.train()
+    backbone = model.backbone
+    if backbone is None:
+        return
+    if options.freeze_backbone:
+        backbone.eval()
+    elif options.freeze_bn:
+        for module in backbone.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def parameter_groups(module: nn.Module, options: Options, backbone_lr_factor: float) -> list[dict]:
     """Parameter groups: every trainable parameter in exactly one, by backbone or not and decayed or not.
 
     With `weight_decay_on` "weights", tensors of one axis (biases, scales of normalizations) do not decay: it would only
@@ -34,7 +67,7 @@ def parameter_groups(module: nn.Module, options: ResolvedOptions, backbone_lr_fa
     ]
 
 
-def create_optimizer(module: nn.Module, options: ResolvedOptions, backbone_lr_factor: float) -> torch.optim.Optimizer:
+def create_optimizer(module: nn.Module, options: Options, backbone_lr_factor: float) -> torch.optim.Optimizer:
     """The optimizer of one phase, fused on CPU and CUDA."""
     groups = parameter_groups(module, options, backbone_lr_factor)
     device = groups[0]["params"][0].device.type
@@ -51,6 +84,46 @@ def create_optimizer(module: nn.Module, options: ResolvedOptions, backbone_lr_fa
             return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
         case _:
             return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
+
+
+def learning_rate(
+    schedule: str,
+    step: int,
+    steps: int,
+    warmup_steps: int = 0,
+    milestones: Sequence[float] = (0.5, 0.75),
+    gamma: float = 0.1,
+) -> float:
+    """Learning rate of one step as a factor in (0, 1] of the peak.
+
+    Steps count from 0. The warm-up rises linearly over `warmup_steps` steps, from above 0 to below 1 (Goyal et al.
+    2017); the schedule starts at 1 and runs over the remaining steps.
+
+    Args:
+        schedule: constant; multistep (times `gamma` at every milestone, as torch's MultiStepLR); poly (power 0.9,
+            Chen et al. 2016); cosine (to zero, Loshchilov & Hutter 2017); linear (constant for half of the steps, then
+            to zero, pix2pix).
+        step: 0 <= step < steps.
+        steps: number of steps of the run.
+        warmup_steps: number of warm-up steps.
+        milestones: for multistep, ascending fractions of the steps after the warm-up.
+        gamma: for multistep, the factor at each milestone.
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, steps - warmup_steps)
+    match schedule:
+        case "constant":
+            return 1.0
+        case "multistep":
+            return gamma ** sum(progress >= milestone for milestone in milestones)
+        case "poly":
+            return (1 - progress) ** 0.9
+        case "cosine":
+            return (1 + math.cos(math.pi * progress)) / 2
+        case "linear":
+            return min(1.0, 2 * (1 - progress))
+    raise ValueError(f"There is no schedule named '{schedule}'.")
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

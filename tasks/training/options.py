@@ -1,13 +1,15 @@
+# ruff: noqa: RUF009 - `option` returns a field
 """Training options: one frozen dataclass for the command line, `config.yaml` and Python.
 
-A recipe is an instance of the same dataclass that states only what differs. Order of precedence: the caller, the
-recipe, the defaults of `ResolvedOptions`.
+A recipe is an instance of the same dataclass that states only what differs. `resolve` decides where a value comes from.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import numbers
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -20,13 +22,38 @@ from ...errors import UserError, unknown_name
 
 Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw"]
 Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
-"""The schedules of `schedules.learning_rate`."""
+"""The schedules of `optimizers.learning_rate`."""
 
 OWN_LOSS = "for a loss of your own, override `phases` in a subclass of the task and pass an instance of it as the task"
+PER_CALL = ("resume", "config", "dry_run")
+"""Options of one call, which config.yaml does not store."""
+REPLACED: dict[str, tuple[str, ...]] = {
+    "steps": ("epochs",),
+    "epochs": ("steps",),
+    "model": ("backbone", "head", "backbone_levels", "stride_in"),
+    "backbone": ("model", "backbone_levels", "stride_in"),
+    "head": ("model",),
+    "crop_area": ("resize_short_side", "crop_padding"),
+    "resize_short_side": ("crop_area",),
+    "schedule": ("milestones", "gamma"),
+}
+"""Options that a stated option replaces, since they say the same in another way or belong to another value."""
+
+
+def option(default: Any = None, *, minimum: float | None = None, maximum: float | None = None) -> Any:
+    """A field of `Options`; the field itself is None, since only what is not stated takes the default.
+
+    Args:
+        default: value if neither the caller nor the recipe nor the task states one.
+        minimum, maximum: range of valid values; a maximum needs a minimum.
+    """
+    return dataclasses.field(default=None, metadata={"default": default, "minimum": minimum, "maximum": maximum})
 
 
 def has_type(value: Any, hint: Any) -> bool:
     """Whether a value has the type of an option; integers are numbers too, and paths are text."""
+    if value is None:
+        return True
     if get_origin(hint) in (Union, UnionType):
         return any(has_type(value, part) for part in get_args(hint))
     if get_origin(hint) is Literal:
@@ -53,130 +80,157 @@ def describe_type(hint: Any) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a training run. None means: the recipe's value, else the default."""
+    """Options of a training run; None: not stated. After `resolve`, only those are None whose type says so."""
 
-    data: str | None = None
+    data: str | None = option()
     """Dataset by name (`densevision list datasets`)."""
-    root: Path | None = None
+    root: Path | None = option()
     """Folder of the dataset; synthetic datasets need none."""
-    eval_data: str | None = None
+    eval_data: str | None = option()
     """Dataset to evaluate on, if it is not the training dataset."""
-    eval_root: Path | None = None
+    eval_root: Path | None = option()
     """Folder of the evaluation dataset, if it is not --root."""
-    eval_split: str | None = None
+    eval_split: str | None = option()
     """Split to evaluate on; without it, the last split of the dataset."""
-    train_samples: int | None = None
+    train_samples: int | None = option(minimum=1)
     """Train on the first N samples only."""
-    eval_samples: int | None = None
+    eval_samples: int | None = option(minimum=1)
     """Evaluate on the first N samples only."""
-    backbone: str | None = None
+    backbone: str | None = option()
     """Backbone by name (`densevision list backbones`)."""
-    backbone_levels: int | None = None
+    backbone_levels: int | None = option(minimum=1)
     """Build only the first N feature levels of the backbone, from fine to coarse."""
-    head: str | None = None
+    head: str | None = option()
     """Head by name (`densevision list heads`)."""
-    model: str | None = None
+    model: str | None = option()
     """Complete model by name, instead of a backbone and a head (`densevision list models`)."""
-    weights: str | None = None
+    weights: str | None = option()
     """Backbone weights: 'imagenet' or a file. Without it, the backbone is trained from scratch."""
-    stride_in: Literal["1x1", "3x3"] | None = None
+    stride_in: Literal["1x1", "3x3"] | None = option()
     """Convolution that carries the stride in ResNet bottlenecks; without it, as the weights file says, else the 3x3."""
-    init_from: Path | None = None
+    init_from: Path | None = option()
     """Checkpoint to initialize the whole model from (its weights only, not its schedule)."""
-    recipe: str | None = None
+    recipe: str | None = option()
     """Named recipe of the task (`densevision list recipes`)."""
-    loss: str | None = None
+    loss: str = option()
     """Loss function by name."""
-    steps: int | None = None
+    steps: int | None = option(1000, minimum=1)
     """Number of optimizer steps."""
-    epochs: float | None = None
+    epochs: float | None = option()
     """Number of passes over the training set, instead of --steps."""
-    batch_size: int | None = None
+    batch_size: int = option(16, minimum=1)
     """Images per process and forward pass."""
-    image_size: tuple[int, int] | None = None
+    image_size: tuple[int, int] = option((224, 224))
     """Height and width of the training images in pixels."""
-    lr: float | None = None
+    lr: float = option(1e-3, minimum=0)
     """Peak learning rate."""
-    optimizer: Optimizer | None = None
+    optimizer: Optimizer = option("adamw")
     """Optimizer; sgd-caffe keeps the learning rate inside the momentum buffer, as Caffe and papers up to 2014 do."""
-    momentum: float | None = None
+    momentum: float = option(0.9)
     """Momentum of SGD, beta 1 of Adam and AdamW."""
-    weight_decay: float | None = None
+    weight_decay: float = option(1e-4, minimum=0)
     """Weight decay."""
-    weight_decay_on: Literal["weights", "all"] | None = None
+    weight_decay_on: Literal["weights", "all"] = option("weights")
     """Parameters that decay: weights (tensors of two or more axes) or all (biases and norms too)."""
-    schedule: Schedule | None = None
+    schedule: Schedule = option("cosine")
     """Learning-rate schedule."""
-    milestones: tuple[float, ...] | None = None
+    milestones: tuple[float, ...] = option((0.5, 0.75))
     """With --schedule multistep, fractions of the run after which the learning rate is multiplied by --gamma."""
-    gamma: float | None = None
+    gamma: float = option(0.1, minimum=0)
     """With --schedule multistep, factor of the learning rate at every milestone."""
-    warmup_steps: int | None = None
+    warmup_steps: int = option(0, minimum=0)
     """Steps of linear warm-up of the learning rate."""
-    backbone_lr_factor: float | None = None
+    backbone_lr_factor: float = option(1.0, minimum=0)
     """Learning rate of the backbone as a factor of --lr: 0.1 with --weights and 1 without, if not stated."""
-    ema_decay: float | None = None
+    ema_decay: float = option(0.0, minimum=0, maximum=1)
     """Decay of the exponential moving average of the weights that is evaluated and saved; 0 turns it off."""
-    grad_accum_steps: int | None = None
+    grad_accum_steps: int = option(1, minimum=1)
     """Forward and backward passes whose gradients are averaged for one optimizer step."""
-    clip_grad_norm: float | None = None
+    clip_grad_norm: float = option(0.0, minimum=0)
     """Maximum norm of the gradient; 0 turns clipping off."""
-    freeze_backbone: bool | None = None
+    freeze_backbone: bool = option(False)
     """Freeze the weights and the BatchNorm statistics of the backbone."""
-    freeze_bn: bool | None = None
+    freeze_bn: bool = option(False)
     """Freeze the BatchNorm statistics of the backbone."""
-    hflip: float | None = None
+    hflip: float = option(0.5, minimum=0, maximum=1)
     """Probability of a horizontal flip."""
-    max_rotation: float | None = None
+    max_rotation: float = option(0.0, minimum=0)
     """Maximum rotation in degrees."""
-    max_zoom: float | None = None
+    max_zoom: float = option(1.0, minimum=1)
     """Maximum magnification; metric depth is divided by it."""
-    resize_short_side: tuple[int, int] | None = None
+    resize_short_side: tuple[int, int] | None = option()
     """Minimum and maximum length of the short side in pixels before a crop, sampled uniformly."""
-    crop_padding: int | None = None
+    crop_padding: int = option(0, minimum=0)
     """With --resize-short-side, pixels of padding before a random crop."""
-    crop_area: tuple[float, float] | None = None
+    crop_area: tuple[float, float] | None = option()
     """Minimum and maximum area of a random resized crop as a fraction of the image, instead of --resize-short-side."""
-    color_jitter: float | None = None
+    color_jitter: float = option(0.0, minimum=0, maximum=1)
     """Strength of the color augmentation, from 0 to 1."""
-    find_lr: bool | None = None
+    find_lr: bool = option(False)
     """Run a learning-rate range test, plot it to find-lr.png in the run folder, and stop."""
-    overfit_one_batch: bool | None = None
+    overfit_one_batch: bool = option(False)
     """Train on the first batch only, to check that the loss can reach zero."""
-    patience: int | None = None
+    patience: int = option(0, minimum=0)
     """Stop after N evaluations without improvement; 0 turns early stopping off."""
-    eval_every: int | None = None
+    eval_every: int | None = option(minimum=0)
     """Steps between evaluations, 0 for one at the end; a tenth of the run, if not stated."""
-    save_every: int | None = None
+    save_every: int = option(200, minimum=1)
     """Steps between saves of the training state."""
-    log_every: int | None = None
+    log_every: int = option(20, minimum=1)
     """Steps between lines of the log."""
-    seed: int | None = None
+    seed: int = option(0)
     """Random seed."""
-    workers: int | None = None
+    workers: int | None = option(minimum=0)
     """Data loading processes, 0 for none; the free CPU cores up to 8, if not stated."""
-    threads: int | None = None
+    threads: int | None = option(minimum=1)
     """CPU threads of the model; all cores that data loading leaves free, if not stated."""
-    device: str | None = None
+    device: str = option("auto")
     """Device: cpu, cuda, mps or auto."""
-    amp: Literal["auto", "bf16", "off"] | None = None
+    amp: Literal["auto", "bf16", "off"] = option("auto")
     """Mixed precision; auto uses bf16 where the hardware supports it."""
-    compile: bool | None = None
+    compile: bool = option(False)
     """Compile the model with torch.compile."""
-    resume: bool | None = None
+    resume: bool = option(False)
     """Resume the run in --out, or the newest run of the task."""
-    out: Path | None = None
+    out: Path | None = option()
     """Run folder; runs/TASK-N with the next free N, if not stated."""
+    config: Path | None = option()
+    """Start a new run with the options in another run's config.yaml; those stated beside it take precedence."""
+    dry_run: bool = option(False)
+    """Print the resolved options, the size of the model and the shapes of one batch, and stop; nothing is written. The
+    multiply-adds are those of the convolutions and matrix products of one forward pass for one image; the memory is
+    that of the activations that a training step keeps for one image until its backward pass, without the weights."""
 
     def merge_defaults(self, other: Options) -> Self:
         """These options, with those of `other` where these are None."""
         missing = {name: value for name, value in other.explicit().items() if getattr(self, name) is None}
         return dataclasses.replace(self, **missing)
 
+    def over(self, other: Options) -> Self:
+        """These options, with those of a recipe or another run where these neither state nor replace them."""
+        other = other.without(name for stated in self.explicit() for name in REPLACED.get(stated, ()))
+        if self.steps and other.warmup_steps and other.warmup_steps >= self.steps:
+            # That warm-up is meant for its own number of steps.
+            other = dataclasses.replace(other, warmup_steps=self.steps // 10)
+        return self.merge_defaults(other)
+
+    def without(self, names: Iterable[str]) -> Self:
+        """These options, with some of them not stated."""
+        return dataclasses.replace(self, **dict.fromkeys(names))
+
     def explicit(self) -> dict[str, Any]:
         """The options that are not None, by name."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+    def command_line(self) -> str:
+        """The options as on the command line; switches that are off and options of one call are left out."""
+        words = []
+        for name, value in self.without(PER_CALL).explicit().items():
+            if value is not False:
+                values = value if isinstance(value, tuple) else () if value is True else (value,)
+                words += [flag(name), *(shlex.quote(str(one)) for one in values)]
+        return " ".join(words)
 
     def write(self, path: Path) -> None:
         """Write the explicit options as YAML."""
@@ -187,21 +241,22 @@ class Options:
         write_text(path, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, hint: str = "restore it from a copy, or start a new run with another --out") -> Self:
         """Read options that `write` wrote.
+
+        Args:
+            path: the YAML file.
+            hint: what to do if it cannot be read, for the error message.
 
         Raises:
             UserError: the file is missing, or is not YAML of known options.
         """
-        way_out = "restore it from a copy, or start a new run with another --out"
         try:
             stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} cannot be read as training options ({error}): {way_out}.") from error
+            raise UserError(f"{path} cannot be read as training options ({error}): {hint}.") from error
         if not isinstance(stored, dict):
-            raise UserError(
-                f"{path} cannot be read as training options: it contains no 'name: value' lines; {way_out}."
-            )
+            raise UserError(f"{path} cannot be read as training options: it contains no 'name: value' lines; {hint}.")
         return cls.from_plain(stored, str(path))
 
     @classmethod
@@ -218,13 +273,12 @@ class Options:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(map(str, set(stored) - known)):
             raise unknown_name(f"option of a training run ({where})", unknown[0], known)
-        values = dict(stored)
-        for name in ("root", "eval_root", "init_from", "out"):
-            if isinstance(values.get(name), str):
-                values[name] = Path(values[name])
-        for name in ("image_size", "resize_short_side", "crop_area", "milestones"):
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
+        values, hints = dict(stored), get_type_hints(cls)
+        for name, value in stored.items():
+            if isinstance(value, str) and Path in get_args(hints[name]):
+                values[name] = Path(value)
+            elif isinstance(value, list):
+                values[name] = tuple(value)
         return cls(**values).require_types(where)
 
     def require_types(self, where: str) -> Self:
@@ -252,26 +306,19 @@ class Options:
         Raises:
             UserError: an invalid value; the message names the option and its valid values.
         """
-        at_least = {
-            "batch_size": 1, "steps": 1, "grad_accum_steps": 1, "log_every": 1, "save_every": 1, "max_zoom": 1,
-            "train_samples": 1, "eval_samples": 1, "backbone_levels": 1, "threads": 1, "workers": 0, "eval_every": 0,
-            "patience": 0, "warmup_steps": 0, "lr": 0, "clip_grad_norm": 0, "weight_decay": 0, "max_rotation": 0,
-            "backbone_lr_factor": 0, "crop_padding": 0, "gamma": 0,
-        }  # fmt: skip
-        for name, minimum in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {minimum}.")
-        for name in ("hflip", "color_jitter", "ema_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be between 0 and 1.")
-        for name, hint in get_type_hints(type(self)).items():
-            literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            name, value = field.name, getattr(self, field.name)
+            minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
+            if value is None:
+                continue
+            if minimum is not None and not minimum <= value <= (value if maximum is None else maximum):
+                valid = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+                raise UserError(f"{flag(name)} is {value}; it must be {valid}.")
+            literals = [part for part in (hints[name], *get_args(hints[name])) if get_origin(part) is Literal]
             choices = [word for literal in literals for word in get_args(literal)]
-            value = getattr(self, name)
-            if choices and value is not None and value not in choices:
-                raise unknown_name(f"--{name.replace('_', '-')}", str(value), choices)
+            if choices and value not in choices:
+                raise unknown_name(flag(name), str(value), choices)
         if self.image_size is not None and min(self.image_size) < 8:
             height, width = self.image_size
             raise UserError(f"--image-size is {height}x{width}; height and width must be at least 8 pixels.")
@@ -299,48 +346,38 @@ class Options:
             )
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"--epochs is {self.epochs}; it must be above 0.")
+        if self.epochs is not None and self.steps is not None:
+            raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
+        if self.schedule != "multistep" and (self.milestones is not None or self.gamma is not None):
+            raise UserError("--milestones and --gamma need --schedule multistep: add it, or leave them out.")
         return self
 
 
-@dataclass(frozen=True)
-class ResolvedOptions(Options):
-    """Training options with the defaults for values that neither the caller nor the recipe states."""
+def flag(name: str) -> str:
+    """The name of an option on the command line."""
+    return f"--{name.replace('_', '-')}"
 
-    image_size: tuple[int, int] = (224, 224)
-    loss: str = ""
-    batch_size: int = 16
-    lr: float = 1e-3
-    optimizer: Optimizer = "adamw"
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    weight_decay_on: Literal["weights", "all"] = "weights"
-    schedule: Schedule = "cosine"
-    milestones: tuple[float, ...] = (0.5, 0.75)
-    gamma: float = 0.1
-    warmup_steps: int = 0
-    backbone_lr_factor: float = 1.0
-    ema_decay: float = 0.0
-    grad_accum_steps: int = 1
-    clip_grad_norm: float = 0.0
-    freeze_backbone: bool = False
-    freeze_bn: bool = False
-    hflip: float = 0.5
-    max_rotation: float = 0.0
-    max_zoom: float = 1.0
-    crop_padding: int = 0
-    color_jitter: float = 0.0
-    find_lr: bool = False
-    overfit_one_batch: bool = False
-    patience: int = 0
-    save_every: int = 200
-    log_every: int = 20
-    seed: int = 0
-    device: str = "auto"
-    amp: Literal["auto", "bf16", "off"] = "auto"
-    compile: bool = False
-    resume: bool = False
 
-    @classmethod
-    def of(cls, options: Options) -> ResolvedOptions:
-        """The options with defaults for those that are None."""
-        return cls(**options.explicit())
+DEFAULTS = Options(**{field.name: field.metadata["default"] for field in dataclasses.fields(Options)})
+"""The default of each option that has one."""
+
+
+def resolve(explicit: Options, recipe: Options, task: Options) -> Options:
+    """The options of a run: each is that of the caller, else of the recipe, else of the task, else its default.
+
+    Args:
+        explicit: what the caller states.
+        recipe: the options of a recipe.
+        task: dataset, backbone, head and loss of the task.
+    """
+    if not (explicit.weights or explicit.init_from):
+        # Recipes for photos spare a pretrained backbone; one from scratch has nothing to spare.
+        recipe = recipe.without(("backbone_lr_factor", "freeze_bn"))
+    options = explicit.over(recipe)
+    options = options.merge_defaults(task.without(("backbone", "head")) if options.model else task)
+    defaults = dataclasses.replace(DEFAULTS, backbone_lr_factor=0.1 if options.weights else 1.0)
+    if options.epochs is not None:
+        defaults = defaults.without(("steps",))
+    if (options.schedule or defaults.schedule) != "multistep":
+        defaults = defaults.without(("milestones", "gamma"))
+    return options.merge_defaults(defaults)

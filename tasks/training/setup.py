@@ -1,16 +1,14 @@
-"""Setup of a run: options to a trainer, with datasets and model, new or resumed."""
+"""A training from options: `train`, and the trainer of a new or resumed run with its datasets and model."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets import DATASETS, dataset_class, open_dataset
 from ...datasets.core.geometric_augmentation import Augmentation
@@ -26,22 +24,54 @@ from ..model_spec import ModelSpec
 from ..network import Network
 from ..task import Task
 from .data import AugmentedDataset
-from .options import Options, ResolvedOptions
-from .state import load_state
+from .lr_finder import find_lr
+from .optimizers import train_mode
+from .options import Options, flag, resolve
+from .phases import count_parameters, explain_error
+from .signals import graceful_interrupt
+from .state import config_options, load_state, resume_options, resume_task, run_folder, run_folder_errors
 from .trainer import Trainer
 
-CHANGEABLE_ON_RESUME = (
-    "workers", "threads", "log_every", "save_every", "out", "resume", "root", "eval_root", "steps", "epochs",
-    "patience",
-)  # fmt: skip
-"""Options that may change when a run is resumed; all others would make it another run."""
 
-ALWAYS_STORED = tuple(
-    field.name
-    for field in dataclasses.fields(ResolvedOptions)
-    if field.default is not None and field.name not in ("resume", "milestones", "gamma")
-)
-"""Options that config.yaml of every run contains."""
+def train(
+    task: str | Task,
+    options: Options | None = None,
+    *,
+    data: Dataset | str | None = None,
+    eval_data: Dataset | str | None = None,
+    on_step: Callable[[int], None] | None = None,
+    **options_by_name: Any,
+) -> dict[str, Any]:
+    """Train a model.
+
+    >>> train("depth", data=my_dataset, steps=1000, out="runs/mine")  # doctest: +SKIP
+
+    Args:
+        task: name of a task, or a task with its own options.
+        options: training options; missing ones come from the recipe, then from the task, then from the defaults.
+        data: training dataset by name, or the training split as a `Dataset` object.
+        eval_data: evaluation dataset in the same way; required if `data` is an object.
+        on_step: called after every optimizer step with the number of steps done.
+        options_by_name: options by name; they override `options`.
+
+    Returns:
+        The contents of result.json in the run folder; with `find_lr`, those of find-lr.json; with `dry_run`, what
+        `summarize` returns.
+
+    Raises:
+        UserError: invalid options, or a damaged sample (`SampleError` if reading it failed).
+        KeyboardInterrupt: the run was interrupted, with the signal as argument; its state is saved.
+    """
+    threads = torch.get_num_threads()
+    trainer = build_trainer(task, options or Options(), data, eval_data, options_by_name)
+    with graceful_interrupt() as trainer.interruption, trainer.log.heartbeat():
+        try:
+            if trainer.options.dry_run:
+                return summarize(trainer)
+            return find_lr(trainer) if trainer.options.find_lr else trainer.run(on_step)
+        finally:
+            trainer.close()
+            torch.set_num_threads(threads)
 
 
 def build_trainer(
@@ -67,6 +97,8 @@ def build_trainer(
         explicit = dataclasses.replace(explicit, data=registry_name(data))
     if eval_data is not None:
         explicit = dataclasses.replace(explicit, eval_data=registry_name(eval_data))
+    if explicit.config is not None:
+        explicit, task = config_options(explicit, task)
     with run_folder_errors(explicit.out):
         folder = run_folder(task, explicit)
     if explicit.resume:
@@ -82,7 +114,6 @@ def build_trainer(
         if isinstance(given, Dataset):
             require_valid_sample(task, dataset)
     require_classes(task, train_set)
-    assert options.image_size is not None
     train_set, eval_set = (
         train_set.with_size(options.image_size),
         task.evaluation.dataset(eval_set.with_size(options.image_size)),
@@ -91,7 +122,7 @@ def build_trainer(
 
     device = choose_device(options.device)
     threads, workers = split_cpu_cores(device, isinstance(train_set, SyntheticDataset) and train_set.cpu_heavy)
-    options = ResolvedOptions.of(options.merge_defaults(Options(threads=threads, workers=workers)))
+    options = options.merge_defaults(Options(threads=threads, workers=workers))
     torch.set_num_threads(options.threads or threads)
     model_spec = ModelSpec(
         task,
@@ -105,6 +136,8 @@ def build_trainer(
     torch.manual_seed(options.seed)
     model = model_spec.build(options.weights)
     model_spec = model_spec.with_weights_options(model)
+    if model.backbone is None:
+        options = without_backbone(options, explicit)
     if options.init_from is not None:
         load_initial_weights(model, model_spec, options.init_from)
     if model.backbone is not None and model.backbone.num_classes and options.crop_area is None:
@@ -138,9 +171,10 @@ def build_trainer(
     )
     if options.resume:
         trainer.restore(load_state(folder / "last" / "state.pt"))
-    require_ground_truth(task, eval_set, trainer.protocol, options.eval_samples)
-    with run_folder_errors(folder):
-        trainer.create_run_folder()
+    require_ground_truth(task, eval_set, trainer.evaluator.protocol, options.eval_samples)
+    if not options.dry_run:
+        with run_folder_errors(folder):
+            trainer.create_run_folder()
     return trainer
 
 
@@ -162,59 +196,21 @@ def registry_name(data: Dataset | str) -> str:
     return next((name for name, entry in DATASETS.items() if path.endswith(f".{entry}")), type(data).__name__)
 
 
-def resolve_options(task: Task, explicit: Options) -> ResolvedOptions:
-    """Resolve options: those of the caller, then the recipe, then the task's defaults, then `ResolvedOptions`.
+def resolve_options(task: Task, explicit: Options) -> Options:
+    """The options of a run of a task, with its recipe: see `resolve`.
 
     Raises:
-        UserError: an unknown recipe or loss, or options that exclude each other.
+        UserError: an unknown recipe or loss.
     """
     name = explicit.recipe or default_recipe(task, explicit.data)
     if name not in task.recipes:
         raise unknown_name(f"recipe of the task {task.name}", name, task.recipes)
-    recipe = dataclasses.replace(task.recipes[name], recipe=name)
-    if explicit.steps and explicit.epochs:
-        raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
-    if explicit.steps or explicit.epochs:
-        recipe = dataclasses.replace(recipe, steps=None, epochs=None)
-    # Recipes for photos spare a pretrained backbone; one from scratch has nothing to spare.
-    if not (explicit.weights or explicit.init_from):
-        recipe = dataclasses.replace(recipe, backbone_lr_factor=None, freeze_bn=None)
-    if explicit.steps and recipe.warmup_steps and recipe.warmup_steps >= explicit.steps:
-        # The recipe's warm-up is meant for its own number of steps.
-        recipe = dataclasses.replace(recipe, warmup_steps=explicit.steps // 10)
-    options = explicit.merge_defaults(recipe)
-    # The caller's model replaces the recipe's backbone and head; the caller's backbone the recipe's number of levels.
-    if explicit.model and not (explicit.backbone or explicit.head):
-        options = dataclasses.replace(options, backbone=None, head=None, backbone_levels=explicit.backbone_levels)
-    elif (explicit.backbone or explicit.head) and not explicit.model:
-        options = dataclasses.replace(options, model=None)
-    if explicit.backbone:
-        options = dataclasses.replace(options, backbone_levels=explicit.backbone_levels)
-    # Two ways to sample a crop: that of the caller replaces that of the recipe.
-    if explicit.crop_area is not None:
-        options = dataclasses.replace(
-            options, resize_short_side=explicit.resize_short_side, crop_padding=explicit.crop_padding
-        )
-    elif explicit.resize_short_side is not None:
-        options = dataclasses.replace(options, crop_area=None)
-    if explicit.schedule:
-        options = dataclasses.replace(options, milestones=explicit.milestones, gamma=explicit.gamma)
-    if (explicit.milestones or explicit.gamma is not None) and options.schedule != "multistep":
-        raise UserError("--milestones and --gamma need --schedule multistep: add it, or leave them out.")
-    if options.model is None:
-        options = options.merge_defaults(Options(backbone=task.defaults.backbone, head=task.defaults.head))
-    if options.loss is not None and options.loss not in task.losses:
+    recipe, defaults = dataclasses.replace(task.recipes[name], recipe=name), task.defaults
+    of_task = Options(data=defaults.data, backbone=defaults.backbone, head=defaults.head, loss=task.losses[0])
+    options = resolve(explicit, recipe, of_task)
+    if options.loss not in task.losses:
         raise unknown_name(f"loss of the task {task.name}", options.loss, task.losses)
-    return ResolvedOptions.of(
-        options.merge_defaults(
-            Options(
-                data=task.defaults.data,
-                loss=task.losses[0],
-                backbone_lr_factor=0.1 if options.weights else 1.0,
-                steps=None if options.epochs else 1000,
-            )
-        )
-    )
+    return options
 
 
 def default_recipe(task: Task, data: str | None) -> str:
@@ -224,18 +220,31 @@ def default_recipe(task: Task, data: str | None) -> str:
     return task.defaults.recipe
 
 
-def backbone_options(options: ResolvedOptions) -> dict[str, Any]:
+def without_backbone(options: Options, explicit: Options) -> Options:
+    """The options for a model without a backbone: what a recipe states for one has no effect.
+
+    Raises:
+        UserError: the caller states an option that needs a backbone.
+    """
+    absent: dict[str, Any] = {"freeze_backbone": False, "freeze_bn": False, "backbone_lr_factor": 1.0}
+    for name, value in absent.items():
+        if getattr(explicit, name) not in (None, value):
+            raise UserError(f"{flag(name)} needs a model with a backbone; this model has none.")
+    return dataclasses.replace(options, **absent)
+
+
+def backbone_options(options: Options) -> dict[str, Any]:
     """Options of the backbone for `create_backbone`."""
     stated = {"levels": options.backbone_levels, "stride_in": options.stride_in}
     return {name: value for name, value in stated.items() if value is not None}
 
 
-def open_training_set(options: ResolvedOptions) -> Dataset:
+def open_training_set(options: Options) -> Dataset:
     """Open the training split of the dataset in the options."""
     return open_dataset(str(options.data), options.root, "train", seed=options.seed)
 
 
-def open_evaluation_set(options: ResolvedOptions, train_set: Dataset) -> Dataset:
+def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
     """Open the evaluation split; the last split of the training dataset if none is stated."""
     if options.eval_data is not None:
         split = options.eval_split or dataset_class(options.eval_data).splits[-1]
@@ -244,7 +253,7 @@ def open_evaluation_set(options: ResolvedOptions, train_set: Dataset) -> Dataset
     return open_dataset(str(options.data), root, options.eval_split or train_set.splits[-1])
 
 
-def training_samples(train_set: Dataset, options: ResolvedOptions) -> int | None:
+def training_samples(train_set: Dataset, options: Options) -> int | None:
     """Number of samples of an epoch; None for an infinite dataset.
 
     Raises:
@@ -334,95 +343,32 @@ def require_classes(task: Task, train_set: Dataset) -> None:
             )
 
 
-@contextmanager
-def run_folder_errors(folder: Path | None) -> Iterator[None]:
-    """Raise a `UserError` if a run folder cannot be read or created."""
+def summarize(trainer: Trainer) -> dict[str, Any]:
+    """What a run would train: options, model and one batch. The trainer cannot be used afterwards.
+
+    Returns:
+        options: the resolved options. parameters: their number. multiply_adds: of the convolutions and matrix products
+        of one forward pass for one image. memory_per_image: bytes that the activations of one image take until the
+        backward pass of a training step, without the weights. batch: shape of each tensor of a batch.
+    """
+    batch = trainer.to_device(next(trainer.data_loader(1, workers=0)))
+    names = trainer.task.inputs(trainer.training_set.dataset.fields)
+    # Two images: BatchNorm needs more than one value per channel.
+    few = {name: tensor[:2] for name, tensor in batch.items()}
+    trainer.model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        trainer.model(*(batch[name][:1] for name in names))
+    train_mode(trainer.model, trainer.options)
     try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{folder} cannot be used as a run folder ({reason}): give another --out.") from error
-
-
-def run_folder(task: Task, explicit: Options) -> Path:
-    """The run folder: --out; else the newest run with --resume, or runs/TASK-N with the next free N.
-
-    Raises:
-        UserError: --out already contains a run, or there is no run to resume.
-    """
-    runs = Path("runs")
-    numbered = sorted(
-        (int(path.name.rsplit("-", 1)[1]), path)
-        for path in runs.glob(f"{task.name}-*")
-        if path.name.rsplit("-", 1)[1].isdigit()
-    )
-    if explicit.resume:
-        folder = explicit.out or (numbered[-1][1] if numbered else None)
-        if folder is None:
-            raise UserError(f"There is no run of '{task.name}' under runs/ to resume; give its folder with --out.")
-        if not (folder / "last" / "state.pt").exists():
-            raise UserError(
-                f"{folder} cannot be resumed: it contains no last/state.pt. Start a new run with another --out."
-            )
-        return folder
-    if explicit.out is not None:
-        if (explicit.out / "last" / "state.pt").exists():
-            raise UserError(
-                f"{explicit.out} already contains a run: add --resume to continue it, or give another --out."
-            )
-        if (explicit.out / "config.yaml").exists():
-            raise UserError(f"{explicit.out} contains a run that was never saved: delete it, or give another --out.")
-        return explicit.out
-    return runs / f"{task.name}-{numbered[-1][0] + 1 if numbered else 1}"
-
-
-def resume_options(explicit: Options, folder: Path) -> Options:
-    """Options of the run to resume; the caller may repeat them and change those in `CHANGEABLE_ON_RESUME`.
-
-    Raises:
-        UserError: an option that contradicts the run, or a config.yaml that is missing or incomplete.
-    """
-    stored = Options.read(folder / "config.yaml")
-    lost = [name for name in ALWAYS_STORED if getattr(stored, name) is None]
-    if lost:
-        raise damaged_file(folder / "config.yaml", f"it lacks '{lost[0]}'")
-    for name, value in explicit.explicit().items():
-        before = getattr(stored, name)
-        if name not in CHANGEABLE_ON_RESUME and value != before:
-            option = f"--{name.replace('_', '-')}"
-            was = f"without {option}" if before is None else f"with {option} {before}, not {value}"
-            raise UserError(
-                f"--resume continues {folder} {was}; leave the option out, or start a new run with --init-from."
-            )
-    changes = {name: getattr(explicit, name) for name in CHANGEABLE_ON_RESUME if getattr(explicit, name) is not None}
-    if explicit.steps or explicit.epochs:
-        changes = {"steps": None, "epochs": None, **changes}
-    return dataclasses.replace(stored, **{**changes, "resume": True})
-
-
-def resume_task(task: Task, folder: Path) -> Task:
-    """Task of the run to resume, with its options; the caller may leave them out, but not change them.
-
-    Raises:
-        UserError: another task, other options of the task, or a task.json that is missing or damaged.
-    """
-    path = folder / "task.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        name, options = stored["task"], stored["options"]
-        before = type(task)(**options) if name == task.name else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged_file(path, getattr(error, "strerror", None) or f"{type(error).__name__}: {error}") from error
-    if before is None:
-        raise UserError(f"{folder} is a run of '{name}', not of '{task.name}'.")
-    if task not in (before, type(task)()):
-        raise UserError(f"--resume continues {folder} with {before}, not {task}; leave out the task's options.")
-    return before
-
-
-def damaged_file(path: Path, reason: str) -> UserError:
-    """The error for a file of a run folder without which the run cannot be resumed."""
-    return UserError(
-        f"{path} is missing or damaged ({reason}): restore it from a copy, or start a new run from the weights with "
-        f"--init-from {path.parent / 'last' / 'checkpoint.safetensors'} and another --out."
-    )
+        memory = trainer.phase_runner.activation_bytes(few)
+    except (RuntimeError, ValueError) as error:
+        if (user_error := explain_error(error, trainer.phase_runner, few, trainer.options)) is not None:
+            raise user_error from error
+        raise
+    return {
+        "options": trainer.resolved_options().explicit(),
+        "parameters": count_parameters(trainer.model),
+        "multiply_adds": counter.get_total_flops() // 2,
+        "memory_per_image": memory // len(next(iter(few.values()))),
+        "batch": {name: tuple(tensor.shape) for name, tensor in batch.items()},
+    }

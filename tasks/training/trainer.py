@@ -1,4 +1,4 @@
-"""Trainer: model, optimizers, data and state of a run."""
+"""Trainer: one run, from its steps (forward, loss, backward, update) to its evaluations and saves."""
 
 from __future__ import annotations
 
@@ -6,52 +6,51 @@ import dataclasses
 import math
 import shlex
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...atomic_io import write_json
+from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ..checkpoint import provenance, save_checkpoint
-from ..comparison_grid import draw_comparison, write_comparison
-from ..device import device_name
+from ..device import device_name, to_device
 from ..distributed import any_process, broadcast_buffers, create_accelerator
-from ..evaluation import Evaluation, evaluate
-from ..inference import Predictor
 from ..model_spec import ModelSpec
-from ..network import Batch, LossTerms, Network, Phase
+from ..network import Batch, LossTerms, Network
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
-from .freezing import apply_freeze, freeze_backbone
-from .log import RunLog
-from .meter import Meter
-from .optimizers import MovingAverage, create_optimizer
-from .options import ResolvedOptions
-from .schedules import learning_rate
+from .evaluator import Evaluator
+from .log import Meter, RunLog
+from .optimizers import (
+    MovingAverage,
+    create_optimizer,
+    freeze_backbone,
+    learning_rate,
+    set_learning_rate,
+    train_mode,
+)
+from .options import PER_CALL, Options
+from .phases import PhaseRunner, auxiliary_modules, check_finite, compile_network, count_parameters, explain_error
 from .signals import Interruption
-from .state import save_state
-from .step import PhaseRunner
-
-NUM_EXAMPLES = 4
-"""Samples in the comparison grids of a run."""
+from .state import require_same_run, save_state
 
 
 class Trainer:
-    """The state of a run between two steps, with logging, evaluation, saving and restoring.
+    """A run: model, optimizers and data, and the loop that trains, evaluates and saves.
 
     Attributes:
         step, steps: steps done and total steps.
         phases, optimizers: one optimizer per phase.
         auxiliary: modules that are trained but are not part of the model (discriminators): they are in the training
             state, not in checkpoints.
-        phase_runner: all phases behind one `forward`, wrapped by DDP if there are several processes.
+        phase_runner: all phases behind one `forward`.
+        ddp: `phase_runner`, wrapped by DistributedDataParallel if there are several processes.
         ema: moving average of the weights, or None.
-        best: monitored metric of the best checkpoint and its step, or None.
-        evaluated_step: step of the last evaluation, 0 before the first one.
+        evaluator: evaluations, the best of them, and what is monitored.
         interruption: request to stop, by a signal or a callback.
         complete: whether the state is that after a complete step; False inside a step.
         unsaved: whether the state has changed since it was saved.
@@ -60,7 +59,7 @@ class Trainer:
 
     def __init__(
         self,
-        options: ResolvedOptions,
+        options: Options,
         folder: Path,
         model_spec: ModelSpec,
         model: Network,
@@ -73,12 +72,13 @@ class Trainer:
         self.options, self.folder, self.model_spec, self.task = options, folder, model_spec, model_spec.task
         self.training_set, self.eval_set, self.train_samples = training_set, eval_set, train_samples
         self.device, self.bf16 = device, bf16
-        self.model = model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
-        freeze_backbone(self.model, options)
+        self.model = to_device(model, device)
+        if options.freeze_backbone:
+            freeze_backbone(self.model)
         self.phases = self.task.phases(self.model, training_set.dataset.fields, options.loss)
         self.auxiliary = auxiliary_modules(self.phases, self.model)
         for module in self.auxiliary:
-            module.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - stubs lag
+            to_device(module, device)
         self.accelerator = create_accelerator(device, len(self.phases))
         self.optimizers: list[Any] = []
         for phase in self.phases:
@@ -86,12 +86,8 @@ class Trainer:
             self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
         if options.compile:
             compile_network(self.model)
-        self.phase_runner = self.accelerator.prepare_model(
-            PhaseRunner(self.phases, bf16, device.type), device_placement=False
-        )
-        self.trainable = [
-            [parameter for parameter in phase.module.parameters() if parameter.requires_grad] for phase in self.phases
-        ]
+        self.phase_runner = PhaseRunner(self.phases, bf16, device.type)
+        self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
         self.provenance = provenance(options.weights, options.init_from)
         self.step, self.steps = 0, self._steps()
@@ -101,12 +97,8 @@ class Trainer:
                 "--lr: use fewer warm-up steps, or more --steps."
             )
         self.eval_every = max(1, self.steps // 10) if options.eval_every is None else options.eval_every
-        self.best: dict[str, float] | None = None
-        self.evals_without_improvement = 0
-        self.meter = Meter()
-        self.evaluation: Evaluation | None = None
-        self.baseline: Evaluation | None = None
-        self.evaluated_step = 0
+        self.meter, self.log = Meter(), RunLog(folder, self.main)
+        self.evaluator = Evaluator(self.task, training_set, eval_set, options, self.log)
         self.interruption = Interruption()
         self.complete = self.unsaved = True
         self.loader: Generator[Batch] | None = None
@@ -117,6 +109,298 @@ class Trainer:
                 f"Note: {len(skipped)} problem(s) of the data were passed over or repaired; list them with"
                 " 'densevision data validate'."
             )
+
+    # The loop
+
+    def run(self, on_step: Callable[[int], None] | None = None) -> dict[str, Any]:
+        """Train from the current step to the end and return the contents of result.json.
+
+        If anything fails or a stop is requested, the state after the last complete step is saved first.
+
+        Args:
+            on_step: called after every optimizer step with the number of steps done.
+        """
+        batches = self.data_loader()
+        for line in (self.describe(), *self.notes):
+            self.log.info(line)
+        try:
+            while True:
+                # A resumed run may have been interrupted between a step and its evaluation.
+                self.stop_if_requested()
+                if self.should_evaluate():
+                    self.evaluate()
+                if self.should_save():
+                    self.save()
+                if self.finished:
+                    return self.finish()
+                self.train_step(batches)
+                if on_step is not None:
+                    self.call_back(on_step)
+        except BaseException:
+            self.save_after_failure()
+            raise
+
+    def train_step(self, batches: Iterator[Batch]) -> LossTerms:
+        """The next step of the run: schedule, optimizer step, moving average, log; returns the loss terms."""
+        terms = self.optimizer_step(self.step, batches, self.learning_rate())
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model)
+        # Means over all processes on each of them, so that the state saved by one is valid for all.
+        means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist()
+        self.meter.add(dict(zip(terms, means, strict=True)), self.images_per_step)
+        self.complete = self.unsaved = True
+        self.log.progress(self.step, self.steps)
+        if self.step % self.options.log_every == 0 or self.step == self.steps:
+            self.log_step()
+        return terms
+
+    def optimizer_step(self, step: int, batches: Iterator[Batch], lr: float) -> LossTerms:
+        """Every micro-batch through every phase, and one update per phase.
+
+        Args:
+            step: index of the step, which seeds the random numbers on the device.
+            batches: iterator over micro-batches.
+            lr: learning rate.
+
+        Returns:
+            All loss terms, averaged over the micro-batches.
+
+        Raises:
+            NonFiniteLoss: a loss term became nan or infinite.
+            UserError: not enough memory, or too few values for a normalization.
+            KeyboardInterrupt: a stop was requested before the step began; nothing has changed.
+        """
+        options, accelerator = self.options, self.accelerator
+        with self.interruptible():
+            micro_batches = [self.to_device(next(batches)) for _ in range(options.grad_accum_steps)]
+        train_mode(self.model, options)
+        self.complete = False
+        caches: list[dict[str, Any]] = [{} for _ in micro_batches]
+        # Dropout and other random numbers on the device depend on (seed, step, rank) alone, so that resuming repeats
+        # them. Seed after loading: a data loader uses the same generator when it starts.
+        rng = generator(options.seed, step, accelerator.process_index, Purpose.DROPOUT)
+        torch.manual_seed(int(rng.integers(2**62)))
+        logged: LossTerms = {}
+        for index, (phase, optimizer) in enumerate(zip(self.phases, self.optimizers, strict=True)):
+            self.phase_runner.set_requires_grad(index)
+            # Discard gradients that the loss of an earlier phase left in these parameters.
+            optimizer.zero_grad(set_to_none=True)
+            for number, (batch, cache) in enumerate(zip(micro_batches, caches, strict=True)):
+                accumulating = number + 1 < len(micro_batches)
+                try:
+                    with accelerator.no_sync(self.ddp) if accumulating else nullcontext():
+                        terms = self.ddp(index, batch, cache)
+                        accelerator.backward(sum(terms.values()) / len(micro_batches))
+                except (RuntimeError, ValueError) as error:
+                    if (user_error := explain_error(error, self.phase_runner, batch, options)) is not None:
+                        raise user_error from error
+                    raise
+                check_finite(terms, step)
+                for name, value in terms.items():
+                    logged[name] = logged.get(name, torch.zeros_like(value)) + value.detach() / len(micro_batches)
+            if options.clip_grad_norm:
+                accelerator.clip_grad_norm_(phase.module.parameters(), options.clip_grad_norm)
+            set_learning_rate(optimizer, lr)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return logged
+
+    def learning_rate(self) -> float:
+        """Learning rate of the next step."""
+        options = self.options
+        return options.lr * learning_rate(
+            options.schedule, self.step, self.steps, options.warmup_steps, options.milestones, options.gamma
+        )
+
+    def log_step(self) -> None:
+        """Log loss terms, learning rate and images per second."""
+        means, images_per_second = self.meter.flush()
+        lr = self.optimizers[0].param_groups[-1]["lr"]
+        self.log.write(self.step, "train", {**means, "lr": lr, "images_per_second": round(images_per_second, 2)})
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.log.info(f"step {self.step:>6}/{self.steps}  {terms}  lr {lr:.2e}  {images_per_second:.1f} images/s")
+
+    def should_evaluate(self) -> bool:
+        """Whether to evaluate after the current step, if that was not done yet; the last step always is evaluated."""
+        due = self.step == self.steps or bool(self.eval_every and self.step % self.eval_every == 0)
+        return due and self.evaluator.evaluated_step != self.step
+
+    def should_save(self) -> bool:
+        """Whether to save after the current step, if that was not done yet."""
+        due = self.finished or (self.step > 0 and self.step % self.options.save_every == 0)
+        return due and self.unsaved
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether early stopping applies: `patience` evaluations without improvement."""
+        return bool(self.options.patience) and self.evaluator.evals_without_improvement >= self.options.patience
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or early stopping applies."""
+        return self.step == self.steps or self.out_of_patience
+
+    # Data
+
+    def data_loader(self, steps: int | None = None, workers: int | None = None) -> Generator[Batch]:
+        """Micro-batches of this process from the current step to the end, or for a number of steps; see `close`."""
+        end = self.steps if steps is None else self.step + steps
+        accumulate = self.options.grad_accum_steps
+        sampler = InfiniteBatchSampler(
+            self.train_samples,
+            self.options.batch_size,
+            range(self.step * accumulate, end * accumulate),
+            self.options.seed,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        overfit = self.options.overfit_one_batch
+        batches = [sampler.keys(0)] * len(sampler) if overfit else sampler
+        workers = 0 if overfit else self.options.workers if workers is None else workers
+        self.loader = data_loader(self.training_set, batches, workers or 0, pin_memory=self.device.type == "cuda")
+        return self.loader
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Move a batch to the device, with images as floats."""
+        return self.training_set.preprocessor.to_device(batch, self.device)
+
+    # Interruption
+
+    def interruptible(self) -> AbstractContextManager[None]:
+        """A context that changes no state, which a request to stop ends at once.
+
+        Several processes stop together, in `stop_if_requested`.
+        """
+        return self.interruption.at_once() if self.accelerator.num_processes == 1 else nullcontext()
+
+    def stop_if_requested(self) -> None:
+        """Stop all processes if a stop was requested in any of them.
+
+        Raises:
+            KeyboardInterrupt: with the signal.
+        """
+        if any_process(self.accelerator, self.interruption()):
+            raise KeyboardInterrupt(self.interruption.signal or signal.SIGINT)
+
+    def call_back(self, on_step: Callable[[int], None]) -> None:
+        """Call `on_step`; a KeyboardInterrupt that it raises requests to stop, as Ctrl-C does."""
+        try:
+            on_step(self.step)
+        except KeyboardInterrupt:
+            if not self.interruption():
+                self.interruption.request()
+
+    # Evaluation
+
+    def _ema_weights(self):
+        return nullcontext() if self.ema is None else self.ema.applied(self.model)
+
+    def evaluate(self) -> None:
+        """Evaluate the current weights, log the result, and save the best.
+
+        Raises:
+            KeyboardInterrupt: a stop was requested; the state is that before the evaluation.
+        """
+        with self.meter.paused():
+            if self.accelerator.num_processes > 1:
+                broadcast_buffers(self.model, {} if self.ema is None else self.ema.average)
+            with self._ema_weights():
+                improved = self.evaluator.evaluate(self.model, self.device, self.bf16, self.interruptible)
+                if improved and self.main:
+                    self.save_checkpoint("best.safetensors")
+            self.evaluator.record(self.step, self.steps, improved)
+            self.unsaved = True
+        self.log.progress(self.step, self.steps)
+
+    def checkpoint_metadata(self) -> dict[str, Any]:
+        """Checkpoint header beside the model spec: size, step, data, provenance, loss, recipe, metrics."""
+        dataset = self.training_set.dataset
+        return {
+            "size": list(self.training_set.size),
+            "step": self.step,
+            "data": {
+                "name": self.options.data or type(dataset).__name__,
+                "title": dataset.title,
+                "terms": dataset.terms,
+            },
+            **self.provenance,
+            "loss": self.options.loss,
+            "recipe": self.options.recipe,
+            "metrics": self.evaluator.header(),
+        }
+
+    # State
+
+    def save_checkpoint(self, name: str) -> None:
+        """Save a checkpoint with the present weights of the model in the run folder."""
+        save_checkpoint(self.folder / name, self.model, self.model_spec, self.checkpoint_metadata())
+
+    def save(self) -> None:
+        """Save the training state and a checkpoint of the current weights."""
+        if self.main:
+            with self.meter.paused():
+                save_state(self.folder / "last" / "state.pt", self.state())
+                with self._ema_weights():
+                    self.save_checkpoint("last/checkpoint.safetensors")
+        self.unsaved = False
+
+    def save_after_failure(self) -> None:
+        """Save the state if it is that after a complete step, and print how to resume."""
+        if not self.complete or self.interruption.forced or (self.finished and not self.unsaved):
+            return
+        if self.unsaved:
+            try:
+                self.save()
+            except OSError as error:
+                self.log.info(f"The training state cannot be saved: {error}")
+                return
+        self.log.info(f"Stopped after step {self.step}. Resume with: {self.resume_command()}")
+
+    def state(self) -> dict[str, Any]:
+        """The training state as plain tensors and numbers."""
+        return {
+            "model": self.model.state_dict(),
+            "auxiliary": [module.state_dict() for module in self.auxiliary],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "ema": None if self.ema is None else self.ema.state(),
+            "step": self.step,
+            "steps": self.steps,
+            "meter": self.meter.state(),
+            "images_per_step": self.images_per_step,
+            **self.evaluator.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a saved training state.
+
+        With another number of steps than before, the run continues with the learning rates of a run of that length.
+
+        Raises:
+            UserError: the state belongs to another model or to another number of processes, or has done more steps.
+        """
+        require_same_run(self.folder, state, self.steps, self.images_per_step)
+        try:
+            self.model.load_state_dict(state["model"])
+            for module, stored in zip(self.auxiliary, state["auxiliary"], strict=True):
+                module.load_state_dict(stored)
+            for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(stored)
+        except (RuntimeError, ValueError) as error:
+            raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
+        if self.ema is not None:
+            self.ema.restore(state["ema"])
+        self.step, self.unsaved = state["step"], False
+        self.meter.restore(state["meter"])
+        self.evaluator.restore(state)
+        if state["steps"] != self.steps:
+            self.notes.append(
+                f"The run has {self.steps} steps now, {state['steps']} before: from step {self.step} on, the schedule "
+                f"'{self.options.schedule}' is that of a run of {self.steps} steps"
+                + (f" and continues at lr {self.learning_rate():.2e}." if self.step < self.steps else ".")
+            )
+
+    # Start and end
 
     @property
     def main(self) -> bool:
@@ -139,13 +423,11 @@ class Trainer:
         """Create the run folder, write config.yaml and task.json, and start the log."""
         if self.main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            stored = dataclasses.replace(self.options, resume=None, out=self.folder)
-            if stored.schedule != "multistep":
-                stored = dataclasses.replace(stored, milestones=None, gamma=None)
+            stored = dataclasses.replace(self.options.without(PER_CALL), out=self.folder)
             stored.write(self.folder / "config.yaml")
             task = {"task": self.task.name, "options": dataclasses.asdict(self.task)}  # type: ignore[call-overload]
             write_json(self.folder / "task.json", task)
-        self.log = RunLog(self.folder, self.step, self.main)
+        self.log.open(self.step)
 
     def close(self) -> None:
         """End the data loading processes and close the log."""
@@ -153,360 +435,57 @@ class Trainer:
             self.loader.close()
         self.log.close()
 
+    def resolved_options(self) -> Options:
+        """The options with which the run trains, without those of one call."""
+        return dataclasses.replace(self.options.without((*PER_CALL, "out")), eval_every=self.eval_every)
+
     def describe(self) -> str:
         """Lines about model, data, steps, device and the resolved options, for the start of the run."""
         parameters, auxiliary = count_parameters(self.model), sum(map(count_parameters, self.auxiliary))
         parts = [part for part in (self.options.backbone, self.options.head) if part]
         model = self.options.model or " + ".join(parts)
         discriminator = f", and {auxiliary:,} of the discriminator" if auxiliary else ""
-        height, width = self.options.image_size or (0, 0)
+        height, width = self.options.image_size
         device = f"{self.device}{', bf16' if self.bf16 else ''}, {self.accelerator.num_processes} process(es)"
         return (
             f"Training {self.task.name}: {model} ({parameters:,} parameters{discriminator}) on {self.options.data}, "
             f"steps {self.step}..{self.steps} of {self.images_per_step} images {height}x{width}, {device}. "
-            f"Run folder: {self.folder}\nOptions: {self.resolved_options()}"
+            f"Run folder: {self.folder}\nOptions: {self.resolved_options().command_line()}"
         )
-
-    def resolved_options(self) -> str:
-        """The options with which the run trains, as on the command line; switches that are off are left out."""
-        resolved = dataclasses.replace(self.options, eval_every=self.eval_every)
-        unused = () if resolved.schedule == "multistep" else ("milestones", "gamma")
-        words = []
-        for name, value in resolved.explicit().items():
-            if value is not False and name not in ("out", "resume", *unused):
-                values = value if isinstance(value, tuple) else () if value is True else (value,)
-                words += [f"--{name.replace('_', '-')}", *(shlex.quote(str(one)) for one in values)]
-        return " ".join(words)
-
-    def data_loader(self, steps: int | None = None) -> Generator[Batch]:
-        """Micro-batches of this process from the current step to the end, or for a number of steps; see `close`."""
-        end = self.steps if steps is None else self.step + steps
-        accumulate = self.options.grad_accum_steps
-        sampler = InfiniteBatchSampler(
-            self.train_samples,
-            self.options.batch_size,
-            range(self.step * accumulate, end * accumulate),
-            self.options.seed,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        overfit = self.options.overfit_one_batch
-        batches = [sampler.keys(0)] * len(sampler) if overfit else sampler
-        workers = 0 if overfit else self.options.workers or 0
-        self.loader = data_loader(self.training_set, batches, workers, pin_memory=self.device.type == "cuda")
-        return self.loader
-
-    def to_device(self, batch: Batch) -> Batch:
-        """Move a batch to the device with images as floats, and set the model to training mode."""
-        self.model.train()
-        apply_freeze(self.model, self.options)
-        return self.training_set.preprocessor.to_device(batch, self.device)
-
-    def set_requires_grad(self, index: int) -> None:
-        """Turn on gradients for this phase and later ones, and off for earlier ones.
-
-        Later phases need them: activations that this phase stores in the cache keep their graph.
-        """
-        if len(self.phases) > 1:
-            for number, parameters in enumerate(self.trainable):
-                for parameter in parameters:
-                    parameter.requires_grad_(number >= index)
-
-    def any_rank(self, stop: bool) -> bool:
-        """Whether any process was interrupted, so that all of them stop after the same step."""
-        return any_process(self.accelerator, stop)
-
-    def interruptible(self) -> AbstractContextManager[None]:
-        """A context that changes no state, which a request to stop ends at once.
-
-        Several processes stop together, in `stop_if_requested`.
-        """
-        return self.interruption.at_once() if self.accelerator.num_processes == 1 else nullcontext()
-
-    def stop_if_requested(self) -> None:
-        """Stop all processes if a stop was requested in any of them.
-
-        Raises:
-            KeyboardInterrupt: with the signal.
-        """
-        if self.any_rank(self.interruption()):
-            raise KeyboardInterrupt(self.interruption.signal or signal.SIGINT)
-
-    def learning_rate(self) -> float:
-        """Learning rate of the next step."""
-        options = self.options
-        return options.lr * learning_rate(
-            options.schedule, self.step, self.steps, options.warmup_steps, options.milestones, options.gamma
-        )
-
-    def after_step(self, terms: LossTerms) -> None:
-        """Update step counter, moving average, meter and log after an optimizer step."""
-        self.step += 1
-        if self.ema is not None:
-            self.ema.update(self.model)
-        # Means over all processes on each of them, so that the state saved by one is valid for all.
-        means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist()
-        self.meter.add(dict(zip(terms, means, strict=True)), self.images_per_step)
-        self.complete = self.unsaved = True
-        self.log.progress(self.step, self.steps)
-        if self.step % self.options.log_every == 0 or self.step == self.steps:
-            self.log_step()
-
-    def log_step(self) -> None:
-        """Log loss terms, learning rate and images per second."""
-        means, images_per_second = self.meter.flush()
-        lr = self.optimizers[0].param_groups[-1]["lr"]
-        self.log.write(self.step, "train", {**means, "lr": lr, "images_per_second": round(images_per_second, 2)})
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        self.log.info(f"step {self.step:>6}/{self.steps}  {terms}  lr {lr:.2e}  {images_per_second:.1f} images/s")
-
-    def should_evaluate(self) -> bool:
-        """Whether to evaluate after the current step, if that was not done yet; the last step always is evaluated."""
-        due = self.step == self.steps or bool(self.eval_every and self.step % self.eval_every == 0)
-        return due and self.evaluated_step != self.step
-
-    def should_save(self) -> bool:
-        """Whether to save after the current step, if that was not done yet."""
-        due = self.finished or (self.step > 0 and self.step % self.options.save_every == 0)
-        return due and self.unsaved
-
-    @property
-    def protocol(self) -> str:
-        """The protocol under which papers report on the evaluation dataset."""
-        return self.task.evaluation.default_protocol(self.eval_set)
-
-    def _ema_weights(self):
-        return nullcontext() if self.ema is None else self.ema.applied(self.model)
-
-    @property
-    def out_of_patience(self) -> bool:
-        """Whether early stopping applies: `patience` evaluations without improvement."""
-        return bool(self.options.patience) and self.evals_without_improvement >= self.options.patience
-
-    @property
-    def finished(self) -> bool:
-        """Whether all steps are done, or early stopping applies."""
-        return self.step == self.steps or self.out_of_patience
-
-    def evaluate(self) -> None:
-        """Evaluate the current weights, draw examples and curves, and save the best.
-
-        Raises:
-            KeyboardInterrupt: a stop was requested; the state is that before the evaluation.
-        """
-        with self.meter.paused():
-            if self.accelerator.num_processes > 1:
-                broadcast_buffers(self.model, {} if self.ema is None else self.ema.average)
-            self._evaluate()
-        self.log.progress(self.step, self.steps)
-
-    def _evaluate(self) -> None:
-        options, monitor, protocol = self.options, self.task.monitor, self.protocol
-        if self.baseline is None:
-            self.log.info("Evaluating the baseline ...")
-            with self.interruptible():
-                baseline = self.task.baseline(self.training_set.dataset)
-                self.baseline = evaluate(
-                    self.task,
-                    baseline,
-                    self.eval_set,
-                    protocol,
-                    options.eval_samples,
-                    progress=self.log.evaluation_progress,
-                )
-        predictor = Predictor(
-            self.task,
-            self.model,
-            self.training_set.dataset.fields,
-            self.training_set.size,
-            self.device,
-            "bf16" if self.bf16 else "off",
-        )
-        with self._ema_weights():
-            with self.interruptible():
-                self.evaluation = evaluate(
-                    self.task,
-                    predictor,
-                    self.eval_set,
-                    protocol,
-                    options.eval_samples,
-                    num_examples=NUM_EXAMPLES,
-                    batch_size=options.batch_size,
-                    progress=self.log.evaluation_progress,
-                )
-            value = self.evaluation.metrics[monitor.name]
-            improved = monitor.better(value, None if self.best is None else self.best["value"])
-            if improved and self.main:
-                save_checkpoint(
-                    self.folder / "best.safetensors", self.model, self.model_spec, self.checkpoint_metadata()
-                )
-        self.evals_without_improvement = 0 if improved else self.evals_without_improvement + 1
-        if improved:
-            self.best = {"value": value, "step": self.step}
-        self.evaluated_step, self.unsaved = self.step, True
-        self.log.write(self.step, "eval", self.evaluation.metrics)
-        baseline_value = self.baseline.metrics[monitor.name]
-        self.log.info(
-            f"step {self.step:>6}/{self.steps}  {monitor.name} {value:.4f} on {self.evaluation.samples} unseen samples "
-            f"(baseline {baseline_value:.4f}; protocol {protocol})"
-        )
-        if self.main and self.evaluation.examples:
-            image = draw_comparison(self.task, self.training_set.dataset.fields, self.evaluation.examples)
-            write_comparison(self.folder / "images" / f"step-{self.step}.png", image, min_width=1000)
-        self.log.draw_curves(monitor.name, baseline_value)
-
-    def checkpoint_metadata(self) -> dict[str, Any]:
-        """Checkpoint header beside the model spec: size, step, data, provenance, loss, recipe, metrics."""
-        dataset, evaluation = self.training_set.dataset, self.evaluation
-        return {
-            "size": list(self.training_set.size),
-            "step": self.step,
-            "data": {
-                "name": self.options.data or type(dataset).__name__,
-                "title": dataset.title,
-                "terms": dataset.terms,
-            },
-            **self.provenance,
-            "loss": self.options.loss,
-            "recipe": self.options.recipe,
-            "metrics": None
-            if evaluation is None
-            else {
-                "protocol": evaluation.protocol,
-                "samples": evaluation.samples,
-                "split": self.eval_set.split,
-                **evaluation.metrics,
-            },
-        }
-
-    def save(self) -> None:
-        """Save the training state and a checkpoint of the current weights."""
-        if self.main:
-            with self.meter.paused():
-                self._save()
-        self.unsaved = False
-
-    def save_after_failure(self) -> None:
-        """Save the state if it is that after a complete step, and print how to resume."""
-        if not self.complete or self.interruption.forced or (self.finished and not self.unsaved):
-            return
-        if self.unsaved:
-            try:
-                self.save()
-            except OSError as error:
-                self.log.info(f"The training state cannot be saved: {error}")
-                return
-        self.log.info(f"Stopped after step {self.step}. Resume with: {self.resume_command()}")
-
-    def _save(self) -> None:
-        state = {
-            "model": self.model.state_dict(),
-            "auxiliary": [module.state_dict() for module in self.auxiliary],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "ema": None if self.ema is None else self.ema.state(),
-            "step": self.step,
-            "steps": self.steps,
-            "evaluated_step": self.evaluated_step,
-            "best": self.best,
-            "evals_without_improvement": self.evals_without_improvement,
-            "meter": self.meter.state(),
-            "images_per_step": self.images_per_step,
-            "baseline": None if self.baseline is None else self.baseline.scores(),
-            "evaluation": None if self.evaluation is None else self.evaluation.scores(),
-        }
-        save_state(self.folder / "last" / "state.pt", state)
-        with self._ema_weights():
-            save_checkpoint(
-                self.folder / "last" / "checkpoint.safetensors", self.model, self.model_spec, self.checkpoint_metadata()
-            )
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved training state.
-
-        With another number of steps than before, the run continues with the learning rates of a run of that length.
-
-        Raises:
-            UserError: the state belongs to another model or to another number of processes, or has done more steps.
-        """
-        if state["step"] > self.steps:
-            raise UserError(
-                f"The run in {self.folder} has done {state['step']} steps already, more than {self.steps}: resume it "
-                f"with --steps {state['step']} or more."
-            )
-        if state["images_per_step"] != self.images_per_step:
-            raise UserError(
-                f"The run in {self.folder} took {state['images_per_step']} images a step, this one "
-                f"{self.images_per_step}: resume with as many processes as before."
-            )
-        try:
-            self.model.load_state_dict(state["model"])
-            for module, stored in zip(self.auxiliary, state["auxiliary"], strict=True):
-                module.load_state_dict(stored)
-            for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(stored)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
-        if self.ema is not None:
-            self.ema.restore(state["ema"])
-        self.step, self.best, self.evaluated_step = state["step"], state["best"], state["evaluated_step"]
-        self.unsaved = False
-        if state["steps"] != self.steps:
-            self.notes.append(
-                f"The run has {self.steps} steps now, {state['steps']} before: from step {self.step} on, the schedule "
-                f"'{self.options.schedule}' is that of a run of {self.steps} steps"
-                + (f" and continues at lr {self.learning_rate():.2e}." if self.step < self.steps else ".")
-            )
-        self.evals_without_improvement = state["evals_without_improvement"]
-        self.meter.restore(state["meter"])
-        if state["baseline"] is not None:
-            self.baseline = Evaluation(**state["baseline"])
-        if state["evaluation"] is not None:
-            self.evaluation = Evaluation(**state["evaluation"])
 
     def finish(self) -> dict[str, Any]:
-        """Write result.json and return it."""
-        if self.evaluation is None:
+        """Write result.json and return it.
+
+        Raises:
+            UserError: the last evaluation has no value of the monitored metric.
+        """
+        if self.evaluator.evaluation is None:
             self.evaluate()
-        assert self.evaluation is not None and self.baseline is not None
-        monitor, options = self.task.monitor, self.options
-        images = self.step * self.images_per_step
+        name, value, best = self.task.monitor.name, self.evaluator.value, self.evaluator.best
         result = {
             "task": self.task.name,
             "options": dataclasses.asdict(self.task),  # type: ignore[call-overload]
             "backbone": self.model_spec.backbone,
             "head": self.model_spec.head,
             "model": self.model_spec.model,
-            "weights": None if options.weights is None else Path(options.weights).name,
-            "data": options.eval_data or options.data or type(self.eval_set).__name__,
-            "trained_on": options.data or type(self.training_set.dataset).__name__,
-            "split": self.eval_set.split,
-            "protocol": self.evaluation.protocol,
-            "samples": self.evaluation.samples,
-            "metrics": self.evaluation.metrics,
-            **self.evaluation.undefined(),
-            "baseline": self.baseline.metrics,
+            "weights": None if self.options.weights is None else Path(self.options.weights).name,
+            "trained_on": self.options.data or type(self.training_set.dataset).__name__,
+            **self.evaluator.result(),
             "steps": self.step,
             "seconds": round(self.meter.total, 1),
-            "images_per_second": round(images / max(1e-9, self.meter.total), 2),
+            "images_per_second": round(self.step * self.images_per_step / max(1e-9, self.meter.total), 2),
             "device": device_name(self.device) + (", bf16" if self.bf16 else ", fp32"),
-            "best": self.best,
-            "monitor": {
-                "name": monitor.name,
-                "higher_is_better": monitor.higher_is_better,
-                "value": self.evaluation.metrics[monitor.name],
-                "baseline": self.baseline.metrics[monitor.name],
-            },
         }
         if self.main:
             write_json(self.folder / "result.json", result, indent=2)
-        if math.isnan(result["monitor"]["value"]):
-            best = "no step has one" if self.best is None else f"best.safetensors is that of step {self.best['step']}"
+        if math.isnan(value):
+            remark = "no step has one" if best is None else f"best.safetensors is that of step {best['step']}"
             raise UserError(
-                f"The last evaluation of {self.folder} has no {monitor.name}, since the predictions are not finite "
-                f"({best}): train again with a lower --lr, --clip-grad-norm 1 or --amp off."
+                f"The last evaluation of {self.folder} has no {name}, since the predictions are not finite "
+                f"({remark}): train again with a lower --lr, --clip-grad-norm 1 or --amp off."
             )
         self.log.info(
-            f"Done in {self.meter.total:.0f} s of training: {monitor.name} {result['monitor']['value']:.4f}, baseline "
+            f"Done in {self.meter.total:.0f} s of training: {name} {value:.4f}, baseline "
             f"{result['monitor']['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"
         )
         return result
@@ -514,25 +493,3 @@ class Trainer:
     def resume_command(self) -> str:
         """The shell command that resumes this run."""
         return f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
-
-
-def auxiliary_modules(phases: tuple[Phase, ...], model: Network) -> list[nn.Module]:
-    """Modules that phases train and that are not part of the model: discriminators."""
-    modules = set(model.modules())
-    return [phase.module for phase in phases if phase.module not in modules]
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def compile_network(model: Network) -> None:
-    """Compile the backbone's `features` and the head, which losses may call without `forward`; else the model."""
-    backbone: Any = model.backbone
-    if backbone is None:
-        model.compile()
-        return
-    backbone.features = torch.compile(backbone.features)
-    if model.head is not None:
-        model.head.compile()

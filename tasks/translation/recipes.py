@@ -1,4 +1,4 @@
-"""Training recipes of image-to-image translation: differences from `training.options.ResolvedOptions`."""
+"""Training recipes of image-to-image translation: differences from `training.options.Options`."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from densevision import train
 from densevision.tasks.training.options import Options
+from densevision.tasks.training.phases import NonFiniteLoss
 from densevision.tasks.training.setup import build_trainer
-from densevision.tasks.training.step import NonFiniteLoss, optimizer_step
 
 STEPS = 100
 GRID = tuple(4.0**exponent for exponent in range(-5, 1))
@@ -48,9 +48,7 @@ def final_loss(task: str, options: dict[str, Any], lr: float) -> float:
         batches = trainer.data_loader()
         try:
             while not trainer.finished:
-                terms = optimizer_step(trainer, trainer.step, batches, trainer.learning_rate())
-                trainer.after_step(terms)
-                losses.append(float(sum(terms.values())))
+                losses.append(float(sum(trainer.train_step(batches).values())))
         except NonFiniteLoss:
             return math.inf
         finally:

@@ -6,14 +6,13 @@ import torch
 
 from densevision.backbones import create_backbone
 from densevision.tasks.classification.networks import Classifier
-from densevision.tasks.training.freezing import freeze_backbone
-from densevision.tasks.training.optimizers import parameter_groups
-from densevision.tasks.training.options import Options, ResolvedOptions
+from densevision.tasks.training.optimizers import freeze_backbone, parameter_groups
+from densevision.tasks.training.options import DEFAULTS
 
 
 def test_the_backbones_rate_is_not_its_classifiers() -> None:
     model = Classifier(create_backbone("resnet20_cifar", num_classes=3))
-    groups = parameter_groups(model, ResolvedOptions(), 0.1)
+    groups = parameter_groups(model, DEFAULTS, 0.1)
     fast = [parameter for group in groups if group["lr_scale"] == 1 for parameter in group["params"]]
     assert {id(parameter) for parameter in fast} == {
         id(parameter) for parameter in model.backbone.get_submodule("fc").parameters()
@@ -25,6 +24,6 @@ def test_the_backbones_rate_is_not_its_classifiers() -> None:
 def test_a_frozen_backbone_leaves_its_classifier_to_learn() -> None:
     with torch.device("meta"):
         model = Classifier(create_backbone("vgg11", num_classes=3))
-    freeze_backbone(model, Options(freeze_backbone=True))
+    freeze_backbone(model)
     learning = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert learning == {f"backbone.classifier.{layer}.{part}" for layer in (0, 3, 6) for part in ("weight", "bias")}

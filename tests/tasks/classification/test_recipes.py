@@ -9,8 +9,8 @@ import torch
 from densevision.backbones import BACKBONES, create_backbone
 from densevision.tasks.classification import Classification, recipes
 from densevision.tasks.classification.recipes import RECIPES
+from densevision.tasks.training.optimizers import learning_rate
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.schedules import learning_rate
 from densevision.tasks.training.setup import resolve_options
 
 PAPERS = {name for name in RECIPES if name.split("-")[1:2] and name.split("-")[1].isdigit()}

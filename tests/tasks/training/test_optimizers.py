@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -14,9 +15,14 @@ from densevision.tasks.training.optimizers import (
     parameter_groups,
     set_learning_rate,
 )
-from densevision.tasks.training.options import ResolvedOptions
+from densevision.tasks.training.options import DEFAULTS, Options
 
 from .toys import Relief, require_same_runs, resume_toy, stop_after, train_toy
+
+
+def resolved(**options: Any) -> Options:
+    """The default options with some changed."""
+    return dataclasses.replace(DEFAULTS, **options)
 
 
 def network() -> Any:
@@ -29,7 +35,7 @@ def test_the_groups_partition_the_trainable_parameters(frozen):
     # Trap 18 of the facts on backbones: weight decay on frozen and BatchNorm parameters, and parameters listed twice.
     model = network()
     model.backbone.requires_grad_(not frozen)
-    groups = parameter_groups(model, ResolvedOptions(), backbone_lr_factor=0.1)
+    groups = parameter_groups(model, DEFAULTS, backbone_lr_factor=0.1)
     grouped = [id(parameter) for group in groups for parameter in group["params"]]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
@@ -38,7 +44,7 @@ def test_the_groups_partition_the_trainable_parameters(frozen):
 def test_only_weights_decay_and_the_backbone_has_its_own_lr():
     model = network()
     backbone = {id(parameter) for parameter in model.backbone.parameters()}
-    groups = parameter_groups(model, ResolvedOptions(weight_decay=0.5), backbone_lr_factor=0.1)
+    groups = parameter_groups(model, resolved(weight_decay=0.5), backbone_lr_factor=0.1)
     assert len(groups) == 4
     for group in groups:
         for parameter in group["params"]:
@@ -50,7 +56,7 @@ def test_only_weights_decay_and_the_backbone_has_its_own_lr():
 
 
 def test_set_learning_rate_keeps_the_ratio_of_the_groups():
-    optimizer = create_optimizer(network(), ResolvedOptions(), 0.1)
+    optimizer = create_optimizer(network(), DEFAULTS, 0.1)
     for rate in (0.5, 0.02):
         set_learning_rate(optimizer, rate)
         rates = sorted({group["lr"] for group in optimizer.param_groups})
@@ -59,7 +65,7 @@ def test_set_learning_rate_keeps_the_ratio_of_the_groups():
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("sgd-caffe", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
 def test_the_named_optimizer_is_created_with_its_momentum(name, kind):
-    options = ResolvedOptions(optimizer=name, momentum=0.8, weight_decay=0.0)
+    options = resolved(optimizer=name, momentum=0.8, weight_decay=0.0)
     optimizer = create_optimizer(nn.Linear(2, 2), options, 1.0)
     assert type(optimizer).__name__ == kind and optimizer.defaults["fused"]
     stored = optimizer.defaults["momentum"] if kind == "SGD" else optimizer.defaults["betas"][0]
@@ -70,8 +76,7 @@ def test_the_named_optimizer_is_created_with_its_momentum(name, kind):
 def test_all_decays_every_parameter_exactly_once(options):
     # Trap 18, and facts 2.2: ResNet's default decays biases and BatchNorm scales too.
     model = network()
-    resolved = ResolvedOptions(weight_decay_on="all", weight_decay=0.5, **options)
-    optimizer = create_optimizer(model, resolved, 0.1)
+    optimizer = create_optimizer(model, resolved(weight_decay_on="all", weight_decay=0.5, **options), 0.1)
     grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.5]
@@ -82,7 +87,9 @@ def walk(name: str, rates: list[float], backbone_lr_factor: float = 1.0, **optio
     """Values of a weight after each step down a slope of 1, starting at 0."""
     layer = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(layer.weight)
-    options = ResolvedOptions(optimizer=name, lr=rates[0], **{"momentum": 0.9, "weight_decay": 0.0, **options_by_name})  # type: ignore
+    options = dataclasses.replace(
+        DEFAULTS, optimizer=name, lr=rates[0], **{"momentum": 0.9, "weight_decay": 0.0, **options_by_name}
+    )  # type: ignore
     optimizer, values = create_optimizer(layer, options, backbone_lr_factor), []
     for rate in rates:
         optimizer.zero_grad()
@@ -126,7 +133,7 @@ def test_both_forms_agree_without_momentum():
 
 
 def test_velocity_is_rescaled_in_backbone_and_head():
-    optimizer = create_optimizer(network(), ResolvedOptions(optimizer="sgd-caffe", lr=1.0), 0.1)
+    optimizer = create_optimizer(network(), resolved(optimizer="sgd-caffe", lr=1.0), 0.1)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.ones_like(parameter)
@@ -144,7 +151,7 @@ def test_velocity_is_rescaled_in_backbone_and_head():
 def test_sgd_caffe_continues_from_a_saved_state():
     # Trap 17: torch's buffer is stored, with the flag that says how a new learning rate applies to it.
     layers = [nn.Linear(1, 1, bias=False) for _ in range(2)]
-    options = ResolvedOptions(optimizer="sgd-caffe", lr=0.1, weight_decay=0.0)
+    options = resolved(optimizer="sgd-caffe", lr=0.1, weight_decay=0.0)
     one, other = (create_optimizer(layer, options, 1.0) for layer in layers)
     for layer, optimizer in ((layers[0], one), (layers[1], other)):
         nn.init.zeros_(layer.weight)
@@ -178,7 +185,7 @@ def test_only_adamw_decouples_weight_decay_from_the_gradient(name, moved):
     # First step of Adam: the sign of the gradient times lr. AdamW (Loshchilov & Hutter 2019) adds lr * decay * w.
     layer = nn.Linear(1, 1, bias=False)
     nn.init.constant_(layer.weight, 2.0)
-    optimizer = create_optimizer(layer, ResolvedOptions(optimizer=name, lr=0.1, weight_decay=0.5, momentum=0.9), 1.0)
+    optimizer = create_optimizer(layer, resolved(optimizer=name, lr=0.1, weight_decay=0.5, momentum=0.9), 1.0)
     layer(torch.full((1, 1), 100.0)).sum().backward()
     optimizer.step()
     assert 2.0 - float(layer.weight.detach()) == pytest.approx(moved, rel=1e-4)

@@ -8,7 +8,7 @@ import pytest
 from densevision import create_task
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
-from densevision.tasks.training.options import Options, ResolvedOptions
+from densevision.tasks.training.options import DEFAULTS, Options
 from densevision.tasks.training.setup import resolve_options
 
 from .toys import train_toy
@@ -23,7 +23,7 @@ EVERY = Options(
     max_zoom=1.5, resize_short_side=(96, 120), crop_padding=4, crop_area=(0.5, 1.0), color_jitter=0.25,
     weight_decay_on="all", find_lr=False, overfit_one_batch=False, patience=4, eval_every=0, save_every=11,
     log_every=12, seed=13, workers=0, threads=1, device="cpu", amp="off", compile=False, resume=True,
-    out=Path("runs/x"),
+    out=Path("runs/x"), config=Path("runs/y/config.yaml"), dry_run=False,
 )  # fmt: skip
 
 
@@ -59,8 +59,8 @@ def test_precedence_is_caller_recipe_defaults():
     recipe = Depth.recipes["synthetic-rooms"]
     options = resolve_options(Depth(), Options(batch_size=5))
     assert options.batch_size == 5
-    assert options.lr == recipe.lr != ResolvedOptions().lr
-    assert recipe.optimizer is None and options.optimizer == ResolvedOptions().optimizer
+    assert options.lr == recipe.lr != DEFAULTS.lr
+    assert recipe.optimizer is None and options.optimizer == DEFAULTS.optimizer
     assert options.recipe == "synthetic-rooms" and options.data == "synthetic-rooms"
 
 
@@ -167,7 +167,7 @@ def test_an_invalid_option_is_refused_with_its_name(option, message):
     ],
 )
 def test_an_unknown_name_is_refused_before_anything_is_written(tmp_path, option, message):
-    from densevision.tasks.training.loop import train
+    from densevision.tasks.training.setup import train
 
     with pytest.raises(UserError, match=message):
         train("depth", out=tmp_path / "run", steps=1, **{"device": "cpu", **option})

@@ -7,8 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from densevision.tasks.training import loop
-
 from .toys import (
     Rivals,
     build_toy_trainer,
@@ -36,7 +34,7 @@ def copy_of(model: nn.Module) -> dict[str, torch.Tensor]:
 def test_each_phase_uses_the_gradient_of_its_own_loss_alone(tmp_path):
     trainer = build_toy_trainer(Rivals(), tmp_path / "run", lr=0.1, **STEP)
     before, batch = copy_of(trainer.model), batch_of(trainer)
-    loop.run_loop(trainer)
+    trainer.run()
     trained = copy_of(trainer.model)
 
     # The same step by hand: first the critic, on a detached prediction, then the generator against it.
@@ -69,7 +67,7 @@ def test_later_phases_reuse_cached_activations_with_their_graph(tmp_path, genera
     )
     before = copy_of(trainer.model)
     calls = []
-    loop.run_loop(trainer, lambda step: calls.append(trainer.model.generator.calls))
+    trainer.run(lambda step: calls.append(trainer.model.generator.calls))
     # One forward pass per micro-batch, not one per phase; and both networks learned.
     assert calls == [2, 4, 6]
     for part in ("generator.first.weight", "generator.pixels.weight", "critic.0.weight"):
@@ -80,7 +78,7 @@ def test_a_later_phase_gets_no_gradient_of_an_earlier_loss(tmp_path):
     # The generator's loss goes through the critic. With the critic second, its step must still use its own loss alone.
     trainer = build_toy_trainer(Rivals(generator_first=True), tmp_path / "run", lr=0.1, **STEP)
     before, batch = copy_of(trainer.model), batch_of(trainer)
-    loop.run_loop(trainer)
+    trainer.run()
     model: Any = Rivals().build({}, None, None, "pair")
     model.load_state_dict(before)
     image, depth = batch["image"], batch["depth"][:, None]
@@ -105,7 +103,7 @@ def test_no_gradient_is_computed_for_an_earlier_phase(tmp_path):
 
     for optimizer in trainer.optimizers:
         optimizer.optimizer.register_step_pre_hook(record)
-    loop.run_loop(trainer)
+    trainer.run()
     # At the critic's step it alone has gradients, since the prediction was detached; at the generator's, that alone.
     assert seen == [[{False}, {True}], [{True}, {False}]]
 
@@ -113,7 +111,7 @@ def test_no_gradient_is_computed_for_an_earlier_phase(tmp_path):
 def test_every_phase_has_an_optimizer_and_all_terms_share_a_log_line(tmp_path):
     trainer = build_toy_trainer(Rivals(), tmp_path / "run", **STEP)
     assert len(trainer.optimizers) == 2
-    loop.run_loop(trainer)
+    trainer.run()
     assert {"true", "false", "fooled", "l1"} < trainer.log.lines[0].keys()
 
 
@@ -134,5 +132,5 @@ def test_parameters_frozen_by_the_task_stay_frozen(tmp_path):
 
     trainer = build_toy_trainer(Frozen(), tmp_path / "run", **{**STEP, "steps": 2}, lr=0.1)
     before = copy_of(trainer.model.generator.pixels)
-    loop.run_loop(trainer)
+    trainer.run()
     assert difference(before, copy_of(trainer.model.generator.pixels)) is None

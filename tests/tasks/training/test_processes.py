@@ -18,7 +18,6 @@ from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import create_accelerator
 from densevision.tasks.evaluation import evaluate
 from densevision.tasks.inference import load
-from densevision.tasks.training.loop import run_loop
 from densevision.tasks.training.state import load_state
 
 from .toys import (
@@ -79,7 +78,7 @@ def test_both_processes_of_an_adversarial_task_have_the_same_weights(folder, tmp
     first_rank, second_rank = (torch.load(folder / f"{first}-{rank}.pt", weights_only=True) for rank in "01")
     assert difference(first_rank, second_rank) is None
     single = build_toy_trainer(Rivals(first == "generator"), tmp_path / "run", model="pair", steps=4)
-    run_loop(single)
+    single.run()
     assert largest_gap(dict(single.model.named_parameters()), first_rank) > 1e-4
 
 

@@ -125,7 +125,7 @@ def test_resuming_keeps_the_options_of_the_task(tmp_path):
 def test_resuming_with_an_unregistered_dataset_name_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_toy(Relief(), tmp_path / "run", on_step=stop_after(1), model="plain")
-    from densevision.tasks.training.loop import train
+    from densevision.tasks.training.setup import train
 
     # As on the command line, which cannot open a dataset that was passed as an object.
     with pytest.raises(UserError, match="no dataset named 'Reliefs'"):

@@ -20,10 +20,9 @@ from densevision.tasks.checkpoint import read_header, save_checkpoint
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import load
-from densevision.tasks.training.loop import train
-from densevision.tasks.training.meter import Meter
+from densevision.tasks.training.log import Meter
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.setup import registry_name
+from densevision.tasks.training.setup import registry_name, train
 from densevision.tasks.training.state import load_state
 from densevision.tasks.translation import Translation
 

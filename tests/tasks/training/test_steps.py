@@ -11,10 +11,9 @@ from densevision.backbones import create_backbone
 from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
-from densevision.tasks.training.freezing import apply_freeze
-from densevision.tasks.training.loop import run_loop
+from densevision.tasks.training.optimizers import train_mode
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.step import PhaseRunner
+from densevision.tasks.training.phases import PhaseRunner
 
 from .toys import (
     BACKBONE,
@@ -35,7 +34,7 @@ SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0,
 
 
 def finish(trainer) -> dict:
-    return run_loop(trainer)
+    return trainer.run()
 
 
 def copy_of(module: nn.Module) -> dict[str, Tensor]:
@@ -90,12 +89,12 @@ def test_freeze_bn_keeps_statistics_and_trains_weights(tmp_path):
     assert largest_gap(weights, copy_of(trainer.model.backbone)) > 1e-4
 
 
-def test_apply_freeze_keeps_normalizations_in_evaluation_mode():
-    model: Any = Depth().build({}, create_backbone("resnet20_cifar", num_classes=0), "unet", None).train()
-    apply_freeze(model, Options(freeze_bn=True))
+def test_train_mode_keeps_normalizations_in_evaluation_mode():
+    model: Any = Depth().build({}, create_backbone("resnet20_cifar", num_classes=0), "unet", None)
+    train_mode(model, Options(freeze_bn=True))
     modes = {type(module).__name__: module.training for module in model.backbone.modules()}
     assert modes["BatchNorm2d"] is False and modes["Conv2d"] is True
-    apply_freeze(model, Options(freeze_backbone=True))
+    train_mode(model, Options(freeze_backbone=True))
     assert not any(module.training for module in model.backbone.modules())
     assert all(module.training for module in model.head.modules())
 
@@ -168,7 +167,7 @@ def test_dropout_differs_from_step_to_step(tmp_path):
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="dropout", overfit_one_batch=True, steps=2, lr=0.0)
     dropped = []
     trainer.model.dropout.register_forward_hook(lambda module, inputs, output: dropped.append(output == 0))
-    run_loop(trainer)
+    trainer.run()
     assert not torch.equal(dropped[0], dropped[1])
 
 
@@ -194,7 +193,7 @@ def test_an_empty_training_set_is_refused(tmp_path):
 
 
 def test_a_dataset_object_needs_eval_data(tmp_path):
-    from densevision.tasks.training.loop import train
+    from densevision.tasks.training.setup import train
 
     with pytest.raises(UserError, match="pass the dataset to evaluate on as eval_data"):
         train(Relief(), data=Reliefs(), model="plain", out=tmp_path / "run", **TINY)

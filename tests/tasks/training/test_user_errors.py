@@ -14,8 +14,8 @@ from torch.utils.data import TensorDataset
 from densevision.datasets.core.problems import SampleError
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
-from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
+from densevision.tasks.training.setup import train
 
 from .toys import BACKBONE, TINY, Plain, Relief, Reliefs, log_lines, require_same_runs, resume_toy, train_toy
 
@@ -46,7 +46,7 @@ def test_a_normalization_with_one_value_per_channel_is_a_user_error(tmp_path, mo
 
 
 def test_out_of_memory_with_batch_norm_still_names_a_batch_size(tmp_path, monkeypatch):
-    from densevision.tasks.training.step import PhaseRunner
+    from densevision.tasks.training.phases import PhaseRunner
 
     forward = PhaseRunner.forward
 

@@ -14,7 +14,6 @@ from toys import BACKBONE, LINEAR, Relief, Reliefs, Rivals, build_toy_trainer, r
 from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import ProcessGroup
 from densevision.tasks.evaluation import evaluate
-from densevision.tasks.training.loop import run_loop
 
 
 def main(folder: Path) -> None:
@@ -24,7 +23,7 @@ def main(folder: Path) -> None:
         trainer = build_toy_trainer(
             Rivals(first == "generator"), folder / first / rank(), model="pair", steps=4, eval_every=2
         )
-        run_loop(trainer)
+        trainer.run()
         torch.save(dict(trainer.model.named_parameters()), folder / f"{first}-{rank()}.pt")
     backbone(folder)
     count(folder)

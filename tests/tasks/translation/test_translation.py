@@ -23,10 +23,8 @@ from densevision.tasks.export import export
 from densevision.tasks.image_io import load_labels
 from densevision.tasks.inference import Predictor, load
 from densevision.tasks.model_spec import ModelSpec
-from densevision.tasks.training.loop import train
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.setup import build_trainer
-from densevision.tasks.training.step import optimizer_step
+from densevision.tasks.training.setup import build_trainer, train
 from densevision.tasks.translation import Translation
 from densevision.tasks.translation.predictions import LabelMap, TranslatedImage
 
@@ -89,7 +87,7 @@ def test_each_phase_updates_its_own_network_only(tmp_path):
         before = [{name: value.detach().clone() for name, value in network.named_parameters()} for network in networks]
         for group in trainer.optimizers[frozen].param_groups:
             group["lr_scale"] = 0.0
-        optimizer_step(trainer, 0, iter(trainer.data_loader()), 0.1)
+        trainer.optimizer_step(0, iter(trainer.data_loader()), 0.1)
         assert [changed(*pair) for pair in zip(before, networks, strict=True)] == [frozen != 0, frozen != 1]
         trainer.log.close()
 
@@ -100,7 +98,7 @@ def test_no_phase_has_a_gradient_into_the_other_network(tmp_path):
     cache: dict = {}
     discriminator, generator = (phase.module for phase in trainer.phases)
     for index, (trained, other) in enumerate(((discriminator, generator), (generator, discriminator))):
-        trainer.set_requires_grad(index)
+        trainer.phase_runner.set_requires_grad(index)
         for network in (discriminator, generator):
             network.zero_grad(set_to_none=True)
         torch.stack(list(trainer.phases[index].loss(batch, cache).values())).sum().backward()

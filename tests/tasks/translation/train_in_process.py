@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tiny_training import TINY, weights_of
 
-from densevision.tasks.training.loop import train
+from densevision.tasks.training.setup import train
 from densevision.tasks.translation import Translation
 
 

@@ -1,0 +1,151 @@
+"""Evaluations of a run: of the baseline once, then of the model, with the best value so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from ...datasets.dataset import Dataset, Sample
+from ..comparison_grid import draw_comparison, write_comparison
+from ..evaluation import Evaluation, evaluate
+from ..inference import Predictor
+from ..network import Network
+from ..prediction import Prediction
+from ..task import Task
+from .data import AugmentedDataset
+from .log import RunLog
+from .options import Options
+
+NUM_EXAMPLES = 4
+"""Samples in the comparison grids of a run."""
+
+
+class Evaluator:
+    """Evaluates the model of a run under the protocol that papers use on its evaluation dataset.
+
+    Attributes:
+        protocol: name of the protocol.
+        baseline, evaluation: scores of the task's baseline and of the last evaluated weights, or None.
+        best: monitored metric of the best weights and their step, or None.
+        evaluated_step: step of the last evaluation, 0 before the first one.
+        evals_without_improvement: number of evaluations since the best one.
+    """
+
+    def __init__(
+        self, task: Task, training_set: AugmentedDataset, eval_set: Dataset, options: Options, log: RunLog
+    ) -> None:
+        self.task, self.training_set, self.eval_set, self.options, self.log = task, training_set, eval_set, options, log
+        self.protocol = task.evaluation.default_protocol(eval_set)
+        self.baseline: Evaluation | None = None
+        self.evaluation: Evaluation | None = None
+        self.best: dict[str, float] | None = None
+        self.evaluated_step = self.evals_without_improvement = 0
+
+    def evaluate(
+        self, model: Network, device: torch.device, bf16: bool, interruptible: Callable[[], AbstractContextManager]
+    ) -> bool:
+        """Score a model, and return whether it is the best so far; `record` makes it count.
+
+        Args:
+            model: the model, with the weights to evaluate.
+            device: its device.
+            bf16: whether it runs in bf16.
+            interruptible: context in which a request to stop raises KeyboardInterrupt.
+        """
+        if self.baseline is None:
+            self.log.info("Evaluating the baseline ...")
+            with interruptible():
+                self.baseline = self._score(self.task.baseline(self.training_set.dataset))
+        fields, size = self.training_set.dataset.fields, self.training_set.size
+        predictor = Predictor(self.task, model, fields, size, device, "bf16" if bf16 else "off")
+        with interruptible():
+            self.evaluation = self._score(predictor, NUM_EXAMPLES, self.options.batch_size)
+        return self.task.monitor.better(self.value, None if self.best is None else self.best["value"])
+
+    def _score(
+        self, predict: Predictor | Callable[[Sample], Prediction], num_examples: int = 0, batch_size: int = 1
+    ) -> Evaluation:
+        return evaluate(
+            self.task,
+            predict,
+            self.eval_set,
+            self.protocol,
+            self.options.eval_samples,
+            num_examples=num_examples,
+            batch_size=batch_size,
+            progress=self.log.evaluation_progress,
+        )
+
+    @property
+    def value(self) -> float:
+        """The monitored metric of the last evaluation."""
+        assert self.evaluation is not None
+        return self.evaluation.metrics[self.task.monitor.name]
+
+    def record(self, step: int, steps: int, improved: bool) -> None:
+        """Count the last evaluation as that of a step: the best value, the log, examples and curves."""
+        assert self.evaluation is not None and self.baseline is not None
+        self.evals_without_improvement = 0 if improved else self.evals_without_improvement + 1
+        if improved:
+            self.best = {"value": self.value, "step": step}
+        self.evaluated_step = step
+        name, examples = self.task.monitor.name, self.evaluation.examples
+        baseline = self.baseline.metrics[name]
+        self.log.write(step, "eval", self.evaluation.metrics)
+        self.log.info(
+            f"step {step:>6}/{steps}  {name} {self.value:.4f} on {self.evaluation.samples} unseen samples "
+            f"(baseline {baseline:.4f}; protocol {self.protocol})"
+        )
+        if self.log.main and examples:
+            image = draw_comparison(self.task, self.training_set.dataset.fields, examples)
+            write_comparison(self.log.folder / "images" / f"step-{step}.png", image, min_width=1000)
+        self.log.draw_curves(name, baseline)
+
+    def header(self) -> dict[str, Any] | None:
+        """The last metrics with protocol, number of samples and split for a checkpoint header; None without any."""
+        if self.evaluation is None:
+            return None
+        protocol, samples = self.evaluation.protocol, self.evaluation.samples
+        return {"protocol": protocol, "samples": samples, "split": self.eval_set.split, **self.evaluation.metrics}
+
+    def result(self) -> dict[str, Any]:
+        """The part of result.json about the last evaluation."""
+        assert self.evaluation is not None and self.baseline is not None
+        monitor = self.task.monitor
+        return {
+            "data": self.options.eval_data or self.options.data or type(self.eval_set).__name__,
+            "split": self.eval_set.split,
+            "protocol": self.evaluation.protocol,
+            "samples": self.evaluation.samples,
+            "metrics": self.evaluation.metrics,
+            **self.evaluation.undefined(),
+            "baseline": self.baseline.metrics,
+            "best": self.best,
+            "monitor": {
+                "name": monitor.name,
+                "higher_is_better": monitor.higher_is_better,
+                "value": self.value,
+                "baseline": self.baseline.metrics[monitor.name],
+            },
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for the training state."""
+        return {
+            "evaluated_step": self.evaluated_step,
+            "best": self.best,
+            "evals_without_improvement": self.evals_without_improvement,
+            "baseline": None if self.baseline is None else self.baseline.scores(),
+            "evaluation": None if self.evaluation is None else self.evaluation.scores(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a training state."""
+        self.evaluated_step, self.best = state["evaluated_step"], state["best"]
+        self.evals_without_improvement = state["evals_without_improvement"]
+        self.baseline, self.evaluation = (
+            None if state[name] is None else Evaluation(**state[name]) for name in ("baseline", "evaluation")
+        )
