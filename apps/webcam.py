@@ -58,12 +58,11 @@ def webcam(
     """
     from ..errors import UserError
     from ..tasks.training.signals import graceful_interrupt
-    from .live.camera import Camera
     from .live.capture import Capture
     from .live.live import Live
     from .live.live_predictor import live_predictors
     from .live.recorder import Recorder
-    from .live.source import VideoFileSource
+    from .live.source import Camera, VideoFileSource
     from .predict import license_notes
 
     for option, value, minimum in (
@@ -109,7 +108,7 @@ def create_viewer(offline: bool, serve: bool, host: str, port: int) -> Viewer:
     if offline:
         return HeadlessViewer()
     if not serve:
-        from .live.window import Window, window_available
+        from .live.viewer import Window, window_available
 
         if window_available():
             return Window()

@@ -12,7 +12,7 @@ BENCHMARKS: dict[str, str] = {
     "loader": "benchmarks.loader:measure",
     "occlusion": "benchmarks.occlusion:measure",
     "predict": "benchmarks.predict:measure",
-    "synthetic-rooms": "benchmarks.synthetic_rooms:measure",
+    "synthetic-rooms": "benchmarks.loader:measure_rendering",
     "training-step": "benchmarks.training_step:measure",
 }
 

@@ -1,4 +1,4 @@
-"""Benchmark of data loading against the training step, to find the bottleneck of `densevision train depth`."""
+"""Benchmarks of data: loading against the training step, to find the bottleneck of training, and rendering of rooms."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from ..datasets.core.geometry import Size
+from ..datasets.core.randomness import Purpose, generator
+from ..datasets.rendering.rooms import render_room
 from ..tasks.network import Batch
 from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options
@@ -27,6 +29,7 @@ from .measure import (
     cores,
     device_name,
     fixed_threads,
+    repeat,
     synchronize,
 )
 
@@ -36,6 +39,10 @@ BATCH, CUDA_BATCH = 16, 64
 STEPS, ROUNDS = 8, 5
 BOTTLENECK_SHARE = 0.1
 """Fraction of the training time spent waiting for batches above which the loader counts as the bottleneck."""
+ROOM_SIZES: tuple[tuple[Size, float | None], ...] = (((128, 160), 60.0), ((96, 128), None))
+"""(height, width), and the required images per second."""
+ROOM_ROUNDS = 5
+ROOMS = 100
 
 
 def measure(
@@ -158,3 +165,42 @@ def time_training(
         train_step(trainer, iter([batch_]))
     synchronize(trainer.device)
     return clock() - start, waited
+
+
+def measure_rendering(
+    setting: Setting,
+    *,
+    sizes: tuple[tuple[Size, float | None], ...] = ROOM_SIZES,
+    num_images: int = ROOMS,
+    rounds: int = ROOM_ROUNDS,
+) -> Report:
+    """Measure the rendering of synthetic rooms on one core, which must be faster than the training step.
+
+    Rates are images per second of CPU time, which excludes other processes; every round renders new rooms.
+
+    Args:
+        setting: its threads are ignored, since this measures one core.
+        sizes: (height, width) of the images, and the required rate.
+        num_images: rooms per round.
+        rounds: number of repetitions if the setting has none.
+    """
+    cpu = torch.device("cpu")
+    watch, figures, facts = Stopwatch(cpu, time.process_time), [], {}
+    with fixed_threads(1):
+        for (height, width), required in sizes:
+            numbers = itertools.count()
+
+            def draw(height: int = height, width: int = width, numbers: itertools.count = numbers) -> None:
+                for _ in range(num_images):
+                    render_room(generator(0, 0, next(numbers), Purpose.TRAINING_SYNTHESIS), height, width)
+
+            wall, busy = time.perf_counter(), time.process_time()
+            seconds = repeat(watch.as_round(draw), setting.rounds or rounds)
+            used = (time.process_time() - busy) / (time.perf_counter() - wall)
+            facts[f"cores_used_{height}x{width}"] = used
+            shapes = f"{height}x{width} (height x width), {num_images} rooms a round"
+            figures.append(Figure.from_rate("render_room", shapes, "one core", seconds, num_images, required))
+    busiest = max(facts.values())
+    remarks = (f"Rates are per second of CPU time; at most {busiest:.2f} cores were used, and 1 is allowed.",)
+    title = "Rooms rendered on one core"
+    return Report("synthetic-rooms", title, device_name(cpu), 1, tuple(figures), facts, remarks)

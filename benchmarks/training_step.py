@@ -8,14 +8,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy
 
 from ..backbones import create_backbone
 from ..tasks.device import use_bf16
 from ..tasks.training.optimizers import create_optimizer
 from ..tasks.training.options import DEFAULTS
-from .ceiling import conv_ceiling, matmul_ceiling
-from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
+from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads, repeat
 
 MODEL = "resnet18"
 CLASSES = 1000
@@ -26,6 +25,8 @@ MATMUL_SIZE, CUDA_MATMUL_SIZE = 1024, 8192
 ROUNDS = 10
 MIN_SECONDS = 0.2
 """Minimum duration of a round in seconds; shorter steps are repeated within it."""
+CONV_CHANNELS, CONV_SIZE = 256, 56
+"""A 3x3 convolution of 256 to 256 channels on maps of 56x56: plenty of work per value on any device."""
 
 Step = Callable[[], None]
 
@@ -147,3 +148,29 @@ def _data(setting: Setting, batch_size: int, image_size: int) -> tuple[Tensor, T
     rng = torch.Generator().manual_seed(0)
     image = torch.randn(batch_size, 3, image_size, image_size, generator=rng).to(setting.device)
     return image, torch.randint(CLASSES, (batch_size,), generator=rng).to(setting.device)
+
+
+# Peak throughput of a device: either may be the faster one, because on AMD's CPUs the library for matrix products
+# leaves half of the vector units idle.
+
+
+def matmul_ceiling(setting: Setting, dtype: torch.dtype, size: int, rounds: int = 15) -> float:
+    """FLOP/s of the fastest of several products of two size x size matrices (2 size³ operations)."""
+    a, b = (torch.randn(size, size, device=setting.device, dtype=dtype) for _ in range(2))
+    return _best_rate(setting, lambda: a @ b, 2 * size**3, rounds)
+
+
+def conv_ceiling(setting: Setting, dtype: torch.dtype, batch: int, rounds: int = 15) -> float:
+    """FLOP/s of the fastest of several convolutions, channels_last, forward only."""
+    options = {"device": setting.device, "dtype": dtype}
+    x = torch.randn(batch, CONV_CHANNELS, CONV_SIZE, CONV_SIZE, **options).to(memory_format=torch.channels_last)
+    weight = torch.randn(CONV_CHANNELS, CONV_CHANNELS, 3, 3, **options).to(memory_format=torch.channels_last)
+    operations = 2 * batch * CONV_SIZE**2 * CONV_CHANNELS**2 * 9
+    return _best_rate(setting, lambda: conv2d(x, weight, padding=1), operations, rounds)
+
+
+def _best_rate(setting: Setting, function: Callable[[], object], operations: int, rounds: int) -> float:
+    # A GPU needs several calls in a row to be fully used.
+    calls = 20 if setting.device.type == "cuda" else 1
+    with torch.inference_mode():
+        return operations / min(repeat(Stopwatch(setting.device).as_round(function, calls), rounds))

@@ -27,7 +27,6 @@ from densevision.benchmarks import (
     measure,
     occlusion,
     predict,
-    synthetic_rooms,
     training_step,
 )
 from densevision.benchmarks.measure import (
@@ -56,7 +55,7 @@ TINY = {
         setting, source_size=(45, 60), crop_size=16, num_files=2, batch_size=2
     ),
     "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64)))),
-    "synthetic-rooms": lambda setting: synthetic_rooms.measure(
+    "synthetic-rooms": lambda setting: loader.measure_rendering(
         setting, sizes=(((12, 16), 60.0), ((16, 12), None)), num_images=2
     ),
     "training-step": lambda setting: training_step.measure(setting, batch_size=2, image_size=32, matmul_size=32),

@@ -34,7 +34,7 @@ def no_window(monkeypatch):
     """Tests open no windows."""
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("densevision.apps.live.window.window_available", lambda: False)
+    monkeypatch.setattr("densevision.apps.live.viewer.window_available", lambda: False)
 
 
 def test_a_recording_has_all_frames_of_the_video(run, tmp_path, clip, checkpoint):

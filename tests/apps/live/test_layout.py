@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.apps.live.layout import compose, letterbox, render_caption, text_width, wrap_text
-from densevision.apps.live.timing import LatencyMeter
+from densevision.apps.live.live import LatencyMeter
 from densevision.apps.live.viewer import State
 
 

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from densevision.apps.live import mjpeg_server as module
-from densevision.apps.live.mjpeg_server import PART_HEADER, MjpegServer
-from densevision.apps.live.page_html import PAGE
+from densevision.apps.live.mjpeg_server import PAGE, PART_HEADER, MjpegServer
 from densevision.apps.live.viewer import KEYS, State
 from densevision.errors import UserError
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.apps.live import camera as module
-from densevision.apps.live.camera import Camera
+from densevision.apps.live import source as module
 from densevision.apps.live.capture import Capture
+from densevision.apps.live.source import Camera
 from densevision.errors import UserError
 
 

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.apps.live import window
-from densevision.apps.live.viewer import State
-from densevision.apps.live.window import Window, window_available
+from densevision.apps.live import viewer
+from densevision.apps.live.viewer import State, Window, window_available
 
 
 def test_without_a_display_no_process_is_started(monkeypatch):
@@ -41,8 +40,8 @@ def test_a_missing_display_is_not_a_crash(monkeypatch):
 )
 def test_the_result_of_the_test_script_decides(monkeypatch, script, available):
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(window, "WINDOW_TEST", script)
-    monkeypatch.setattr(window, "TEST_TIMEOUT", 1 if "sleep" in script else 60)
+    monkeypatch.setattr(viewer, "WINDOW_TEST", script)
+    monkeypatch.setattr(viewer, "TEST_TIMEOUT", 1 if "sleep" in script else 60)
     assert window_available() == available
 
 
