@@ -157,7 +157,7 @@ def predict_folder(predictor: Predictor, folder: Path, out: Path) -> RunSummary:
     config = InferenceConfig(predictor, out, None, False, None)
     requests = iter_requests(collect_inputs([folder], out), tuple(predictor.task.inputs(predictor.fields)))
     with contextlib.redirect_stdout(io.StringIO()):
-        return run_all(config, requests, Manifest(out, predictor.task.name, config.digest()), "images")
+        return run_all(config, requests, Manifest(out, predictor.task.name, config.digest()), "images", batch_size=1)
 
 
 def plain_loop(predictor: Predictor, files: list[Path], out: Path) -> list[Path]:
