@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,19 +14,22 @@ from scipy.io import savemat
 
 from densevision.datasets import DATASETS, dataset_class, list_datasets, open_dataset
 from densevision.datasets.conformance import check_dataset
+from densevision.datasets.core.geometry import plain_resize
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.dataset import SyntheticDataset
+from densevision.datasets.dataset import Dataset, SyntheticDataset
 from densevision.datasets.depth.depth_folders import DepthFolders
 from densevision.datasets.depth.kitti import KITTIDepth
 from densevision.datasets.depth.make3d import Make3D
 from densevision.datasets.depth.nyu_depth import NYUDepth, NYURaw
 from densevision.datasets.depth.seven_scenes import SevenScenes
+from densevision.datasets.field_types import Depth, Scalar
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.mat import write_mat, write_mat73
 from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.pfm import write_pfm
 from densevision.datasets.formats.png import write_png16
 from densevision.errors import UserError
+from densevision.tasks import list_tasks, task_class
 
 GRAY = np.full((6, 8, 3), 90, np.uint8)
 STORED = [name for name in DATASETS if not issubclass(dataset_class(name), SyntheticDataset)]
@@ -402,3 +406,74 @@ def test_two_files_of_one_name_are_refused(tmp_path):
     write_image(tmp_path / "train/images/a.jpg", GRAY)
     with pytest.raises(DatasetError, match="one file of each name"):
         DepthFolders(tmp_path)
+
+
+class DepthAlone(Dataset):
+    """Depth maps without an image; counts how often it is read."""
+
+    title, terms, reads = "Depth alone", "none", 0
+
+    def __init__(self):
+        super().__init__("", "train")
+        self.fields = {"number": Scalar(), "depth": Depth()}
+
+    def __len__(self):
+        return 3
+
+    def read(self, index):
+        self.reads += 1
+        return {"number": np.array(index), "depth": np.full((6, 8), 1 + index, np.float32)}
+
+
+def test_size_is_that_of_the_first_map_and_a_sample_is_read_once():
+    dataset = DepthAlone()
+    assert dataset.image_size(1) == (6, 8)
+    sample = dataset.read_transformed(1, plain_resize((6, 8), (3, 4)))
+    assert sample["depth"].shape == (3, 4) and (sample["depth"] == 2).all() and sample["number"] == 1
+    assert dataset.reads == 1
+    # Another sample, or the same one again, is read anew: nothing is kept longer than from the one call to the other.
+    dataset.image_size(1)
+    assert (dataset.read_transformed(2, plain_resize((6, 8), (3, 4)))["depth"] == 3).all() and dataset.reads == 3
+    dataset.read_transformed(2, plain_resize((6, 8), (3, 4)))
+    assert dataset.reads == 4
+    assert dataset.read_transformed(0, plain_resize((6, 8), (3, 4)), {"number": Scalar()}).keys() == {"number"}
+
+
+def test_an_image_file_is_opened_once_per_training_sample(tmp_path, monkeypatch):
+    opened, read_bytes = [], Path.read_bytes
+    write_image(tmp_path / "train" / "a.jpg", GRAY)
+    dataset = open_dataset("image-folders", tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", lambda file: opened.append(file.name) or read_bytes(file))
+    dataset.read_transformed(0, plain_resize(dataset.image_size(0), (3, 4)))
+    assert opened == ["a.jpg"]
+
+
+def test_only_datasets_with_an_official_layout_write_an_example(tmp_path):
+    for cls in (DepthAlone, dataset_class("synthetic-rooms")):
+        with pytest.raises(UserError, match=f"'{cls.__name__}' has no example"):
+            cls.write_example(tmp_path)
+
+
+def test_datasets_name_the_protocol_under_which_papers_report_on_them():
+    expected = {
+        "nyu-depth": "nyu-laina",
+        "nyu-raw": "nyu-eigen-bts",
+        "kitti-depth": "kitti-garg-80",
+        "make3d": "make3d-c1",
+        "kitti-flow-2012": "kitti",
+        "kitti-flow-2015": "kitti",
+        "middlebury-flow": "image-mean",
+        "mpii": "pckh",
+        "coco-people": "coco",
+        "pose-folders": "pck-box",
+        "rain100": "y-bt601",
+        "raindrop": "y-full",
+        "div2k-x2": "y-bt601-crop2",
+        "div2k-x3": "y-bt601-crop3",
+        "div2k-x4": "y-bt601-crop4",
+        "synthetic-facades": "fcn-score-synthetic-facades",
+    }
+    found = {name: dataset_class(name).default_protocol for name in list_datasets()}
+    assert {name: protocol for name, protocol in found.items() if protocol} == expected
+    known = {protocol for name in list_tasks() for protocol in task_class(name).protocols}
+    assert set(expected.values()) <= known

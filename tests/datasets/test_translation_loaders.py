@@ -160,6 +160,21 @@ def test_two_folders_are_matched_in_every_layout(tmp_path, layout, sides):
             assert np.array_equal(sample["b"].astype(int) - 50, sample["a"]), dataset.sample_name(index)
 
 
+def test_the_names_of_the_folders_decide_the_fields(tmp_path):
+    for layout in ("{side}", "{split}/{side}", "{side}/{split}"):
+        for sides, fields in ((("Input", "target"), ["degraded", "image"]), (("a", "B"), ["a", "b"])):
+            root = tmp_path / layout.replace("/", "-") / sides[0]
+            for split in ("train", "test"):
+                for number, side in enumerate(sides):
+                    for name in range(4):
+                        write(root / layout.format(side=side, split=split) / f"{name}.png", GRAY + np.uint8(number))
+            dataset = open_dataset("paired-folders", root, "test")
+            assert list(dataset.fields) == fields and [int(dataset.read(0)[name][0, 0, 0]) for name in fields] == [
+                GRAY[0, 0, 0],
+                GRAY[0, 0, 0] + 1,
+            ]
+
+
 def test_folders_without_a_common_name_are_refused(tmp_path):
     for name in ("a/001_left.png", "a/002_left.png", "b/001_right.png"):
         write(tmp_path / name)

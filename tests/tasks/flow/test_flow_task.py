@@ -357,19 +357,3 @@ def test_the_baseline_is_zero_flow_and_the_ground_truth_is_the_stored_flow(pairs
     assert isinstance(baseline, FlowField) and isinstance(ground_truth, FlowField)
     assert baseline.vectors.shape == (48, 64, 2) and not baseline.vectors.any()
     np.testing.assert_array_equal(ground_truth.vectors, pairs[0]["flow"])
-
-
-@pytest.mark.parametrize(
-    ("data", "protocol"),
-    [
-        ("synthetic-chairs", "pixel-mean"),  # facts 3.3: "Sintel and Chairs pooled over pixels"
-        ("flying-chairs", "pixel-mean"),
-        ("sintel", "pixel-mean"),
-        ("kitti-flow-2012", "kitti"),
-        ("kitti-flow-2015", "kitti"),
-        ("middlebury-flow", "image-mean"),
-        ("my dataset", "pixel-mean"),
-    ],
-)
-def test_the_default_protocol_of_a_dataset_is_that_of_the_papers(data, protocol):
-    assert Flow().default_protocol(data, {}) == protocol

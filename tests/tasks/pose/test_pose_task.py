@@ -128,7 +128,7 @@ def test_default_protocol_of_a_dataset_has_all_fields_that_it_needs(name, tmp_pa
     dataset_class(name).write_example(tmp_path)
     dataset, task = open_dataset(name, tmp_path, "train"), HumanPose()
     protocol = {"mpii": "pckh", "coco-people": "coco", "pose-folders": "pck-box"}.get(name, "pck-torso")
-    assert task.default_protocol(name, {}) == protocol
+    assert task.evaluation.default_protocol(dataset) == protocol
     metrics = task.metrics(protocol)
     for index in range(len(dataset)):
         sample = dataset.read(index)

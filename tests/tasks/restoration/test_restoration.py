@@ -172,21 +172,6 @@ def test_untrained_model_returns_its_input_at_any_size(tmp_path):
     assert predictor.predict(photo, mode="fit").to_image().shape == photo.shape
 
 
-@pytest.mark.parametrize(
-    ("data", "protocol"),
-    [
-        ("synthetic-weather", "rgb"),
-        ("rain100", "y-bt601"),
-        ("raindrop", "y-full"),
-        ("gopro", "rgb"),
-        ("div2k-x3", "y-bt601-crop3"),
-        ("my set", "rgb"),
-    ],
-)
-def test_datasets_have_their_customary_protocols(data, protocol):
-    assert Restoration().default_protocol(data, {}) == protocol
-
-
 def test_a_degraded_dataset_reports_what_the_clean_one_skipped():
     clean = open_dataset("synthetic-weather").with_size(SIZE)
     clean.skipped.append(Problem("a.png", "an image", "nothing"))
