@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from . import visualize
     from .backbones import create_backbone, list_backbones
     from .datasets import list_datasets, open_dataset
     from .tasks import create_task, list_tasks
@@ -38,10 +39,13 @@ __all__ = [
     "load",
     "open_dataset",
     "train",
+    "visualize",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "visualize":
+        return importlib.import_module(".visualize", __name__)
     if name in _WHERE:
         return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
     raise AttributeError(f"densevision has no attribute '{name}'")

@@ -21,7 +21,8 @@ from ..backbones import create_backbone
 from ..errors import UserError
 from ..visualize.attribution.occlusion import occlusion
 from ..visualize.core.model import InspectedModel, inspect_backbone
-from ..visualize.core.targets import Objective, parse_target
+from ..visualize.core.objectives import Objective
+from ..visualize.core.targets import parse_target
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 PATCH, STRIDE, IMAGE_SIZE = 16, 8, 224
@@ -93,7 +94,7 @@ def compare_case(
     share = ((size - PATCH) // row_stride + 1) / ((size - PATCH) // STRIDE + 1)
 
     def ours() -> float:
-        return watch(lambda: occlusion(model, (image,), objective, PATCH, STRIDE))
+        return watch(lambda: occlusion(model, image, objective, patch=PATCH, stride=STRIDE))
 
     maps: list[Tensor] = []
 
@@ -175,7 +176,7 @@ def captum_occlusion(model: InspectedModel, image: Tensor) -> Callable[[int, int
 
 def difference(model: InspectedModel, image: Tensor, objective: Objective, theirs: Tensor, row_stride: int) -> float:
     """Maximum difference of the two maps, relative to the maximum value."""
-    ours = occlusion(model, (image,), objective, PATCH, (row_stride, STRIDE)).pixels[0]
+    ours = occlusion(model, image, objective, patch=PATCH, stride=(row_stride, STRIDE)).pixels[0]
     expected = theirs.cpu().numpy()
     # Pixels without a patch are 0 in captum's map and nan in ours.
     differences = np.abs(np.nan_to_num(ours) - expected)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ... import visualize
 from ...errors import UserError, unknown_name
-from ...visualize.attribution.grad_cam import show_grad_cam
-from ...visualize.attribution.guided_backprop import show_guided_backprop
-from ...visualize.attribution.integrated_gradients import show_input_x_gradient, show_integrated_gradients
-from ...visualize.attribution.occlusion import show_occlusion
-from ...visualize.attribution.saliency import show_saliency
-from ...visualize.core.options import AttributionInputs, AttributionOptions
-from ...visualize.core.render import enlarge, write_image_and_array
+from ...visualize.core.model import ModelInput
+from ...visualize.core.render import enlarge
 from ...visualize.core.targets import dense_channels, list_targets, parse_target
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .handlers import MAX_DISPLAY_SIDE, Response, downscale, response_dir, validate_uploads
@@ -37,47 +29,20 @@ STEPS = 25
 """Steps of integrated gradients; the paper uses 20 to 300."""
 
 
-def _occlusion(options: AttributionOptions) -> None:
-    patch = max(2, min(options.open().pixels[0].shape[-2:]) // PATCHES_ACROSS)
-    show_occlusion(options, patch=patch, stride=max(1, patch // 2))
+def _occlusion(model: InspectedModel, image: ModelInput, target: Any) -> visualize.Visualization:
+    patch = max(2, min(image.pixels[0].shape[-2:]) // PATCHES_ACROSS)
+    return visualize.occlusion(model, image, target, patch=patch, stride=max(1, patch // 2))
 
 
-METHODS: dict[str, Callable[[AttributionOptions], None]] = {
-    "saliency": show_saliency,
-    "guided-backprop": show_guided_backprop,
-    "input-x-gradient": show_input_x_gradient,
-    "integrated-gradients": lambda options: show_integrated_gradients(options, steps=STEPS),
-    "grad-cam": show_grad_cam,
+METHODS: dict[str, Callable[..., visualize.Visualization]] = {
+    "saliency": visualize.saliency,
+    "guided-backprop": visualize.guided_backprop,
+    "input-x-gradient": visualize.input_x_gradient,
+    "integrated-gradients": partial(visualize.integrated_gradients, steps=STEPS),
+    "grad-cam": visualize.grad_cam,
     "occlusion": _occlusion,
 }
 """Attribution methods by their names on the command line."""
-
-
-@dataclass(kw_only=True)
-class RequestOptions(AttributionOptions):
-    """Options of a method whose inputs are already loaded, and which stores the result for the response.
-
-    Attributes:
-        inputs: model, images and objective.
-        folder: folder for the files.
-        rendered: the visualization, (H, W, 3) uint8.
-        files: the files written.
-    """
-
-    model: str = ""
-    image: tuple[Path, ...] = ()
-    target: str = ""
-    out: Path = Path("attribution.png")
-    inputs: AttributionInputs
-    folder: Path
-    rendered: np.ndarray | None = None
-    files: list[Path] = field(default_factory=list)
-
-    def open(self) -> AttributionInputs:
-        return self.inputs
-
-    def write(self, image: np.ndarray, array: Any) -> None:
-        self.rendered, self.files = enlarge(image), write_image_and_array(self.folder / self.out, image, array)
 
 
 def handle_visualize(
@@ -101,17 +66,14 @@ def handle_visualize(
     if len(target) > MAX_TARGET_LENGTH:
         raise UserError(f"The target has {len(target)} characters; at most {MAX_TARGET_LENGTH} are allowed.")
     images, remarks = validate_uploads(entry, uploads, limits)
-    with INFERENCE_LOCK, response_dir(root) as folder, contextlib.redirect_stdout(io.StringIO()) as stdout:
+    with INFERENCE_LOCK, response_dir(root) as folder:
         model = entry.inspected_model()
         model_input = model.preprocess(*images)
         objective = parse_target(target, model, model_input)
-        options = RequestOptions(inputs=AttributionInputs(model, model_input, objective), folder=folder)
-        METHODS[method](options)
-    assert options.rendered is not None, f"{method} has no visualization"
-    # Methods print notes on unusual results (an empty map, a sum that does not converge).
-    notes = " ".join(stdout.getvalue().split())
-    text = " ".join(filter(None, [f"{method} of {objective}.", notes, *remarks]))
-    return Response(text, downscale(options.rendered, MAX_DISPLAY_SIDE), options.files)
+        result = METHODS[method](model, model_input, objective)
+        files = result.save(folder / "attribution.png")
+    text = " ".join([f"{method} of {objective}.", *result.notes, *remarks])
+    return Response(text, downscale(enlarge(result.image), MAX_DISPLAY_SIDE), files)
 
 
 def targets_for(entry: CheckpointEntry) -> list[str]:

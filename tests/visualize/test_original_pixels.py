@@ -8,12 +8,10 @@ import torch
 from PIL import Image
 
 from densevision.errors import UserError
-from densevision.visualize.core.gradients import evaluate_objective
-from densevision.visualize.core.objectives import Region
-from densevision.visualize.core.options import AttributionInputs
+from densevision.visualize.core.objectives import Region, evaluate_objective
 from densevision.visualize.core.render import draw_crosses
-from densevision.visualize.core.targets import parse_target
-from densevision.visualize.correspondence.top_activations import top_activations
+from densevision.visualize.core.targets import AttributionInputs, parse_target
+from densevision.visualize.correspondence.top_activations import rank_images
 from densevision.visualize.features.deep_dream import load_at_size
 
 from .toys import SIDE, untrained
@@ -97,7 +95,7 @@ def test_the_cross_is_at_the_pixel_of_the_enlarged_image():
     inputs = located("red@200,30", LARGE)
     height, width = inputs.pixels[0].shape[2:]
     canvas = np.full((height, width, 3), 90, np.uint8)
-    marked = inputs.mark(canvas)
+    marked = inputs.draw([canvas])
     rows, columns = (np.unique(axis) for axis in np.nonzero((marked == 255).all(axis=2)))
     factor = marked.shape[0] / height
     # 30 of 192 rows and 200 of 288 columns.
@@ -115,7 +113,7 @@ def test_a_cross_at_or_beyond_the_edge_is_drawn_as_far_as_it_is_inside(position)
 def test_targets_without_a_position_have_no_cross():
     inputs = located("class:0", LARGE, "classification")
     canvas = np.full((256, 256, 3), 90, np.uint8)
-    np.testing.assert_array_equal(inputs.mark(canvas), canvas)
+    np.testing.assert_array_equal(inputs.draw([canvas]), canvas)
 
 
 def test_the_command_marks_the_pixel_on_the_first_of_two_images(run, image, tmp_path):
@@ -148,7 +146,7 @@ def test_positions_follow_the_octaves_of_deepdream(tmp_path, image):
 def test_pixels_of_a_folder_are_those_of_each_photo(tmp_path, image):
     model = untrained("restoration")
     paths = [image(tmp_path / "a.png", 96, 144), image(tmp_path / "b.png", 400, 300)]
-    results = {each.path: each.value for each in top_activations(model, paths, parse_target("red@100,90", model))}
+    results = {each.path: each.value for each in rank_images(model, paths, parse_target("red@100,90", model))}
     for path in paths:
         model_input = model.preprocess(path)
         value, _ = evaluate_objective(model, model_input.pixels, parse_target("red@100,90", model, model_input))

@@ -26,24 +26,22 @@ from painting import painting
 
 from densevision.datasets.formats.image import write_image
 from densevision.visualize.attribution.grad_cam import grad_cam
-from densevision.visualize.attribution.guided_backprop import deconvnet, guided_backpropagation, most_active_neuron
+from densevision.visualize.attribution.guided_backprop import deconvnet, guided_backprop, most_active_neuron
 from densevision.visualize.attribution.integrated_gradients import input_x_gradient, integrated_gradients
 from densevision.visualize.attribution.occlusion import occlusion
 from densevision.visualize.attribution.saliency import saliency
 from densevision.visualize.core import render
-from densevision.visualize.core.image_grid import add_caption, fit_to_cell, image_grid
 from densevision.visualize.core.images import list_images, resize, scaled_size, to_pixels
 from densevision.visualize.core.model import open_model
 from densevision.visualize.core.objectives import Channel, PerImage
+from densevision.visualize.core.render import add_caption, fit_to_cell, image_grid
 from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence import nearest_patches
-from densevision.visualize.correspondence.receptive_crop import unit_fields
+from densevision.visualize.correspondence.receptive_field import unit_fields
 from densevision.visualize.features import activations as activations_module
-from densevision.visualize.features import filters as filters_module
-from densevision.visualize.features.deep_dream import DreamOptions, deep_dream
-from densevision.visualize.features.dream_objectives import parse_dream_objective
+from densevision.visualize.features.deep_dream import DreamOptions, deep_dream, resolve_dream_target
 from densevision.visualize.features.feature_inversion import InversionOptions, invert_features
-from densevision.visualize.features.feature_visualization import OptimizationOptions, feature_visualization
+from densevision.visualize.features.feature_visualization import OptimizationOptions, maximize
 from densevision.visualize.style.style_transfer import StyleOptions, transfer_style
 
 QUALITY = 88
@@ -103,7 +101,7 @@ def style_transfer(weights: str, out: str) -> None:
 
 def filters(weights: str, out: str) -> None:
     """The 96 filters of AlexNet's first layer."""
-    write_image(out, filters_module.draw_filters(filters_module.filters(open_model("alexnet", weights))), 95)
+    write_image(out, activations_module.filters(open_model("alexnet", weights)).image, 95)
 
 
 def activations(weights: str, out: str) -> None:
@@ -111,7 +109,7 @@ def activations(weights: str, out: str) -> None:
     model, cells = open_model("resnet50", weights), []
     pixels = model.pixels(*photos("chelsea"))
     for level in ("stem", "layer1", "layer2", "layer3"):
-        maps = activations_module.activations(model, pixels, level)
+        maps = activations_module.activations(model, pixels, level).array
         for channel in activations_module.select_channels(maps, 8):
             cell = fit_to_cell(render.intensity_map(maps[channel]), (112, 112))
             cells.append(add_caption(cell, f"{level}:{channel}"))
@@ -129,13 +127,13 @@ def attribution(weights: str, out: str) -> None:
     product = input_x_gradient(model, pixels, target)
     cells = {
         str(target): photo,
-        "saliency": render.intensity_map(saliency(model, pixels, target)[0]),
-        "SmoothGrad, 30 samples": render.intensity_map(saliency(model, pixels, target, smoothgrad_samples=30)[0]),
-        "guided backpropagation": render.to_rgb(guided_backpropagation(model, pixels, target)[0]),
-        "input x gradient": render.overlay_diverging(photo, in_blocks(product.maps[0])),
-        "integrated gradients": render.overlay_diverging(photo, in_blocks(integrated.maps[0])),
-        "Grad-CAM, layer4": render.overlay_heatmap(photo, grad_cam(model, pixels, target).pixels),
-        "occlusion, 64 px": render.overlay_diverging(photo, occlusion(model, pixels, target, 64).pixels[0]),
+        "saliency": render.intensity_map(saliency(model, pixels, target).array[0]),
+        "SmoothGrad, 30 samples": render.intensity_map(saliency(model, pixels, target, smoothgrad_samples=30).array[0]),
+        "guided backpropagation": render.to_rgb(guided_backprop(model, pixels, target).array[0]),
+        "input x gradient": render.overlay_diverging(photo, in_blocks(product.array[0])),
+        "integrated gradients": render.overlay_diverging(photo, in_blocks(integrated.array[0])),
+        "Grad-CAM, layer4": render.overlay_heatmap(photo, grad_cam(model, pixels, target).array),
+        "occlusion, 64 px": render.overlay_diverging(photo, occlusion(model, pixels, target, patch=64).pixels[0]),
     }
     write_image(out, image_grid([add_caption(image, caption) for caption, image in cells.items()], 4), QUALITY)
 
@@ -173,7 +171,7 @@ def class_visualizations(weights: str, out: str) -> None:
     """Images that maximize eight classes, optimized in one batch."""
     model = open_model("resnet50", weights)
     targets = tuple(parse_target(f"class:{name}", model) for name in CLASSES)
-    result = feature_visualization(
+    result = maximize(
         model, PerImage(targets), count=len(targets), options=OptimizationOptions(amp="auto"), callback=print
     )
     images = [render.to_uint8_image(pixels) for pixels in result.pixels[0]]
@@ -209,7 +207,7 @@ def deepdreams(weights: str, out: str) -> None:
         pixels = to_pixels(resize(photo, scaled_size(photo.shape[:2], long_side=LONG_SIDE)))
         cells.append(add_caption(fit_to_cell(render.to_uint8_image(pixels), (240, LONG_SIDE)), name))
         for level, guided_by in (("layer2", None), ("layer3", None), ("layer3", guide)):
-            objective = parse_dream_objective(level, model, guided_by)
+            objective = resolve_dream_target(level, model, guided_by)
             (dreamed,) = deep_dream(model, (pixels,), objective, DreamOptions(amp="auto"))
             caption = str(objective).replace("the guide", guide_name)
             cells.append(add_caption(fit_to_cell(render.to_uint8_image(dreamed), (240, LONG_SIDE)), caption))
@@ -224,11 +222,11 @@ def occlusions(weights: str, out: str) -> None:
         photo = render.to_uint8_image(pixels[0])
         cells.append(add_caption(photo, target_name))
         for patch, baseline in ((32, "gray"), (64, "gray"), (64, "blurred")):
-            result = occlusion(model, pixels, target, patch, 8, baseline)  # type: ignore[arg-type]
+            result = occlusion(model, pixels, target, patch=patch, baseline=baseline)  # type: ignore[arg-type]
             overlay = render.overlay_diverging(photo, result.pixels[0])
-            largest = np.abs(result.scores).max()
+            largest = np.abs(result.array).max()
             cells.append(add_caption(overlay, f"{baseline}, {patch} px: {largest:.1f} at most"))
-            print(name, target_name, patch, baseline, result.scores.min(), result.scores.max(), flush=True)
+            print(name, target_name, patch, baseline, result.array.min(), result.array.max(), flush=True)
     write_image(out, image_grid(cells, 4), QUALITY)
 
 
@@ -245,7 +243,7 @@ def deconvnets(weights: str, out: str) -> None:
             for channel in maps.flatten(1).amax(1).argsort(descending=True)[:4].tolist():
                 unit = most_active_neuron(model, pixels, Channel(layer, channel))
                 window = field.window(unit.x, unit.y)
-                (projection,) = deconvnet(model, pixels, unit)
+                (projection,) = deconvnet(model, pixels, unit).array
                 image = render.to_rgb(window.crop(projection.transpose(1, 2, 0)).transpose(2, 0, 1))
                 pair = [fit_to_cell(each, (112, 112)) for each in (image, window.crop(photo))]
                 cells.append(add_caption(np.concatenate(pair, axis=1), str(unit).removeprefix("convolutions.")))

@@ -1,4 +1,4 @@
-"""`densevision visualize grad-cam`: Grad-CAM, a class activation map of a level weighted by gradients.
+"""Grad-CAM: a class activation map of a level weighted by gradients.
 
 Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization. ICCV 2017, arXiv:1610.02391, equations 1 and 2: the channels of a level, weighted by the spatial mean of
@@ -13,19 +13,16 @@ plain resize would shift it by some pixels.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import AttributionOptions
+from ..core.result import Visualization
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from ..core.model import InspectedModel
-    from ..core.objectives import Objective
 
 
 class UnitGrid(NamedTuple):
@@ -35,43 +32,45 @@ class UnitGrid(NamedTuple):
     jump: float
 
 
-class CamResult(NamedTuple):
-    """A class activation map.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ClassActivationMap(Visualization):
+    """A class activation map: `array` is its positive part, (H, W) float32, at the size of the model input.
 
     Attributes:
         units: (h, w) float32, signed, one value per unit of the level.
-        pixels: (H, W) float32, non-negative: the positive part at the size of the model input.
         level: name of the level.
     """
 
     units: np.ndarray
-    pixels: np.ndarray
     level: str
 
 
-def grad_cam(
-    model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, level: str | None = None
-) -> CamResult:
-    """max(0, sum over channels k of mean(dS / dA_k) A_k).
+def grad_cam(model: Any, image: Any, target: Any, *, level: str | None = None) -> ClassActivationMap:
+    """Draw the Grad-CAM heat map of a target over the image; red is the maximum.
+
+    max(0, sum over channels k of mean(dS / dA_k) A_k).
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each. For two inputs, the map of the first is returned.
-        objective: S.
-        level: A: a level of the backbone or any submodule with feature maps; None: the last level of the backbone.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`; of two inputs, the first is drawn.
+        target: S, see `resolve_target`.
+        level: A: a level of the backbone, or any layer with feature maps; the last level of the backbone if not stated.
 
     Raises:
-        UserError: an unknown level, one without spatial positions, or one on which the objective does not depend.
+        UserError: an unknown level, one without spatial positions, or one on which the target does not depend.
     """
     import torch
 
     from ...errors import UserError
-    from ..core.gradients import check_nonzero_gradient, evaluate_objective
+    from ..core.objectives import check_nonzero_gradient, evaluate_objective
+    from ..core.render import overlay_heatmap
+    from ..core.targets import attribution_inputs
 
-    if level is None:
-        if model.backbone is None:
-            raise UserError(f"{model.name} has no backbone with levels; give a layer with --level.")
-        level = model.backbone.levels[-1].name
+    attributed = attribution_inputs(model, image, target)
+    model, pixels, objective = attributed.model, attributed.pixels, attributed.objective
+    if level is None and model.backbone is None:
+        raise UserError(f"{model.name} has no backbone with levels; give a layer with --level.")
+    level = str(level or model.backbone.levels[-1].name)
     inputs = tuple(each.detach().requires_grad_() for each in pixels)
     with torch.enable_grad():
         score, result = evaluate_objective(model, inputs, objective, (level,))
@@ -86,7 +85,11 @@ def grad_cam(
     units = (grad.mean((2, 3), keepdim=True) * maps.detach()).sum(1)[0]
     size = (pixels[0].shape[-2], pixels[0].shape[-1])
     upsampled = upsample_aligned(units.clamp_min(0), unit_grids(model, level, units.shape, size), size)
-    return CamResult(units.float().cpu().numpy(), upsampled.float().cpu().numpy(), level)
+    array = upsampled.float().cpu().numpy()
+    empty = f"Grad-CAM of {objective} at {level} is 0 everywhere: no unit has a positive contribution."
+    notes = () if array.any() else (empty,)
+    picture = attributed.draw([overlay_heatmap(attributed.photos[0], array)])
+    return ClassActivationMap(array, picture, notes, units=units.float().cpu().numpy(), level=level)
 
 
 def unit_grids(
@@ -100,14 +103,10 @@ def unit_grids(
         count: (h, w) units.
         size: (height, width) of the image in pixels.
     """
-    from ...backbones.receptive_field import layer_fields, receptive_fields
+    from ..correspondence.receptive_field import traced_fields
 
     grids = []
-    for axis, units, pixels in zip(("height", "width"), count, size, strict=True):
-        fields = {}
-        if model.backbone is not None:
-            with suppress(ValueError, RuntimeError):  # not traceable, for example attention
-                fields = {**layer_fields(model.backbone, axis), **receptive_fields(model.backbone, axis)}
+    for fields, units, pixels in zip(traced_fields(model) or ({}, {}), count, size, strict=True):
         field = fields.get(level)
         if field is not None and math.isfinite(field.center):
             grids.append(UnitGrid(field.center, field.jump))
@@ -132,18 +131,3 @@ def upsample_aligned(units: Tensor, grids: tuple[UnitGrid, UnitGrid], size: tupl
     return functional.grid_sample(
         units[None, None], coordinates, mode="bilinear", padding_mode="border", align_corners=True
     )[0, 0]
-
-
-def show_grad_cam(options: Annotated[AttributionOptions, Parameter(name="*")], *, level: str | None = None) -> None:
-    """Draw the Grad-CAM heat map of a target over the image; red is the maximum.
-
-    Args:
-        level: Level of the backbone, or any layer with feature maps; the last level of the backbone if not stated.
-    """
-    from ..core.render import overlay_heatmap, to_uint8_image
-
-    inputs = options.open()
-    cam = grad_cam(inputs.model, inputs.pixels, inputs.objective, level)
-    if not cam.pixels.any():
-        print(f"Grad-CAM of {inputs.objective} at {cam.level} is 0 everywhere: no unit has a positive contribution.")
-    options.write(inputs.mark(overlay_heatmap(to_uint8_image(inputs.pixels[0]), cam.pixels)), cam.pixels)

@@ -1,4 +1,4 @@
-"""`densevision visualize guided-backprop` and `deconvnet`: gradients with a modified backward rule of the ReLU.
+"""Guided backpropagation and deconvnet: gradients with a modified backward rule of the ReLU.
 
 Springenberg, Dosovitskiy, Brox, Riedmiller: Striving for Simplicity. 2014, arXiv:1412.6806, section 3.4: guided
 backpropagation. Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901,
@@ -19,18 +19,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
-from ..core.options import AttributionOptions
+from ..core.result import Visualization
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from ..core.model import InspectedModel
     from ..core.objectives import Neuron, Objective
+    from ..core.targets import AttributionInputs
 
 Rule = Literal["guided", "deconvnet"]
 
@@ -93,55 +91,61 @@ def relu_backward_rule(rule: Rule) -> Iterator[None]:
         yield
 
 
-def guided_backpropagation(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective) -> np.ndarray:
-    """Guided backpropagation: the gradient through active units, positive signals only.
+def guided_backprop(model: Any, image: Any, target: Any) -> Visualization:
+    """Draw the guided backpropagation of a target in RGB; gray is 0.
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each.
-        objective: what is backpropagated.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`.
+        target: what is backpropagated, see `resolve_target`.
 
     Returns:
-        (P, C, H, W) float32, signed, for each of the P inputs.
+        array: (P, C, H, W) float32, signed, for each of the P inputs.
 
     Raises:
         UserError: the result is 0 everywhere.
     """
-    from ..core.gradients import check_nonzero_gradient, gradients
+    from ..core.objectives import gradients
+    from ..core.targets import attribution_inputs
 
+    inputs = attribution_inputs(model, image, target)
     with relu_backward_rule("guided"):
-        grads = gradients(model, pixels, objective)
-    check_nonzero_gradient(model, pixels, objective, grads)
-    return _to_numpy(grads)
+        grads = gradients(inputs.model, inputs.pixels, inputs.objective)
+    return _draw(inputs, grads)
 
 
-def deconvnet(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective) -> np.ndarray:
-    """Deconvnet: project one activation back to the pixels, with all other units of its level set to 0.
+def deconvnet(model: Any, image: Any, target: Any) -> Visualization:
+    """Project an activation back to the pixels through the pooling switches, and draw it in RGB; gray is 0.
+
+    All other units of its level are set to 0. For a channel (layer3:17), its most active unit is used. For targets that
+    are not in a level the signal is 1, as for a gradient.
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each.
-        objective: a neuron, whose activation is the signal; a channel is replaced by its most active neuron. For other
-            objectives the signal is 1, as for a gradient.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`.
+        target: a unit, whose activation is the signal, or a channel; see `resolve_target`.
 
     Returns:
-        (P, C, H, W) float32, signed, for each of the P inputs.
+        array: (P, C, H, W) float32, signed, for each of the P inputs.
 
     Raises:
         UserError: the neuron is not active.
     """
-    from ..core.gradients import check_nonzero_gradient, gradients
-    from ..core.objectives import Channel
+    from ..core.objectives import Channel, gradients
+    from ..core.targets import attribution_inputs
 
-    objective = most_active_neuron(model, pixels, objective) if isinstance(objective, Channel) else objective
+    inputs = attribution_inputs(model, image, target)
+    if isinstance(inputs.objective, Channel):
+        inputs = inputs._replace(objective=most_active_neuron(inputs.model, inputs.pixels, inputs.objective))
     with relu_backward_rule("deconvnet"):
-        grads = gradients(model, pixels, objective)
-    if isinstance(objective, Channel):
-        activation = _activation(model, pixels, objective)
-        # The signal of an inactive unit is 0.
-        grads = tuple(gradient * max(activation, 0.0) for gradient in grads)
-    check_nonzero_gradient(model, pixels, objective, grads)
-    return _to_numpy(grads)
+        grads = gradients(inputs.model, inputs.pixels, inputs.objective)
+    if not isinstance(inputs.objective, Channel):
+        return _draw(inputs, grads)
+    result = inputs.model.forward(inputs.pixels, inputs.objective.levels, run_output=False)
+    activation = float(inputs.objective(result).detach())
+    # The signal of an inactive unit is 0.
+    grads = tuple(gradient * max(activation, 0.0) for gradient in grads)
+    return _draw(inputs, grads, f"{inputs.objective}: {activation:.4g}")
 
 
 def most_active_neuron(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective) -> Neuron:
@@ -159,41 +163,12 @@ def most_active_neuron(model: InspectedModel, pixels: tuple[Tensor, ...], object
     return Neuron(objective.level, objective.index, x, y)
 
 
-def _activation(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective) -> float:
-    return float(objective(model.forward(pixels, objective.levels, run_output=False)).detach())
-
-
-def _to_numpy(grads: tuple[Tensor, ...]) -> np.ndarray:
+def _draw(inputs: AttributionInputs, grads: tuple[Tensor, ...], *notes: str) -> Visualization:
     import torch
 
-    return torch.cat(grads).detach().float().cpu().numpy()
-
-
-def show_guided_backprop(options: Annotated[AttributionOptions, Parameter(name="*")]) -> None:
-    """Draw the guided backpropagation of a target in RGB; gray is 0."""
-    import numpy as np
-
+    from ..core.objectives import check_nonzero_gradient
     from ..core.render import to_rgb
 
-    inputs = options.open()
-    maps = guided_backpropagation(inputs.model, inputs.pixels, inputs.objective)
-    options.write(inputs.mark(np.concatenate([to_rgb(each) for each in maps], axis=1)), maps)
-
-
-def show_deconvnet(options: Annotated[AttributionOptions, Parameter(name="*")]) -> None:
-    """Project an activation back to the pixels through the pooling switches, and draw it in RGB; gray is 0.
-
-    For a channel (layer3:17), its most active unit is used.
-    """
-    import numpy as np
-
-    from ..core.objectives import Channel
-    from ..core.render import to_rgb
-
-    inputs = options.open()
-    objective = inputs.objective
-    if isinstance(objective, Channel):
-        objective = most_active_neuron(inputs.model, inputs.pixels, objective)
-        print(f"{objective}: {_activation(inputs.model, inputs.pixels, objective):.4g}")
-    maps = deconvnet(inputs.model, inputs.pixels, objective)
-    options.write(inputs.mark(np.concatenate([to_rgb(each) for each in maps], axis=1)), maps)
+    check_nonzero_gradient(inputs.model, inputs.pixels, inputs.objective, grads)
+    array = torch.cat(grads).detach().float().cpu().numpy()
+    return Visualization(array, inputs.draw(to_rgb(each) for each in array), notes)

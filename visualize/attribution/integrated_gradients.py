@@ -1,4 +1,4 @@
-"""`densevision visualize input-x-gradient` and `integrated-gradients`: signed contribution of every pixel.
+"""Input times gradient, and integrated gradients: signed contribution of every pixel.
 
 Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks. ICML 2017, arXiv:1703.01365, equation 1. Input times
 gradient is the same with the gradient at the image only: the first term of the Taylor series about the baseline, exact
@@ -10,38 +10,34 @@ I * dS/dI of the papers, on the normalized input, is input times gradient about 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
-from ..core.options import AttributionInputs, AttributionOptions
+from ..core.result import Visualization
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
     from ..core.model import InspectedModel
-    from ..core.objectives import Objective
+    from ..core.targets import AttributionInputs
 
 Baseline = Literal["black", "gray"]
+MAX_DELTA = 0.05
+"""The paper recommends at most this convergence delta."""
 
 
-class Attribution(NamedTuple):
-    """Contributions of the pixels.
+@dataclass(frozen=True, eq=False)
+class Attribution(Visualization):
+    """Contributions of the pixels: `array` is (P, H, W) float32, signed, summed over channels, for each of P inputs.
 
     Attributes:
-        maps: (P, H, W) float32, signed, summed over channels, for each of the P inputs.
         difference: S(I) - S(I'), to which the maps of integrated gradients sum (completeness).
+        delta: convergence delta, |sum - difference| / max(|sum|, |difference|).
     """
 
-    maps: np.ndarray
-    difference: float
-
-    @property
-    def delta(self) -> float:
-        """Convergence delta: |sum - difference| / max(|sum|, |difference|); the paper recommends at most 0.05."""
-        total = float(self.maps.sum(dtype="float64"))
-        return abs(total - self.difference) / max(abs(self.difference), abs(total), 1e-12)
+    difference: float = 0.0
+    delta: float = 0.0
 
 
 def baseline_images(model: InspectedModel, pixels: tuple[Tensor, ...], baseline: Baseline) -> tuple[Tensor, ...]:
@@ -59,44 +55,40 @@ def baseline_images(model: InspectedModel, pixels: tuple[Tensor, ...], baseline:
     return tuple(each.new_tensor(model.neutral_color).view(1, -1, 1, 1).expand_as(each) for each in pixels)
 
 
-def input_x_gradient(
-    model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, baseline: Baseline = "gray"
-) -> Attribution:
-    """(I - I') * dS/dI, summed over channels.
+def input_x_gradient(model: Any, image: Any, target: Any, *, baseline: Baseline = "gray") -> Attribution:
+    """Draw input times gradient over the image, (I - I') * dS/dI: red raises the target score, blue lowers it.
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each.
-        objective: S.
-        baseline: I'.
+        model: see `inspect_model`.
+        image: I, see `InspectedModel.take`.
+        target: S, see `resolve_target`.
+        baseline: baseline image I': black, or gray, the mean of the preprocessing.
 
     Raises:
         UserError: the gradient is 0 everywhere.
     """
-    from ..core.gradients import check_nonzero_gradient, gradients
+    from ..core.objectives import gradients
+    from ..core.targets import attribution_inputs
 
-    baselines = baseline_images(model, pixels, baseline)
-    grads = gradients(model, pixels, objective)
-    check_nonzero_gradient(model, pixels, objective, grads)
-    products = [(each.to(grad.device) - base) * grad for each, base, grad in zip(pixels, baselines, grads, strict=True)]
-    return _attribution(model, pixels, baselines, objective, products)
+    inputs = attribution_inputs(model, image, target)
+    baselines = baseline_images(inputs.model, inputs.pixels, baseline)
+    grads = gradients(inputs.model, inputs.pixels, inputs.objective)
+    return _attribution(inputs, baselines, grads)
 
 
 def integrated_gradients(
-    model: InspectedModel,
-    pixels: tuple[Tensor, ...],
-    objective: Objective,
-    steps: int = 50,
-    baseline: Baseline = "black",
+    model: Any, image: Any, target: Any, *, steps: int = 50, baseline: Baseline = "black"
 ) -> Attribution:
-    """(I - I') times the mean gradient on the straight path from I' to I, summed over channels.
+    """Draw integrated gradients over the image: red raises the target score, blue lowers it.
+
+    (I - I') times the mean gradient on the straight path from I' to I, summed over channels.
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each.
-        objective: S.
-        steps: nodes of the Gauss-Legendre quadrature at which the gradient is evaluated; the paper uses 20 to 300.
-        baseline: I'.
+        model: see `inspect_model`.
+        image: I, see `InspectedModel.take`.
+        target: S, see `resolve_target`.
+        steps: number of steps on the path from the baseline to the image; the paper uses 20 to 300.
+        baseline: baseline image I': black, or gray, the mean of the preprocessing.
 
     Raises:
         UserError: the gradient is 0 on the entire path, or `steps` below 1.
@@ -104,84 +96,55 @@ def integrated_gradients(
     import numpy as np
 
     from ...errors import UserError
-    from ..core.gradients import check_nonzero_gradient, gradients
+    from ..core.objectives import gradients
+    from ..core.targets import attribution_inputs
 
     if steps < 1:
         raise UserError(f"--steps is {steps}; it must be at least 1.")
-    baselines = baseline_images(model, pixels, baseline)
+    inputs = attribution_inputs(model, image, target)
+    pixels, max_batch = inputs.pixels, inputs.model.max_batch
+    baselines = baseline_images(inputs.model, pixels, baseline)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     mean_grads = [each.new_zeros(each.shape) for each in pixels]
-    for start in range(0, steps, model.max_batch):
-        batch = slice(start, start + model.max_batch)
+    for start in range(0, steps, max_batch):
+        batch = slice(start, start + max_batch)
         alpha = pixels[0].new_tensor((nodes[batch] + 1) / 2).view(-1, 1, 1, 1)
         weight = pixels[0].new_tensor(weights[batch] / 2).view(-1, 1, 1, 1)
         interpolated = tuple(base + alpha * (each - base) for each, base in zip(pixels, baselines, strict=True))
-        grads = gradients(model, interpolated, objective)
+        grads = gradients(inputs.model, interpolated, inputs.objective)
         mean_grads = [
             mean_grad + (weight * grad).sum(0, keepdim=True) for mean_grad, grad in zip(mean_grads, grads, strict=True)
         ]
-    check_nonzero_gradient(model, pixels, objective, mean_grads)
-    products = [(each - base) * mean_grad for each, base, mean_grad in zip(pixels, baselines, mean_grads, strict=True)]
-    return _attribution(model, pixels, baselines, objective, products)
+    result = _attribution(inputs, baselines, mean_grads)
+    total = result.array.sum()
+    notes = [
+        f"Attributions sum to {total:.4g}; score difference to the baseline {result.difference:.4g}: "
+        f"delta {result.delta:.2%}."
+    ]
+    if result.delta > MAX_DELTA:
+        notes.append(f"The paper recommends a delta of at most {MAX_DELTA:.0%}; increase --steps.")
+    return replace(result, notes=tuple(notes))
 
 
-def _attribution(
-    model: InspectedModel,
-    pixels: tuple[Tensor, ...],
-    baselines: tuple[Tensor, ...],
-    objective: Objective,
-    products: list[Tensor],
-) -> Attribution:
+def _attribution(inputs: AttributionInputs, baselines: tuple[Tensor, ...], grads: Sequence[Tensor]) -> Attribution:
+    """(I - I') times the gradients."""
     import torch
 
-    from ..core.gradients import evaluate_objective
+    from ..core.objectives import check_nonzero_gradient, evaluate_objective
+    from ..core.render import overlay_diverging
 
+    check_nonzero_gradient(inputs.model, inputs.pixels, inputs.objective, grads)
+    products = [
+        ((each.to(grad.device) - base) * grad).sum(1)
+        for each, base, grad in zip(inputs.pixels, baselines, grads, strict=True)
+    ]
     with torch.no_grad():
         score, baseline_score = (
-            float(evaluate_objective(model, each, objective)[0].detach()) for each in (pixels, baselines)
+            float(evaluate_objective(inputs.model, each, inputs.objective)[0].detach())
+            for each in (inputs.pixels, baselines)
         )
-    return Attribution(
-        torch.cat([each.sum(1) for each in products]).detach().float().cpu().numpy(), score - baseline_score
-    )
-
-
-def show_input_x_gradient(
-    options: Annotated[AttributionOptions, Parameter(name="*")], *, baseline: Baseline = "gray"
-) -> None:
-    """Draw input times gradient over the image: red raises the target score, blue lowers it.
-
-    Args:
-        baseline: Baseline image: black, or gray, the mean of the preprocessing.
-    """
-    inputs = options.open()
-    _write_overlay(options, inputs, input_x_gradient(inputs.model, inputs.pixels, inputs.objective, baseline))
-
-
-def show_integrated_gradients(
-    options: Annotated[AttributionOptions, Parameter(name="*")], *, steps: int = 50, baseline: Baseline = "black"
-) -> None:
-    """Draw integrated gradients over the image: red raises the target score, blue lowers it.
-
-    Args:
-        steps: Number of steps on the path from the baseline to the image.
-        baseline: Baseline image: black, or gray, the mean of the preprocessing.
-    """
-    inputs = options.open()
-    attribution = integrated_gradients(inputs.model, inputs.pixels, inputs.objective, steps, baseline)
-    total, difference, delta = attribution.maps.sum(), attribution.difference, attribution.delta
-    print(f"Attributions sum to {total:.4g}; score difference to the baseline {difference:.4g}: delta {delta:.2%}.")
-    if delta > 0.05:
-        print("The paper recommends a delta of at most 5%; increase --steps.")
-    _write_overlay(options, inputs, attribution)
-
-
-def _write_overlay(options: AttributionOptions, inputs: AttributionInputs, attribution: Attribution) -> None:
-    import numpy as np
-
-    from ..core.render import overlay_diverging, to_uint8_image
-
-    overlays = [
-        overlay_diverging(to_uint8_image(each), values)
-        for each, values in zip(inputs.pixels, attribution.maps, strict=True)
-    ]
-    options.write(inputs.mark(np.concatenate(overlays, axis=1)), attribution.maps)
+    array = torch.cat(products).detach().float().cpu().numpy()
+    total, difference = float(array.sum(dtype="float64")), score - baseline_score
+    delta = abs(total - difference) / max(abs(difference), abs(total), 1e-12)
+    overlays = (overlay_diverging(photo, values) for photo, values in zip(inputs.photos, array, strict=True))
+    return Attribution(array, inputs.draw(overlays), (), difference, delta)

@@ -1,4 +1,4 @@
-"""`densevision visualize occlusion`: occlusion sensitivity, the score lost when a patch of the image is covered.
+"""Occlusion sensitivity, the score lost when a patch of the image is covered.
 
 Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901, section 4.2: a gray
 square slides over the image. The map is S(I) - S(I with the patch covered), so that regions that support the target are
@@ -13,16 +13,13 @@ after a global operation, and in the heads of dense tasks, covered images run in
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import AttributionOptions
+from ..core.result import Visualization
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from torch import Tensor
 
@@ -40,18 +37,18 @@ BATCH_PIXELS = 32 * 224 * 224
 """Pixels per batch of covered images, which bounds the memory."""
 
 
-class Occlusion(NamedTuple):
-    """Occlusion sensitivity.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Occlusion(Visualization):
+    """Occlusion sensitivity: `array` is (P, rows, columns) float32, signed: S(I) - S(covered) of every patch.
+
+    There is a map for each of the P inputs, of ⌊(H - height) / stride⌋ + 1 rows.
 
     Attributes:
-        scores: (P, rows, columns) float32, signed: S(I) - S(covered), for every patch on each of the P inputs; with
-            ⌊(H - height) / stride⌋ + 1 rows.
         pixels: (P, H, W) float32: mean over the patches that cover the pixel; nan if none does.
         full_from: first operation that ran on full maps although the patches' windows were small; "input" if the entire
             model did; None if none did.
     """
 
-    scores: np.ndarray
     pixels: np.ndarray
     full_from: str | None
 
@@ -70,24 +67,26 @@ class Patches(NamedTuple):
 
 
 def occlusion(
-    model: InspectedModel,
-    pixels: tuple[Tensor, ...],
-    objective: Objective,
+    model: Any,
+    image: Any,
+    target: Any,
+    *,
     patch: int | PatchSize = PATCH,
     stride: int | PatchSize = STRIDE,
     baseline: OcclusionBaseline = "gray",
     incremental: bool = True,
 ) -> Occlusion:
-    """S(I) - S(covered) for every patch of a grid that starts in the upper left corner.
+    """Draw the score lost when a patch is covered: red where covering lowers the target score, blue where it raises it.
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each, from `model.pixels`; with two inputs, one is covered at a time.
-        objective: S.
-        patch: size of the patch in pixels, or (height, width).
-        stride: pixels between patches, or (vertical, horizontal).
-        baseline: "gray", which the backbone's preprocessing maps to 0, or "blurred".
-        incremental: recompute only what a patch changes; False: run every covered image through the entire model.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`; of two inputs, one is covered at a time.
+        target: S, see `resolve_target`.
+        patch: size of the patch, in pixels of the model input.
+        stride: pixels between patches; or vertical and horizontal.
+        baseline: content of the patch: gray, which the backbone's preprocessing maps to 0, or blurred, a blurred copy
+            of the image.
+        incremental: recompute only what a patch changes; otherwise run every covered image through the entire model.
 
     Raises:
         UserError: a patch larger than the image, a number below 1, or a score that no patch changes.
@@ -95,10 +94,13 @@ def occlusion(
     import numpy as np
     import torch
 
-    from ..core.gradients import check_nonzero_gradient
+    from ..core.objectives import check_nonzero_gradient
+    from ..core.render import overlay_diverging
+    from ..core.targets import attribution_inputs
 
-    patch, stride = _pair(patch), _pair(stride)
-    size = (pixels[0].shape[-2], pixels[0].shape[-1])
+    inputs = attribution_inputs(model, image, target)
+    model, pixels, objective = inputs.model, inputs.pixels, inputs.objective
+    patch, stride, size = _pair(patch), _pair(stride), (pixels[0].shape[-2], pixels[0].shape[-1])
     _check(size, patch, stride)
     tops, lefts = (
         range(0, length - patch_length + 1, step)
@@ -122,7 +124,15 @@ def occlusion(
         if objective.needs_output or not incremental
         else None
     )
-    return Occlusion(scores, pixel_means, full_from)
+    notes = ()
+    if full_from is not None:
+        notes = (
+            f"All occluded images ran through {model.name} in full."
+            if full_from == "input"
+            else f"From operation '{full_from}' on, {model.name} ran in full for every patch.",
+        )
+    overlays = (overlay_diverging(photo, values) for photo, values in zip(inputs.photos, pixel_means, strict=True))
+    return Occlusion(scores, inputs.draw(overlays), notes, pixels=pixel_means, full_from=full_from)
 
 
 def baseline_image(model: InspectedModel, image: Tensor, patch: PatchSize, fill: OcclusionBaseline) -> Tensor:
@@ -168,7 +178,7 @@ def _scores(
     """Scores (rows, columns) for one of the inputs, and `Occlusion.full_from`."""
     import torch
 
-    from ..core.gradients import evaluate_objective
+    from ..core.objectives import evaluate_objective
     from .incremental.tensor import CleanRunCache, occluded_maps
 
     image, (height, width) = pixels[number], patches.size
@@ -223,35 +233,3 @@ def _format_size(sides: PatchSize) -> str:
 
 def _pair(sides: int | PatchSize) -> PatchSize:
     return (sides, sides) if isinstance(sides, int) else sides
-
-
-def show_occlusion(
-    options: Annotated[AttributionOptions, Parameter(name="*")],
-    *,
-    patch: int = PATCH,
-    stride: int = STRIDE,
-    baseline: OcclusionBaseline = "gray",
-) -> None:
-    """Draw the score lost when a patch is covered: red where covering lowers the target score, blue where it raises it.
-
-    Args:
-        patch: Size of the square patch, in pixels of the model input.
-        stride: Pixels between patches.
-        baseline: Content of the patch: gray, or blurred, a blurred copy of the image.
-    """
-    import numpy as np
-
-    from ..core.render import overlay_diverging, to_uint8_image
-
-    inputs = options.open()
-    result = occlusion(inputs.model, inputs.pixels, inputs.objective, patch, stride, baseline)
-    if result.full_from == "input":
-        print(f"All occluded images ran through {inputs.model.name} in full.", file=sys.stderr)
-    elif result.full_from is not None:
-        message = f"From operation '{result.full_from}' on, {inputs.model.name} ran in full for every patch."
-        print(message, file=sys.stderr)
-    overlays = [
-        overlay_diverging(to_uint8_image(each), values)
-        for each, values in zip(inputs.pixels, result.pixels, strict=True)
-    ]
-    options.write(inputs.mark(np.concatenate(overlays, axis=1)), result.scores)

@@ -101,6 +101,24 @@ def capture_activations(
 
 
 @contextmanager
+def capture_maps(module: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Context whose forward passes fill a dictionary with the (B, C, h, w) maps of the modules directly inside one."""
+    maps: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4:
+                maps[name] = output
+
+        return record
+
+    with ExitStack() as stack:
+        for name, child in module.named_children():
+            stack.callback(child.register_forward_hook(hook(name)).remove)
+        yield maps
+
+
+@contextmanager
 def _report_levels(backbone: Backbone, callback: Callable[[str, Tensor], Any]) -> Iterator[None]:
     """Context that calls `callback` with the name and map of every level that the backbone's `features` returns."""
     original = backbone.features

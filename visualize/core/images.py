@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...datasets.core.files import IMAGE_SUFFIXES, list_files
 from ...datasets.core.geometry import Size
 from ...errors import UserError
 from ...tasks.image_io import load_image, load_image_as
-from .model import InspectedModel
+from .model import InspectedModel, to_pixels
 
 MAX_ASPECT = 8
 """Images with a larger aspect ratio are squeezed when resized by their short side."""
@@ -63,11 +61,6 @@ def scaled_size(source: Size, *, short_side: int | None = None, long_side: int |
     return height, width
 
 
-def to_pixels(image: np.ndarray) -> Tensor:
-    """Convert (H, W, C) uint8 to (1, C, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
-
-
 def preprocess_at_scale(model: InspectedModel, source: Any, short_side: int) -> tuple[Tensor, ...]:
     """Preprocess an entire image, resized to a short side in pixels: (1, C, H, W) in [0, 1].
 
@@ -76,17 +69,32 @@ def preprocess_at_scale(model: InspectedModel, source: Any, short_side: int) -> 
     Raises:
         UserError: a source that is not an image, or a model with other inputs.
     """
-    if model.task is not None and model.task.name != "classification":
+    if model.task is not None and not model.classes:
         image = load_image(source)
         size = scaled_size((image.shape[0], image.shape[1]), short_side=short_side)
         return replace(model, size=size).pixels(resize(image, size))
-    channels = 3 if model.backbone is None else model.backbone.in_channels
-    image = load_image_as(source, channels)
+    image = load_image_as(source, model.optimized_channels[0])
     size = scaled_size((image.shape[0], image.shape[1]), short_side=short_side)
     return (to_pixels(resize(image, size)).to(model.device),)
 
 
-def show_progress(done: int, total: int, message: str = "") -> None:
-    """Print the progress on one line of a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r{done}/{total} {message}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+def one_image(image: Any) -> Any:
+    """The image of a method that takes one; given alone or as a tuple or list of one.
+
+    Raises:
+        UserError: several images.
+    """
+    if not isinstance(image, (tuple, list)):
+        return image
+    if len(image) != 1:
+        raise UserError(f"This method takes one image, but {len(image)} were given.")
+    return image[0]
+
+
+def images_in(folder: Any, subset: int | None = None) -> list[Path]:
+    """The images of a folder (see `list_images`), or of a list of files.
+
+    Raises:
+        UserError: as `list_images`.
+    """
+    return list_images(Path(folder), subset) if isinstance(folder, (str, Path)) else [Path(file) for file in folder]

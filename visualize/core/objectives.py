@@ -1,4 +1,4 @@
-"""Objectives: differentiable scores of a forward pass, one number per image.
+"""Objectives: differentiable scores of a forward pass, one number per image; and their gradients.
 
 Positions of pixels and units are fixed: they do not follow the image content.
 """
@@ -6,15 +6,16 @@ Positions of pixels and units are fixed: they do not follow the image content.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...errors import UserError
-from .inputs import ModelInput
-from .model import ForwardResult
+from .model import ForwardResult, InspectedModel, ModelInput
 
 SHARPNESS = 20.0
 """Factor of the soft-argmax: a keypoint is at the mean position under softmax(20 * heat map), with peaks of about 1."""
@@ -52,6 +53,11 @@ class Objective:
         """
         return self
 
+    @property
+    def has_position(self) -> bool:
+        """Whether `positions` returns any."""
+        return False
+
     def positions(self, result: ForwardResult) -> list[tuple[float, float]]:
         """Positions (x, y) of the objective in the first image, in pixels of the model input; empty if it has none."""
         return []
@@ -70,17 +76,48 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class ClassLogit(Objective):
-    """Logit of a class. It is taken before the softmax, through which the score would depend on the other classes."""
+class OutputValue(Objective):
+    """A value of the output (B, values) for an image."""
 
     name: str
     index: int
 
     def __call__(self, result: ForwardResult) -> Tensor:
-        return result.output[:, self.index]
+        logits = result.output
+        if logits.ndim < 2 or not 0 <= self.index < logits.shape[1]:
+            raise UserError(
+                f"{self} is not in the output of shape {tuple(logits.shape)}, which has to be (B, classes)."
+            )
+        # The mean over the positions of a map of classes.
+        return logits[:, self.index].reshape(len(logits), -1).mean(1)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class ClassLogit(OutputValue):
+    """Logit of a class. It is taken before the softmax, through which the score would depend on the other classes."""
 
     def __str__(self) -> str:
         return f"class:{self.name}"
+
+
+@dataclass(frozen=True)
+class FunctionTarget(Objective):
+    """A function of the model's output, which returns one score for every image, (B,)."""
+
+    function: Callable[[Any], object]
+
+    def __call__(self, result: ForwardResult) -> Tensor:
+        scores, count = self.function(result.prediction), len(result.pixels[0])
+        if not isinstance(scores, Tensor) or scores.shape != (count,):
+            returned = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+            raise UserError(f"{self} returned {returned}; it must return one score for every image, shape ({count},).")
+        return scores
+
+    def __str__(self) -> str:
+        return getattr(self.function, "__name__", "the function")
 
 
 @dataclass(frozen=True)
@@ -141,10 +178,47 @@ class Neuron(Channel):
 
 
 @dataclass(frozen=True)
+class L2Activation(LayerObjective):
+    """Half the sum of the squared activations of a level, whose gradient at the level is the level itself."""
+
+    def __call__(self, result: ForwardResult) -> Tensor:
+        # A backbone that reads the two images of a sample separately has twice as many maps, the first images' first.
+        maps = result.levels[self.level].float()
+        return maps.square().flatten(1).sum(1).view(-1, len(result.pixels[0])).sum(0) / 2
+
+    def __str__(self) -> str:
+        return self.level
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedSimilarity(L2Activation):
+    """Sum over the positions of a level of the maximum dot product with the guide's activations.
+
+    Attributes:
+        guide: (C, N), the guide's activations at its N positions.
+    """
+
+    guide: Tensor
+
+    def __call__(self, result: ForwardResult) -> Tensor:
+        maps = result.levels[self.level].float().flatten(2)
+        # The gradient at a position is the guide's activation with the maximum product.
+        products = torch.einsum("bcm,cn->bmn", maps, self.guide.to(maps))
+        return products.amax(2).sum(1).view(-1, len(result.pixels[0])).sum(0)
+
+    def __str__(self) -> str:
+        return f"{self.level} similar to the guide"
+
+
+@dataclass(frozen=True)
 class PositionedObjective(Objective):
     """Objective with a position in pixels of the model input or, after `on_image`, of the original image."""
 
     image: ModelInput | None = field(default=None, compare=False, repr=False, kw_only=True)
+
+    @property
+    def has_position(self) -> bool:
+        return True
 
     def on_image(self, model_input: ModelInput) -> Objective:
         return replace(self, image=model_input)
@@ -263,6 +337,10 @@ class Sum(Objective):
     def on_image(self, model_input: ModelInput) -> Objective:
         return Sum(tuple((factor, objective.on_image(model_input)) for factor, objective in self.parts))
 
+    @property
+    def has_position(self) -> bool:
+        return any(objective.has_position for _, objective in self.parts)
+
     def positions(self, result: ForwardResult) -> list[tuple[float, float]]:
         return [position for _, objective in self.parts for position in objective.positions(result)]
 
@@ -306,3 +384,58 @@ def _covered(start: float, end: float, length: int) -> slice:
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
     return objective.parts if isinstance(objective, Sum) else ((1.0, objective),)
+
+
+def evaluate_objective(
+    model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, levels: Iterable[str] = ()
+) -> tuple[Tensor, ForwardResult]:
+    """Value of the objective for every image, (B,), differentiable, and the forward pass.
+
+    Args:
+        model: the model.
+        pixels: (B, C, H, W) in [0, 1] each.
+        objective: function of the forward pass.
+        levels: further levels to capture.
+    """
+    result = model.forward(pixels, (*objective.levels, *levels), run_output=objective.needs_output)
+    return objective(result), result
+
+
+def gradients(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective) -> tuple[Tensor, ...]:
+    """Gradient of the objective with respect to the pixels, (B, C, H, W) each; may be 0."""
+    inputs = tuple(each.detach().to(model.device).requires_grad_() for each in pixels)
+    with torch.enable_grad():
+        values, _ = evaluate_objective(model, inputs, objective)
+        if not values.requires_grad:
+            return tuple(torch.zeros_like(each) for each in inputs)
+        grads = torch.autograd.grad(values.sum(), inputs, allow_unused=True)
+    return tuple(torch.zeros_like(each) if g is None else g for each, g in zip(inputs, grads, strict=True))
+
+
+def check_nonzero_gradient(
+    model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, grads: Iterable[Tensor]
+) -> None:
+    """Refuse to visualize a gradient that is 0 everywhere.
+
+    Args:
+        model, pixels, objective: as in `evaluate_objective`.
+        grads: the gradients.
+
+    Raises:
+        UserError: all of them are 0; for a channel, with the nearest active channels.
+    """
+    if any(bool(each.any()) for each in grads):
+        return
+    message = f"No pixel changes {objective} on this image"
+    if not isinstance(objective, Channel):
+        raise UserError(f"{message}: its gradient is 0; choose another target or image.")
+    with torch.no_grad():
+        maps = model.forward(pixels, objective.levels, run_output=False).levels[objective.level][: len(pixels[0])]
+    if isinstance(objective, Neuron) and maps.ndim == 4:
+        maps = maps[:, :, objective.y : objective.y + 1, objective.x : objective.x + 1]
+    active = (maps.movedim(1, 0).flatten(1) > 0).any(1).nonzero().flatten().tolist()
+    position = f"@{objective.x},{objective.y}" if isinstance(objective, Neuron) else ""
+    near = sorted(active, key=lambda index: (abs(index - objective.index), index))[:3]
+    names = ", ".join(f"{objective.level}:{index}{position}" for index in near)
+    hint = f"nearest active ones: {names}" if near else "no other channel is active either; choose another image"
+    raise UserError(f"{message}: it is not active; {hint}.")

@@ -8,88 +8,144 @@
     left wrist x            coordinate of a keypoint
     class:dog - class:cat   sums and differences, with factors: 0.5 * layer3:17 + layer3:18
 
-The channel names of each dense task are in `DENSE_CHANNELS`; the objectives are defined in `objectives.py`.
+The names are those of the channels in `Task.output_spec`, whose layout says which of these forms they take; a number
+per image is its name alone. The objectives are defined in `objectives.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from ...datasets.field_types import Keypoints, SegmentationMask
+import numpy as np
+import torch
+from torch import Tensor
+
 from ...errors import UserError, closest_names, unknown_name_with_suggestions
-from .gradients import check_nonzero_gradient, evaluate_objective, gradients
-from .inputs import ModelInput
-from .model import InspectedModel
-from .objectives import Channel, ClassLogit, Keypoint, Neuron, Objective, Region, Sum
-
-__all__ = [
-    "DENSE_CHANNELS",
-    "Channel",
-    "ClassLogit",
-    "Keypoint",
-    "Neuron",
-    "Objective",
-    "Region",
-    "Sum",
-    "check_nonzero_gradient",
-    "evaluate_objective",
-    "gradients",
-    "list_targets",
-    "parse_target",
-]
-
-ChannelNames = dict[str, int]
-"""Name to index of the channels of a dense prediction."""
+from .model import InspectedModel, ModelInput, inspect_model
+from .objectives import (
+    Channel,
+    ClassLogit,
+    FunctionTarget,
+    Keypoint,
+    Neuron,
+    Objective,
+    OutputValue,
+    Region,
+    evaluate_objective,
+)
+from .render import draw_crosses, to_uint8_image
 
 
-def _image_channels(model: InspectedModel) -> ChannelNames:
-    return {"red": 0, "green": 1, "blue": 2}
+class AttributionInputs(NamedTuple):
+    """What an attribution method starts from: the model, its inputs and the objective to attribute."""
+
+    model: InspectedModel
+    model_input: ModelInput
+    objective: Objective
+
+    @property
+    def pixels(self) -> tuple[Tensor, ...]:
+        """Model inputs, (1, C, H, W) each, in [0, 1] unless given as tensors of another range."""
+        return self.model_input.pixels
+
+    @property
+    def photos(self) -> list[np.ndarray]:
+        """Model inputs to draw on, (H, W, 3) uint8 each; another range than [0, 1] is scaled to it."""
+        low = min(0.0, *(float(each.min()) for each in self.pixels))
+        high = max(1.0, *(float(each.max()) for each in self.pixels))
+        return [to_uint8_image((each - low) / (high - low)) for each in self.pixels]
+
+    def draw(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
+        """Pictures of the inputs side by side, enlarged, with a cross at the target's pixel, box center or keypoint."""
+        positions: list[tuple[float, float]] = []
+        if self.objective.has_position:
+            with torch.no_grad():
+                _, result = evaluate_objective(self.model, self.pixels, self.objective)
+            positions = self.objective.positions(result)
+        return draw_crosses(np.concatenate(list(pictures), axis=1), positions)
 
 
-def _translation_channels(model: InspectedModel) -> ChannelNames:
-    assert model.task is not None
-    ((_, target_type),) = model.task.targets(model.fields).items()
-    if isinstance(target_type, SegmentationMask):
-        return {f"class:{name}": index for index, name in enumerate(target_type.names)}
-    return _image_channels(model) if getattr(target_type, "channels", 3) == 3 else {"gray": 0}
+def attribution_inputs(model: Any, image: Any, target: Any) -> AttributionInputs:
+    """Load model and images, and find the objective.
+
+    Args:
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`.
+        target: see `resolve_target`.
+
+    Raises:
+        UserError: a model, image or target that cannot be loaded.
+    """
+    model = inspect_model(model)
+    resolve_target(target, model)  # an invalid target is reported before the images are read
+    model_input = model.take(image)
+    return AttributionInputs(model, model_input, resolve_target(target, model, model_input))
 
 
-# Channels of a task's raw output. Classification and pose have no dense prediction.
-DENSE_CHANNELS: dict[str, Callable[[InspectedModel], ChannelNames]] = {
-    "colorization": lambda model: {"a": 0, "b": 1},
-    "depth": lambda model: {"depth": 0},
-    "flow": lambda model: {"flow-u": 0, "flow-v": 1},
-    "restoration": _image_channels,
-    "translation": _translation_channels,
-}
-
-
-def dense_channels(model: InspectedModel) -> ChannelNames:
-    """Channel names that can precede an @; empty for models without a dense prediction."""
-    channel_names = DENSE_CHANNELS.get(model.task.name) if model.task is not None else None
-    return {} if channel_names is None else channel_names(model)
+def dense_channels(model: InspectedModel) -> dict[str, int]:
+    """Names to indices of channels that can precede an @; empty for models without a dense prediction."""
+    spec = model.output_spec
+    if spec is None or spec.layout not in ("map", "class-map"):
+        return {}
+    prefix = "class:" if spec.layout == "class-map" else ""
+    return {f"{prefix}{name}": index for index, name in enumerate(spec.channels)}
 
 
 def keypoint_names(model: InspectedModel) -> tuple[str, ...]:
     """Keypoints that a pose model predicts; empty for other models."""
-    keypoints = model.fields.get("joints")
-    return keypoints.skeleton.names if isinstance(keypoints, Keypoints) else ()
+    spec = model.output_spec
+    return spec.channels if spec is not None and spec.layout == "keypoints" else ()
 
 
-def list_targets(model: InspectedModel) -> list[str]:
-    """Valid targets, one per item; X, Y, WIDTH, HEIGHT and CHANNEL are to be replaced by numbers.
+def value_names(model: InspectedModel) -> tuple[str, ...]:
+    """Numbers that a model predicts for an image, other than scores of classes; empty for other models."""
+    spec = model.output_spec
+    return spec.channels if spec is not None and spec.layout == "values" else ()
 
-    Levels come first, then the task's channels or keypoints, then the classes.
+
+def list_targets(model: Any) -> list[str]:
+    """List the targets of a model; replace X, Y, WIDTH, HEIGHT, CHANNEL and INDEX by numbers.
+
+    Args:
+        model: see `inspect_model`.
+
+    Returns:
+        The backbone's levels (the modules directly inside any other module), then the task's channels or keypoints,
+        then the classes.
     """
+    model = inspect_model(model)
+    if model.is_plain:
+        children = [name for name, _ in model.module.named_children()]
+        return [*(f"{name}:CHANNEL" for name in children), "class:INDEX"]
     levels = [] if model.backbone is None else [f"{each.name}:CHANNEL" for each in model.backbone.levels]
     return [
         *levels,
         *(f"{level}@X,Y" for level in levels),
         *(f"{name}@{position}" for name in dense_channels(model) for position in ("X,Y", "X,Y,WIDTH,HEIGHT")),
         *(f"{keypoint} {axis}" for keypoint in keypoint_names(model) for axis in "xy"),
+        *value_names(model),
         *(f"class:{name}" for name in model.classes),
     ]
+
+
+def resolve_target(target: Any, model: InspectedModel, model_input: ModelInput | None = None) -> Objective:
+    """Objective of anything that a method takes as a target.
+
+    Args:
+        target: a string as in `parse_target`, the index of a class, a function of the model's output that returns one
+            score for every image, (B,), or an `Objective`, which is returned as it is.
+        model, model_input: as in `parse_target`.
+
+    Raises:
+        UserError: as `parse_target`.
+    """
+    if isinstance(target, Objective):
+        return target
+    if isinstance(target, str):
+        return parse_target(target, model, model_input)
+    return FunctionTarget(target) if callable(target) else _class_of_index(int(target), model)
 
 
 def parse_target(text: str, model: InspectedModel, model_input: ModelInput | None = None) -> Objective:
@@ -153,6 +209,8 @@ def _parse_term(text: str, model: InspectedModel) -> Objective:
             return channel
         x, y = _parse_position(text, position, (2,))
         return Neuron(channel.level, channel.index, x, y)
+    if text in value_names(model):
+        return OutputValue(text, value_names(model).index(text))
     for keypoint in keypoint_names(model):
         for axis in "xy":
             if text.casefold() == f"{keypoint} {axis}".casefold():
@@ -163,8 +221,15 @@ def _parse_term(text: str, model: InspectedModel) -> Objective:
     raise _unknown_target(name, model)
 
 
+def _class_of_index(index: int, model: InspectedModel) -> ClassLogit:
+    names = model.classes
+    return ClassLogit(names[index], index) if 0 <= index < len(names) else _class_logit(str(index), model)
+
+
 def _class_logit(name: str, model: InspectedModel) -> ClassLogit:
     names = model.classes
+    if model.is_plain and name.isdigit():
+        return ClassLogit(name, int(name))
     if not names:
         raise UserError(
             f"{model.name} has no classifier, hence no target class:{name}; choose a level: {_example(model)}."
@@ -209,7 +274,7 @@ def _parse_position(text: str, position: str, counts: Iterable[int]) -> tuple[in
 
 def _unknown_target(name: str, model: InspectedModel) -> UserError:
     names = [*dense_channels(model), *(f"{keypoint} {axis}" for keypoint in keypoint_names(model) for axis in "xy")]
-    names += [f"{level}:0" for level in model.level_names()[:20]]
+    names += [*value_names(model), *(f"{level}:0" for level in model.level_names()[:20])]
     closest = closest_names(name, [*names, *(f"class:{each}" for each in model.classes)]) or names[:3]
     hint = f"nearest: {', '.join(closest)}" if closest else f"try {_example(model)}"
     return UserError(f"'{name}' is not a target of {model.name}; {hint}; densevision visualize list-targets lists all.")

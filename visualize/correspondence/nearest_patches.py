@@ -1,4 +1,4 @@
-"""`densevision visualize nearest-patches`: nearest neighbors of an image patch in feature space.
+"""Nearest neighbors of an image patch in feature space.
 
 Long, Zhang, Darrell: Do Convnets Learn Correspondence? NIPS 2014, arXiv:1411.1091, section 3: the descriptor of a patch
 is the feature vector of a level at one position; its nearest neighbors over all positions of other images are cropped
@@ -14,18 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
+from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from ..core.model import InspectedModel
-    from .receptive_crop import Window
+    from .receptive_field import Window
 
 CELL = 112
 """Size of a patch in the grid, in pixels."""
@@ -102,7 +100,7 @@ def find_correspondences(
     from ...tasks.image_io import load_image
     from ..core.images import preprocess_at_scale
     from ..core.render import to_uint8_image
-    from .receptive_crop import unit_fields
+    from .receptive_field import unit_fields
 
     if count < 1 or short_side < 1:
         raise UserError(f"--count {count} --short-side {short_side}: both must be at least 1.")
@@ -216,7 +214,7 @@ def validate_neuron(
 
 def draw_correspondences(results: Sequence[Correspondence]) -> np.ndarray:
     """Grid, (H, W, 3) uint8, one row per query: the patch, its neighbors with their similarity, and their average."""
-    from ..core.image_grid import add_caption, fit_to_cell, image_grid
+    from ..core.render import add_caption, fit_to_cell, image_grid
 
     max_neighbors = max(len(result.neighbors) for result in results)
     cells = []
@@ -229,67 +227,74 @@ def draw_correspondences(results: Sequence[Correspondence]) -> np.ndarray:
     return image_grid(cells, max_neighbors + 2)
 
 
-def show_nearest_patches(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
+def nearest_patches(
+    model: Any,
+    image: Any,
+    folder: Any,
     *,
-    image: Path,
-    folder: Path,
-    out: Path,
     level: str | None = None,
-    at: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = (),
-    target: str | None = None,
+    at: Sequence[Any] = (),
+    target: Any = None,
     count: int = 8,
     short_side: int = 256,
     subset: int | None = None,
-) -> None:
+    progress: Progress | None = None,
+) -> Visualization:
     """Draw the nearest neighbors of an image patch in feature space: query, neighbors, and their average.
 
     Args:
-        image: Image of the query patch.
-        folder: Folder of images to search, including subfolders.
-        out: Output image (.png); query, neighbors and average are written as one array to the same name with .npy.
-        level: Level of the descriptors; required with --at.
-        at: Points X,Y of the image, in its original pixels; one row each.
-        target: A single neuron (layer2:17@12,8) instead of points, compared by its activation.
-        count: Number of neighbors.
-        short_side: Short side, in pixels, to which all images are resized.
-        subset: Maximum number of images to search, evenly spaced over the folder; all if not stated.
+        model: see `inspect_model`.
+        image: image of the query patch: a path, array, PIL image or tensor.
+        folder: folder of images to search, including subfolders; or a list of files.
+        level: level of the descriptors; required with `at`.
+        at: points X,Y of the image, in its original pixels; one row each.
+        target: a single unit (layer2:17@12,8) instead of points, compared by its activation.
+        count: number of neighbors.
+        short_side: short side, in pixels, to which all images are resized.
+        subset: maximum number of images to search, evenly spaced over the folder; all if not stated.
+        progress: called after every image.
+
+    Returns:
+        array: (queries, 1 + neighbors + 1, h, w, 3) uint8: query, neighbors and average.
+
+    Raises:
+        UserError: a point or unit outside of the image, an inactive unit, or images smaller than the receptive field.
     """
     import numpy as np
 
     from ...errors import UserError
-    from ..core.images import list_images, show_progress
+    from ..core.images import images_in, one_image
+    from ..core.model import inspect_model
     from ..core.objectives import Neuron
-    from ..core.render import validate_out, write_image_and_array
-    from ..core.targets import parse_target
+    from ..core.targets import resolve_target
 
-    validate_out(out)
     if (target is None) == (not at) or (level is None) == bool(at):
         raise UserError("Give either --level LEVEL --at X,Y for a patch, or --target LEVEL:CHANNEL@X,Y for a unit.")
-    points = [parse_point(text) for text in at]
-    images = [path for path in list_images(folder, subset) if path.resolve() != image.resolve()]
-    model = model_options.open_model()
+    points = [parse_point(each) if isinstance(each, str) else (float(each[0]), float(each[1])) for each in at]
+    query = one_image(image)
+    own_path = Path(query).resolve() if isinstance(query, (str, Path)) else None
+    images = [path for path in images_in(folder, subset) if path.resolve() != own_path]
+    model = inspect_model(model)
     units = []
     if target is not None:
-        unit = parse_target(target, model)
+        unit = resolve_target(target, model)
         if not isinstance(unit, Neuron):
             raise UserError(f"'{target}' is not a single unit; write LEVEL:CHANNEL@X,Y.")
         level, units = unit.level, [(unit.index, unit.x, unit.y)]
     assert level is not None
-    results = find_correspondences(model, image, images, level, points, units, count, short_side, show_progress)
+    report = (lambda done, total: progress(done, total, {})) if progress else (lambda done, total: None)
+    results = find_correspondences(model, query, images, level, points, units, count, short_side, report)
+    notes = []
     for result in results:
-        print(
-            f"Unit {result.query.unit[0]},{result.query.unit[1]} of {level}, "
-            f"pixels {', '.join(map(str, result.query.window))}:"
-        )
-        for each in result.neighbors:
-            print(f"{each.similarity:9.4f}  {each.path}  {each.unit[0]},{each.unit[1]}")
+        (x, y), window = result.query.unit, ", ".join(map(str, result.query.window))
+        notes.append(f"Unit {x},{y} of {level}, pixels {window}:")
+        notes += [f"{each.similarity:9.4f}  {each.path}  {each.unit[0]},{each.unit[1]}" for each in result.neighbors]
     neighbor_count = min(len(result.neighbors) for result in results)
     rows = [
         [result.query.pixels, *(n.pixels for n in result.neighbors[:neighbor_count]), result.average]
         for result in results
     ]
-    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, draw_correspondences(results), np.array(rows))))}.")
+    return Visualization(np.array(rows), draw_correspondences(results), tuple(notes))
 
 
 def parse_point(text: str) -> tuple[float, float]:

@@ -1,69 +1,114 @@
-"""`densevision visualize receptive-field`: receptive fields of all levels, as a table or drawn over an image.
+"""Receptive fields of all levels, as a table and drawn over an image; and crops at the receptive field of a unit.
 
-They are traced through the computational graph (`backbones.receptive_field`); no weights are needed.
+They are traced through the computational graph (`backbones.receptive_field`); no weights are needed. Windows of crops
+are in pixels of the model input. Near the border, a receptive field includes padding.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..core.result import Visualization
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ...backbones import Backbone
     from ...backbones.receptive_field import ReceptiveField
+    from ...datasets.core.geometry import Size
+    from ..core.model import InspectedModel
 
 COLUMNS = ("stride", "size", "first center", "overlap", "global operation")
 MAX_LENGTH = 1000
 """Longer side of a drawing in pixels, without its legend."""
 PADDING_GRAY = 236
 """Gray value of the padding."""
+AXES = ("height", "width")
 
 
 def receptive_field(
-    *,
-    model: str,
-    stride_in: Literal["1x1", "3x3"] | None = None,
-    layers: bool = False,
-    image: Path | None = None,
-    size: tuple[int, int] | None = None,
-    out: Path = Path("receptive-field.png"),
-) -> None:
-    """Print the exact receptive field of every level, in pixels; with --image, draw it over an image.
+    model: Any, image: Any = None, *, layers: bool = False, size: tuple[int, int] | None = None
+) -> Visualization:
+    """Trace the exact receptive field of every level, in pixels, and draw those of the center units over an image.
 
-    The receptive field of a level's center unit is drawn as a frame. The area outside of the image is padding.
+    The area outside of the image is padding. The notes are the lines of a table.
 
     Args:
-        model: Backbone name (`densevision list backbones`), or timm:NAME.
-        stride_in: Convolution of a ResNet bottleneck that downsamples; 3x3 if not stated.
-        layers: Also print every convolution and pooling layer.
-        image: Image to draw over; print only if not stated.
-        size: Height and width, in pixels, to which the image is resized; its own size if not stated.
-        out: Output image of --image.
-    """
-    import torch
+        model: see `inspect_model`. The levels of any module but a backbone are the modules directly inside it.
+        image: image to draw over; white if not stated.
+        layers: also list every convolution and pooling layer.
+        size: height and width, in pixels, to which the image is resized; its own size if not stated.
 
-    from ...backbones import create_backbone
-    from ...datasets.formats.image import write_image
+    Returns:
+        array: (levels, 2, 4) float64: stride, size, center of the first unit and overlap, along height and width.
+
+    Raises:
+        UserError: a model that cannot be traced, or that does not accept images of this size.
+    """
+    import numpy as np
+
     from ...errors import UserError
+    from ..core.model import inspect_model
 
     if size is not None and min(size) < 1:
         raise UserError(f"--size is {size[0]}x{size[1]}; both must be at least 1 pixel.")
-    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UserError(f"--out is '{out}'; name a .png or .jpg file.")
-    options: dict[str, Any] = {"stride_in": stride_in} if stride_in else {}
-    with torch.device("meta"):
-        backbone = create_backbone(model, num_classes=0, **options)
-    output = [level_table(backbone)]
-    if layers:
-        output += ["", layer_table(backbone)]
-    if image is not None:
-        write_image(out, draw_fields(backbone, read_photo(image, size or backbone.fixed_size)))
-        output.append(f"Wrote {out}.")
-    print("\n".join(output))
+    model = inspect_model(model)
+    size = size or (None if model.backbone is None else model.backbone.fixed_size)
+    photo = np.full((*(size or model.size), 3), 255, np.uint8) if image is None else read_photo(image, size)
+    backbone = traced_backbone(model, (photo.shape[0], photo.shape[1]))
+    notes = level_table(backbone).split("\n") + (["", *layer_table(backbone).split("\n")] if layers else [])
+    pairs = zip(*(each.values() for each in fields_by_axis(backbone)), strict=True)
+    array = np.array([[(each.jump, each.size, each.center, each.overlap) for each in pair] for pair in pairs])
+    return Visualization(array, draw_fields(backbone, photo), tuple(notes))
+
+
+def traced_backbone(model: InspectedModel, size: Size) -> Backbone:
+    """The backbone of a model; of any other module one whose levels are the maps of the modules directly inside it.
+
+    Args:
+        model: the model.
+        size: (height, width) of the images with which any other module is traced.
+
+    Raises:
+        UserError: no module inside it returns maps.
+    """
+    import torch
+
+    from ...backbones.backbone import Backbone, Level, Preprocessing, features_on_meta
+    from ...errors import UserError
+    from ...tasks.tiling import eval_mode
+    from ..core.hooks import capture_maps
+
+    if model.backbone is not None:
+        return model.backbone
+
+    class Children(Backbone):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module, self.name, self.num_classes = model.module, model.name, 0
+            self.in_channels, self.fixed_size = model.optimized_channels[0], size
+            self.preprocessing = Preprocessing().for_channels(self.in_channels)
+            self.names: list[str] = []
+
+        def features(self, image: Any) -> list[Any]:
+            # What follows the maps, a classifier, may not fit this size, and the module may need further inputs.
+            with eval_mode(self.module), capture_maps(self.module) as maps, suppress(RuntimeError, TypeError):
+                self.module(image)
+            self.names = list(maps)
+            return list(maps.values())
+
+    backbone = Children()
+    maps, _ = features_on_meta(backbone, torch.empty(2, backbone.in_channels, *size, device="meta"))
+    if not maps:
+        raise UserError(f"{model.name} has no modules that return feature maps; give one of its parts.")
+    backbone.levels = tuple(
+        Level(name, round(size[0] / each.shape[2]), each.shape[1])
+        for name, each in zip(backbone.names, maps, strict=True)
+    )
+    return backbone
 
 
 def level_table(backbone: Backbone) -> str:
@@ -116,13 +161,14 @@ def format_axes(height: float, width: float) -> str:
     return one if one == other else f"{one} x {other}"
 
 
-def read_photo(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """Load an image file as (H, W, 3) uint8, resized if a size is given."""
+def read_photo(image: Any, size: tuple[int, int] | None) -> np.ndarray:
+    """Load an image as (H, W, 3) uint8, resized if a size is given."""
     import cv2
 
     from ...tasks.image_io import load_image
+    from ..core.images import one_image
 
-    photo = load_image(path)
+    photo = load_image(one_image(image))
     return photo if size is None else cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA)
 
 
@@ -222,3 +268,99 @@ def draw_fields(backbone: Backbone, photo: np.ndarray) -> np.ndarray:
         draw.rectangle((legend_x, index * line + 5, legend_x + swatch, index * line + 5 + swatch), fill=color)
         draw.text((legend_x + swatch + 8, index * line + 5), text, fill="black", font=font)
     return np.asarray(canvas)
+
+
+class Window(NamedTuple):
+    """Pixel columns left ... right - 1 and rows top ... bottom - 1; negative in the padding."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def clip(self, size: Size) -> Window:
+        """Intersection with an image of (height, width)."""
+        height, width = size
+        return Window(max(self.left, 0), max(self.top, 0), min(self.right, width), min(self.bottom, height))
+
+    def crop(self, image: np.ndarray) -> np.ndarray:
+        """Crop an image (H, W, ...) to the window, without padding."""
+        import numpy as np
+
+        left, top, right, bottom = self.clip((image.shape[0], image.shape[1]))
+        return np.ascontiguousarray(image[top:bottom, left:right])
+
+
+class Fields(NamedTuple):
+    """Receptive fields of a level, along height and width."""
+
+    level: str
+    rows: ReceptiveField
+    columns: ReceptiveField
+
+    def window(self, x: int, y: int) -> Window:
+        """Receptive field of the unit at x, y of the level."""
+        left, top = (math.floor(axis.pixels(unit)[0]) for axis, unit in ((self.columns, x), (self.rows, y)))
+        return Window(left, top, left + round(self.columns.size), top + round(self.rows.size))
+
+    def units_inside(self, count: Size, size: Size) -> tuple[range, range]:
+        """Rows and columns of the units whose receptive fields are entirely inside the image.
+
+        Args:
+            count: (h, w) units of the level.
+            size: (height, width) of the image in pixels.
+        """
+        ranges = []
+        for axis, units, pixels in zip((self.rows, self.columns), count, size, strict=True):
+            first = math.ceil(max(0.0, -axis.first) / axis.jump)
+            last = math.floor((pixels - axis.size - axis.first) / axis.jump)
+            ranges.append(range(first, max(first, min(last + 1, units))))
+        return ranges[0], ranges[1]
+
+    def nearest_unit(self, x: float, y: float, candidates: tuple[range, range]) -> tuple[int, int]:
+        """Unit (x, y), among the candidate rows and columns, whose center is nearest to a pixel of the model input."""
+        rows, columns = candidates
+        row, column = (
+            min(max(round((pixel - axis.center) / axis.jump), units[0]), units[-1])
+            for pixel, axis, units in ((y, self.rows, rows), (x, self.columns, columns))
+        )
+        return column, row
+
+
+def unit_fields(model: InspectedModel, level: str) -> Fields:
+    """Receptive fields of a level, or of a convolution or pooling layer.
+
+    Raises:
+        UserError: an unknown level, one with a global receptive field, or a model that cannot be traced.
+    """
+    from ...errors import UserError, unknown_name_with_suggestions
+
+    if level not in model.level_names():
+        raise unknown_name_with_suggestions(f"level of {model.name}", level, model.level_names())
+    fields = traced_fields(model)
+    if fields is None or level not in fields[0]:
+        known = ", ".join(each.name for each in model.backbone.levels) if model.backbone is not None else "none has one"
+        raise UserError(f"The receptive field of '{level}' is not known; choose a level of {model.name}: {known}.")
+    rows, columns = (axis[level] for axis in fields)
+    if not math.isfinite(rows.size + columns.size):
+        raise UserError(
+            f"The receptive field of '{level}' is the entire image ({rows.global_operation}); choose an earlier level."
+        )
+    return Fields(level, rows, columns)
+
+
+def traced_fields(model: InspectedModel) -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]] | None:
+    """Receptive fields of levels and layers by name, along height and width; None if the model cannot be traced."""
+    from ...backbones.receptive_field import layer_fields, receptive_fields
+    from ...errors import UserError
+
+    try:
+        backbone = traced_backbone(model, model.size)
+        height, width = ({**layer_fields(backbone, axis), **receptive_fields(backbone, axis)} for axis in AXES)
+    except (ValueError, RuntimeError, UserError):  # for example attention
+        return None
+    if model.backbone is None:
+        height, width = (
+            {name.removeprefix("module."): each for name, each in axis.items()} for axis in (height, width)
+        )
+    return height, width

@@ -1,4 +1,4 @@
-"""`densevision visualize top-activations`: image patches of a folder that activate a channel most.
+"""Image patches of a folder that activate a channel most.
 
 Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901, figure 2: for
 every image the most active unit of the channel, and over all images the strongest of these, cropped at their receptive
@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
+from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..core.model import InspectedModel
     from ..core.objectives import Objective
-    from .receptive_crop import Window
+    from .receptive_field import Window
 
 CELL = 160
 """Size of a patch in the grid, in pixels."""
@@ -47,7 +45,7 @@ class TopActivation(NamedTuple):
         return self.window.crop(self.image)
 
 
-def top_activations(
+def rank_images(
     model: InspectedModel,
     images: Sequence[Path],
     objective: Objective,
@@ -70,10 +68,9 @@ def top_activations(
     import torch
 
     from ...errors import UserError
-    from ..core.gradients import evaluate_objective
-    from ..core.objectives import Channel, Neuron
+    from ..core.objectives import Channel, Neuron, evaluate_objective
     from ..core.render import to_uint8_image
-    from .receptive_crop import Fields, Window, unit_fields
+    from .receptive_field import Fields, Window, unit_fields
 
     if count < 1:
         raise UserError(f"--count is {count}; it must be at least 1.")
@@ -111,41 +108,46 @@ def draw_top_activations(results: Sequence[TopActivation]) -> np.ndarray:
     """Grid of the patches, (H, W, 3) uint8, with their scores."""
     import math
 
-    from ..core.image_grid import add_caption, fit_to_cell, image_grid
+    from ..core.render import add_caption, fit_to_cell, image_grid
 
     cells = [add_caption(fit_to_cell(each.patch, (CELL, CELL)), f"{each.value:.4g}") for each in results]
     return image_grid(cells, math.ceil(math.sqrt(len(cells))))
 
 
-def show_top_activations(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
+def top_activations(
+    model: Any,
+    folder: Any,
+    target: Any,
     *,
-    folder: Path,
-    target: str,
-    out: Path,
     count: int = 9,
     subset: int | None = None,
-) -> None:
+    progress: Progress | None = None,
+) -> Visualization:
     """Draw the patches of a folder of images that activate a channel most, cropped at the receptive field.
 
     Args:
-        folder: Folder of images, including subfolders.
-        target: Channel (layer3:17, its most active unit), unit (layer3:17@12,8), or any other target for entire images.
-        out: Output image (.png); the scores are written to the same name with .npy.
-        count: Number of patches.
-        subset: Maximum number of images to search, evenly spaced over the folder; all if not stated.
+        model: see `inspect_model`.
+        folder: folder of images, including subfolders; or a list of files.
+        target: channel (layer3:17, its most active unit), unit (layer3:17@12,8), or any other target for entire images.
+        count: number of patches.
+        subset: maximum number of images to search, evenly spaced over the folder; all if not stated.
+        progress: called after every image.
+
+    Returns:
+        array: (N,) float32, the scores in descending order.
+
+    Raises:
+        UserError: no image activates the unit, or a file is not an image.
     """
     import numpy as np
 
-    from ..core.images import list_images, show_progress
-    from ..core.render import validate_out, write_image_and_array
-    from ..core.targets import parse_target
+    from ..core.images import images_in
+    from ..core.model import inspect_model
+    from ..core.targets import resolve_target
 
-    validate_out(out)
-    images = list_images(folder, subset)
-    model = model_options.open_model()
-    results = top_activations(model, images, parse_target(target, model), count, show_progress)
-    for each in results:
-        print(f"{each.value:10.4g}  {each.path}")
+    images, model = images_in(folder, subset), inspect_model(model)
+    report = (lambda done, total: progress(done, total, {})) if progress else (lambda done, total: None)
+    results = rank_images(model, images, resolve_target(target, model), count, report)
     values = np.array([each.value for each in results], np.float32)
-    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, draw_top_activations(results), values)))}.")
+    notes = tuple(f"{each.value:10.4g}  {each.path}" for each in results)
+    return Visualization(values, draw_top_activations(results), notes)

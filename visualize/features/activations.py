@@ -1,38 +1,38 @@
-"""`densevision visualize activations`: activation maps of the channels of a level, as a grid.
+"""What a network has learned, as it is: activation maps of a level, and filters of the first convolution.
 
-Every map has its own color scale; its caption shows the channel's index, as used in targets, and maximum activation.
+Every activation map has its own color scale; its caption shows the channel's index, as used in targets, and maximum
+activation. Filters are drawn with respect to pixels in [0, 1]: the weights times (high - low) / std of the
+preprocessing, in RGB order. Mid-gray is 0, and every filter has its own scale.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
+from ..core.result import Visualization
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
-
-    from ..core.model import InspectedModel
 
 CELL = 112
-"""Longer side of a map in the grid, in pixels."""
+"""Longer side of an activation map in the grid, in pixels."""
+FILTER_CELL = 44
+"""Size of a filter in the grid, in pixels."""
 Order = Literal["strongest", "number"]
 
 
-def activations(model: InspectedModel, pixels: tuple[Tensor, ...], level: str) -> np.ndarray:
-    """Activations of a level.
+def activations(model: Any, image: Any, level: str, *, count: int = 48, order: Order = "strongest") -> Visualization:
+    """Draw the activation maps of the channels of a level, each at its own scale.
 
     Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each. For two inputs, the maps of the first are returned.
-        level: a level of the backbone or any submodule with feature maps.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`; of two inputs, the maps of the first are drawn.
+        level: level of the backbone, or any layer with feature maps.
+        count: maximum number of channels to draw.
+        order: channels to draw: strongest (largest mean absolute activation) or number (lowest index).
 
     Returns:
-        (K, h, w) float32, one map per channel.
+        array: (K, h, w) float32, one map per channel.
 
     Raises:
         UserError: an unknown level, or one without spatial positions.
@@ -40,12 +40,21 @@ def activations(model: InspectedModel, pixels: tuple[Tensor, ...], level: str) -
     import torch
 
     from ...errors import UserError
+    from ..core.model import inspect_model
 
+    if count < 1:
+        raise UserError(f"--count is {count}; it must be at least 1.")
+    model = inspect_model(model)
     with torch.no_grad():
-        maps = model.forward(pixels, (level,), run_output=False).levels[level]
+        maps = model.forward(model.take(image).pixels, (level,), run_output=False).levels[level]
     if maps.ndim != 4:
         raise UserError(f"'{level}' of {model.name} has no spatial positions; choose a level with feature maps.")
-    return maps[0].detach().float().cpu().numpy()
+    array = maps[0].detach().float().cpu().numpy()
+    dead = int((~array.any((1, 2))).sum())
+    note = (
+        f"{level}: {array.shape[0]} channels of {array.shape[1]} x {array.shape[2]}, {dead} of them are 0 everywhere."
+    )
+    return Visualization(array, draw_activations(array, select_channels(array, count, order)), (note,))
 
 
 def select_channels(maps: np.ndarray, count: int, order: Order = "strongest") -> list[int]:
@@ -63,8 +72,7 @@ def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
 
     import numpy as np
 
-    from ..core.image_grid import add_caption, fit_to_cell, image_grid
-    from ..core.render import diverging_map, intensity_map
+    from ..core.render import add_caption, diverging_map, fit_to_cell, image_grid, intensity_map
 
     draw = intensity_map if maps.min() >= 0 else diverging_map
     height, width = maps.shape[1:]
@@ -73,33 +81,50 @@ def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
     return image_grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))
 
 
-def show_activations(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
-    *,
-    image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
-    level: str,
-    out: Path,
-    count: int = 48,
-    order: Order = "strongest",
-) -> None:
-    """Draw the activation maps of the channels of a level, each at its own scale.
+def filters(model: Any) -> Visualization:
+    """Draw the filters of the first convolution; gray is 0, every filter has its own scale.
 
     Args:
-        image: Input image; two for a model with two inputs.
-        level: Level of the backbone, or any layer with feature maps.
-        out: Output image (.png); the raw array of all channels is written to the same name with .npy.
-        count: Maximum number of channels to draw.
-        order: Channels to draw: strongest (largest mean absolute activation) or number (lowest index).
-    """
-    from ...errors import UserError
-    from ..core.render import validate_out, write_image_and_array
+        model: see `inspect_model`.
 
-    if count < 1:
-        raise UserError(f"--count is {count}; it must be at least 1.")
-    validate_out(out)
-    model = model_options.open_model()
-    maps = activations(model, model.pixels(*image), level)
-    rendered = draw_activations(maps, select_channels(maps, count, order))
-    dead = int((~maps.any((1, 2))).sum())
-    print(f"{level}: {maps.shape[0]} channels of {maps.shape[1]} x {maps.shape[2]}, {dead} of them are 0 everywhere.")
-    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, rendered, maps)))}.")
+    Returns:
+        array: (K, C, kh, kw) float32, the weights with respect to pixels: K filters over the C channels of an image.
+
+    Raises:
+        UserError: no convolution reads the image.
+    """
+    import torch
+    from torch import nn
+
+    from ...errors import UserError
+    from ..core.model import inspect_model
+
+    model = inspect_model(model)
+    backbone = model.backbone
+    module = model.module if backbone is None else backbone
+    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None or (backbone is not None and first.in_channels != backbone.in_channels):
+        raise UserError(f"{model.name} has no convolution that reads the image, hence no filters to draw.")
+    weights = first.weight.detach().float().cpu()
+    if backbone is not None:
+        preprocessing = backbone.preprocessing
+        weights = (
+            weights
+            * (preprocessing.range[1] - preprocessing.range[0])
+            / torch.tensor(preprocessing.std).view(1, -1, 1, 1)
+        )
+        weights = weights.flip(1) if preprocessing.order == "BGR" else weights
+    array = weights.numpy()
+    dead = [str(number) for number, each in enumerate(array) if not each.any()]
+    note = f"{len(array)} filters of {array.shape[2]} x {array.shape[3]}; all zero: {', '.join(dead) or 'none'}."
+    return Visualization(array, draw_filters(array), (note,))
+
+
+def draw_filters(weights: np.ndarray) -> np.ndarray:
+    """Grid of filters, (H, W, 3) uint8, from the first three channels."""
+    import math
+
+    from ..core.render import fit_to_cell, image_grid, to_rgb
+
+    cells = [fit_to_cell(to_rgb(each[:3]), (FILTER_CELL, FILTER_CELL)) for each in weights]
+    return image_grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))

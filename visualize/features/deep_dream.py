@@ -1,4 +1,4 @@
-"""`densevision visualize deepdream`: DeepDream, amplify what a level detects in an image.
+"""DeepDream: amplify what a level detects in an image.
 
 Mordvintsev, Olah, Tyka: Inceptionism, and the notebook DeepDream. Google 2015. Gradient ascent on half the squared
 activations of a level, at several sizes (octaves) from small to large: the details added at one size are upsampled and
@@ -12,22 +12,18 @@ the normalized input to its range, which equals the clipping to 0 and 1 here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
-from ..core.seeded_options import SeededOptions
+from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from ...datasets.core.geometry import Size
-    from ..core.inputs import ModelInput
-    from ..core.model import InspectedModel
+    from ..core.model import InspectedModel, ModelInput
     from ..core.objectives import Objective
 
 MIN_OCTAVE_SIZE = 16
@@ -39,9 +35,13 @@ FRAME_RATE = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamOptions(SeededOptions):
+class DreamOptions:
     """Options of DeepDream."""
 
+    seed: int = 0
+    """Random seed."""
+    amp: Literal["auto", "bf16", "off"] = "off"
+    """Run the model in bfloat16: if the hardware supports it (auto), always (bf16) or never (off)."""
     octaves: int = 4
     """Number of image sizes."""
     octave_scale: float = 1.4
@@ -80,7 +80,6 @@ def deep_dream(
     import torch
 
     from ...errors import UserError
-    from .dream_objectives import without_classifier
 
     options = validate_options(options or DreamOptions())
     model = without_classifier(model, objective)
@@ -148,8 +147,6 @@ def zoom(
         frames: number of frames.
         zoom_per_frame: fraction of height and width that is cropped from one frame to the next.
     """
-    from dataclasses import replace
-
     for frame in range(frames):
         pixels = deep_dream(model, pixels, objective, replace(options, seed=options.seed + frame))
         yield pixels
@@ -194,7 +191,7 @@ def _step(
     import torch
 
     from ...tasks.device import use_bf16
-    from ..core.gradients import check_nonzero_gradient, evaluate_objective
+    from ..core.objectives import check_nonzero_gradient, evaluate_objective
 
     down, right = torch.randint(-options.jitter, options.jitter + 1, (2,), generator=generator).tolist()
     shifted = tuple(each.roll((down, right), (2, 3)).requires_grad_() for each in pixels)
@@ -214,38 +211,92 @@ def _step(
     return tuple(results), float(score.detach())
 
 
-def show_deepdream(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
-    options: Annotated[DreamOptions | None, Parameter(name="*")] = None,
+def without_classifier(model: InspectedModel, objective: Objective) -> InspectedModel:
+    """The backbone alone if the objective needs no prediction: levels accept image sizes that classifiers refuse."""
+    from ..core.model import HeadlessBackbone, InspectedModel
+
+    if model.backbone is None or objective.needs_output or (model.task is not None and not model.classes):
+        return model
+    return InspectedModel(model.name, HeadlessBackbone(model.backbone), model.backbone, None, model.size)
+
+
+def resolve_dream_target(target: Any, model: InspectedModel, guide: tuple[Tensor, ...] | None = None) -> Objective:
+    """Objective of a target of DeepDream: the name of a level for the entire level, otherwise as in `resolve_target`.
+
+    Args:
+        target: the target.
+        model: defines the valid levels and channels.
+        guide: pixels of the guide image, from `model.pixels`; None: no guide.
+
+    Raises:
+        UserError: an unknown target, or a guide with a target that is not a level.
+    """
+    import torch
+
+    from ...errors import UserError
+    from ..core.objectives import GuidedSimilarity, L2Activation
+    from ..core.targets import resolve_target
+
+    names = model.level_names()
+    is_level = isinstance(target, str) and target.strip() in names
+    if not is_level and guide is None:
+        return resolve_target(target, model)
+    if not is_level:
+        raise UserError(f"--guide needs a level as target, and '{target}' is not one; give a level such as {names[0]}.")
+    level = target.strip()
+    if guide is None:
+        return L2Activation(level)
+    with torch.no_grad():
+        maps = model.forward(guide, (level,), run_output=False).levels[level]
+    if maps.ndim != 4:
+        raise UserError(
+            f"'{level}' of {model.name} has no spatial positions; give a level with feature maps such as {names[0]}."
+        )
+    return GuidedSimilarity(level, maps.detach().float().movedim(1, 0).flatten(1))
+
+
+def deepdream(
+    model: Any,
+    image: Any,
+    target: Any,
     *,
-    image: Path,
-    target: str,
-    out: Path,
-    guide: Path | None = None,
+    guide: Any = None,
     size: int | None = None,
     video: Path | None = None,
     frames: int = 48,
     zoom_per_frame: float = 0.05,
-) -> None:
+    options: DreamOptions | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Visualization:
     """Apply DeepDream to an image, optionally as a zooming video.
 
     Args:
-        image: Input image.
-        target: Target to amplify: a level (layer3), or any other target (layer3:17, class:tabby; depth@120,80 in
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`.
+        target: target to amplify: a level (layer3), or any other target (layer3:17, class:tabby; depth@120,80 in
             pixels of the input image).
-        out: Output image (.png); the raw array is written to the same name with .npy.
-        guide: Guide image, whose activations of the level are amplified instead.
-        size: Longer side of the uncropped image, in pixels; the usual crop of the model if not stated.
-        video: Output video (.mp4) that zooms in; its first frame is the output image.
-        frames: Number of video frames.
-        zoom_per_frame: Fraction of height and width that is cropped from one video frame to the next.
+        guide: guide image, whose activations of the level are amplified instead.
+        size: longer side of the uncropped image, in pixels; the usual crop of the model if not stated.
+        video: output video (.mp4) that zooms in; its first frame is the output image.
+        frames: number of video frames.
+        zoom_per_frame: fraction of height and width that is cropped from one video frame to the next.
+        options: options of DeepDream.
+        progress: called after every octave with the score.
+        settings: options by name, instead of or over `options`.
+
+    Returns:
+        array: (C, H, W) float32 in [0, 1].
+
+    Raises:
+        UserError: as `deep_dream`, or an invalid video.
     """
     from ...errors import UserError
-    from ..core.render import to_uint8_image, validate_out, write_image_and_array
-    from .dream_objectives import parse_dream_objective
+    from ..core.images import one_image
+    from ..core.model import inspect_model
+    from ..core.render import to_uint8_image
 
-    validate_out(out)
-    options = validate_options(options or DreamOptions(amp="auto"))
+    options = validate_options(replace(options or DreamOptions(), **settings))
     if video is not None and (video.suffix.lower() != ".mp4" or frames < 1 or not 0 <= zoom_per_frame < 1):
         raise UserError(
             f"--video {video} --frames {frames} --zoom-per-frame {zoom_per_frame:g}: give a .mp4 file, "
@@ -253,38 +304,39 @@ def show_deepdream(
         )
     if size is not None and size < MIN_OCTAVE_SIZE:
         raise UserError(f"--size is {size}; it must be at least {MIN_OCTAVE_SIZE}.")
-    model = model_options.open_model()
-    model_input = load_at_size(model, image, size) if size else model.preprocess(image)
+    model = inspect_model(model)
+    model_input = load_at_size(model, one_image(image), size) if size else model.take(image)
     pixels = model_input.pixels
-    objective = parse_dream_objective(target, model, None if guide is None else model.pixels(guide))
-    objective = objective.on_image(model_input)
+    objective = resolve_dream_target(target, model, None if guide is None else model.take(guide).pixels)
+    objective = objective.on_image(model_input) if isinstance(target, str) else objective
+    notes = []
 
-    def print_score(octave: int, at: Size, score: float) -> None:
-        print(f"octave {octave} of {options.octaves}, {at[1]}x{at[0]}: {objective} {score:.4g}")
+    def report(octave: int, at: Size, score: float) -> None:
+        notes.append(f"octave {octave} of {options.octaves}, {at[1]}x{at[0]}: {objective} {score:.4g}")
+        if progress is not None:
+            progress(octave, options.octaves, {str(objective): score})
 
-    images = deep_dream(model, pixels, objective, options, print_score)
-    paths = write_image_and_array(out, to_uint8_image(images[0]), images[0].cpu().numpy())
-    print(f"Wrote {' and '.join(map(str, paths))}.")
+    images = deep_dream(model, pixels, objective, options, report)
     if video is not None:
         from ...datasets.formats.video import write_video
 
         zoomed = zoom(model, pixels, objective, options, frames, zoom_per_frame)
-        print(f"Wrote {write_video(video, (to_uint8_image(each[0]) for each in zoomed), FRAME_RATE)}.")
+        notes.append(f"Wrote {write_video(video, (to_uint8_image(each[0]) for each in zoomed), FRAME_RATE)}.")
+    return Visualization(images[0].cpu().numpy(), to_uint8_image(images[0]), tuple(notes))
 
 
-def load_at_size(model: InspectedModel, image: Path, long_side: int) -> ModelInput:
+def load_at_size(model: InspectedModel, image: Any, long_side: int) -> ModelInput:
     """Load an image, resized to the given longer side, without a crop."""
     import torch
 
     from ...datasets.core.geometry import plain_resize
     from ...tasks.image_io import load_image_as
     from ...tasks.prediction import PredictionContext
-    from ..core.inputs import ModelInput
-    from .feature_visualization import input_channels
+    from ..core.model import ModelInput
 
-    original = load_image_as(image, input_channels(model)[0])
+    original = load_image_as(image, model.optimized_channels[0])
     source = (original.shape[0], original.shape[1])
-    pixels = torch.from_numpy(original).float() / 255
+    pixels = torch.from_numpy(original.copy()).float() / 255
     pixels = pixels.reshape(*source, -1).movedim(2, 0)[None]
     scale = long_side / max(source)
     size = (round(source[0] * scale), round(source[1] * scale))

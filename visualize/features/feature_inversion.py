@@ -1,4 +1,4 @@
-"""`densevision visualize feature-inversion`: reconstruct an image from the features of a level.
+"""Feature inversion: reconstruct an image from the features of a level.
 
 Mahendran, Vedaldi: Understanding Deep Image Representations by Inverting Them. CVPR 2015, arXiv:1412.0035. With F the
 level, x the image about gray in units of 1/255, and x0 the original, its authors' code minimizes
@@ -14,14 +14,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
-from ..core.seeded_options import SeededOptions
+from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +35,13 @@ LR_SCHEDULE = ((0.25, 0.004), (0.75, 0.0004), (1.0, 0.00004))
 
 
 @dataclass(frozen=True, kw_only=True)
-class InversionOptions(SeededOptions):
+class InversionOptions:
     """Options of feature inversion."""
 
+    seed: int = 0
+    """Random seed."""
+    amp: Literal["auto", "bf16", "off"] = "off"
+    """Run the model in bfloat16: if the hardware supports it (auto), always (bf16) or never (off)."""
     steps: int = 400
     """Number of optimization steps; the authors use 400."""
     param: Literal["pixel", "fft"] = "pixel"
@@ -94,7 +94,7 @@ def invert_features(
 
     from ...errors import UserError
     from ...tasks.device import use_bf16
-    from .priors import alpha_norm, total_variation
+    from .parameterization import alpha_norm, total_variation
 
     options = validate_options(options or InversionOptions())
     pixels = tuple(each.detach().to(model.device) for each in pixels)
@@ -162,10 +162,9 @@ def _parameterizations(
     """Noise of the size of the inputs; for pixels, with the same distance from gray as the inputs."""
     import torch
 
-    from .feature_visualization import input_channels
     from .parameterization import FFTParam, PixelParam
 
-    input_channels(model)
+    assert model.optimized_channels
     generator = torch.Generator("cpu").manual_seed(options.seed)
     init_std = math.sqrt(squared_norm / sum(each.numel() for each in pixels)) / PIXEL_SCALE
     parameterizations: list[Parameterization] = []
@@ -209,38 +208,49 @@ def _optimizer(
     return sgd, scheduled
 
 
-def show_feature_inversion(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
-    options: Annotated[InversionOptions | None, Parameter(name="*")] = None,
-    *,
-    image: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
+def feature_inversion(
+    model: Any,
+    image: Any,
     level: str,
-    out: Path,
-) -> None:
+    *,
+    options: InversionOptions | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Visualization:
     """Reconstruct an image from the features of a level; the original and the reconstruction are drawn side by side.
 
     Args:
-        image: Input image; two for a model with two inputs.
-        level: Level of the backbone, or any layer.
-        out: Output image (.png); the reconstruction is written as an array to the same name with .npy.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`.
+        level: level of the backbone, or any layer.
+        options: options of the optimization.
+        progress: called after every step with the relative error.
+        settings: options by name, instead of or over `options`.
+
+    Returns:
+        array: (P, C, H, W) float32, the reconstruction of each of the P inputs.
+
+    Raises:
+        UserError: an unknown level, one that is 0 on this image, or an invalid option.
     """
     import numpy as np
 
-    from ..core.render import to_uint8_image, validate_out, write_image_and_array
+    from ..core.model import inspect_model
+    from ..core.render import to_uint8_image
 
-    validate_out(out)
-    options = validate_options(options or InversionOptions(amp="auto"))
-    model = model_options.open_model()
-    pixels = model.pixels(*image)
+    options = validate_options(replace(options or InversionOptions(), **settings))
+    model = inspect_model(model)
+    pixels = model.take(image).pixels
 
-    def print_error(step: int, error: float) -> None:
-        if step % 50 == 0 or step == options.steps:
-            print(f"step {step} of {options.steps}: relative error {error:.4f}")
+    def report(step: int, error: float) -> None:
+        if progress is not None:
+            progress(step, options.steps, {"relative error": error})
 
-    result = invert_features(model, pixels, level, options, print_error)
+    result = invert_features(model, pixels, level, options, report)
     rows = [
         np.concatenate([to_uint8_image(one), to_uint8_image(other)], axis=1)
         for one, other in zip(pixels, result.pixels, strict=True)
     ]
     array = np.concatenate([each.cpu().numpy() for each in result.pixels])
-    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, np.concatenate(rows), array)))}.")
+    note = f"After {options.steps} steps: relative error {result.error:.4f}."
+    return Visualization(array, np.concatenate(rows), (note,))

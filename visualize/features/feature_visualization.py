@@ -1,13 +1,13 @@
-"""`densevision visualize feature-visualization`: activation maximization of a class, a channel or any other target.
+"""Feature visualization: activation maximization of a class, a channel or any other target.
 
 Simonyan, Vedaldi, Zisserman: Deep Inside Convolutional Networks. 2013, arXiv:1312.6034, section 2: gradient ascent on
 the class score before the softmax, with a penalty on the norm of the image. Olah, Mordvintsev, Schubert: Feature
 Visualization. Distill 2017: Fourier parameterization, and random transforms before every forward pass.
 
-By default, a loss on the batch normalization statistics keeps the images close to the training images (Yin et al. 2020,
-see `priors.py`). With it, residual networks give objects instead of textures, best with several classes optimized in
-one batch (`PerImage`), and a coarse phase at the beginning makes the objects large. For models without batch
-normalization it has no effect, as with `bn_weight=0`. For the images of the 2013 paper: `param="pixel"`,
+By default, a loss on the batch normalization statistics keeps the images close to the training images (Yin et al. 2020;
+see `parameterization.py`). With it, residual networks give objects instead of textures, best with several classes
+optimized in one batch (`PerImage`), and a coarse phase at the beginning makes the objects large. For models without
+batch normalization it has no effect, as with `bn_weight=0`. For the images of the 2013 paper: `param="pixel"`,
 `transform_strength=0`, `bn_weight=0`, `l_alpha_weight` above 0.
 
 Deviations: Adam's learning rate decays, lucid's is constant. The first paper starts from the mean image; here noise of
@@ -19,14 +19,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
-from ..core.seeded_options import SeededOptions
+from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +42,13 @@ BN_WARMUP_STEPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizationOptions(SeededOptions):
+class OptimizationOptions:
     """Options of activation maximization."""
 
+    seed: int = 0
+    """Random seed."""
+    amp: Literal["auto", "bf16", "off"] = "off"
+    """Run the model in bfloat16: if the hardware supports it (auto), always (bf16) or never (off)."""
     param: Literal["fft", "pixel"] = "fft"
     """Image parameterization: fft, a Fourier spectrum with decorrelated colors, or pixel."""
     decay_power: float = 1.2
@@ -93,7 +93,7 @@ OptimizationCallback = Callable[[int, "Tensor"], None]
 """Called after every step with its number, from 1, and the (B,) scores."""
 
 
-def feature_visualization(
+def maximize(
     model: InspectedModel,
     objective: Objective,
     size: Size | None = None,
@@ -117,8 +117,8 @@ def feature_visualization(
     import torch
 
     from ...tasks.device import use_bf16
-    from ..core.gradients import check_nonzero_gradient, evaluate_objective, gradients
-    from .priors import bn_statistics_loss
+    from ..core.objectives import check_nonzero_gradient, evaluate_objective, gradients
+    from .parameterization import bn_statistics_loss
 
     options = validate_options(options or OptimizationOptions(), count)
     generator = torch.Generator("cpu").manual_seed(options.seed)
@@ -190,21 +190,6 @@ def validate_options(options: OptimizationOptions, count: int = 1) -> Optimizati
     return options
 
 
-def input_channels(model: InspectedModel) -> list[int]:
-    """Number of channels of every model input.
-
-    Raises:
-        UserError: an input is a label map, which is not differentiable.
-    """
-    from ...datasets.field_types import SegmentationMask
-    from ...errors import UserError
-
-    field_types = model.fields if model.task is None else model.task.inputs(model.fields)
-    if any(isinstance(field_type, SegmentationMask) for field_type in field_types.values()):
-        raise UserError(f"{model.name} takes label maps, which cannot be optimized by gradient.")
-    return [field_type.input_channels for field_type in field_types.values()]
-
-
 def _default_coarse_fraction(model: InspectedModel, objective: Objective, options: OptimizationOptions) -> float:
     """`COARSE_FRACTION` if the objectives are classes, and the model accepts any size; otherwise 0."""
     from ..core.objectives import ClassLogit, PerImage
@@ -225,16 +210,16 @@ def _parameterizations(
     if options.param == "pixel":
         return [
             PixelParam(count, model.neutral_color, channels, size, generator, options.blur, device=device)
-            for channels in input_channels(model)
+            for channels in model.optimized_channels
         ]
     return [
-        FFTParam(count, channels, size, generator, options.decay_power, device) for channels in input_channels(model)
+        FFTParam(count, channels, size, generator, options.decay_power, device) for channels in model.optimized_channels
     ]
 
 
 def _transform(images: tuple[Tensor, ...], strength: float, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Apply the same random transform to all inputs."""
-    from .transforms import apply_transform, random_transform
+    from .parameterization import apply_transform, random_transform
 
     if not strength:
         return images
@@ -247,7 +232,7 @@ def _with_gradients(model: InspectedModel, pixels: tuple[Tensor, ...], objective
     import torch
 
     from ..attribution.guided_backprop import relu_backward_rule
-    from ..core.gradients import check_nonzero_gradient, evaluate_objective
+    from ..core.objectives import check_nonzero_gradient, evaluate_objective
 
     has_gradient = _has_gradient(scores, pixels)
     if bool(has_gradient.all()):
@@ -273,7 +258,7 @@ def _penalties(model: InspectedModel, images: tuple[Tensor, ...], options: Optim
     """(B,) weighted sum of the explicit priors."""
     import torch
 
-    from .priors import alpha_norm, total_variation
+    from .parameterization import alpha_norm, total_variation
 
     total = torch.zeros(len(images[0]), device=images[0].device)
     for image in images:
@@ -285,41 +270,53 @@ def _penalties(model: InspectedModel, images: tuple[Tensor, ...], options: Optim
     return total
 
 
-def show_feature_visualization(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
-    options: Annotated[OptimizationOptions | None, Parameter(name="*")] = None,
+def feature_visualization(
+    model: Any,
+    target: Any,
     *,
-    target: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
-    out: Path,
     size: tuple[int, int] | None = None,
     count: int = 1,
-) -> None:
+    options: OptimizationOptions | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Visualization:
     """Synthesize an image that maximizes a target (activation maximization).
 
     Args:
-        target: Target to maximize: class:tabby, layer3:17, depth@120,80 in pixels of the result (densevision
-            visualize list-targets). Several targets are optimized in one batch, which improves classes.
-        out: Output image (.png); the raw array is written to the same name with .npy.
-        size: Height and width in pixels; the usual input size of the model if not stated.
-        count: Number of images per target, from different noise.
+        model: see `inspect_model`.
+        target: target to maximize: class:tabby, layer3:17, depth@120,80 in pixels of the result. Several targets
+            are optimized in one batch, which improves classes.
+        size: height and width in pixels; the usual input size of the model if not stated.
+        count: number of images per target, from different noise.
+        options: options of the optimization.
+        progress: called after every step with the score of each target.
+        settings: options by name, instead of or over `options`.
+
+    Returns:
+        array: (B, C, H, W) float32, the images of all targets, of the first input first.
+
+    Raises:
+        UserError: the image does not change a target, or an invalid option.
     """
     import numpy as np
 
+    from ..core.model import inspect_model
     from ..core.objectives import PerImage
-    from ..core.render import to_uint8_image, validate_out, write_image_and_array
-    from ..core.targets import parse_target
+    from ..core.render import to_uint8_image
+    from ..core.targets import resolve_target
 
-    validate_out(out)
-    options = validate_options(options or OptimizationOptions(amp="auto"), count)
-    model = model_options.open_model()
-    objective = PerImage(tuple(parse_target(each, model) for each in target for _ in range(count)))
+    options = validate_options(replace(options or OptimizationOptions(), **settings), count)
+    model = inspect_model(model)
+    targets = target if isinstance(target, (tuple, list)) else (target,)
+    objectives = tuple(resolve_target(each, model) for each in targets for _ in range(count))
+    names = [f"{each} ({number})" if count > 1 else str(each) for number, each in enumerate(objectives)]
 
-    def print_scores(step: int, scores: Tensor) -> None:
-        if step % 32 == 0 or step == options.steps:
-            text = (f"{each} {score:.4g}" for each, score in zip(objective.objectives, scores.tolist(), strict=True))
-            print(f"step {step} of {options.steps}: {', '.join(text)}")
+    def report(step: int, scores: Tensor) -> None:
+        if progress is not None:
+            progress(step, options.steps, dict(zip(names, scores.tolist(), strict=True)))
 
-    result = feature_visualization(model, objective, size, len(objective.objectives), options, print_scores)
+    result = maximize(model, PerImage(objectives), size, len(objectives), options, report)
     rows = [np.concatenate([to_uint8_image(each) for each in pixels], axis=1) for pixels in result.pixels]
     array = np.concatenate([pixels.cpu().numpy() for pixels in result.pixels])
-    print(f"Wrote {' and '.join(map(str, write_image_and_array(out, np.concatenate(rows), array)))}.")
+    scores = (f"{each} {score:.4g}" for each, score in zip(names, result.scores.tolist(), strict=True))
+    return Visualization(array, np.concatenate(rows), (f"After {options.steps} steps: {', '.join(scores)}.",))

@@ -1,4 +1,4 @@
-"""Content and style losses of neural style transfer.
+"""Content and style losses of neural style transfer, and preservation of colors.
 
 Gatys, Ecker, Bethge: A Neural Algorithm of Artistic Style. 2015, arXiv:1508.06576, equations 1 to 5. For a level with N
 channels and M positions, F is the N x M matrix of activations, and
@@ -8,6 +8,12 @@ channels and M positions, F is the N x M matrix of activations, and
 Here the Gram matrix is F F' / M, which gives the same loss if both images have the same number of positions, and is
 comparable if they do not. The authors' later code uses 4000 / N^2 times the paper's style loss, and ports that divide
 the Gram matrix by N M use 4 / N^2 times.
+
+Color-preserving style transfer.
+
+Gatys, Bethge, Hertzmann, Shechtman: Preserving Color in Neural Artistic Style Transfer. 2016, arXiv:1606.05897: the
+style image takes the content's colors first (section 3), or only the luminance is transferred (section 4).
+Images are (1, 3, H, W) in [0, 1].
 """
 
 from __future__ import annotations
@@ -23,6 +29,10 @@ from torch.overrides import TorchFunctionMode
 
 from ...backbones.backbone import Backbone
 from ...backbones.vgg import VGG
+from ...tasks.image_io import LUMINANCE
+
+EPSILON = 1e-5
+"""Added to the variances, which are 0 for an image of one color."""
 
 
 def gram_matrix(maps: Tensor) -> Tensor:
@@ -102,14 +112,63 @@ def vgg_layer_names(backbone: Backbone | None) -> dict[str, str]:
     return names
 
 
-def default_layers(backbone: Backbone) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def default_layers(backbone: Backbone | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Default layers of content and style.
 
     For a VGG those of the paper, as far as the weights go: relu4_2 or the deepest layer, and relu1_1 to relu5_1 (the
     paper says conv, its authors' code uses ReLUs). For other backbones the last level but one, and all but the last.
+    Without a backbone there are none.
     """
+    if backbone is None:
+        return (), ()
     relus = [name for name in vgg_layer_names(backbone) if name.startswith("relu")]
     if relus:
         return ("relu4_2" if "relu4_2" in relus else relus[-1],), tuple(name for name in relus if name.endswith("_1"))
     names = [level.name for level in backbone.levels]
     return (names[max(len(names) - 2, 0)],), tuple(names[:-1] or names)
+
+
+def match_colors(image: Tensor, reference: Tensor) -> Tensor:
+    """Transform colors linearly to the mean and covariance of a reference image; not clipped to [0, 1].
+
+    The map is C^(1/2) S^(-1/2) for the covariances C of the reference and S of the image; among all maps with this
+    property it does not depend on a choice of axes.
+    """
+    colors, reference_colors = (each.double()[0].flatten(1) for each in (image, reference))
+    mapped = (
+        _root(_covariance(reference_colors), 0.5)
+        @ _root(_covariance(colors), -0.5)
+        @ (colors - colors.mean(1, keepdim=True))
+    )
+    return (mapped + reference_colors.mean(1, keepdim=True)).view_as(image).to(image.dtype)
+
+
+def luminance(pixels: Tensor) -> Tensor:
+    """Luminance (Rec. 601), (1, 1, H, W)."""
+    return (pixels * pixels.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+
+
+def to_gray(pixels: Tensor, reference: Tensor | None = None) -> Tensor:
+    """Gray image, (1, 3, H, W), with mean and standard deviation of the reference's luminance if one is given."""
+    luma = luminance(pixels)
+    if reference is not None:
+        reference_colors = luminance(reference)
+        luma = (luma - luma.mean()) * reference_colors.std() / luma.std().clamp_min(EPSILON) + reference_colors.mean()
+    return luma.expand(-1, 3, -1, -1)
+
+
+def with_luminance(pixels: Tensor, luma: Tensor) -> Tensor:
+    """Replace the luminance, clipped to [0, 1].
+
+    The same value is added to red, green and blue, so that I and Q of YIQ are unchanged.
+    """
+    return (pixels + luminance(luma) - luminance(pixels)).clamp(0, 1)
+
+
+def _covariance(colors: Tensor) -> Tensor:
+    return torch.cov(colors, correction=0) + EPSILON * torch.eye(len(colors), dtype=colors.dtype, device=colors.device)
+
+
+def _root(matrix: Tensor, power: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors @ torch.diag(values**power) @ vectors.mT

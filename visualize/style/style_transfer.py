@@ -1,4 +1,4 @@
-"""`densevision visualize style-transfer`: neural style transfer from one or more style images.
+"""Neural style transfer from one or more style images.
 
 Gatys, Ecker, Bethge: A Neural Algorithm of Artistic Style. 2015, arXiv:1508.06576; Image Style Transfer Using
 Convolutional Neural Networks. CVPR 2016. An image is optimized to match the features of the content image at one level,
@@ -13,13 +13,10 @@ ports use reflection padding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from cyclopts import Parameter
-
-from ..core.options import ModelOptions
+from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,10 +34,10 @@ MAX_DEFAULT_SIZE = 512
 class StyleOptions:
     """Options of style transfer."""
 
-    content_layers: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    content_layers: tuple[str, ...] | None = None
     """Content layers: levels or submodules, of a VGG also relu4_2 etc.; if not stated, relu4_2 or the deepest layer of
     the weights, for other backbones the last level but one."""
-    style_layers: Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)] = ()
+    style_layers: tuple[str, ...] | None = None
     """Style layers: levels or submodules; if not stated, relu1_1 to relu5_1 of a VGG, for other backbones all levels
     but the last."""
     content_weight: float = 1.0
@@ -103,7 +100,7 @@ def transfer_style(
     """
     import torch
 
-    from .color_transfer import match_colors, to_gray, with_luminance
+    from .style_losses import match_colors, to_gray, with_luminance
 
     options = options or StyleOptions()
     blend_weights = validate_styles(model, styles, blend_weights, options)
@@ -148,7 +145,6 @@ def make_loss(
         vgg_layer_names,
     )
 
-    assert model.backbone is not None
     paper_names, (default_content, default_style) = vgg_layer_names(model.backbone), default_layers(model.backbone)
     content_layers = tuple(paper_names.get(name, name) for name in options.content_layers or default_content)
     style_layers = tuple(paper_names.get(name, name) for name in options.style_layers or default_style)
@@ -250,8 +246,10 @@ def validate_styles(
     """
     from ...errors import UserError
 
-    if model.backbone is None or model.backbone.in_channels != 3:
+    if model.optimized_channels != [3] or (model.backbone is None and not model.is_plain):
         raise UserError(f"{model.name} has no backbone with color input; style transfer needs one, for example vgg19.")
+    if model.is_plain and not (options.content_layers and options.style_layers):
+        raise UserError(f"{model.name} has no default layers; give --content-layers and --style-layers.")
     if not styles:
         raise UserError("No style image was given; add at least one.")
     if blend_weights and (len(blend_weights) != len(styles) or min(blend_weights) < 0 or sum(blend_weights) <= 0):
@@ -269,48 +267,63 @@ def validate_styles(
     return tuple(each / sum(blend_weights) for each in blend_weights) or (1 / len(styles),) * len(styles)
 
 
-def show_style_transfer(
-    model_options: Annotated[ModelOptions, Parameter(name="*")],
-    options: Annotated[StyleOptions | None, Parameter(name="*")] = None,
+def style_transfer(
+    model: Any,
+    image: Any,
+    style: Any,
     *,
-    image: Path,
-    style: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)],
-    out: Path,
-    style_blend_weights: Annotated[tuple[float, ...], Parameter(consume_multiple=True, show_default=False)] = (),
+    style_blend_weights: tuple[float, ...] = (),
     size: int | None = None,
     style_scale: float = 1.0,
-) -> None:
+    options: StyleOptions | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Visualization:
     """Transfer the style of one or more images to an image.
 
     Args:
-        image: Content image.
-        style: Style images.
-        out: Output image (.png); the raw array is written to the same name with .npy.
-        style_blend_weights: Relative weight of each style image; equal if not stated.
-        size: Longer side of the output in pixels; that of the content image, at most 512, if not stated.
-        style_scale: Longer side of the style images relative to the output; larger values give larger strokes.
+        model: see `inspect_model`.
+        image: content image: a path, array, PIL image or tensor.
+        style: style images; one, or a tuple or list.
+        style_blend_weights: relative weight of each style image; equal if not stated.
+        size: longer side of the output in pixels; that of the content image, at most 512, if not stated.
+        style_scale: longer side of the style images relative to the output; larger values give larger strokes.
+        options: options of style transfer.
+        progress: called every ten steps with the losses.
+        settings: options by name, instead of or over `options`.
+
+    Returns:
+        array: (3, H, W) float32 in [0, 1].
+
+    Raises:
+        UserError: an unsuitable model, an unknown layer, or an invalid option.
     """
     from ...errors import UserError
     from ...tasks.image_io import load_image
-    from ..core.images import resize, scaled_size, show_progress, to_pixels
-    from ..core.render import to_uint8_image, validate_out, write_image_and_array
+    from ..core.images import one_image, resize, scaled_size, to_pixels
+    from ..core.model import inspect_model
+    from ..core.render import to_uint8_image
 
-    validate_out(out)
-    options = options or StyleOptions()
+    options = replace(options or StyleOptions(), **settings)
     if (size is not None and size < 1) or style_scale <= 0:
         raise UserError(f"--size {size} --style-scale {style_scale:g}: both must be above 0.")
-    model = model_options.open_model()
-    photo = load_image(image)
+    model = inspect_model(model)
+    photo = load_image(one_image(image))
     size = size or min(MAX_DEFAULT_SIZE, max(photo.shape[:2]))
 
     def to_size(pixels: np.ndarray, long_side: int) -> Tensor:
         return to_pixels(resize(pixels, scaled_size((pixels.shape[0], pixels.shape[1]), long_side=long_side)))
 
-    styles = [to_size(load_image(path), round(size * style_scale)) for path in style]
+    paintings = style if isinstance(style, (tuple, list)) else (style,)
+    styles = [to_size(load_image(each), round(size * style_scale)) for each in paintings]
+    last = Losses(0, 0.0, 0.0, 0.0)
 
-    def print_progress(losses: Losses) -> None:
-        show_progress(losses.step, options.steps, f"content {losses.content:.4g} style {losses.style:.4g}")
+    def report(losses: Losses) -> None:
+        nonlocal last
+        last = losses
+        if progress is not None:
+            progress(losses.step, options.steps, {"content": losses.content, "style": losses.style})
 
-    output = transfer_style(model, to_size(photo, size), styles, options, style_blend_weights, print_progress)
-    paths = write_image_and_array(out, to_uint8_image(output), output[0].cpu().numpy())
-    print(f"Wrote {' and '.join(map(str, paths))}.")
+    output = transfer_style(model, to_size(photo, size), styles, options, style_blend_weights, report)
+    note = f"After {last.step} steps: content loss {last.content:.4g}, style loss {last.style:.4g}."
+    return Visualization(output[0].cpu().numpy(), to_uint8_image(output), (note,))

@@ -11,8 +11,8 @@ import torch
 from densevision.backbones import create_backbone
 from densevision.errors import UserError
 from densevision.visualize.attribution.grad_cam import UnitGrid, grad_cam, unit_grids, upsample_aligned
-from densevision.visualize.core.gradients import evaluate_objective
 from densevision.visualize.core.model import inspect_backbone
+from densevision.visualize.core.objectives import evaluate_objective
 from densevision.visualize.core.targets import parse_target
 
 from ..core.test_targets import images_of
@@ -27,7 +27,7 @@ def test_units_equal_captums(level):
     model = toy()
     layer = model.backbone.get_submodule(level)
     method = captum.LayerGradCam(model.module.eval(), layer)
-    cam = grad_cam(model, random_image(), parse_target("class:2", model), level)
+    cam = grad_cam(model, random_image(), parse_target("class:2", model), level=level)
     np.testing.assert_allclose(cam.units, method.attribute(random_image()[0], target=2)[0, 0].detach(), atol=1e-7)
 
 
@@ -49,14 +49,14 @@ def test_at_the_last_level_it_is_cam_divided_by_the_number_of_positions(name):
 
 def test_the_map_is_the_positive_part():
     model = toy()
-    cam = grad_cam(model, random_image(), parse_target("b:3", model), "conv3")
+    cam = grad_cam(model, random_image(), parse_target("b:3", model), level="conv3")
     assert cam.units.min() < 0 < cam.units.max()
-    assert cam.pixels.shape == (12, 10) and cam.level == "conv3"
+    assert cam.array.shape == (12, 10) and cam.level == "conv3"
     # conv3 has stride 2: its unit i is at 2 i + 0.5, half-way between two pixels.
-    assert cam.pixels.min() == 0
-    between = (cam.pixels[0::2] + cam.pixels[1::2])[:, 0::2] + (cam.pixels[0::2] + cam.pixels[1::2])[:, 1::2]
+    assert cam.array.min() == 0
+    between = (cam.array[0::2] + cam.array[1::2])[:, 0::2] + (cam.array[0::2] + cam.array[1::2])[:, 1::2]
     peak = np.unravel_index(cam.units.argmax(), cam.units.shape)
-    assert between[peak] / 4 == pytest.approx(between.max() / 4) and cam.pixels.max() <= cam.units.max()
+    assert between[peak] / 4 == pytest.approx(between.max() / 4) and cam.array.max() <= cam.units.max()
 
 
 def test_units_are_at_the_centers_of_their_receptive_fields():
@@ -92,8 +92,8 @@ def test_the_maximum_is_where_the_image_differs():
     model = toy(norm=False)
     pixels = torch.full((1, 3, 40, 40), 0.4)
     pixels[..., 28:32, 6:10] = 1.0
-    cam = grad_cam(model, (pixels,), parse_target("a:0", model), "a")
-    contrast = np.abs(cam.pixels - np.median(cam.pixels))
+    cam = grad_cam(model, (pixels,), parse_target("a:0", model), level="a")
+    contrast = np.abs(cam.array - np.median(cam.array))
     y, x = np.unravel_index(int(contrast.argmax()), contrast.shape)
     assert 26 <= y <= 33 and 4 <= x <= 11
 
@@ -101,8 +101,8 @@ def test_the_maximum_is_where_the_image_differs():
 def test_grad_cam_of_all_kinds_of_targets():
     for task, text in (("depth", "depth@20,20"), ("flow", "flow-v@20,20"), ("pose", "left wrist x")):
         model = untrained(task)
-        cam = grad_cam(model, images_of(model), parse_target(text, model), "layer1")
-        assert cam.units.any() and cam.pixels.shape == (48, 48)
+        cam = grad_cam(model, images_of(model), parse_target(text, model), level="layer1")
+        assert cam.units.any() and cam.array.shape == (48, 48)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_grad_cam_of_all_kinds_of_targets():
 def test_invalid_levels_are_refused(text, level, message):
     model = toy()
     with pytest.raises(UserError, match=message):
-        grad_cam(model, random_image(), parse_target(text, model), level)
+        grad_cam(model, random_image(), parse_target(text, model), level=level)
 
 
 def test_a_model_without_a_backbone_needs_a_layer():
@@ -124,4 +124,4 @@ def test_a_model_without_a_backbone_needs_a_layer():
     model = type(model)("eigen", model.module, None, model.predictor, model.size)
     with pytest.raises(UserError, match="eigen has no backbone with levels; give a layer with --level"):
         grad_cam(model, images_of(model), parse_target("red@1,1", model))
-    assert grad_cam(model, images_of(model), parse_target("red@1,1", model), "backbone.conv1").pixels.any()
+    assert grad_cam(model, images_of(model), parse_target("red@1,1", model), level="backbone.conv1").array.any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,17 +19,26 @@ from densevision.errors import UserError
 from densevision.visualize.attribution.guided_backprop import (
     Rule,
     deconvnet,
-    guided_backpropagation,
+    guided_backprop,
     most_active_neuron,
     relu_backward_rule,
 )
-from densevision.visualize.core.gradients import gradients
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.core.targets import Neuron, parse_target
+from densevision.visualize.core.objectives import Neuron, gradients
+from densevision.visualize.core.targets import parse_target
 
 from ..toys import RELUS, random_image, toy
 
 captum = pytest.importorskip("captum.attr")
+
+
+def guided_maps(*arguments: Any) -> np.ndarray:
+    return guided_backprop(*arguments).array
+
+
+def deconvnet_maps(*arguments: Any) -> np.ndarray:
+    return deconvnet(*arguments).array
+
 
 ALL_RELUS = ["modules", "in place", "re-used", "re-used in place", *RELUS]
 
@@ -60,14 +70,14 @@ def test_all_forms_of_relus_give_the_same(relu):
     """Facts 4: captum handles modules only, and silently returns the plain gradient of functional ReLUs (GoogLeNet)."""
     expected = toy("modules")
     model = toy(relu)
-    for method in (guided_backpropagation, deconvnet):
+    for method in (guided_maps, deconvnet_maps):
         ours = method(model, random_image(), parse_target("class:2", model))
         theirs = method(expected, random_image(), parse_target("class:2", expected))
         np.testing.assert_array_equal(ours, theirs)
     assert not np.allclose(gradients(model, random_image(), parse_target("class:2", model))[0], ours)
 
 
-@pytest.mark.parametrize(("method", "name"), [(guided_backpropagation, "GuidedBackprop"), (deconvnet, "Deconvolution")])
+@pytest.mark.parametrize(("method", "name"), [(guided_maps, "GuidedBackprop"), (deconvnet_maps, "Deconvolution")])
 def test_it_equals_captums(method, name):
     """The same definition, with respect to the pixels. Maximum difference: 0."""
     model = toy()
@@ -75,7 +85,7 @@ def test_it_equals_captums(method, name):
     np.testing.assert_allclose(method(model, random_image(), parse_target("class:3", model)), theirs, atol=1e-7)
 
 
-@pytest.mark.parametrize(("method", "name"), [(guided_backpropagation, "GuidedBackprop"), (deconvnet, "Deconvolution")])
+@pytest.mark.parametrize(("method", "name"), [(guided_maps, "GuidedBackprop"), (deconvnet_maps, "Deconvolution")])
 def test_it_equals_captums_with_in_place_modules(method, name):
     """timm's ResNet-18. Maximum difference: 0."""
     with torch.random.fork_rng():
@@ -92,7 +102,7 @@ def test_captum_returns_the_plain_gradient_of_functional_relus():
     theirs = captums("GuidedBackprop", model.module, random_image()[0], target=3)
     plain = gradients(model, random_image(), parse_target("class:3", model))[0].numpy()
     np.testing.assert_allclose(theirs, plain)
-    assert not np.allclose(guided_backpropagation(model, random_image(), parse_target("class:3", model)), plain)
+    assert not np.allclose(guided_maps(model, random_image(), parse_target("class:3", model)), plain)
 
 
 def test_the_three_backward_rules():
@@ -132,7 +142,7 @@ def test_the_deconvnet_reconstructs_at_switch_positions_only():
     expected = np.zeros((4, 4), np.float32)
     # Unit (x 1, y 0) is 2 * 0.9, projected back by the filter's 2 to the pixel of 0.9.
     expected[1, 3] = 2 * 0.9 * 2
-    result = deconvnet(model, pixels, parse_target("pool:1@1,0", model))
+    result = deconvnet_maps(model, pixels, parse_target("pool:1@1,0", model))
     np.testing.assert_allclose(result[0, 0], expected)
 
 
@@ -143,7 +153,7 @@ def test_a_channel_is_replaced_by_its_most_active_unit():
     channel = parse_target("pool:0", model)
     assert most_active_neuron(model, (image,), channel) == Neuron("pool", 0, 0, 1)
     np.testing.assert_array_equal(
-        deconvnet(model, (image,), channel), deconvnet(model, (image,), parse_target("pool:0@0,1", model))
+        deconvnet_maps(model, (image,), channel), deconvnet_maps(model, (image,), parse_target("pool:0@0,1", model))
     )
 
 
@@ -154,7 +164,8 @@ def test_the_deconvnet_signal_is_the_activation():
     with relu_backward_rule("deconvnet"):
         grad = gradients(model, random_image(), objective)[0]
     activation = model.forward(random_image(), ["b"]).levels["b"][0, 3, objective.y, objective.x]
-    np.testing.assert_allclose(deconvnet(model, random_image(), objective), (activation * grad).detach(), rtol=1e-5)
+    ours = deconvnet_maps(model, random_image(), objective)
+    np.testing.assert_allclose(ours, (activation * grad).detach(), rtol=1e-5)
 
 
 def test_the_deconvnet_ignores_response_normalization():
@@ -164,12 +175,12 @@ def test_the_deconvnet_ignores_response_normalization():
     activations = [float(each.forward((image,), ["pool"]).levels["pool"][0, 0, 1, 1]) for each in (plain, normalized)]
     assert activations[0] != pytest.approx(activations[1], rel=1e-3)
     without, with_norm = (
-        deconvnet(each, (image,), objective) / a for each, a in zip((plain, normalized), activations, strict=True)
+        deconvnet_maps(each, (image,), objective) / a for each, a in zip((plain, normalized), activations, strict=True)
     )
     np.testing.assert_allclose(with_norm, without, rtol=1e-6)
 
 
-def test_guided_backpropagation_keeps_the_gradient_of_response_normalization():
+def test_guided_maps_keeps_the_gradient_of_response_normalization():
     image = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     model = inspect_backbone(Pooled(lrn=True))
     # Both channels are 2 v at the switch; the signal of the other one is negative, and its ReLU blocks it.
@@ -177,7 +188,7 @@ def test_guided_backpropagation_keeps_the_gradient_of_response_normalization():
     own, other = torch.autograd.grad(LocalResponseNorm()(maps)[0, 0].sum(), maps)[0].flatten().tolist()
     assert own > 0 > other
     unit = most_active_neuron(model, (image,), parse_target("pool:0", model))
-    result = guided_backpropagation(model, (image,), unit)
+    result = guided_maps(model, (image,), unit)
     assert result.max() == pytest.approx(2 * own, rel=1e-6) and np.count_nonzero(result) == 1
 
 
@@ -186,14 +197,14 @@ def test_an_inactive_unit_is_an_error():
     with torch.no_grad():
         model.backbone.conv3.bias[2] = -1e6
     with pytest.raises(UserError, match="No pixel changes b:2@2,1 on this image: it is not active; nearest active"):
-        deconvnet(model, random_image(), parse_target("b:2@2,1", model))
+        deconvnet_maps(model, random_image(), parse_target("b:2@2,1", model))
 
 
 def test_the_model_is_unchanged():
     model = toy("re-used in place")
     model.module.train()
     before = {name: each.clone() for name, each in model.module.state_dict().items()}
-    for method in (guided_backpropagation, deconvnet):
+    for method in (guided_maps, deconvnet_maps):
         method(model, random_image(), parse_target("b:1", model))
     assert model.module.training and all(each.requires_grad for each in model.module.parameters())
     assert all(torch.equal(each, before[name]) for name, each in model.module.state_dict().items())

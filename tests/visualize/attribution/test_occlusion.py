@@ -39,11 +39,10 @@ def both_ways(
 ) -> Any:
     """Incremental and full result, and their maximum difference relative to the maximum score."""
     objective = parse_target(target, model)
-    ours, full = (
-        occlusion(model, pixels, objective, patch, stride, baseline, incremental) for incremental in (True, False)
-    )
-    assert ours.scores.shape == full.scores.shape and full.scores.any()
-    return ours, full, np.abs(ours.scores - full.scores).max() / np.abs(full.scores).max()
+    options = {"patch": patch, "stride": stride, "baseline": baseline}
+    ours, full = (occlusion(model, pixels, objective, **options, incremental=way) for way in (True, False))
+    assert ours.array.shape == full.array.shape and full.array.any()
+    return ours, full, np.abs(ours.array - full.array).max() / np.abs(full.array).max()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,7 @@ def test_incremental_equals_full_for_all_operations(name, monkeypatch):
     monkeypatch.setattr(method, "BATCH_PIXELS", 8 * 23 * 19)
     pixels = tuple(each.double() for each in random_image(23, 19))
     ours, _, difference = both_ways(model, pixels, "class:class 2", 4, 3)
-    assert ours.scores.shape == (1, 7, 6)
+    assert ours.array.shape == (1, 7, 6)
     assert difference < 1e-6
     # The global average pooling at the end is not incremental if the windows are still small.
     assert ours.full_from in ((None, "mean") if full_operation is None else (full_operation,))
@@ -182,7 +181,7 @@ def test_batches_have_at_least_two_images(monkeypatch):
     model = inspect_backbone(CustomBackbone(MIDDLES["squeeze and excitation"][0]).double())
     for side, shape in ((12, (1, 2, 2)), (8, (1, 1, 1))):
         ours, _, difference = both_ways(model, (random_image(side, side)[0].double(),), "class:class 2", 5, 6)
-        assert ours.scores.shape == shape and difference < 1e-6
+        assert ours.array.shape == shape and difference < 1e-6
 
 
 def test_windows_of_alexnet():
@@ -241,8 +240,8 @@ def test_occlusion_equals_captums():
     theirs = captum.Occlusion(model.module.eval()).attribute(
         image, sliding_window_shapes=(3, 4, 6), strides=(3, 2, 3), target=2, baselines=gray.expand_as(image)
     )
-    ours = occlusion(model, (image,), parse_target("class:2", model), (4, 6), (2, 3))
-    assert ours.scores.shape == (1, 6, 3)
+    ours = occlusion(model, (image,), parse_target("class:2", model), patch=(4, 6), stride=(2, 3))
+    assert ours.array.shape == (1, 6, 3)
     np.testing.assert_allclose(ours.pixels[0], theirs[0, 1].detach(), atol=1e-5)
 
 
@@ -251,10 +250,10 @@ def test_occlusion_of_a_linear_model_matches_manual_computation():
     nn.init.zeros_(model.backbone.conv1.weight)
     with torch.no_grad():
         model.backbone.conv1.weight[0, 0, 1, 1] = 3.0  # red, three times
-    result = occlusion(model, (torch.full((1, 3, 5, 7), 0.9),), parse_target("a:0", model), (2, 3), 2)
+    result = occlusion(model, (torch.full((1, 3, 5, 7), 0.9),), parse_target("a:0", model), patch=(2, 3), stride=2)
     # Red 0.9 minus gray 0.485, over the standard deviation 0.229 (ImageNet's constants), for six of 35 pixels.
     expected = 3 * (0.9 - 0.485) / 0.229 * 6 / 35
-    np.testing.assert_allclose(result.scores, np.full((1, 2, 3), expected), rtol=1e-5)
+    np.testing.assert_allclose(result.array, np.full((1, 2, 3), expected), rtol=1e-5)
     assert np.isnan(result.pixels[0, 4]).all()
     np.testing.assert_allclose(result.pixels[0, :4], np.full((4, 7), expected), rtol=1e-5)
 
@@ -263,7 +262,7 @@ def test_a_blurred_patch_changes_nothing_in_a_constant_region():
     model = toy()
     image = torch.full((1, 3, 12, 12), 0.3)
     image[..., :6] = 0.8
-    result = occlusion(model, (image,), parse_target("class:1", model), 2, 2, "blurred").scores[0]
+    result = occlusion(model, (image,), parse_target("class:1", model), patch=2, stride=2, baseline="blurred").array[0]
     assert np.abs(result[:, :2]).max() < 1e-5 < np.abs(result[:, 2:4]).max()
 
 
@@ -282,23 +281,21 @@ def test_incremental_equals_full_for_dense_tasks(task, objective):
         random_image(48, 48, seed, getattr(field_type, "channels", 3))[0]
         for seed, field_type in enumerate(model.task.inputs(model.fields).values())
     )
-    ours, _, difference = both_ways(model, pixels, objective, 16, 16)
+    ours, _, difference = both_ways(model, pixels, objective, patch=16, stride=16)
     assert difference < 1e-4
-    assert len(ours.scores) == len(pixels) and all(np.ptp(scores) > 0 for scores in ours.scores)
+    assert len(ours.array) == len(pixels) and all(np.ptp(scores) > 0 for scores in ours.array)
 
 
 def test_models_with_batch_statistics_run_image_by_image():
     model = untrained("translation")
     assert model.max_batch == 1
     pixels = random_image(32, 32, channels=model.backbone.in_channels)
-    result = occlusion(model, pixels, parse_target("red@9,9", model), 16, 16)
+    result = occlusion(model, pixels, parse_target("red@9,9", model), patch=16, stride=16)
     assert result.full_from == "input"
     clean = model.forward(pixels).output[0, 0, 9, 9]
     covered = pixels[0].clone()
     covered[..., 16:, :16] = torch.tensor(model.neutral_color).view(-1, 1, 1)
-    assert result.scores[0, 1, 0] == pytest.approx(
-        float(clean - model.forward((covered,)).output[0, 0, 9, 9]), abs=1e-5
-    )
+    assert result.array[0, 1, 0] == pytest.approx(float(clean - model.forward((covered,)).output[0, 0, 9, 9]), abs=1e-5)
 
 
 def test_the_model_is_unchanged_and_results_are_deterministic():
@@ -306,7 +303,7 @@ def test_the_model_is_unchanged_and_results_are_deterministic():
     model.module.train()
     before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
     objective = parse_target("layer1:3", model)
-    first, again = (occlusion(model, random_image(48, 48), objective, 16, 16).scores for _ in range(2))
+    first, again = (occlusion(model, random_image(48, 48), objective, patch=16, stride=16).array for _ in range(2))
     assert np.array_equal(first, again)
     assert all(module.training and not module._forward_hooks for module in model.module.modules())
     assert all(parameter.requires_grad for parameter in model.module.parameters())
@@ -324,7 +321,7 @@ def test_the_model_is_unchanged_and_results_are_deterministic():
 def test_invalid_patches_are_refused(patch, stride, message):
     model = toy()
     with pytest.raises(UserError, match=message):
-        occlusion(model, random_image(14, 12), parse_target("class:1", model), patch, stride)
+        occlusion(model, random_image(14, 12), parse_target("class:1", model), patch=patch, stride=stride)
 
 
 def test_a_dead_channel_is_an_error():
@@ -332,7 +329,7 @@ def test_a_dead_channel_is_an_error():
     with torch.no_grad():
         model.backbone.conv3.bias[2] = -1e6
     with pytest.raises(UserError, match="No pixel changes b:2 on this image: it is not active; nearest active"):
-        occlusion(model, random_image(), parse_target("b:2", model), 4, 4)
+        occlusion(model, random_image(), parse_target("b:2", model), patch=4, stride=4)
 
 
 def test_the_command_writes_an_image_and_the_scores(run, image, tmp_path):
@@ -350,4 +347,4 @@ def test_the_command_reports_the_first_full_operation(run, image, tmp_path):
     image(tmp_path / "small.png", 32, 32)
     words = ("--model", "resnet20_cifar", "--image", "small.png", "--target", "class:class 3", "--out", "s.png")
     result = run("visualize", "occlusion", *words, "--patch", "16", "--stride", "100")
-    assert "From operation 'slice' on, resnet20_cifar ran in full for every patch." in result.err
+    assert "From operation 'slice' on, resnet20_cifar ran in full for every patch." in result.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,11 +17,15 @@ from ..toys import random_image, toy, untrained
 captum = pytest.importorskip("captum.attr")
 
 
+def saliency_maps(*arguments: Any, **options: Any) -> np.ndarray:
+    return saliency(*arguments, **options).array
+
+
 def test_saliency_equals_captums_maximum_over_channels():
     """captum returns all channels; the paper takes the maximum. Maximum difference: 0."""
     model = toy()
     theirs = captum.Saliency(model.module.eval()).attribute(random_image()[0], target=2)
-    ours = saliency(model, random_image(), parse_target("class:2", model))
+    ours = saliency_maps(model, random_image(), parse_target("class:2", model))
     np.testing.assert_allclose(ours, theirs.amax(1), atol=1e-7)
 
 
@@ -40,7 +46,7 @@ def test_smoothgrad_equals_captums_noise_tunnel():
     noise = torch.normal(0.0, torch.full((6, *image.shape[1:]), noise_std))
     each = channels.attribute(image + noise, target=2)
     torch.testing.assert_close(theirs, each.mean(0, keepdim=True))
-    ours = saliency(model, (image,), parse_target("class:2", model), smoothgrad_samples=6, noise_std=0.15, seed=5)
+    ours = saliency_maps(model, (image,), parse_target("class:2", model), smoothgrad_samples=6, noise_std=0.15, seed=5)
     np.testing.assert_allclose(ours, each.amax(1).mean(0, keepdim=True), atol=1e-6)
 
 
@@ -51,7 +57,7 @@ def test_saliency_of_a_linear_model_matches_manual_computation():
     # One positive path: red times 3, blue times -1, through the center of the kernel.
     with torch.no_grad():
         model.backbone.conv1.weight[0, :, 1, 1] = torch.tensor([3.0, 0.0, -1.0])
-    result = saliency(model, (torch.full((1, 3, 4, 4), 0.9),), parse_target("a:0", model))
+    result = saliency_maps(model, (torch.full((1, 3, 4, 4), 0.9),), parse_target("a:0", model))
     # dS/dI of the mean over 16 positions: 3 / 16 / std of red (0.229, the ImageNet constants).
     np.testing.assert_allclose(result, np.full((1, 4, 4), 3 / 16 / 0.229), rtol=1e-6)
 
@@ -59,16 +65,16 @@ def test_saliency_of_a_linear_model_matches_manual_computation():
 def test_every_input_has_a_map():
     model = untrained("flow")
     pixels = (*random_image(48, 48, 0), *random_image(48, 48, 1))
-    result = saliency(model, pixels, parse_target("flow-u@20,20", model))
+    result = saliency_maps(model, pixels, parse_target("flow-u@20,20", model))
     assert result.shape == (2, 48, 48) and result.min() >= 0 and result[0].any() and result[1].any()
 
 
 def test_smoothgrad_without_noise_is_the_plain_gradient():
     model = toy()
     objective = parse_target("class:1", model)
-    plain = saliency(model, random_image(), objective)
+    plain = saliency_maps(model, random_image(), objective)
     np.testing.assert_allclose(
-        saliency(model, random_image(), objective, smoothgrad_samples=3, noise_std=0), plain, rtol=1e-5
+        saliency_maps(model, random_image(), objective, smoothgrad_samples=3, noise_std=0), plain, rtol=1e-5
     )
 
 
@@ -76,7 +82,7 @@ def test_the_seed_determines_the_noise():
     model = toy()
     objective = parse_target("class:1", model)
     first, again, other = (
-        saliency(model, random_image(), objective, smoothgrad_samples=20, seed=seed) for seed in (3, 3, 4)
+        saliency_maps(model, random_image(), objective, smoothgrad_samples=20, seed=seed) for seed in (3, 3, 4)
     )
     assert np.array_equal(first, again) and not np.allclose(first, other)
 
@@ -87,10 +93,10 @@ def test_a_dead_channel_is_an_error():
         model.backbone.conv3.bias[2] = -1e6
     for smooth in (0, 4):
         with pytest.raises(UserError, match="No pixel changes b:2 on this image: it is not active; nearest active"):
-            saliency(model, random_image(), parse_target("b:2", model), smoothgrad_samples=smooth)
+            saliency_maps(model, random_image(), parse_target("b:2", model), smoothgrad_samples=smooth)
 
 
 def test_negative_arguments_are_refused():
     model = toy()
     with pytest.raises(UserError, match=r"--smoothgrad-samples -1 --noise-std 0\.15: neither may be below 0"):
-        saliency(model, random_image(), parse_target("class:1", model), smoothgrad_samples=-1)
+        saliency_maps(model, random_image(), parse_target("class:1", model), smoothgrad_samples=-1)

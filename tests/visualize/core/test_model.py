@@ -15,10 +15,9 @@ from densevision.backbones.weights import WeightsWarning
 from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.inference import load
-from densevision.visualize.core.gradients import gradients
 from densevision.visualize.core.hooks import level_names
 from densevision.visualize.core.model import frozen_eval, inspect_backbone, inspect_predictor, open_model
-from densevision.visualize.core.objectives import Channel
+from densevision.visualize.core.objectives import Channel, gradients
 from densevision.visualize.core.render import (
     diverging_map,
     overlay_heatmap,
@@ -224,7 +223,7 @@ def test_weights_beside_a_checkpoint_are_refused():
 
 
 def test_a_wrong_number_of_images_is_refused():
-    with pytest.raises(UserError, match=r"takes 2 image\(s\) \(first, second\), but 1 were given"):
+    with pytest.raises(UserError, match=r"The model takes 2 input\(s\) \(first, second\), not 1"):
         untrained("flow").pixels(PHOTO)
 
 

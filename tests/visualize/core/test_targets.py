@@ -12,10 +12,16 @@ from densevision.backbones import create_backbone
 from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.pose.heatmaps import cells_to_pixels, encode
-from densevision.visualize.core.gradients import check_nonzero_gradient, evaluate_objective, gradients
 from densevision.visualize.core.model import ForwardResult, inspect_backbone
-from densevision.visualize.core.objectives import Keypoint, Region, Sum
-from densevision.visualize.core.targets import DENSE_CHANNELS, list_targets, parse_target
+from densevision.visualize.core.objectives import (
+    Keypoint,
+    Region,
+    Sum,
+    check_nonzero_gradient,
+    evaluate_objective,
+    gradients,
+)
+from densevision.visualize.core.targets import dense_channels, list_targets, parse_target
 
 from ..toys import CLASSES, SIDE, Toy, random_image, toy, untrained
 
@@ -34,8 +40,7 @@ EXAMPLE_TARGETS = {
 
 
 def images_of(model: Any, side: int = SIDE) -> tuple[torch.Tensor, ...]:
-    inputs = model.task.sample_field_types(model.fields)
-    channels = [getattr(inputs[name], "channels", 3) for name in model.task.inputs(model.fields)]
+    channels = [field_type.input_channels for field_type in model.inputs.values()]
     return tuple(random_image(side, side, seed, count)[0] for seed, count in enumerate(channels))
 
 
@@ -214,8 +219,11 @@ def test_a_dead_unit_is_an_error_with_the_nearest_active_ones():
         assert suggestion in str(error.value) and "b:2" not in str(error.value)
 
 
-def test_dense_channels_are_of_existing_tasks():
-    assert set(DENSE_CHANNELS) <= set(list_tasks())
+def test_targets_are_those_of_the_output_that_a_task_states():
+    dense = {name: list(dense_channels(untrained(name))) for name in list_tasks()}
+    assert {name for name, channels in dense.items() if not channels} == {"classification", "pose"}
+    assert dense["depth"] == ["depth"] and dense["flow"] == ["flow-u", "flow-v"]
+    assert dense["restoration"] == ["red", "green", "blue"] and dense["colorization"][:2] == ["a", "b"]
     assert set(EXAMPLE_TARGETS) == set(list_tasks())
 
 

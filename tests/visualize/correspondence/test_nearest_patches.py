@@ -16,11 +16,11 @@ from densevision.datasets.formats.image import read_image, write_image
 from densevision.errors import UserError
 from densevision.visualize.core.images import list_images, preprocess_at_scale, scaled_size
 from densevision.visualize.core.model import InspectedModel, inspect_backbone
-from densevision.visualize.core.objectives import Channel, Neuron
-from densevision.visualize.core.targets import gradients, parse_target
+from densevision.visualize.core.objectives import Channel, Neuron, gradients
+from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence.nearest_patches import find_correspondences, similarity
-from densevision.visualize.correspondence.receptive_crop import Window, unit_fields
-from densevision.visualize.correspondence.top_activations import top_activations
+from densevision.visualize.correspondence.receptive_field import Window, unit_fields
+from densevision.visualize.correspondence.top_activations import rank_images
 
 from ..toys import toy
 
@@ -239,7 +239,7 @@ def spots(tmp_path) -> list[Path]:
 
 
 def test_top_activations_of_a_channel(spots):
-    result = top_activations(inspect_backbone(Bright()), spots, Channel("sum", 0), 2)
+    result = rank_images(inspect_backbone(Bright()), spots, Channel("sum", 0), 2)
     assert [each.path for each in result] == [spots[2], spots[1]]
     # The most active unit of the channel, not its mean: three channels of 180 / 255.
     assert result[0].value == pytest.approx(3 * 180 / 255)
@@ -247,7 +247,7 @@ def test_top_activations_of_a_channel(spots):
 
 
 def test_top_activations_of_a_neuron_have_a_fixed_position(spots):
-    result = top_activations(inspect_backbone(Bright()), spots, Neuron("sum", 0, 5, 7))
+    result = rank_images(inspect_backbone(Bright()), spots, Neuron("sum", 0, 5, 7))
     # Only the spot of the second image is in the receptive field.
     assert [(each.path, each.window) for each in result] == [(spots[1], Window(4, 6, 7, 9))]
 
@@ -257,14 +257,14 @@ def test_images_without_activation_are_refused(spots):
     nn.init.constant_(backbone.conv.weight, -1.0)
     for objective in (Channel("sum", 0), Neuron("sum", 0, 0, 0)):
         with pytest.raises(UserError, match=f"None of the 3 images activates {objective}"):
-            top_activations(inspect_backbone(backbone), spots, objective)
+            rank_images(inspect_backbone(backbone), spots, objective)
 
 
 def test_top_activations_of_a_class_are_entire_images(folder):
     model = toy()
     model = replace(model, size=(SIDE, SIDE))
     images = list_images(folder / "others")
-    result = top_activations(model, images, parse_target("class:2", model), 3)
+    result = rank_images(model, images, parse_target("class:2", model), 3)
     assert [each.value for each in result] == sorted((each.value for each in result), reverse=True) and len(result) == 3
     assert result[0].patch.shape == (SIDE, SIDE, 3)
 

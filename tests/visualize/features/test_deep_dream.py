@@ -10,11 +10,17 @@ from PIL import Image
 
 from densevision.datasets.formats.video import write_video
 from densevision.errors import UserError
-from densevision.visualize.core.gradients import gradients
 from densevision.visualize.core.model import ForwardResult, inspect_backbone
-from densevision.visualize.core.objectives import Channel
-from densevision.visualize.features.deep_dream import DreamOptions, deep_dream, octave_sizes, resize, zoom, zoom_in
-from densevision.visualize.features.dream_objectives import GuidedSimilarity, L2Activation, parse_dream_objective
+from densevision.visualize.core.objectives import Channel, GuidedSimilarity, L2Activation, gradients
+from densevision.visualize.features.deep_dream import (
+    DreamOptions,
+    deep_dream,
+    octave_sizes,
+    resize,
+    resolve_dream_target,
+    zoom,
+    zoom_in,
+)
 
 from ..core.test_model import state_of
 from ..toys import Toy, random_image, toy
@@ -56,7 +62,7 @@ def test_guided_similarity_uses_the_maximum_dot_product():
 def test_deep_dream_raises_the_objective_and_keeps_the_size():
     model, pixels = toy(), random_image(40, 33)
     for text in ("b", "b:3", "class:class 2"):
-        objective = parse_dream_objective(text, model)
+        objective = resolve_dream_target(text, model)
         before, after = (
             float(objective(model.forward(each, objective.levels)))
             for each in (pixels, deep_dream(model, pixels, objective, QUICK))
@@ -95,7 +101,7 @@ def test_the_seed_determines_the_image():
 def test_model_and_input_are_unchanged():
     model, pixels = toy("re-used in place"), random_image(40, 33)
     before, original = state_of(model.module), pixels[0].clone()
-    deep_dream(model, pixels, parse_dream_objective("b", model, random_image(20, 20)), QUICK)
+    deep_dream(model, pixels, resolve_dream_target("b", model, random_image(20, 20)), QUICK)
     assert state_of(model.module) == before and torch.equal(pixels[0], original)
 
 
@@ -110,13 +116,13 @@ def test_a_dead_channel_is_an_error():
 
 def test_a_guide_needs_a_level():
     model = toy()
-    assert isinstance(parse_dream_objective("b", model, random_image()), GuidedSimilarity)
+    assert isinstance(resolve_dream_target("b", model, random_image()), GuidedSimilarity)
     with pytest.raises(UserError, match="--guide needs a level as target, and 'b:3' is not one"):
-        parse_dream_objective("b:3", model, random_image())
+        resolve_dream_target("b:3", model, random_image())
     with pytest.raises(UserError, match="'fc' of toy has no spatial positions"):
-        parse_dream_objective("fc", model, random_image())
+        resolve_dream_target("fc", model, random_image())
     with pytest.raises(UserError, match="nearest"):
-        parse_dream_objective("class:nothing", model)
+        resolve_dream_target("class:nothing", model)
 
 
 def test_zoom_in_keeps_the_center():
@@ -158,7 +164,7 @@ def test_the_command_writes_image_array_and_video(run, tmp_path):
     words = ("visualize", "deepdream", "--model", "classification", "--image", "noise.png", "--target", "c3")
     words += ("--octaves", "2", "--steps", "2", "--out", "dream.png")
     result = run(*words, "--size", "96", "--video", "dream.mp4", "--frames", "2")
-    assert result.out.splitlines()[-2:] == ["Wrote dream.png and dream.npy.", "Wrote dream.mp4."], result
+    assert result.out.splitlines()[-2:] == ["Wrote dream.mp4.", "Wrote dream.png and dream.npy."], result
     assert np.load(tmp_path / "dream.npy").shape == (1, 1, 64, 96)
     assert "octave 2 of 2, 96x64: c3 " in result.out
     assert "does not accept an octave of 23x34; use fewer --octaves" in run(*words, "--size", "48").error

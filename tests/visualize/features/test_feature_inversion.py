@@ -118,6 +118,6 @@ def test_the_command_writes_an_image_and_its_array(run, tmp_path):
     result = run("visualize", "feature-inversion", *words, "--steps", "5")
     assert result.out.splitlines()[-1] == "Wrote seen.png and seen.npy.", result
     array = np.load(tmp_path / "seen.npy")
-    assert array.shape == (1, 1, 32, 32) and "step 5 of 5: relative error " in result.out
+    assert array.shape == (1, 1, 32, 32) and "After 5 steps: relative error " in result.out
     wrong = ("--model", "classification", "--image", "digit.png", "--level", "c9", "--out", "seen.png")
     assert "no level of classification named 'c9'" in run("visualize", "feature-inversion", *wrong).error

@@ -17,17 +17,21 @@ from densevision.visualize.core.targets import parse_target
 from densevision.visualize.features.feature_visualization import (
     BN_WARMUP_STEPS,
     OptimizationOptions,
-    feature_visualization,
+    maximize,
 )
 from densevision.visualize.features.parameterization import (
+    GRAY,
     FFTParam,
     PixelParam,
+    alpha_norm,
+    apply_transform,
+    bn_statistics_loss,
     color_correlation,
     frequency_scale,
     gaussian_blur,
+    random_transform,
+    total_variation,
 )
-from densevision.visualize.features.priors import alpha_norm, bn_statistics_loss, total_variation
-from densevision.visualize.features.transforms import GRAY, apply_transform, random_transform
 
 from ..core.test_model import state_of
 from ..toys import Toy, random_image, toy, untrained
@@ -180,7 +184,7 @@ def test_optimization_raises_the_score_above_start_and_noise(param):
     model = toy()
     minimum_scores: list[float] = []
     options = OptimizationOptions(param=param, steps=40, lr=0.2, transform_strength=0.5, bn_weight=0)
-    result = feature_visualization(
+    result = maximize(
         model, CLASS, (24, 21), 2, options, lambda step, scores: minimum_scores.append(float(scores.min()))
     )
     assert result.pixels[0].shape == (2, 3, 24, 21) and result.pixels[0].min() >= 0 and result.pixels[0].max() <= 1
@@ -193,8 +197,8 @@ def test_images_of_a_batch_equal_those_optimized_alone_from_the_same_noise():
         toy(),
         OptimizationOptions(param="pixel", steps=BN_WARMUP_STEPS + 4, transform_strength=0, bn_weight=0),
     )
-    both = feature_visualization(model, CLASS, (12, 10), 2, options)
-    alone = feature_visualization(model, CLASS, (12, 10), 1, options)
+    both = maximize(model, CLASS, (12, 10), 2, options)
+    alone = maximize(model, CLASS, (12, 10), 1, options)
     torch.testing.assert_close(both.pixels[0][:1], alone.pixels[0], atol=1e-4, rtol=0)
     assert not torch.equal(both.pixels[0][0], both.pixels[0][1])
 
@@ -202,7 +206,7 @@ def test_images_of_a_batch_equal_those_optimized_alone_from_the_same_noise():
 def test_per_image_objectives():
     model, classes = toy(), (CLASS, ClassLogit("class 4", 4))
     options = OptimizationOptions(steps=BN_WARMUP_STEPS + 20, lr=0.2, transform_strength=0)
-    result = feature_visualization(model, PerImage(classes), (24, 20), 2, options)
+    result = maximize(model, PerImage(classes), (24, 20), 2, options)
     logits = model.forward(result.pixels).output
     torch.testing.assert_close(result.scores, logits[[0, 1], [1, 4]])
     assert logits[0, 1] > logits[1, 1] and logits[1, 4] > logits[0, 4]
@@ -218,9 +222,9 @@ def test_a_larger_decay_power_raises_low_frequencies():
 def test_the_seed_determines_the_image():
     model = toy()
     options = OptimizationOptions(steps=20)
-    first, second = (feature_visualization(model, CLASS, (16, 16), 1, options) for _ in range(2))
+    first, second = (maximize(model, CLASS, (16, 16), 1, options) for _ in range(2))
     assert torch.equal(first.pixels[0], second.pixels[0])
-    other = feature_visualization(model, CLASS, (16, 16), 1, OptimizationOptions(steps=20, seed=1))
+    other = maximize(model, CLASS, (16, 16), 1, OptimizationOptions(steps=20, seed=1))
     assert not torch.equal(first.pixels[0], other.pixels[0])
 
 
@@ -231,7 +235,7 @@ def test_every_prior_lowers_its_own_loss():
         options = OptimizationOptions(
             param="pixel", steps=60, lr=0.02, transform_strength=0, **{"bn_weight": 0.0, **kwargs}
         )
-        pixels = feature_visualization(model, CLASS, (16, 16), 1, options).pixels[0]
+        pixels = maximize(model, CLASS, (16, 16), 1, options).pixels[0]
         with bn_statistics_loss(model.module) as pop_loss, torch.no_grad():
             model.forward((pixels,))
             return pixels, float(pop_loss())
@@ -247,9 +251,9 @@ def test_every_prior_lowers_its_own_loss():
 def test_the_model_is_unchanged():
     model = toy("re-used in place")
     before, weights = state_of(model.module), [each.clone() for each in model.module.state_dict().values()]
-    feature_visualization(model, CLASS, (12, 10), 1, OptimizationOptions(steps=3))
+    maximize(model, CLASS, (12, 10), 1, OptimizationOptions(steps=3))
     with pytest.raises(UserError):
-        feature_visualization(model, Neuron("a", 1, 50, 0), (12, 10), 1, OptimizationOptions(steps=3))
+        maximize(model, Neuron("a", 1, 50, 0), (12, 10), 1, OptimizationOptions(steps=3))
     assert state_of(model.module) == before
     assert all(
         torch.equal(first, other) for first, other in zip(weights, model.module.state_dict().values(), strict=True)
@@ -270,22 +274,20 @@ def test_an_initially_inactive_channel_is_optimized():
     model = inspect_backbone(with_a_bias(-1.0))
     objective = Channel("a", 2)
     assert not model.forward((torch.full((1, 3, 12, 10), 0.45),), ("a",)).levels["a"][:, 2].any()
-    result = feature_visualization(
-        model, objective, (12, 10), 1, OptimizationOptions(steps=60, lr=0.2, transform_strength=0)
-    )
+    result = maximize(model, objective, (12, 10), 1, OptimizationOptions(steps=60, lr=0.2, transform_strength=0))
     assert float(result.scores) > 0.1
 
 
 def test_a_dead_channel_is_an_error_with_the_nearest_active_ones():
     model = inspect_backbone(with_a_bias(-1e4))
     with pytest.raises(UserError, match=r"No pixel changes a:2 .*: it is not active; nearest active ones: a:[0-9]"):
-        feature_visualization(model, Channel("a", 2), (12, 10), 1, OptimizationOptions(steps=5))
+        maximize(model, Channel("a", 2), (12, 10), 1, OptimizationOptions(steps=5))
 
 
 def test_a_model_with_two_inputs_gives_two_images():
     model = untrained("flow")
     objective = parse_target("flow-u@10,10,20,20", model)
-    result = feature_visualization(model, objective, (32, 32), 1, OptimizationOptions(steps=4))
+    result = maximize(model, objective, (32, 32), 1, OptimizationOptions(steps=4))
     assert [each.shape for each in result.pixels] == [(1, 3, 32, 32)] * 2
     assert not torch.equal(*result.pixels)
 
@@ -304,7 +306,7 @@ def test_a_model_with_two_inputs_gives_two_images():
 )
 def test_invalid_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        feature_visualization(toy(), CLASS, (12, 10), 1, OptimizationOptions(**options))
+        maximize(toy(), CLASS, (12, 10), 1, OptimizationOptions(**options))
 
 
 def test_the_command_writes_an_image_and_its_array(run, tmp_path):
@@ -324,7 +326,7 @@ def test_the_command_writes_an_image_and_its_array(run, tmp_path):
     assert result.out.splitlines()[-1] == "Wrote three.png and three.npy.", result
     array = np.load(tmp_path / "three.npy")
     assert array.shape == (2, 1, 32, 32) and array.dtype == np.float32
-    assert "step 6 of 6: class:3 " in result.out
+    assert "After 6 steps: class:3 (0) " in result.out
 
 
 def test_the_command_prints_errors_as_one_line(run):

@@ -11,10 +11,16 @@ from torch.nn import functional
 from densevision import create_backbone
 from densevision.backbones.backbone import Preprocessing
 from densevision.errors import UserError
-from densevision.visualize.core.image_grid import CAPTION_HEIGHT, GAP, fit_to_cell, image_grid
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.features.activations import CELL, activations, draw_activations, select_channels
-from densevision.visualize.features.filters import draw_filters, filters
+from densevision.visualize.core.render import CAPTION_HEIGHT, GAP, fit_to_cell, image_grid
+from densevision.visualize.features.activations import (
+    CELL,
+    activations,
+    draw_activations,
+    draw_filters,
+    filters,
+    select_channels,
+)
 
 from ..toys import random_image, toy
 
@@ -24,7 +30,7 @@ def test_filters_act_on_pixels_like_the_model(order):
     model = toy()
     assert model.backbone is not None
     model.backbone.preprocessing = Preprocessing((120.0, 110.0, 100.0), (2.0, 3.0, 4.0), (0.0, 255.0), order)
-    weights = torch.from_numpy(filters(model))
+    weights = torch.from_numpy(filters(model).array)
     (first,), (second,) = random_image(seed=1), random_image(seed=2)
     conv = model.backbone.get_submodule("conv1")
     with torch.no_grad():
@@ -36,7 +42,7 @@ def test_filters_act_on_pixels_like_the_model(order):
 
 def test_alexnet_has_96_filters_of_11_pixels():
     # Facts 1.2
-    assert filters(inspect_backbone(create_backbone("alexnet", num_classes=0, levels=1))).shape == (96, 3, 11, 11)
+    assert filters(inspect_backbone(create_backbone("alexnet", num_classes=0, levels=1))).array.shape == (96, 3, 11, 11)
 
 
 def test_a_model_without_a_first_convolution_is_refused():
@@ -63,7 +69,7 @@ def test_activations_are_those_of_the_level():
     with torch.no_grad():
         _, expected = model.backbone.features(model.backbone.preprocessing(pixels[0]))
     model.module.train()
-    assert np.array_equal(activations(model, pixels, "b"), expected[0].numpy())
+    assert np.array_equal(activations(model, pixels, "b").array, expected[0].numpy())
     assert model.module.training
 
 

@@ -12,15 +12,18 @@ from densevision import create_backbone
 from densevision.backbones.backbone import Preprocessing
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.style.color_transfer import luminance, match_colors, to_gray, with_luminance
 from densevision.visualize.style.style_losses import (
     average_pooling,
     content_loss,
     default_layers,
     gram_matrix,
+    luminance,
+    match_colors,
     mean_total_variation,
     style_loss,
+    to_gray,
     vgg_layer_names,
+    with_luminance,
 )
 from densevision.visualize.style.style_transfer import Losses, StyleOptions, make_loss, transfer_style
 
