@@ -81,11 +81,11 @@ class Intervals:
 IMAGE = Intervals(Interval(0, 0, 1), Interval(0, 0, 1))
 
 
-# Operations that move nothing in space beside those which torch itself calls pointwise.
-_IN_PLACE_OF_SPACE = {
+POINTWISE_NAMES = {
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-    "native_dropout", "clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh",
+    "clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh",
 }  # fmt: skip
+"""Operations in evaluation that move nothing in space, beside those which torch itself calls pointwise."""
 # Operations over the whole image, in a reader's words.
 _GLOBAL = {
     "native_group_norm": "group normalization",
@@ -129,7 +129,7 @@ class TraceMode(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        given = _arguments(func, args, kwargs or {})
+        given = named_arguments(func, args, kwargs or {})
         sources = [
             (value, spans)
             for argument in given.values()
@@ -153,19 +153,14 @@ def _rule(
     """Spans of an operation's result from those of its sources; `place` says where it runs, for the cause."""
     name = func.overloadpacket.__name__.rstrip("_") if not func.overloadpacket.__name__.startswith("__") else ""
     source = spans[0]
-    if name == "convolution" and not given["transposed"]:
-        kernel = given["weight"].shape[2:]
-        return source.through(kernel, given["stride"], given["padding"], given["dilation"])
-    if name == "max_pool2d_with_indices":
-        return source.through(given["kernel_size"], given["stride"], given["padding"], given["dilation"])
-    if name == "avg_pool2d":
-        return source.through(given["kernel_size"], given["stride"], given["padding"])
+    if (window := window_of(name, given)) is not None:
+        return source.through(*window)
     if name == "avg_pool3d" and tuple(given["kernel_size"][1:]) == (1, 1):  # local response normalization
         return source
     joined = source
     for other in spans[1:]:
         joined = joined.joined(other)
-    if torch.Tag.pointwise in func.tags or name in _IN_PLACE_OF_SPACE:
+    if torch.Tag.pointwise in func.tags or name in POINTWISE_NAMES or name == "native_dropout":
         return joined
     if joined.is_everything:
         return joined
@@ -207,13 +202,30 @@ def _keeps_space(name: str, given: dict[str, Any], tensor: Tensor, result: Tenso
     return result.shape[-2:] == tensor.shape[-2:]
 
 
+def window_of(name: str, given: dict[str, Any]) -> tuple[tuple[int, int], ...] | None:
+    """Kernel, stride, padding and dilation, (height, width) each, of a convolution or a pool; None for all others.
+
+    Args:
+        name: name of the operation.
+        given: its arguments, see `named_arguments`.
+    """
+    if name == "convolution" and not given["transposed"] and given["weight"].ndim == 4:
+        kernel = given["weight"].shape[2:]
+    elif name in ("max_pool2d_with_indices", "avg_pool2d"):
+        kernel = given["kernel_size"]
+    else:
+        return None
+    stride, dilation = given["stride"] or kernel, given.get("dilation", 1)
+    return tuple(map(_pair, (kernel, stride, given["padding"], dilation)))
+
+
 def _pair(values: Any) -> tuple[int, int]:
     if isinstance(values, int):
         return values, values
     return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def named_arguments(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """An operation's arguments by the names of its schema, defaults filled in."""
     given = {}
     for position, argument in enumerate(func._schema.arguments):

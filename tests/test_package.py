@@ -86,7 +86,17 @@ def test_what_type_checkers_see_is_what_is_imported_lazily():
     for module, names in re.findall(r"^    from \.([\w.]+) import (.+)$", source, re.MULTILINE):
         stated.update(dict.fromkeys(names.split(", "), module))
     assert stated == densevision._WHERE
-    assert {*stated, "__version__"} == set(densevision.__all__)
+    assert {*stated, "__version__", "visualize"} == set(densevision.__all__)
+
+
+def test_what_type_checkers_see_of_visualize_is_what_is_imported_lazily():
+    source = (ROOT / "visualize" / "__init__.py").read_text(encoding="utf-8")
+    stated = {}
+    for module, names in re.findall(r"^    from \.([\w.]+) import (.+)$", source, re.MULTILINE):
+        stated.update(dict.fromkeys(names.split(", "), module))
+    assert stated == densevision.visualize._WHERE
+    assert {*stated, "METHODS"} == set(densevision.visualize.__all__)
+    assert all(getattr(densevision.visualize, name) is not None for name in stated)
 
 
 def registry(constant: str, module: str) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ square slides over the image. The map is S(I) - S(I with the patch covered), so 
 positive; the paper plots S of the covered image, in which they are low. The patch may show a blurred copy of the image
 instead, which adds no edges.
 
-The clean image runs once; for a patch, only what it changes is recomputed (`incremental/`): the windows grow by a
+The clean image runs once; for a patch, only what it changes is recomputed (`incremental.py`): the windows grow by a
 kernel per layer, and once they are most of the map, maps are computed in full. The result equals that of running every
 covered image through the entire model. This speeds up backbones of convolutions, pools, branches and residual blocks;
 after a global operation, and in the heads of dense tasks, covered images run in full, in batches.
@@ -179,7 +179,7 @@ def _scores(
     import torch
 
     from ..core.objectives import evaluate_objective
-    from .incremental.tensor import CleanRunCache, occluded_maps
+    from .incremental import CleanRunCache, occluded_maps
 
     image, (height, width) = pixels[number], patches.size
     starts = (torch.tensor(list(one), device=image.device) for one in (patches.tops, patches.lefts))

@@ -331,9 +331,9 @@ def inspect_model(model: Any) -> InspectedModel:
     """Prepare any model for the methods.
 
     Args:
-        model: a `Predictor`, a `Backbone`, any other `nn.Module`, or what `open_model` opens; or a function that returns
-            one of them, which methods call once their other arguments are checked. An `InspectedModel` is returned as
-            it is.
+        model: a `Predictor`, a `Backbone`, any other `nn.Module`, or what `open_model` opens; or a function that
+            returns one of them, which methods call once their other arguments are checked. An `InspectedModel` is
+            returned as it is.
 
     Raises:
         UserError: as `open_model`, or an object that is none of these.
