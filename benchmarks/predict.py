@@ -29,6 +29,7 @@ from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_imag
 from ..errors import UserError
 from ..tasks.inference import Predictor, load
 from ..tasks.tiling import eval_mode, run_padded
+from .batches import batch_figures
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
@@ -66,13 +67,16 @@ class FileDifferences:
     levels: int
 
 
-def measure(setting: Setting, *, sizes: tuple[tuple[int, Size], ...] = SIZES, rounds: int = ROUNDS) -> Report:
+def measure(
+    setting: Setting, *, sizes: tuple[tuple[int, Size], ...] = SIZES, rounds: int = ROUNDS, batched: bool = True
+) -> Report:
     """Measure the prediction of a folder.
 
     Args:
         setting: device and threads.
         sizes: number of images by (height, width).
         rounds: number of pairs if the setting has none.
+        batched: whether the networks are measured in batches, too.
     """
     predictor, rounds = load("depth", str(setting.device), "auto"), setting.rounds or rounds
     with fixed_threads(setting.threads), tempfile.TemporaryDirectory() as root:
@@ -104,7 +108,7 @@ def measure(setting: Setting, *, sizes: tuple[tuple[int, Size], ...] = SIZES, ro
         f"Their files differ by at most {differences.meters:.2g} m, {differences.millimeters} mm and "
         f"{differences.levels} gray levels.",
     )
-    facts = {
+    facts: dict[str, Any] = {
         "largest_difference_meters": differences.meters,
         "largest_difference_millimeters": differences.millimeters,
         "largest_difference_levels": differences.levels,
@@ -112,8 +116,15 @@ def measure(setting: Setting, *, sizes: tuple[tuple[int, Size], ...] = SIZES, ro
         "skipped": skipped,
         "precision": precision,
     }
-    title = "a folder of photos, read, predicted and written"
-    return Report("predict", title, device_name(setting.device), setting.threads, (figure,), facts, remarks)
+    batches, batch_differences = batch_figures(setting) if batched else ([], {})
+    if batched:
+        remarks += (
+            f"Batched outputs differ from those one by one by at most {max(batch_differences.values()):.1g} of the "
+            "largest output, in fp32.",
+        )
+        facts["batch_differences"] = batch_differences
+    title = "a folder of photos, read, predicted and written; and batches of every packaged network"
+    return Report("predict", title, device_name(setting.device), setting.threads, (figure, *batches), facts, remarks)
 
 
 def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path]:
@@ -157,7 +168,7 @@ def predict_folder(predictor: Predictor, folder: Path, out: Path) -> RunSummary:
     config = InferenceConfig(predictor, out, None, False, None)
     requests = iter_requests(collect_inputs([folder], out), tuple(predictor.task.inputs(predictor.fields)))
     with contextlib.redirect_stdout(io.StringIO()):
-        return run_all(config, requests, Manifest(out, predictor.task.name, config.digest()), "images", batch_size=1)
+        return run_all(config, requests, Manifest(out, predictor.task.name, config.digest()), "images", 1)
 
 
 def plain_loop(predictor: Predictor, files: list[Path], out: Path) -> list[Path]:

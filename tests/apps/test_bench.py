@@ -54,7 +54,7 @@ TINY = {
     "image-pipeline": lambda setting: image_pipeline.measure(
         setting, source_size=(45, 60), crop_size=16, num_files=2, batch_size=2
     ),
-    "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64)))),
+    "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64))), batched=False),
     "synthetic-rooms": lambda setting: loader.measure_rendering(
         setting, sizes=(((12, 16), 60.0), ((16, 12), None)), num_images=2
     ),

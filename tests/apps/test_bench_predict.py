@@ -13,7 +13,7 @@ SMALL = ((4, (60, 80)), (3, (90, 64)))
 
 def test_both_predict_the_same_images_equally_and_skip_the_damaged_ones():
     pytest.importorskip("skimage")
-    report = measure(Setting(torch.device("cpu"), 1, rounds=1), sizes=SMALL)
+    report = measure(Setting(torch.device("cpu"), 1, rounds=1), sizes=SMALL, batched=False)
     facts = report.facts
     assert (facts["images"], facts["skipped"]) == (7, DAMAGED)
     # The same model in the same precision on the same pixels: only rounding differs.
