@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from densevision import list_tasks
-from densevision.datasets.field_types import FieldType, Image, OneHot, SegmentationMask
+from densevision.datasets.field_types import FieldType, Image, SegmentationMask
 from densevision.errors import UserError
 from densevision.tasks.export import TOLERANCE, DynamicAxes, convert
 from densevision.tasks.export.convert import convert_model, trace
@@ -169,7 +169,7 @@ def test_nearly_constant_channels_are_not_scaled_by_noise():
 
 
 def test_example_inputs_are_reproducible_and_labels_one_hot():
-    field_types: dict[str, FieldType] = {"image": Image(1), "labels": OneHot(("sky", "road"), 11)}
+    field_types: dict[str, FieldType] = {"image": Image(1), "labels": SegmentationMask(("sky", "road"), 11)}
     image, labels = example_inputs(field_types, 2, (8, 12), 5)
     assert image.shape == (2, 1, 8, 12) and 0 <= image.min() < image.max() <= 1
     assert labels.shape == (2, 3, 8, 12) and torch.equal(labels.sum(1), torch.ones(2, 8, 12))
@@ -184,12 +184,11 @@ def test_the_metadata_of_every_task_has_channels_and_units(name):
     predictor = load(name, "cpu", "off")
     task = predictor.task
     network = ExportModule(task.inference.network(predictor.model, task.inference.modes[0]), predictor.size)
-    field_types = {key: task.sample_field_types(predictor.fields)[key] for key in task.inputs(predictor.fields)}
-    metadata = build_metadata(predictor, network, field_types, DynamicAxes(True, True), [])
+    metadata = build_metadata(predictor, network, predictor.preprocessor.inputs, DynamicAxes(True, True), [])
     output = metadata["output"]
     assert len(output["channels"]) == output["shape"][1]
     assert output["unit"]
-    for entry, field_type in zip(metadata["inputs"], field_types.values(), strict=True):
+    for entry, field_type in zip(metadata["inputs"], predictor.preprocessor.inputs.values(), strict=True):
         assert len(entry["channels"]) == example_inputs({"one": field_type}, 1, (4, 4))[0].shape[1]
     assert metadata["task"] == name
     assert metadata["data"]["terms"]

@@ -15,6 +15,7 @@ from densevision.datasets.field_types import Depth as DepthKind
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.model_spec import ModelSpec, restore_preprocessing
+from densevision.tasks.network import Network
 
 FIELDS: dict[str, FieldType] = {"image": Image(), "depth": DepthKind(), "camera": Camera()}
 
@@ -68,7 +69,7 @@ def test_an_unknown_name_is_refused(changes, message):
 
 def test_a_backbone_has_the_channels_of_the_dataset():
     model_spec = ModelSpec(Depth(), {**FIELDS, "image": Image(1)}, "resnet20_cifar", {}, "unet")
-    assert model_spec.task.in_channels(model_spec.fields) == 1
+    assert model_spec.task.backbone_options(model_spec.fields)["in_channels"] == 1
     model: Any = model_spec.build()
     assert model.backbone.in_channels == 1
 
@@ -93,7 +94,7 @@ def test_weights_for_a_model_without_a_backbone_are_refused():
         models: ClassVar = {"bare": ""}
 
         def build(self, fields, backbone, head, model) -> Any:
-            return torch.nn.Conv2d(3, 1, 1)
+            return Network()
 
     with pytest.raises(
         UserError, match="model 'bare' has no backbone that --weights could initialize; use --init-from"

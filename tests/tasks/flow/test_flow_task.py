@@ -88,9 +88,9 @@ def test_a_dataset_without_two_images_or_flow_is_refused(name):
 
 
 def test_input_channels_are_those_of_one_image_or_both():
-    assert [Flow(fusion=fusion).in_channels(FIELDS) for fusion in ("siamese", "early")] == [3, 6]
+    assert [Flow(fusion=fusion).backbone_options(FIELDS)["in_channels"] for fusion in ("siamese", "early")] == [3, 6]
     gray = {**FIELDS, "first": Image(1), "second": Image(1, frame=1)}
-    assert [Flow(fusion=fusion).in_channels(gray) for fusion in ("siamese", "early")] == [1, 2]
+    assert [Flow(fusion=fusion).backbone_options(gray)["in_channels"] for fusion in ("siamese", "early")] == [1, 2]
 
 
 # --- augmentation and loss --------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_predictions_have_the_first_image_for_arrows():
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_one_image_or_three_are_refused(count):
-    message = rf"flow takes 2 input\(s\) \(first, second\), not {count}\."
+    message = rf"model takes 2 input\(s\) \(first, second\), not {count}\."
     with pytest.raises(UserError, match=message):
         predictor_of(Constant()).predict(*random_images(20, 30, count))
 

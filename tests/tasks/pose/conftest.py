@@ -14,4 +14,4 @@ def torch_hub(monkeypatch, tmp_path_factory) -> None:
 @pytest.fixture
 def small_baseline(monkeypatch) -> None:
     """Use 3 samples instead of 300 for the baseline."""
-    monkeypatch.setattr("densevision.tasks.pose.BASELINE_SAMPLES", 3)
+    monkeypatch.setattr("densevision.tasks.pose.pose_prediction.BASELINE_SAMPLES", 3)

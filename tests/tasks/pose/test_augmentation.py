@@ -8,7 +8,8 @@ import pytest
 from densevision.datasets.core.geometric_augmentation import Augmentation
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.synthetic import SyntheticFigures
-from densevision.tasks.pose import HumanPose, erase_patches
+from densevision.tasks.pose import HumanPose
+from densevision.tasks.pose.policies import erase_patches
 from densevision.tasks.training.data import AugmentedDataset
 
 from .toys import FIELDS, SIZE

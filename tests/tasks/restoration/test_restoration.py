@@ -20,7 +20,7 @@ from densevision.tasks.conformance import check_task
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.restoration import Restoration, parse_degradations
-from densevision.tasks.restoration.degraded_dataset import DegradedDataset
+from densevision.tasks.restoration.policies import DegradedDataset
 from densevision.tasks.restoration.restored_image import RestoredImage
 from densevision.tasks.training.data import AugmentedDataset
 

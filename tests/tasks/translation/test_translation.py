@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from densevision.datasets import open_dataset
-from densevision.datasets.field_types import Image, OneHot, SegmentationMask
+from densevision.datasets.field_types import Image, SegmentationMask
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_tensors
 from densevision.tasks.conformance import check_task
@@ -66,8 +66,8 @@ def test_invalid_fields_and_options_are_refused():
 
 
 def test_input_label_map_has_a_channel_per_class_and_one_for_unlabeled_pixels():
-    field_type = Translation().sample_field_types(FIELDS)["labels"]
-    assert isinstance(field_type, OneHot) and Translation().in_channels(FIELDS) == field_type.channels == 3
+    field_type = Translation().inputs(FIELDS)["labels"]
+    assert Translation().backbone_options(FIELDS)["in_channels"] == field_type.input_channels == 3
     batch = field_type.collate("labels", [np.array([[0, 1], [255, 1]])])["labels"]
     pixels = field_type.to_input(batch)
     assert pixels.shape == (1, 3, 2, 2) and pixels.dtype == torch.float32
