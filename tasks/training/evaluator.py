@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from ...datasets.dataset import Dataset, Sample
+from ...errors import UserError
 from ..comparison_grid import draw_comparison, write_comparison
 from ..evaluation import Evaluation, evaluate
 from ..inference import Predictor
@@ -104,6 +106,19 @@ class Evaluator:
             write_comparison(self.log.folder / "images" / f"step-{step}.png", image, min_width=1000)
         self.log.draw_curves(name, baseline)
 
+    def require_value(self) -> None:
+        """Refuse a last evaluation without a value of the monitored metric.
+
+        Raises:
+            UserError: the predictions are not finite; the message names the step of the best checkpoint.
+        """
+        if math.isnan(self.value):
+            best = "no step has one" if self.best is None else f"best.safetensors is that of step {self.best['step']}"
+            raise UserError(
+                f"The last evaluation of {self.log.folder} has no {self.task.monitor.name}, since the predictions are "
+                f"not finite ({best}): train again with a lower --lr, --clip-grad-norm 1 or --amp off."
+            )
+
     def header(self) -> dict[str, Any] | None:
         """The last metrics with protocol, number of samples and split for a checkpoint header; None without any."""
         if self.evaluation is None:
@@ -116,7 +131,7 @@ class Evaluator:
         assert self.evaluation is not None and self.baseline is not None
         monitor = self.task.monitor
         return {
-            "data": self.options.eval_data or self.options.data or type(self.eval_set).__name__,
+            "data": self.options.eval_data or self.options.data,
             "split": self.eval_set.split,
             "protocol": self.evaluation.protocol,
             "samples": self.evaluation.samples,

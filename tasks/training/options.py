@@ -352,6 +352,26 @@ class Options:
             raise UserError("--milestones and --gamma need --schedule multistep: add it, or leave them out.")
         return self
 
+    def total_steps(self, samples: int | None, images_per_step: int) -> int:
+        """Number of steps of a run with these options, once they are resolved.
+
+        Args:
+            samples: number of training samples; None: an infinite dataset.
+            images_per_step: images of one optimizer step, over all processes.
+
+        Raises:
+            UserError: epochs of an infinite dataset, or a warm-up that is not shorter than the run.
+        """
+        if self.epochs is not None and samples is None:
+            raise UserError("--epochs needs a finite training set; give --steps, or --train-samples N.")
+        steps = self.steps or max(1, round((self.epochs or 0) * (samples or 0) / images_per_step))
+        if self.warmup_steps >= steps:
+            raise UserError(
+                f"--warmup-steps is {self.warmup_steps}, but the run has {steps} steps and would never reach --lr: use "
+                "fewer warm-up steps, or more --steps."
+            )
+        return steps
+
 
 def flag(name: str) -> str:
     """The name of an option on the command line."""

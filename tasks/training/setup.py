@@ -169,12 +169,21 @@ def build_trainer(
         device=device,
         bf16=use_bf16(options.amp, device),
     )
+    if model.inference_noise:
+        trainer.notes.append(
+            f"Note: this model is random at inference and cannot be exported: {model.inference_noise}."
+        )
+    if skipped := {*train_set.skipped, *eval_set.skipped}:
+        trainer.notes.append(
+            f"Note: {len(skipped)} problem(s) of the data were passed over or repaired; list them with"
+            " 'densevision data validate'."
+        )
     if options.resume:
         trainer.restore(load_state(folder / "last" / "state.pt"))
     require_ground_truth(task, eval_set, trainer.evaluator.protocol, options.eval_samples)
     if not options.dry_run:
         with run_folder_errors(folder):
-            trainer.create_run_folder()
+            trainer.open()
     return trainer
 
 

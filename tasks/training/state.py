@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ...atomic_io import atomic_path
+from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
 from ..task import Task
 from .options import DEFAULTS, PER_CALL, Options
@@ -132,6 +132,14 @@ def damaged_file(path: Path, reason: str) -> UserError:
         f"{path} is missing or damaged ({reason}): restore it from a copy, or start a new run from the weights with "
         f"--init-from {path.parent / 'last' / 'checkpoint.safetensors'} and another --out."
     )
+
+
+def create_run_folder(folder: Path, options: Options, task: Task) -> None:
+    """Create a run folder with config.yaml and task.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dataclasses.replace(options.without(PER_CALL), out=folder).write(folder / "config.yaml")
+    own = dataclasses.asdict(task)  # type: ignore[call-overload]
+    write_json(folder / "task.json", {"task": task.name, "options": own})
 
 
 def config_options(explicit: Options, task: Task) -> tuple[Options, Task]:

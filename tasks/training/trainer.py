@@ -25,18 +25,11 @@ from ..network import Batch, LossTerms, Network
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .evaluator import Evaluator
 from .log import Meter, RunLog
-from .optimizers import (
-    MovingAverage,
-    create_optimizer,
-    freeze_backbone,
-    learning_rate,
-    set_learning_rate,
-    train_mode,
-)
+from .optimizers import MovingAverage, create_optimizer, freeze_backbone, learning_rate, set_learning_rate, train_mode
 from .options import PER_CALL, Options
 from .phases import PhaseRunner, auxiliary_modules, check_finite, compile_network, count_parameters, explain_error
 from .signals import Interruption
-from .state import require_same_run, save_state
+from .state import create_run_folder, require_same_run, save_state
 
 
 class Trainer:
@@ -90,25 +83,14 @@ class Trainer:
         self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
         self.provenance = provenance(options.weights, options.init_from)
-        self.step, self.steps = 0, self._steps()
-        if options.warmup_steps >= self.steps:
-            raise UserError(
-                f"--warmup-steps is {options.warmup_steps}, but the run has {self.steps} steps and would never reach "
-                "--lr: use fewer warm-up steps, or more --steps."
-            )
+        self.step, self.steps = 0, options.total_steps(train_samples, self.images_per_step)
         self.eval_every = max(1, self.steps // 10) if options.eval_every is None else options.eval_every
         self.meter, self.log = Meter(), RunLog(folder, self.main)
         self.evaluator = Evaluator(self.task, training_set, eval_set, options, self.log)
         self.interruption = Interruption()
         self.complete = self.unsaved = True
         self.loader: Generator[Batch] | None = None
-        noise = model.inference_noise
-        self.notes = [f"Note: this model is random at inference and cannot be exported: {noise}."] if noise else []
-        if skipped := {*training_set.dataset.skipped, *eval_set.skipped}:
-            self.notes.append(
-                f"Note: {len(skipped)} problem(s) of the data were passed over or repaired; list them with"
-                " 'densevision data validate'."
-            )
+        self.notes: list[str] = []
 
     # The loop
 
@@ -232,14 +214,10 @@ class Trainer:
         return due and self.unsaved
 
     @property
-    def out_of_patience(self) -> bool:
-        """Whether early stopping applies: `patience` evaluations without improvement."""
-        return bool(self.options.patience) and self.evaluator.evals_without_improvement >= self.options.patience
-
-    @property
     def finished(self) -> bool:
-        """Whether all steps are done, or early stopping applies."""
-        return self.step == self.steps or self.out_of_patience
+        """Whether all steps are done, or `patience` evaluations brought no improvement."""
+        patience = self.options.patience or math.inf
+        return self.step == self.steps or self.evaluator.evals_without_improvement >= patience
 
     # Data
 
@@ -319,11 +297,7 @@ class Trainer:
         return {
             "size": list(self.training_set.size),
             "step": self.step,
-            "data": {
-                "name": self.options.data or type(dataset).__name__,
-                "title": dataset.title,
-                "terms": dataset.terms,
-            },
+            "data": {"name": self.options.data, "title": dataset.title, "terms": dataset.terms},
             **self.provenance,
             "loss": self.options.loss,
             "recipe": self.options.recipe,
@@ -355,7 +329,8 @@ class Trainer:
             except OSError as error:
                 self.log.info(f"The training state cannot be saved: {error}")
                 return
-        self.log.info(f"Stopped after step {self.step}. Resume with: {self.resume_command()}")
+        command = f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
+        self.log.info(f"Stopped after step {self.step}. Resume with: {command}")
 
     def state(self) -> dict[str, Any]:
         """The training state as plain tensors and numbers."""
@@ -412,21 +387,10 @@ class Trainer:
         """Images of one optimizer step, over all processes and micro-steps."""
         return self.options.batch_size * self.options.grad_accum_steps * self.accelerator.num_processes
 
-    def _steps(self) -> int:
-        if self.options.epochs is None:
-            return self.options.steps or 1
-        if self.train_samples is None:
-            raise UserError("--epochs needs a finite training set; give --steps, or --train-samples N.")
-        return max(1, round(self.options.epochs * self.train_samples / self.images_per_step))
-
-    def create_run_folder(self) -> None:
-        """Create the run folder, write config.yaml and task.json, and start the log."""
+    def open(self) -> None:
+        """Create the run folder and start the log."""
         if self.main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            stored = dataclasses.replace(self.options.without(PER_CALL), out=self.folder)
-            stored.write(self.folder / "config.yaml")
-            task = {"task": self.task.name, "options": dataclasses.asdict(self.task)}  # type: ignore[call-overload]
-            write_json(self.folder / "task.json", task)
+            create_run_folder(self.folder, self.options, self.task)
         self.log.open(self.step)
 
     def close(self) -> None:
@@ -461,7 +425,7 @@ class Trainer:
         """
         if self.evaluator.evaluation is None:
             self.evaluate()
-        name, value, best = self.task.monitor.name, self.evaluator.value, self.evaluator.best
+        name, value = self.task.monitor.name, self.evaluator.value
         result = {
             "task": self.task.name,
             "options": dataclasses.asdict(self.task),  # type: ignore[call-overload]
@@ -469,7 +433,7 @@ class Trainer:
             "head": self.model_spec.head,
             "model": self.model_spec.model,
             "weights": None if self.options.weights is None else Path(self.options.weights).name,
-            "trained_on": self.options.data or type(self.training_set.dataset).__name__,
+            "trained_on": self.options.data,
             **self.evaluator.result(),
             "steps": self.step,
             "seconds": round(self.meter.total, 1),
@@ -478,18 +442,9 @@ class Trainer:
         }
         if self.main:
             write_json(self.folder / "result.json", result, indent=2)
-        if math.isnan(value):
-            remark = "no step has one" if best is None else f"best.safetensors is that of step {best['step']}"
-            raise UserError(
-                f"The last evaluation of {self.folder} has no {name}, since the predictions are not finite "
-                f"({remark}): train again with a lower --lr, --clip-grad-norm 1 or --amp off."
-            )
+        self.evaluator.require_value()
         self.log.info(
             f"Done in {self.meter.total:.0f} s of training: {name} {value:.4f}, baseline "
             f"{result['monitor']['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"
         )
         return result
-
-    def resume_command(self) -> str:
-        """The shell command that resumes this run."""
-        return f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"

@@ -96,3 +96,33 @@ def test_training_on_a_folder_of_images_and_depth_maps(run, tmp_path, light_opti
     assert result.code == 0, result.err
     assert (tmp_path / "runs" / "depth-1" / "best.safetensors").is_file()
     assert "runs/depth-1" in result.err
+
+
+def test_a_dry_run_prints_options_model_and_batch(run, tmp_path, light_options):
+    result = run("train", "depth", *light_options("--lr", "0.5"), "--dry-run")
+    assert result.code == 0, result.err
+    options, model, batch = result.out.splitlines()
+    assert "--backbone resnet18 --backbone-levels 2 --head unet" in options and "--lr 0.5" in options
+    assert re.fullmatch(
+        r"Model: [\d,]+ parameters; for one image of 32x32, [\d,]+ multiply-adds and [\d.]+ MiB of activations", model
+    )
+    assert batch.startswith("Batch: image 2x3x32x32, depth 2x32x32")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_starts_from_the_config_of_another(run, trained, tmp_path):
+    result = run("train", "depth", "--config", trained / "config.yaml", "--steps", "1", "--dry-run")
+    assert result.code == 0, result.err
+    assert "--data seven-scenes" in result.out and "--steps 1" in result.out and "--batch-size 2" in result.out
+    result = run("train", "flow", "--config", trained / "config.yaml")
+    assert "is a run of 'depth', not of 'flow'" in result.error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_help_prints_the_values_of_the_tasks_default_recipe(run):
+    words = " ".join(run("train", "depth", "--help").out.replace("│", " ").split())
+    for name, value in (("steps", "1200"), ("lr", "0.004"), ("batch-size", "16"), ("weight-decay", "0.0001")):
+        assert re.search(rf"--{name} [^\[]*\[default: {value}\]", words), name
+    # What depends on other options, and switches that are off, print none.
+    assert not re.search(r"--backbone-lr-factor [^-]*\[default", words)
+    assert not re.search(r"--freeze-bn --no-freeze-bn [^-]*\[default", words)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from densevision.errors import UserError
 from densevision.tasks import device as device_module
-from densevision.tasks.device import bf16_in_hardware, choose_device, use_bf16
+from densevision.tasks.device import bf16_in_hardware, choose_device, to_device, use_bf16
 
 CPU = torch.device("cpu")
 
@@ -68,3 +69,16 @@ def test_amp_auto_depends_on_the_hardware(monkeypatch, fast):
     assert use_bf16("bf16", CPU) is True
     assert use_bf16("off", CPU) is False
     assert use_bf16("auto", CPU) is fast
+
+
+def test_only_2d_convolutions_are_moved_to_channels_last():
+    # `Module.to(memory_format=torch.channels_last)` raises on the five axes of a 3-D convolution's weights.
+    flat, deep = nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3)
+    module = nn.ModuleList([flat, deep])
+    before, identities = flat.weight.detach().clone(), [id(parameter) for parameter in module.parameters()]
+    assert to_device(module, CPU) is module
+    assert flat.weight.is_contiguous(memory_format=torch.channels_last) and not flat.weight.is_contiguous()
+    assert deep.weight.is_contiguous()
+    assert torch.equal(flat.weight, before)
+    assert [id(parameter) for parameter in module.parameters()] == identities
+    assert deep(torch.ones(1, 3, 4, 4, 4)).shape == (1, 4, 2, 2, 2)

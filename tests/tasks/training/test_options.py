@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -9,9 +12,9 @@ from densevision import create_task
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.options import DEFAULTS, Options
-from densevision.tasks.training.setup import resolve_options
+from densevision.tasks.training.setup import resolve_options, train
 
-from .toys import train_toy
+from .toys import BACKBONE, TINY, Relief, Reliefs, train_toy
 
 EVERY = Options(
     data="synthetic-rooms", root=Path("some where"), eval_data="nyu-depth", eval_root=Path("b"), eval_split="test",
@@ -167,8 +170,133 @@ def test_an_invalid_option_is_refused_with_its_name(option, message):
     ],
 )
 def test_an_unknown_name_is_refused_before_anything_is_written(tmp_path, option, message):
-    from densevision.tasks.training.setup import train
-
     with pytest.raises(UserError, match=message):
         train("depth", out=tmp_path / "run", steps=1, **{"device": "cpu", **option})
     assert not (tmp_path / "run").exists()
+
+
+# Every value that a stated option must not meet again, whether it comes from a recipe or from another run's config.
+@pytest.mark.parametrize(
+    ("stated", "other", "gone"),
+    [
+        ({"epochs": 2.0}, {"steps": 9}, "steps"),
+        ({"steps": 9}, {"epochs": 2.0}, "epochs"),
+        ({"model": "fcrn"}, {"backbone": "resnet50", "head": "unet", "stride_in": "1x1"}, "stride_in"),
+        ({"head": "unet"}, {"model": "fcrn"}, "model"),
+        ({"crop_area": (0.5, 1.0)}, {"resize_short_side": (64, 64), "crop_padding": 4}, "crop_padding"),
+        ({"resize_short_side": (64, 64)}, {"crop_area": (0.5, 1.0)}, "crop_area"),
+        ({"schedule": "cosine"}, {"schedule": "multistep", "milestones": (0.5,)}, "milestones"),
+    ],
+)
+def test_a_stated_option_replaces_what_says_the_same_in_another_way(stated, other, gone):
+    merged = Options(**stated).over(Options(**other, lr=0.5))
+    assert getattr(merged, gone) is None
+    assert merged.lr == 0.5 and all(getattr(merged, name) == value for name, value in stated.items())
+
+
+def test_milestones_apply_to_multistep_alone():
+    assert resolve_options(Depth(), Options()).milestones is None
+    options = resolve_options(Depth(), Options(schedule="multistep"))
+    assert (options.milestones, options.gamma) == (DEFAULTS.milestones, DEFAULTS.gamma)
+    with pytest.raises(UserError, match="--milestones and --gamma need --schedule multistep"):
+        resolve_options(Depth(), Options(gamma=0.5)).validate()
+
+
+# --config
+
+
+@dataclass(frozen=True)
+class Other(Relief):
+    """Another task with the same options."""
+
+    name: ClassVar[str] = "other"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of a task with an option of its own."""
+    folder = tmp_path_factory.mktemp("config") / "run"
+    train_toy(Relief(width=9), folder, model="plain", steps=2, seed=3)
+    return folder
+
+
+def train_from(config: Path, out: Path, task: Relief | None = None, **options) -> Options:
+    """Train from a config, and return the options of the new run."""
+    train(
+        Relief() if task is None else task,
+        data=Reliefs(),
+        eval_data=Reliefs(5, "test"),
+        config=config,
+        out=out,
+        **options,
+    )
+    return Options.read(out / "config.yaml")
+
+
+def test_a_run_starts_from_another_runs_config(finished, tmp_path):
+    config = finished / "config.yaml"
+    options = train_from(config, tmp_path / "run")
+    assert options == dataclasses.replace(Options.read(config), out=tmp_path / "run")
+    # Equal options, also those of the task, give an equal run; the first one is not resumed.
+    assert (tmp_path / "run" / "task.json").read_bytes() == (finished / "task.json").read_bytes()
+    best = [(folder / "best.safetensors").read_bytes() for folder in (finished, tmp_path / "run")]
+    assert best[0] == best[1]
+
+
+def test_options_stated_beside_a_config_take_precedence(finished, tmp_path):
+    options = train_from(finished / "config.yaml", tmp_path / "run", Relief(width=4), lr=0.5, epochs=1.0)
+    assert (options.lr, options.epochs, options.steps, options.seed) == (0.5, 1.0, None, 3)
+    assert json.loads((tmp_path / "run" / "task.json").read_text())["options"]["width"] == 4
+
+
+def test_a_config_without_task_json_has_the_tasks_default_options(finished, tmp_path):
+    (tmp_path / "mine.yaml").write_bytes((finished / "config.yaml").read_bytes())
+    assert train_from(tmp_path / "mine.yaml", tmp_path / "run").seed == 3
+    assert json.loads((tmp_path / "run" / "task.json").read_text())["options"]["width"] == Relief().width
+
+
+def test_a_config_that_does_not_fit_is_refused(finished, tmp_path):
+    config = finished / "config.yaml"
+    with pytest.raises(UserError, match="is a run of 'relief', not of 'other'"):
+        train_from(config, tmp_path / "run", Other())
+    with pytest.raises(UserError, match="--config and --resume contradict each other"):
+        train_from(config, tmp_path / "run", resume=True)
+    with pytest.raises(UserError, match="--config and --recipe contradict each other"):
+        train_from(config, tmp_path / "run", recipe="synthetic-rooms")
+    with pytest.raises(UserError, match=r"nowhere\.yaml cannot be read .*--config takes the config\.yaml of a run"):
+        train_from(tmp_path / "nowhere.yaml", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# --dry-run
+
+
+def test_a_dry_run_describes_the_run_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {**TINY, "model": "plain", "batch_size": 3, "dry_run": True}
+    summary = train(Relief(width=6), data=Reliefs(), eval_data=Reliefs(5, "test"), **options)
+    assert not list(tmp_path.iterdir())
+    assert summary["options"]["lr"] == TINY["lr"] and summary["options"]["recipe"] == "synthetic-rooms"
+    assert not {"dry_run", "out", "resume"} & summary["options"].keys()
+    # 3 -> 6 channels at half of 16 x 16 pixels, 6 -> 1 there, and 3 -> 1 in every pixel; biases.
+    assert summary["parameters"] == (27 * 6 + 6) + (54 + 1) + (3 + 1)
+    assert summary["multiply_adds"] == 64 * 27 * 6 + 64 * 54 + 256 * 3
+    assert summary["batch"] == {"image": (3, 3, 16, 16), "depth": (3, 16, 16), "depth_mask": (3, 16, 16)}
+
+
+def test_the_memory_of_a_dry_run_grows_with_the_pixels(tmp_path):
+    memory = {}
+    for size in (32, 64):
+        options = {**TINY, **BACKBONE, "image_size": (size, size), "dry_run": True, "out": tmp_path / "run"}
+        memory[size] = train(Depth(), data=Reliefs(), eval_data=Reliefs(5, "test"), **options)["memory_per_image"]
+    # The first stage of a ResNet-20 alone keeps 14 maps of 16 channels in fp32: outputs of convolutions and of norms.
+    assert memory[32] > 14 * 16 * 32 * 32 * 4
+    assert memory[64] == pytest.approx(4 * memory[32], rel=0.02)
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(tmp_path):
+    with pytest.raises(UserError, match="no head of the task depth named 'unett'"):
+        train("depth", dry_run=True, head="unett")
+    train_toy(Relief(), tmp_path / "run", model="plain", steps=1)
+    with pytest.raises(UserError, match="already contains a run"):
+        train_toy(Relief(), tmp_path / "run", model="plain", steps=1, dry_run=True)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from densevision.backbones import create_backbone
 from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
+from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.optimizers import train_mode
 from densevision.tasks.training.options import Options
@@ -99,9 +100,24 @@ def test_train_mode_keeps_normalizations_in_evaluation_mode():
     assert all(module.training for module in model.head.modules())
 
 
-def test_freeze_backbone_without_a_backbone_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--freeze-backbone needs a model with a backbone; this model has none"):
-        build_toy_trainer(Relief(), tmp_path / "run", model="plain", freeze_backbone=True)
+@pytest.mark.parametrize("option", [{"freeze_backbone": True}, {"freeze_bn": True}, {"backbone_lr_factor": 0.1}])
+def test_an_option_of_the_backbone_is_refused_for_a_model_without_one(tmp_path, option):
+    name = next(iter(option)).replace("_", "-")
+    with pytest.raises(UserError, match=f"--{name} needs a model with a backbone; this model has none"):
+        build_toy_trainer(Relief(), tmp_path / "run", model="plain", **option)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipes_options_of_the_backbone_have_no_effect_on_a_model_without_one(tmp_path):
+    # A recipe for photos with initial weights keeps its values; without a backbone they are neither refused nor stored.
+    class Spared(Relief):
+        recipes: ClassVar = {**Relief.recipes, "spared": Options(model="plain", freeze_bn=True, backbone_lr_factor=0.2)}
+
+    first = build_toy_trainer(Relief(), tmp_path / "first", model="plain")
+    save_checkpoint(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
+    options = {"recipe": "spared", "init_from": tmp_path / "first.safetensors"}
+    trainer = build_toy_trainer(Spared(), tmp_path / "run", **options)
+    assert (trainer.options.freeze_bn, trainer.options.backbone_lr_factor) == (False, 1.0)
 
 
 def test_accumulating_two_batches_equals_one_of_twice_the_size(tmp_path):
