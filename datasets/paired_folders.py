@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from .core.files import IMAGE_SUFFIXES, files_by_name, read_lines
 from .core.problems import DatasetError, Problem, read_parts, require_same_size
-from .core.splits import empty_split, folder_of_split, in_split
+from .core.splits import empty_split, folder_of_split, in_split, read_split_list
 from .dataset import Dataset, Sample
 from .examples import fake_labels, fake_pair
 from .field_types import Image, SegmentationMask
@@ -25,17 +26,20 @@ class MatchedFiles(Dataset):
     """Two files per sample, matched by their names without suffix; files may be in subfolders.
 
     The root contains the two folders; or `train/`, `val/` and `test/` with the two in each; or the two with `train/`,
-    `val/` and `test/` in each. If only one of `val` and `test` exists, it serves as both. Without such folders, one
-    name in ten is for testing, chosen by a hash of the name: the same on every machine, and adding files does not move
-    others.
+    `val/` and `test/` in each. If only one of `val` and `test` exists, it serves as both. Without such folders,
+    `train.txt`, `val.txt` and `test.txt` in the root (names without suffix, one per line) define the splits. Without
+    those, one name in ten is for testing, chosen by a hash of the name: the same on every machine, and adding files
+    does not move others.
 
     Attributes:
         folder_names: names of the two folders in lower case; capital letters are accepted.
+        suffixes: suffixes of the files in the first and in the second folder.
     """
 
     terms: ClassVar[str] = "license of your files"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     folder_names: tuple[str, str]
+    suffixes: ClassVar[tuple[Collection[str], Collection[str]]] = (IMAGE_SUFFIXES, IMAGE_SUFFIXES)
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
@@ -44,24 +48,39 @@ class MatchedFiles(Dataset):
         )
         problems: list[Problem] = []
         first, second = (
-            files_by_name(self.root, folder, IMAGE_SUFFIXES, problems, self.skipped)
-            for folder in (first_folder, second_folder)
+            files_by_name(self.root, folder, suffixes, problems, self.skipped)
+            for folder, suffixes in zip((first_folder, second_folder), self.suffixes, strict=True)
         )
         names = sorted(first.keys() & second.keys())
         if not names:
             expected = f"files of one name in '{first_folder}' and '{second_folder}'"
             found = f"no pair: {_describe_files(first, first_folder)} and {_describe_files(second, second_folder)}"
-            raise DatasetError.from_problems([*problems, Problem(str(self.root), expected, found)])
+            raise DatasetError.from_problems([*problems, Problem(str(self.root), expected, found), *self.skipped])
         for files, others, folder in ((first, second, second_folder), (second, first, first_folder)):
             for name in sorted(files.keys() - others.keys()):
                 problems.append(Problem(str(self.root / files[name]), f"a file of the same name in '{folder}'", "none"))
         if not (first_is_split or second_is_split):
-            all_names, names = names, list(compress(names, in_split(names, split)))
+            all_names, names = names, self._names_of_split(names, problems)
             if not names:
                 problems.append(empty_split(self.root, "pairs", split, len(all_names)))
         self._pairs = np.array([(first[name], second[name]) for name in names], np.str_).reshape(-1, 2)
+        self.check(problems)
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
+
+    def _names_of_split(self, names: list[str], problems: list[Problem]) -> list[str]:
+        """The names of this split, by its list or by the hash."""
+        stated = read_split_list(self.root, self.split, "a name per line", self.skipped)
+        if stated is None:
+            return list(compress(names, in_split(names, self.split)))
+        file, lines = stated
+        known = set(names)
+        expected = f"the files that {file.name} lists"
+        problems += [Problem(str(self.root / name), expected, "none") for name in lines if name not in known]
+        return [name for name in lines if name in known]
+
+    def check(self, problems: list[Problem]) -> None:
+        """Add what else is wrong with the dataset; called when its pairs are known."""
 
     def __len__(self) -> int:
         return len(self._pairs)

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
-from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from ..core.files import IMAGE_SUFFIXES, files_by_name, read_lines
+from ..core.files import IMAGE_SUFFIXES, read_lines
 from ..core.problems import DatasetError, Problem, read_parts, require_same_size
 from ..core.randomness import Purpose, generator
-from ..core.splits import empty_split, in_split, is_test_sample, read_split_list
-from ..dataset import Dataset, Sample
+from ..core.splits import is_test_sample
+from ..dataset import Sample
 from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
 from ..formats.image import read_image, write_image
 from ..formats.npy import read_npy, write_npy
 from ..formats.pfm import read_pfm
 from ..formats.png import read_depth_png, write_depth_png
+from ..paired_folders import MatchedFiles
 
-DEPTH_SUFFIXES = frozenset({".png", ".npy", ".pfm"})
 UNIT_FILES = ("depth_unit.txt", "unit.txt")
 
 
-class DepthFolders(Dataset):
-    """Image and depth in meters, paired by file name without suffix.
-
-    The root contains `images/` and `depths/`, or `train/` and `test/` with these two; files may be in subfolders.
-    Without `train/` and `test/`, one name in ten is a test sample, chosen by a hash of the name: the same names on
-    every machine, and adding files does not move others. `train.txt` and `test.txt` in the root (names without suffix,
-    one per line) override the hash.
+class DepthFolders(MatchedFiles):
+    """Images in `images/` and depth in meters in `depths/`.
 
     A depth map is a 16-bit PNG with its unit in `depth_unit.txt`, in meters per step (`0.001` for millimeters), or
     `.npy` or `.pfm` with float meters. 0 means unknown in all three, nan in the two float formats; inf and negative
@@ -39,66 +34,36 @@ class DepthFolders(Dataset):
     """
 
     title: ClassVar[str] = "Folders of images and depth maps"
-    terms: ClassVar[str] = "license of your files"
+    splits: ClassVar[tuple[str, ...]] = ("train", "test")
+    folder_names = ("images", "depths")
+    suffixes: ClassVar[tuple[Collection[str], Collection[str]]] = (IMAGE_SUFFIXES, (".npy", ".pfm", ".png"))
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        super().__init__(root, split)
         self.fields = {"image": Image(), "depth": Depth()}
-        has_split_folders = any((self.root / name).is_dir() for name in self.splits)
-        self._folder = self.root / split if has_split_folders else self.root
-        problems: list[Problem] = []
-        images, depths = (
-            files_by_name(self._folder, folder, suffixes, problems, self.skipped)
-            for folder, suffixes in (("images", IMAGE_SUFFIXES), ("depths", DEPTH_SUFFIXES))
-        )
-        for folder, files, suffixes in (("images", images, IMAGE_SUFFIXES), ("depths", depths, DEPTH_SUFFIXES)):
-            if not files:
-                expected = f"a folder of files {', '.join(sorted(suffixes))}"
-                problems.append(Problem(str(self._folder / folder), expected, "none"))
-        if not (images and depths):
-            raise DatasetError.from_problems([*problems, *self.skipped])
-        names = all_names = sorted(images.keys() | depths.keys())
-        if not has_split_folders:
-            stated = read_split_list(self.root, split, "a name per line", self.skipped)
-            names = stated[1] if stated else list(compress(names, in_split(names, split)))
-        if not names:
-            problems.append(empty_split(self._folder, "images and depth maps", split, len(all_names)))
-        # A name in one folder only remains in the table, so that reading it reports the missing file.
-        self._images = np.array([images.get(name, f"images/{name}") for name in names], dtype=np.str_)
-        self._depths = np.array([depths.get(name, f"depths/{name}") for name in names], dtype=np.str_)
         self._steps_per_meter = 1.0
-        if any(depths.get(name, "").lower().endswith(".png") for name in names):
+        super().__init__(root, split)
+
+    def check(self, problems: list[Problem]) -> None:
+        if any(str(depth).lower().endswith(".png") for _, depth in self._pairs):
             try:
                 self._steps_per_meter = 1 / _meters_per_step(self.root)
             except DatasetError as error:
                 problems.append(error.problem)
-        if problems:
-            raise DatasetError.from_problems(problems, dataset=self)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def sample_name(self, index: int) -> str:
-        return (self._folder / str(self._images[index])).relative_to(self.root).as_posix()
 
     def read(self, index: int) -> Sample:
-        stored = self._folder / str(self._depths[index])
-        file = self.root / self.sample_name(index)
-        image, depth = read_parts(partial(read_image, file), partial(self._depth, stored, file))
+        file, stored = self.files(index)
+        image, depth = read_parts(partial(read_image, file), partial(self._depth, stored))
         require_same_size(image, depth, stored, "its image")
         return {"image": image, "depth": depth}
 
-    def _depth(self, file: Path, image: Path) -> np.ndarray:
+    def _depth(self, file: Path) -> np.ndarray:
         match file.suffix.lower():
             case ".png":
                 return read_depth_png(file, self._steps_per_meter)
             case ".npy":
                 return _float_meters(read_npy(file), file)
-            case ".pfm":
-                return _float_meters(read_pfm(file), file)
             case _:
-                name = image.relative_to(self.root).as_posix()
-                raise DatasetError(file, f"a depth map .png, .npy or .pfm for {name}", "none")
+                return _float_meters(read_pfm(file), file)
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

@@ -223,11 +223,11 @@ CASES: list[tuple[str, Damage, dict[str, str]]] = [
         {
             "train/images/a.png": "a complete image, found a PNG truncated",
             "train/depths/b.png": "found a PNG truncated",
-            "train/depths/c": "a depth map .png, .npy or .pfm for train/images/c.png, found none",
-            "train/images/d": "an image, found no file",
+            "train/images/c.png": "a file of the same name in 'train/depths', found none",
+            "train/depths/d.png": "a file of the same name in 'train/images', found none",
             "train/images/e.png": "an image, found an empty file",
             "train/images/f.raw": "a file .apng, .avif",
-            "train/images/f": "an image, found no file",
+            "train/depths/f.png": "a file of the same name in 'train/images', found none",
         },
     ),
     (
@@ -237,9 +237,9 @@ CASES: list[tuple[str, Damage, dict[str, str]]] = [
             "train/depths/a.npy": "depths above 0 m, 0 or nan where unknown, found inf",
             "train/depths/b.npy": "depths above 0 m, 0 or nan where unknown, found -1",
             "train/images/c.png (depth)": "at least one known depth, found none",
-            "train/depths/d.png": "a depth map of the size of its image, 32x24, found 32x12",
+            "train/depths/d.png": "the size of its image, 32x24, found 32x12",
             "train/depths/e.png": "16-bit gray PNG, found 8 bits",
-            "train/images/f.png": "one file of each name, found also 'images/f.jpg'",
+            "train/images/f.png": "one file of each name, found also 'train/images/f.jpg'",
         },
     ),
     (
@@ -247,7 +247,7 @@ CASES: list[tuple[str, Damage, dict[str, str]]] = [
         depth_layout,
         {
             "depth_unit.txt": "the meters per step of the depth PNGs as one number",
-            "test/depths": "a folder of files .npy, .pfm, .png, found none",
+            "data": "files of one name in 'test/images' and 'test/depths', found no pair: 6 in",
             "train/images/up": "no link to a folder that contains it",
         },
     ),

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from densevision.datasets.classification.cifar import load_pickled_batch, write_pickled_batch
+from densevision.datasets.classification.mnist import read_idx, write_idx
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.formats.idx import read_idx, write_idx
 from densevision.datasets.formats.tar import (
     contains_folder,
     list_members,

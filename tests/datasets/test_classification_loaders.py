@@ -19,12 +19,11 @@ from densevision.datasets.classification.cifar import CIFAR10, CIFAR100, write_p
 from densevision.datasets.classification.class_folders import ClassFolders
 from densevision.datasets.classification.imagenet import DEVKIT, TARS, ImageNet, imagenet_classes, write_devkit
 from densevision.datasets.classification.imagenet_shards import ImageNetShards
-from densevision.datasets.classification.mnist import MNIST
+from densevision.datasets.classification.mnist import MNIST, write_idx
 from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.examples import fake_jpeg
 from densevision.datasets.field_types import ClassLabel, Image
-from densevision.datasets.formats.idx import write_idx
 from densevision.datasets.formats.tar import write_tar
 
 

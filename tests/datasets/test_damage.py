@@ -93,9 +93,9 @@ def test_six_kinds_of_damage_to_folders_are_found_in_one_pass(tmp_path):
             "depths/c.npy": "16x12, found 17x12",
             "depths/d.npy": "found inf in 192 pixels",
             "images/e.jpg (depth)": "at least one known depth",
-            "depths/f": "for train/images/f.jpg, found none",
+            "images/f.jpg": "a file of the same name in 'train/depths', found none",
             "depths/g.npy": "float meters of shape HxW, found 12x16 int64",
-            "images/h": "found no file",
+            "depths/h.npy": "a file of the same name in 'train/images', found none",
         },
     )
 

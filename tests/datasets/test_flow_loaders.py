@@ -12,7 +12,7 @@ import pytest
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset, check_samples
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.depth.depth_folders import is_test_sample
+from densevision.datasets.core.splits import is_test_sample
 from densevision.datasets.examples import fake_flow_sequence
 from densevision.datasets.formats.flow import read_flow, write_flow
 from densevision.datasets.formats.image import read_image, write_image

@@ -12,7 +12,7 @@ from densevision.datasets import open_dataset
 from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
 from densevision.datasets.core.geometry import transform_image
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.depth.depth_folders import is_test_sample
+from densevision.datasets.core.splits import is_test_sample
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.image_folders import ImageFolders
 

@@ -15,8 +15,8 @@ from densevision.datasets.conformance import check_dataset
 from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
 from densevision.datasets.core.geometry import transform_image
 from densevision.datasets.core.problems import DatasetError, Problem
+from densevision.datasets.core.splits import is_test_sample
 from densevision.datasets.dataset import Dataset
-from densevision.datasets.depth.depth_folders import is_test_sample
 from densevision.datasets.field_types import Image, SegmentationMask
 from densevision.datasets.formats.image import read_image, write_image
 from densevision.datasets.formats.png import read_labels
