@@ -16,8 +16,7 @@ from torch import Tensor
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
 from ..errors import UserError
-from ..tasks.colorization.bins import bin_array
-from ..tasks.colorization.encoding import NEIGHBORS, SIGMA, soft_targets
+from ..tasks.colorization.encoding import NEIGHBORS, SIGMA, bin_array, soft_targets
 from ..tasks.colorization.lab import lab_of
 from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
 

@@ -21,11 +21,10 @@ from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from .class_scores import ClassScores
-from .crops import TEST_CROPS
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ClassificationMetrics
 from .networks import Classifier
-from .policies import ClassificationEvaluation, ClassificationInference, PCAColorNoise
+from .policies import TEST_CROPS, ClassificationEvaluation, ClassificationInference, PCAColorNoise
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000

@@ -11,7 +11,7 @@ from ...datasets.dataset import Sample
 from ..prediction import Prediction
 from ..task import Metrics
 from .class_scores import ClassScores
-from .crops import TEST_CROPS
+from .policies import TEST_CROPS
 
 PROTOCOLS: tuple[str, ...] = tuple(TEST_CROPS)
 """Protocols differ in the crops of the image; the metrics are the same."""

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...datasets.dataset import Dataset
-from .bins import BINS, color_bins
-from .encoding import measured_prior
+from .encoding import BINS, color_bins, measured_prior
 from .lab import AB_RANGE
 
 TEMPERATURE = 0.38

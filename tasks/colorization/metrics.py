@@ -11,9 +11,8 @@ import numpy as np
 from ...datasets.dataset import Sample
 from ..prediction import Prediction
 from ..task import Metrics
-from .bins import BINS
 from .colorized_image import ColorizedImage
-from .encoding import bin_counts, smoothed
+from .encoding import BINS, bin_counts, smoothed
 from .lab import lab_of
 
 MAX_THRESHOLD = 150

@@ -25,10 +25,10 @@ from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..tiling import resize_to_input
 from ..training.options import Options
-from .base import FlowNetwork
 from .flow_field import FlowField
 from .losses import LOSSES
 from .metrics import PROTOCOLS, FlowMetrics
+from .networks import FlowNetwork
 from .policies import FlowAugmentation, FlowInference
 from .recipes import RECIPES
 
@@ -99,7 +99,7 @@ class Flow(Task):
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
         """Two images (B, 3, H, W) in [0, 1] to flow (B, 2, h, w) in pixels of the input."""
-        from .models import CorrelatedFlow, EarlyFusionFlow, WarpingFlow, correlation_levels
+        from .networks import CorrelatedFlow, EarlyFusionFlow, WarpingFlow, correlation_levels
 
         if model is not None:
             if self.fusion == "early":

@@ -28,9 +28,9 @@ from torch.nn import functional
 from ...backbones.backbone import Preprocessing
 from ...backbones.initialization import fans, he_fan_in, initialize
 from ...errors import unknown_name
-from .base import FlowNetwork
 from .correlation import correlation
 from .losses import DIV_FLOW
+from .networks import FlowNetwork
 
 PREPROCESSING = Preprocessing(mean=(0.45, 0.432, 0.411), std=(1.0, 1.0, 1.0))
 """Mean of red, green and blue in FlyingChairs."""

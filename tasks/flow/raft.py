@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .base import FlowNetwork
+from .networks import FlowNetwork
 
 ITERATIONS = 12
 """Updates in training; the authors evaluate with 32 on Sintel and 24 on KITTI."""

@@ -61,8 +61,8 @@ class HumanPose(Task):
         photo_recipe="sports",
     )
     own_heads: ClassVar[dict[str, str]] = {
-        "deconvolution": "tasks.pose.deconvolution:Deconvolution",
-        "regression": "tasks.pose.regression:Regression",
+        "deconvolution": "tasks.pose.heads:Deconvolution",
+        "regression": "tasks.pose.heads:Regression",
     }
     heads: ClassVar[tuple[str, ...]] = tuple(own_heads)
     models: ClassVar[dict[str, str]] = {

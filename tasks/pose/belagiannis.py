@@ -31,8 +31,8 @@ from ...backbones.backbone import Preprocessing
 from ...backbones.initialization import gaussian, initialize
 from ...backbones.layers import LRN, LocalResponseNorm
 from ...datasets.field_types import Skeleton
+from .heads import PREDICTION_STD, linear_float32
 from .networks import CoordinateNetwork
-from .regression import PREDICTION_STD, linear_float32
 
 
 class ConvSpec(NamedTuple):

@@ -16,10 +16,9 @@ from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset
 from ..network import Network
 from ..tiling import pad_by_reflection
-from .deconvolution import Deconvolution
+from .heads import Deconvolution, Regression
 from .heatmaps import SIGMA, STRIDE
 from .pose_prediction import MeanPose
-from .regression import Regression
 
 OutputType = Literal["coordinates", "heatmaps"]
 

@@ -27,10 +27,9 @@ from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..tiling import resize_to_input
 from ..training.options import Options
 from .losses import LOSSES, interior
-from .metrics import PROTOCOLS, RestorationMetrics
+from .metrics import PROTOCOLS, RestorationMetrics, RestoredImage
 from .policies import Degradation, DegradedEvaluation
 from .recipes import RECIPES
-from .restored_image import RestoredImage
 
 CHANNELS = 3
 

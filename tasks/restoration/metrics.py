@@ -1,4 +1,4 @@
-"""Metrics of image restoration (PSNR, SSIM) and their protocols.
+"""Restored images, and metrics of image restoration (PSNR, SSIM) with their protocols.
 
 psnr and ssim are those of `tasks.image_quality`: per image, then averaged (not the PSNR of the mean MSE).
 
@@ -11,16 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from ...datasets.dataset import Sample
 from ...datasets.field_types import Image
 from ..image_quality import mean_score, psnr, ssim
-from ..prediction import Prediction
+from ..prediction import ImagePrediction, Prediction, eight_bits
 from ..task import Metrics
-from .restored_image import RestoredImage
+
+
+@dataclass(frozen=True, repr=False)
+class RestoredImage(ImagePrediction):
+    """A restored image, saved as STEM_restored.png."""
+
+    suffix: ClassVar[str] = "restored"
+
+    @classmethod
+    def from_floats(cls, values: np.ndarray) -> RestoredImage:
+        """Convert (H, W, 3) floats, clipped to [0, 1], to uint8."""
+        return cls(eight_bits(values))
+
 
 BT601_LUMA = np.array((65.481, 128.553, 24.966))
 """BT.601 weights of R, G, B in [0, 1], plus an offset of 16: Y is from 16 to 235, as in published Y scores."""

@@ -15,8 +15,7 @@ from ..heads.head import Head
 from ..heads.smp import SmpHead
 from ..network import EncoderDecoder, Network
 from ..tiling import pad_by_reflection
-from .layers import STD, Norm
-from .normalization import EvalDropout, NormMode, set_normalization
+from .layers import STD, EvalDropout, Norm, NormMode, set_normalization
 from .resnet_generator import ResNetGenerator
 from .unet import UNetGenerator
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ...errors import UserError
-from .layers import Norm, init_weights, needs_bias, normalization
-from .normalization import EvalDropout
+from .layers import EvalDropout, Norm, init_weights, needs_bias, normalization
 
 WIDTHS = (64, 128, 256)
 """Channels at full, half and quarter resolution."""

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import UserError, unknown_name
-from .layers import SLOPE, Norm, init_weights, needs_bias, normalization
-from .normalization import EvalDropout
+from .layers import SLOPE, EvalDropout, Norm, init_weights, needs_bias, normalization
 
 # Appendix 6.1.1: "C64-C128-C256-C512-C512-C512-C512-C512", and the same backwards.
 WIDTH = 64

@@ -19,7 +19,7 @@ from densevision.tasks.export.metadata import build_metadata
 from densevision.tasks.export.verify import find_dynamic_axes, relative_difference
 from densevision.tasks.inference import load
 from densevision.tasks.network import Network
-from densevision.tasks.translation.normalization import BatchStatistics, set_normalization
+from densevision.tasks.translation.layers import BatchStatistics, set_normalization
 
 IMAGE: dict[str, FieldType] = {"image": Image()}
 

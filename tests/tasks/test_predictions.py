@@ -13,7 +13,7 @@ from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.pose.pose_prediction import PosePrediction
 from densevision.tasks.prediction import Prediction
-from densevision.tasks.restoration.restored_image import RestoredImage
+from densevision.tasks.restoration.metrics import RestoredImage
 from densevision.tasks.translation.predictions import LabelMap, TranslatedImage
 
 IMAGE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)

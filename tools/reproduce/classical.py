@@ -23,7 +23,7 @@ from densevision.datasets.dataset import Sample
 from densevision.tasks.evaluation import evaluate
 from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.prediction import Prediction
-from densevision.tasks.restoration.restored_image import RestoredImage
+from densevision.tasks.restoration.metrics import RestoredImage
 
 Method = Callable[[Sample], Prediction]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.spatial import ConvexHull
 
-from densevision.tasks.colorization.bins import BINS, bin_array, color_bins, distances_squared
+from densevision.tasks.colorization.encoding import BINS, bin_array, color_bins, distances_squared
 
 
 def test_there_are_313_bins_of_whole_tens_in_lexicographic_order():

@@ -10,12 +10,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from densevision.datasets.image_folders import ImageFolders
 from densevision.datasets.synthetic import SyntheticShapes
-from densevision.tasks.colorization.bins import BINS, bin_array, color_bins
 from densevision.tasks.colorization.encoding import (
+    BINS,
     CELL,
+    bin_array,
     bin_counts,
     bins_of,
     class_rebalancing_weights,
+    color_bins,
     measured_prior,
     nearest_bin,
     smoothed,

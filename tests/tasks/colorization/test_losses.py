@@ -6,9 +6,8 @@ from torch.nn import functional
 
 from densevision.errors import UserError
 from densevision.registry import lookup
-from densevision.tasks.colorization.bins import BINS
 from densevision.tasks.colorization.decoders import BinClassification, Regression
-from densevision.tasks.colorization.encoding import class_rebalancing_weights, soft_targets
+from densevision.tasks.colorization.encoding import BINS, class_rebalancing_weights, soft_targets
 from densevision.tasks.colorization.losses import (
     LOSSES,
     colored,

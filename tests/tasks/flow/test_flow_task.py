@@ -24,8 +24,8 @@ from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.conformance import check_task
 from densevision.tasks.flow import Flow
-from densevision.tasks.flow.base import FlowNetwork
 from densevision.tasks.flow.flow_field import FlowField
+from densevision.tasks.flow.networks import FlowNetwork
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.task import Defaults

@@ -14,10 +14,10 @@ from densevision.datasets.field_types import FieldType, Image
 from densevision.datasets.field_types import Flow as FlowType
 from densevision.errors import UserError
 from densevision.tasks.flow import Flow, models
-from densevision.tasks.flow.base import FlowNetwork
-from densevision.tasks.flow.models import (
+from densevision.tasks.flow.networks import (
     CorrelatedFlow,
     EarlyFusionFlow,
+    FlowNetwork,
     WarpingFlow,
     correlated_indices,
     correlation_levels,

@@ -12,7 +12,7 @@ from densevision.backbones import create_backbone, list_backbones
 from densevision.backbones.backbone import Level
 from densevision.datasets.pose.skeletons import LSP
 from densevision.tasks.pose.belagiannis import Belagiannis, BelagiannisCascade
-from densevision.tasks.pose.deconvolution import Deconvolution
+from densevision.tasks.pose.heads import Deconvolution, Regression
 from densevision.tasks.pose.heatmaps import decode, joints_to_pixels
 from densevision.tasks.pose.losses import find_loss
 from densevision.tasks.pose.networks import (
@@ -22,7 +22,6 @@ from densevision.tasks.pose.networks import (
     fractions_to_pixels,
     pixels_to_fractions,
 )
-from densevision.tasks.pose.regression import Regression
 
 JOINTS = 14
 HEADS = ("regression", "deconvolution")

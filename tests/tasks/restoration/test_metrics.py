@@ -14,8 +14,7 @@ from densevision.errors import UserError
 from densevision.registry import lookup
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.image_quality import IDENTICAL_PSNR, psnr, ssim
-from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, protocol_values
-from densevision.tasks.restoration.restored_image import RestoredImage
+from densevision.tasks.restoration.metrics import PROTOCOLS, RestorationMetrics, RestoredImage, protocol_values
 
 
 @pytest.fixture(scope="module")

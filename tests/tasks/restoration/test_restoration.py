@@ -20,8 +20,8 @@ from densevision.tasks.conformance import check_task
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.restoration import Restoration, parse_degradations
+from densevision.tasks.restoration.metrics import RestoredImage
 from densevision.tasks.restoration.policies import DegradedDataset
-from densevision.tasks.restoration.restored_image import RestoredImage
 from densevision.tasks.training.data import AugmentedDataset
 
 SIZE: Size = (48, 64)

@@ -16,7 +16,7 @@ from densevision.datasets.dataset import Sample
 from densevision.datasets.field_types import SegmentationMask
 from densevision.errors import UserError
 from densevision.tasks.prediction import Prediction
-from densevision.tasks.restoration.restored_image import RestoredImage
+from densevision.tasks.restoration.metrics import RestoredImage
 from densevision.tasks.task import Metrics
 from densevision.tasks.translation import metrics as metrics_module
 from densevision.tasks.translation.fcn_score import SegmentationEvaluator

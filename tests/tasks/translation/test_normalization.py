@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from densevision.backbones import create_backbone
 from densevision.errors import UserError
-from densevision.tasks.translation.networks import GeneratorTranslator
-from densevision.tasks.translation.normalization import (
+from densevision.tasks.translation.layers import (
     NORM_MODES,
     BatchStatistics,
     EvalDropout,
     InstanceStatistics,
     set_normalization,
 )
+from densevision.tasks.translation.networks import GeneratorTranslator
 from densevision.tasks.translation.resnet_generator import ResNetGenerator
 from densevision.tasks.translation.unet import UNetGenerator
 

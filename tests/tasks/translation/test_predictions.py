@@ -11,7 +11,7 @@ import pytest
 from densevision.datasets import open_dataset
 from densevision.datasets.field_types import Image, SegmentationMask
 from densevision.errors import UserError
-from densevision.tasks.restoration.restored_image import RestoredImage
+from densevision.tasks.restoration.metrics import RestoredImage
 from densevision.tasks.translation.metrics import find_protocol
 from densevision.tasks.translation.predictions import LabelMap, MeanImage, TranslatedImage
 

@@ -1,18 +1,28 @@
-"""Deconvolution head: transposed convolutions up to stride 4, then one heat map per joint.
+"""Heads of pose estimation: heat maps by transposed convolutions (`Deconvolution`), coordinates by `Regression`.
 
-Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation and Tracking. ECCV 2018, arXiv:1804.06208, section 2: three
+`Deconvolution`. Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation and Tracking. ECCV 2018, arXiv:1804.06208,
+section 2: three
 times deconvolution 4x4 of stride 2 and width 256, batch normalization and ReLU, then 1x1. For 16 joints 33,999,440
 parameters with ResNet-50, 52,991,568 with ResNet-101 and 68,635,216 with ResNet-152.
 
 Deviations: there are as many deconvolutions as lead from the backbone's coarsest stride to 4, none to three for our
 backbones, and they are not wider than the level that they read: a light backbone has a light head. Backbones that end
 before stride 4 are average-pooled to it.
+
+`Regression`. Toshev, Szegedy: DeepPose: Human Pose Estimation via Deep Neural Networks. CVPR 2014, arXiv:1312.4659,
+section 3.1: a
+classifier whose last layer predicts coordinates instead.
+
+Deviations: DeepPose keeps AlexNet's fully connected layers, which take one image size; here the deepest level is
+averaged over all positions, as in a residual network, and normalized, so that any backbone and any size will do. The
+output is added to the mean pose of the training set, at which training starts.
 """
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -73,3 +83,52 @@ class Deconvolution(nn.Module):
         maps = self.predict(self.deconvolutions(x)).float()
         # Backbones with unpadded convolutions lose cells at the border.
         return resize(maps, (math.ceil(size[0] / STRIDE), math.ceil(size[1] / STRIDE)))
+
+
+HIDDEN = (1024, 1024)
+"""Widths of the hidden layers."""
+PREDICTION_STD = 0.001
+"""Initial weights of the last layer: an untrained head predicts the mean pose, and the loss sees few outliers."""
+
+
+class Regression(nn.Module):
+    """Two numbers per joint from the spatial mean of the deepest level.
+
+    Args:
+        levels: of the backbone.
+        joints: number of joints.
+
+    Attributes:
+        joints: number of joints.
+    """
+
+    def __init__(self, levels: tuple[Level, ...], joints: int) -> None:
+        super().__init__()
+        self.joints = joints
+        width = levels[-1].channels
+        # The scale of features differs between backbones, most of all before training.
+        layers: list[nn.Module] = [nn.LayerNorm(width)]
+        for hidden in HIDDEN:
+            layers += [nn.Linear(width, hidden), nn.ReLU()]
+            width = hidden
+        self.hidden = nn.Sequential(*layers)
+        self.predict = nn.Linear(width, 2 * joints)
+        initialize(self, "he_fan_in")
+        gaussian(self.predict.weight, std=PREDICTION_STD)
+        nn.init.zeros_(self.predict.bias)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Compute offsets (x, y) from the mean pose, (B, joints, 2) float32, linear, in fractions of width and height.
+
+        Args:
+            features: the backbone's levels, (B, C, h, w) of any size.
+        """
+        return linear_float32(self.predict, self.hidden(features[-1].mean((2, 3)))).unflatten(1, (-1, 2))
+
+
+def linear_float32(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """A linear layer in float32 under autocast too: half precision would round coordinates to about a pixel."""
+    # autocast does not support the meta device, where nothing is rounded.
+    device = "cpu" if inputs.is_meta else inputs.device.type
+    with torch.autocast(device, enabled=False):
+        return layer(inputs.float())

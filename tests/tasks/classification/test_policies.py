@@ -18,8 +18,8 @@ from densevision.datasets.field_types import Image
 from densevision.errors import UserError
 from densevision.tasks.classification import Classification
 from densevision.tasks.classification.class_scores import ClassScores
-from densevision.tasks.classification.crops import DENSE_CROPS, TEST_CROPS, center_crop, with_short_side
 from densevision.tasks.classification.networks import Classifier, Probabilities
+from densevision.tasks.classification.policies import DENSE_CROPS, TEST_CROPS, center_crop, with_short_side
 from densevision.tasks.inference import Predictor
 
 from .toys import Linear, fields

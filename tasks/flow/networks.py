@@ -8,9 +8,36 @@ from torch import Tensor, nn
 from ...backbones.backbone import Backbone, Level
 from ...backbones.initialization import initialize
 from ..heads.head import Head, distinct_strides, used_levels
-from .base import FlowNetwork
+from ..network import Network
 from .correlation import correlation
 from .warping import MATCH_CHANNELS, MAX_DISPLACEMENT, NUM_DISPLACEMENTS, Warping, standardize_channels
+
+
+class FlowNetwork(Network):
+    """Model that estimates the flow between two images, at one or several resolutions.
+
+    Attributes:
+        input_policy: "whole": large motion is found in a large receptive field, which tiles would cut off.
+        stride: stride of the coarsest level.
+    """
+
+    input_policy = "whole"
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """Flow at every resolution at which it is estimated, for a loss on each of them.
+
+        Args:
+            first, second: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, 2, h, w) float32 each, coarse to fine; x then y, in pixels of the *input* whatever h and w are.
+        """
+        raise NotImplementedError
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Flow at the finest resolution, (B, 2, h, w) float32, in pixels of the input; see `pyramid`."""
+        return self.pyramid(first, second)[-1]
+
 
 MIN_CORRELATION_STRIDE = 8
 """Minimum stride of correlated levels: the receptive field of finer ones is too small to be distinctive."""
