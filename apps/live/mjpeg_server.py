@@ -20,10 +20,10 @@ import numpy as np
 
 from ...atomic_io import json_text
 from ...errors import UserError
+from .. import LOOPBACK
 from .viewer import KEYS, State
 
 HOST, PORT = "127.0.0.1", 8765
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 JPEG_QUALITY = 85
 SEND_BUFFER = 1 << 17
 """Socket send buffer in bytes: a few images, so that a slow client does not get old ones."""

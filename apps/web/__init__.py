@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from .. import LOOPBACK
 
 
 def web(

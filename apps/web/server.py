@@ -58,7 +58,7 @@ def serve(
             from starlette.middleware import Middleware
             from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-            from . import LOOPBACK
+            from .. import LOOPBACK
             from .middleware import RequestFilter
             from .page import build
 

@@ -7,8 +7,9 @@ are in pixels of the model input. Near the border, a receptive field includes pa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.result import Visualization
@@ -27,6 +28,8 @@ MAX_LENGTH = 1000
 PADDING_GRAY = 236
 """Gray value of the padding."""
 AXES = ("height", "width")
+WRAPPED = "module."
+"""Path of any other module inside its `traced_backbone`."""
 
 
 def receptive_field(
@@ -121,8 +124,9 @@ def layer_table(backbone: Backbone) -> str:
     """The same for every convolution and pooling layer."""
     from ...backbones.receptive_field import layer_fields
 
-    height, width = layer_fields(backbone, "height"), layer_fields(backbone, "width")
-    innermost = [name for name in width if not any(backbone.get_submodule(name).children())]
+    modules = _by_path(backbone.named_modules())
+    height, width = (_by_path(layer_fields(backbone, axis).items()) for axis in AXES)
+    innermost = [name for name in width if not any(modules[name].children())]
     return format_table("layer", {name: (height[name], width[name]) for name in innermost})
 
 
@@ -136,9 +140,20 @@ def fields_by_axis(backbone: Backbone) -> tuple[dict[str, ReceptiveField], dict[
     from ...errors import UserError
 
     try:
-        return receptive_fields(backbone, "height"), receptive_fields(backbone, "width")
+        height, width = (_by_path(receptive_fields(backbone, axis).items()) for axis in AXES)
     except ValueError as error:
         raise UserError(f"{backbone.name} cannot be traced: {error}; choose another backbone.") from error
+    return height, width
+
+
+def _by_path(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Modules or fields by the paths of their modules, without that of `traced_backbone` around any other module."""
+
+    def clean(value: Any) -> Any:
+        cause = getattr(value, "global_operation", None)
+        return replace(value, global_operation=cause.replace(f" in {WRAPPED}", " in ")) if cause else value
+
+    return {name.removeprefix(WRAPPED): clean(value) for name, value in named}
 
 
 def format_table(heading: str, fields: dict[str, tuple[ReceptiveField, ReceptiveField]]) -> str:
@@ -356,11 +371,9 @@ def traced_fields(model: InspectedModel) -> tuple[dict[str, ReceptiveField], dic
 
     try:
         backbone = traced_backbone(model, model.size)
-        height, width = ({**layer_fields(backbone, axis), **receptive_fields(backbone, axis)} for axis in AXES)
+        height, width = (
+            _by_path({**layer_fields(backbone, axis), **receptive_fields(backbone, axis)}.items()) for axis in AXES
+        )
     except (ValueError, RuntimeError, UserError):  # for example attention
         return None
-    if model.backbone is None:
-        height, width = (
-            {name.removeprefix("module."): each for name, each in axis.items()} for axis in (height, width)
-        )
     return height, width

@@ -205,6 +205,8 @@ def bn_statistics_loss(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
         mean, variance = layer.running_mean, layer.running_var
         assert isinstance(mean, Tensor) and isinstance(variance, Tensor)
         maps = inputs[0].float()
+        if maps.is_meta:
+            return  # only shapes are traced
         distance = _distance(maps.mean((0, 2, 3)), mean) + _distance(maps.var((0, 2, 3), correction=0), variance)
         distances.append(distance if distances else FIRST_LAYER_WEIGHT * distance)
 
