@@ -8,12 +8,10 @@ from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from .core.files import IMAGE_SUFFIXES, files_by_name, read_lines
 from .core.problems import DatasetError, Problem, read_parts, require_same_size
 from .core.splits import empty_split, folder_of_split, in_split, read_split_list
-from .dataset import Dataset, Sample
+from .dataset import FileDataset, Sample
 from .examples import fake_labels, fake_pair
 from .field_types import Image, SegmentationMask
 from .formats.image import read_image, write_image
@@ -22,7 +20,7 @@ from .formats.png import read_labels
 UNLABELED = 255
 
 
-class MatchedFiles(Dataset):
+class MatchedFiles(FileDataset):
     """Two files per sample, matched by their names without suffix; files may be in subfolders.
 
     The root contains the two folders; or `train/`, `val/` and `test/` with the two in each; or the two with `train/`,
@@ -63,10 +61,9 @@ class MatchedFiles(Dataset):
             all_names, names = names, self._names_of_split(names, problems)
             if not names:
                 problems.append(empty_split(self.root, "pairs", split, len(all_names)))
-        self._pairs = np.array([(first[name], second[name]) for name in names], np.str_).reshape(-1, 2)
-        self.check(problems)
-        if problems:
-            raise DatasetError.from_problems(problems, dataset=self)
+        pairs = [(first[name], second[name]) for name in names]
+        self.check(pairs, problems)
+        self.set_files(pairs, problems)
 
     def _names_of_split(self, names: list[str], problems: list[Problem]) -> list[str]:
         """The names of this split, by its list or by the hash."""
@@ -79,19 +76,8 @@ class MatchedFiles(Dataset):
         problems += [Problem(str(self.root / name), expected, "none") for name in lines if name not in known]
         return [name for name in lines if name in known]
 
-    def check(self, problems: list[Problem]) -> None:
-        """Add what else is wrong with the dataset; called when its pairs are known."""
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def sample_name(self, index: int) -> str:
-        return str(self._pairs[index, 0])
-
-    def files(self, index: int) -> tuple[Path, Path]:
-        """The two files of a sample, in the order of `folder_names`."""
-        first, second = self._pairs[index]
-        return self.root / str(first), self.root / str(second)
+    def check(self, pairs: list[tuple[str, str]], problems: list[Problem]) -> None:
+        """Add what else is wrong with the dataset; called when its pairs of files are known."""
 
 
 class PairedFolders(MatchedFiles):
@@ -116,7 +102,7 @@ class PairedFolders(MatchedFiles):
         super().__init__(root, split)
 
     def read(self, index: int) -> Sample:
-        first, second = self.files(index)
+        first, second = (self.root / name for name in self.files(index))
         images = read_parts(partial(read_image, first), partial(read_image, second))
         require_same_size(images[0], images[1], second, self.sample_name(index))
         return dict(zip(self.fields, images, strict=True))
@@ -150,7 +136,7 @@ class LabelFolders(MatchedFiles):
         super().__init__(root, split)
 
     def read(self, index: int) -> Sample:
-        stored, pixels = self.files(index)
+        stored, pixels = (self.root / name for name in self.files(index))
         image, labels = read_parts(
             partial(read_image, pixels), partial(read_labels, stored, len(self._labels.names), UNLABELED)
         )

@@ -43,15 +43,15 @@ class DepthFolders(MatchedFiles):
         self._steps_per_meter = 1.0
         super().__init__(root, split)
 
-    def check(self, problems: list[Problem]) -> None:
-        if any(str(depth).lower().endswith(".png") for _, depth in self._pairs):
+    def check(self, pairs: list[tuple[str, str]], problems: list[Problem]) -> None:
+        if any(depth.lower().endswith(".png") for _, depth in pairs):
             try:
                 self._steps_per_meter = 1 / _meters_per_step(self.root)
             except DatasetError as error:
                 problems.append(error.problem)
 
     def read(self, index: int) -> Sample:
-        file, stored = self.files(index)
+        file, stored = (self.root / name for name in self.files(index))
         image, depth = read_parts(partial(read_image, file), partial(self._depth, stored))
         require_same_size(image, depth, stored, "its image")
         return {"image": image, "depth": depth}

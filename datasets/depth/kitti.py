@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.files import read_lines
-from ..core.problems import DatasetError, Problem, require_same_size
+from ..core.problems import Problem, require_same_size
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample
+from ..dataset import FileDataset, Sample
 from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
 from ..formats.image import read_image, write_image
 from ..formats.png import read_depth_png, write_depth_png
+from .nyu_depth import read_bts_list
 
 LISTS = {"train": "eigen_train_files_with_gt.txt", "test": "eigen_test_files_with_gt.txt"}
 
@@ -27,7 +27,7 @@ OFFICIAL_TEST_LINES, OFFICIAL_TEST_DEPTHS = 697, 652
 """45 of the 697 test frames of the Eigen split have no annotated depth; the list contains `None` for them."""
 
 
-class KITTIDepth(Dataset):
+class KITTIDepth(FileDataset):
     """Image and sparse depth in meters, by the lists of the Eigen split from BTS (Lee et al., arXiv:1907.10326).
 
     The root contains `eigen_train_files_with_gt.txt` (23,158 lines in full) and `eigen_test_files_with_gt.txt` (697),
@@ -51,38 +51,23 @@ class KITTIDepth(Dataset):
         # The third column of the lists is only the focal length; a camera matrix needs the calibration of the drive.
         self.fields = {"image": Image(), "depth": Depth()}
         list_file = self.root / LISTS[split]
-        lines = [line.split() for line in read_lines(list_file, "a list with lines 'image depth focal'")]
-        problems = [
-            Problem(f"{list_file} line {number}", "'image depth focal'", f"'{' '.join(words)}'")
-            for number, words in enumerate(lines, start=1)
-            if len(words) < 2
-        ]
-        pairs = [(words[0].lstrip("/"), words[1].lstrip("/")) for words in lines if len(words) >= 2]
-        with_depth = [(image, depth) for image, depth in pairs if depth != "None"]
-        self.without_depth = len(pairs) - len(with_depth)
-        if len(lines) == OFFICIAL_TEST_LINES and split == "test" and len(with_depth) != OFFICIAL_TEST_DEPTHS:
+        rows, problems = read_bts_list(list_file)
+        with_depth = [(image, depth) for image, depth, _ in rows if depth != "None"]
+        self.without_depth = len(rows) - len(with_depth)
+        if len(rows) == OFFICIAL_TEST_LINES and split == "test" and len(with_depth) != OFFICIAL_TEST_DEPTHS:
             expected = f"{OFFICIAL_TEST_DEPTHS} of {OFFICIAL_TEST_LINES} lines with depth"
             problems.append(Problem(str(list_file), expected, f"{len(with_depth)}"))
         if not with_depth:
             problems.append(Problem(str(list_file), "at least one line with a depth file", "none"))
-        self._images = np.array([image for image, _ in with_depth], dtype=np.str_)
-        self._depths = np.array([depth for _, depth in with_depth], dtype=np.str_)
-        if problems:
-            raise DatasetError.from_problems(problems, dataset=self)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def sample_name(self, index: int) -> str:
-        return str(self._images[index])
+        self.set_files(with_depth, problems)
 
     def read(self, index: int) -> Sample:
-        name = self.sample_name(index)
+        name, depth_name = self.files(index)
         jpeg = f"{name.removesuffix('.png')}.jpg"
         # The name of a drive begins with its date of ten characters.
         names = [name, jpeg, f"{name[:10]}/{name}", f"{name[:10]}/{jpeg}"]
         image = read_image(_first_existing(self.root, IMAGE_FOLDERS, names))
-        stored = _first_existing(self.root, DEPTH_FOLDERS, [str(self._depths[index])])
+        stored = _first_existing(self.root, DEPTH_FOLDERS, [depth_name])
         depth = read_depth_png(stored, STEPS_PER_METER)
         require_same_size(image, depth, stored, "its image")
         return {"image": image, "depth": depth}

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.files import read_lines
 from ..core.problems import DatasetError, Problem, require_same_size
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample
+from ..dataset import Dataset, FileDataset, Sample
 from ..examples import fake_depth_sample
 from ..field_types import Camera, Depth, Image
 from ..formats.image import read_image, write_image
@@ -116,7 +116,7 @@ def _range(numbers: np.ndarray) -> str:
     return f"numbers from {numbers.min()} to {numbers.max()}" if numbers.size else "none"
 
 
-class NYURaw(Dataset):
+class NYURaw(FileDataset):
     """Frames of the raw videos, by the lists of BTS: image, depth in meters (nan where not measured), camera matrix.
 
     The root contains `nyudepthv2_train_files_with_gt.txt` (24,231 lines in full), `nyudepthv2_test_files_with_gt.txt`
@@ -133,25 +133,16 @@ class NYURaw(Dataset):
         super().__init__(root, split)
         self.fields = {"image": Image(), "depth": Depth(), "camera": Camera()}
         rows, problems = read_bts_list(self.root / RAW_LISTS[split])
-        self._images = np.array([image for image, _, _ in rows], dtype=np.str_)
-        self._depths = np.array([depth for _, depth, _ in rows], dtype=np.str_)
         self._focals = np.array([focal for _, _, focal in rows], dtype=np.float64)
         self._folder = self.root
         for folder in ("sync", "official_splits/test"):
             if rows and not (self.root / rows[0][0]).exists() and (self.root / folder / rows[0][0]).exists():
                 self._folder = self.root / folder
-        if problems:
-            raise DatasetError.from_problems(problems, dataset=self)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def sample_name(self, index: int) -> str:
-        return str(self._images[index])
+        self.set_files([(image, depth) for image, depth, _ in rows], problems)
 
     def read(self, index: int) -> Sample:
-        image = read_image(self._folder / self.sample_name(index))
-        stored = self._folder / str(self._depths[index])
+        file, stored = (self._folder / name for name in self.files(index))
+        image = read_image(file)
         depth = read_depth_png(stored, 1000)
         require_same_size(image, depth, stored, "its image")
         camera = KINECT_CAMERA.copy()

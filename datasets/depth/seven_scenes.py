@@ -11,7 +11,7 @@ import numpy as np
 from ..core.files import read_lines
 from ..core.problems import DatasetError, Problem, require_same_size
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample
+from ..dataset import FileDataset, Sample
 from ..examples import fake_depth_sample
 from ..field_types import Camera, Depth, Image
 from ..formats.image import read_image, write_image
@@ -25,7 +25,7 @@ SEQUENCE_LISTS = {"train": "TrainSplit.txt", "test": "TestSplit.txt"}
 FRAME_LISTS = {"train": "split_train.txt", "test": "split_test.txt"}
 
 
-class SevenScenes(Dataset):
+class SevenScenes(FileDataset):
     """Image, Kinect depth in meters and camera matrix, by the official sequences.
 
     The root is the folder of all scenes or of one. A scene contains `seq-XX/frame-NNNNNN.{color.png, depth.png,
@@ -49,15 +49,7 @@ class SevenScenes(Dataset):
                 images += _images_of(self.root, scene, split, problems)
             except DatasetError as error:
                 problems.append(error.problem)
-        self._images = np.array(images, dtype=np.str_)
-        if problems:
-            raise DatasetError.from_problems(problems, dataset=self)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def sample_name(self, index: int) -> str:
-        return str(self._images[index])
+        self.set_files([(image,) for image in images], problems)
 
     def read(self, index: int) -> Sample:
         image_path = self.root / self.sample_name(index)

@@ -11,8 +11,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from ..core.files import FilePattern
-from ..core.problems import DatasetError, Problem, read_parts, require_same_size
-from ..dataset import Dataset, Sample
+from ..core.problems import Problem, read_parts, require_same_size
+from ..dataset import FileDataset, Sample
 from ..field_types import Flow, Image, Mask
 from ..formats.flow import read_flow
 from ..formats.image import read_image
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
     visible: str = ""
 
 
-class FlowPairs(Dataset):
+class FlowPairs(FileDataset):
     """Two images and the optical flow between them. Subclasses implement `pairs`.
 
     Fields: `first` and `second`; `flow` in pixels, nan where unknown; and, if the dataset has it, `visible`: True for
@@ -55,10 +55,7 @@ class FlowPairs(Dataset):
             self.problems.append(Problem(str(self.root), f"pairs for '{split}' such as {files}", "none"))
         if pairs and pairs[0].visible:
             self.fields["visible"] = Mask()
-        # Bytes, since str arrays of numpy take four bytes per character: 40 MB per worker for 40,302 pairs.
-        self._files = np.array([[file.encode() for file in pair] for pair in pairs], np.bytes_)
-        if self.problems:
-            raise DatasetError.from_problems(self.problems, dataset=self)
+        self.set_files(pairs, self.problems)
 
     @abstractmethod
     def pairs(self) -> list[Pair]:
@@ -70,10 +67,7 @@ class FlowPairs(Dataset):
 
     def pair(self, index: int) -> Pair:
         """Files of one sample."""
-        return Pair(*(file.decode() for file in self._files[index]))
-
-    def __len__(self) -> int:
-        return len(self._files)
+        return Pair(*self.files(index))
 
     def sample_name(self, index: int) -> str:
         # Not the first image: some datasets have the flow to its successor and the flow to its predecessor.

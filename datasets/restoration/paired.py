@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.geometry import Size
-from ..core.problems import DatasetError, Problem, read_parts, require_same_size
-from ..dataset import Dataset, Sample
+from ..core.problems import Problem, read_parts, require_same_size
+from ..dataset import FileDataset, Sample
 from ..field_types import Image
 from ..formats.image import read_image
 
@@ -19,7 +19,7 @@ Pair = tuple[str, str]
 """(degraded file, clean file), relative to the root, with forward slashes."""
 
 
-class PairedImages(Dataset):
+class PairedImages(FileDataset):
     """A degraded and a clean image per sample. Subclasses implement `pairs`.
 
     Attributes:
@@ -32,25 +32,18 @@ class PairedImages(Dataset):
         super().__init__(root, split)
         self.fields = {"degraded": Image(), "image": Image()}
         self.problems: list[Problem] = []
-        self._pairs = self.pairs()
-        if not (self._pairs or self.problems):
+        pairs = self.pairs()
+        if not (pairs or self.problems):
             expected = f"pairs for '{split}' such as {self.layout[0]} and {self.layout[1]}"
             self.problems.append(Problem(str(self.root), expected, "none"))
-        if self.problems:
-            raise DatasetError.from_problems(self.problems, dataset=self)
+        self.set_files(pairs, self.problems)
 
     @abstractmethod
     def pairs(self) -> list[Pair]:
         """List the degraded and the clean file of every sample of the split; `problems` receives what is wrong."""
 
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def sample_name(self, index: int) -> str:
-        return self._pairs[index][0]
-
     def read(self, index: int) -> Sample:
-        degraded, clean = (self.root / name for name in self._pairs[index])
+        degraded, clean = (self.root / name for name in self.files(index))
         degraded_image, image = read_parts(partial(read_image, degraded), partial(read_image, clean))
         degraded_image = self.fit(degraded_image, degraded, (image.shape[0], image.shape[1]))
         require_same_size(image, degraded_image, degraded, "the clean image")

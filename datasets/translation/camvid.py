@@ -9,11 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from ..core.files import read_lines
-from ..core.problems import DatasetError, Problem, require_same_size
-from ..dataset import Dataset, Sample
+from ..core.problems import Problem, require_same_size
+from ..dataset import FileDataset, Sample
 from ..examples import fake_labels
 from ..field_types import Image, SegmentationMask
 from ..formats.image import read_image, write_image
@@ -25,7 +23,7 @@ CLASSES = (
 UNLABELED = len(CLASSES)
 
 
-class CamVid(Dataset):
+class CamVid(FileDataset):
     """Frames and label maps by the lists `CamVid/{train,val,test}.txt`, with one line per frame: image and label map.
 
     Officially 367, 101 and 233 frames. The lists of the tutorial contain absolute paths
@@ -52,19 +50,11 @@ class CamVid(Dataset):
                     pairs.append((f"{prefix}{_last_two(image)}", f"{prefix}{_last_two(labels)}"))
                 case _:
                     problems.append(Problem(str(list_file), expected, f"'{line}'"))
-        self._pairs = np.array(pairs, np.str_).reshape(-1, 2)
-        if problems:
-            raise DatasetError.from_problems(problems, dataset=self)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def sample_name(self, index: int) -> str:
-        return str(self._pairs[index, 0])
+        self.set_files(pairs, problems)
 
     def read(self, index: int) -> Sample:
-        image = read_image(self.root / self.sample_name(index))
-        stored = self.root / str(self._pairs[index, 1])
+        file, stored = (self.root / name for name in self.files(index))
+        image = read_image(file)
         labels = read_labels(stored, len(self._labels.names), self._labels.ignore)
         require_same_size(image, labels, stored, self.sample_name(index))
         return {"labels": labels, "image": image}

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.files import IMAGE_SUFFIXES, list_files
 from ..core.problems import DatasetError, Problem
 from ..core.splits import empty_split, folder_of_split, in_split
-from ..dataset import Dataset, Sample
+from ..dataset import FileDataset, Sample
 from ..examples import fake_pair
 from ..field_types import Image
 from ..formats.image import read_image, write_image
@@ -23,7 +23,7 @@ from ..formats.image import read_image, write_image
 Half = Literal["left", "right"]
 
 
-class SideBySideImages(Dataset):
+class SideBySideImages(FileDataset):
     """Images in `train/`, `val/` and perhaps `test/`, each split in the middle into two of one size.
 
     EXIF orientation is applied before the split: left is the left half of the displayed image.
@@ -38,15 +38,16 @@ class SideBySideImages(Dataset):
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
         self.fields = {name: Image() for name in self.halves}
-        self._files = np.array(self.files(), np.str_)
-        if not len(self._files):
+        files = self.list_files()
+        if not files:
             found = "none" if (self.root / split).is_dir() else f"no folder '{split}'"
             problem = Problem(
                 str(self.root / split / "1.jpg"), f"images of two halves for '{split}', such as this", found
             )
             raise DatasetError.from_problems([problem, *self.skipped])
+        self.set_files([(file,) for file in files])
 
-    def files(self) -> list[str]:
+    def list_files(self) -> list[str]:
         """List the images of the split, relative to the root."""
         return self.files_in(self.split)
 
@@ -54,12 +55,6 @@ class SideBySideImages(Dataset):
         """List the images of a folder of the root, relative to the root."""
         prefix = f"{folder}/" if folder else ""
         return [prefix + file for file in list_files(self.root / folder, IMAGE_SUFFIXES, self.skipped)]
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def sample_name(self, index: int) -> str:
-        return str(self._files[index])
 
     def read(self, index: int) -> Sample:
         path = self.root / self.sample_name(index)
@@ -156,7 +151,7 @@ class SideBySide(SideBySideImages):
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     halves: ClassVar[dict[str, Half]] = {"left": "left", "right": "right"}
 
-    def files(self) -> list[str]:
+    def list_files(self) -> list[str]:
         folder = folder_of_split(self.root, self.split)
         if folder is not None:
             return self.files_in(folder)

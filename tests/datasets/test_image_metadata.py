@@ -19,7 +19,7 @@ from densevision.datasets.formats.image import EncodedImage, open_image, read_im
 from densevision.datasets.formats.pfm import read_pfm
 from densevision.datasets.image_folders import ImageFolders
 from densevision.errors import UserError
-from densevision.tasks.image_io import count_frames, load_image
+from densevision.tasks.image_io import count_frames, load_image, open_source
 
 RGB = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8), (0, 0), 2)
 SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
@@ -129,7 +129,7 @@ def test_training_and_prediction_read_the_same_pixels(tmp_path, name):
     np.testing.assert_array_equal(in_training(tmp_path / name), image)
     np.testing.assert_array_equal(load_image(Image.open(tmp_path / name)), image)
     assert EncodedImage((tmp_path / name).read_bytes(), name).size == image.shape[:2]
-    assert count_frames(tmp_path / name) == (3 if name.startswith(("animated", "pages")) else 1)
+    assert count_frames(open_source(tmp_path / name)) == (3 if name.startswith(("animated", "pages")) else 1)
 
 
 @pytest.mark.parametrize("name", WIDE)
