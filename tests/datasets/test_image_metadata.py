@@ -125,11 +125,12 @@ FILES: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", FILES)
 def test_training_and_prediction_read_the_same_pixels(tmp_path, name):
     FILES[name](tmp_path / name)
-    image = load_image(tmp_path / name)
+    source = open_source(tmp_path / name)
+    image = load_image(source)
     np.testing.assert_array_equal(in_training(tmp_path / name), image)
     np.testing.assert_array_equal(load_image(Image.open(tmp_path / name)), image)
     assert EncodedImage((tmp_path / name).read_bytes(), name).size == image.shape[:2]
-    assert count_frames(open_source(tmp_path / name)) == (3 if name.startswith(("animated", "pages")) else 1)
+    assert count_frames(source) == (3 if name.startswith(("animated", "pages")) else 1)
 
 
 @pytest.mark.parametrize("name", WIDE)

@@ -15,7 +15,7 @@ from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.examples import write_pair
 from densevision.datasets.formats.image import read_image, write_image
 
-NAMES = ("div2k-x2", "div2k-x3", "div2k-x4", "gopro", "gopro-gamma", "paired-folders", "rain100", "raindrop")
+NAMES = ("div2k-x2", "div2k-x3", "div2k-x4", "gopro", "gopro-gamma", "rain100", "raindrop")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,37 +98,6 @@ def test_gopro_offers_its_two_kinds_of_blur_by_name(tmp_path):
     plain, gamma = (open_dataset(name, tmp_path, "test") for name in ("gopro", "gopro-gamma"))
     assert plain.sample_name(0) == "test/GOPR0001_00_00/blur/000001.png"
     assert gamma.sample_name(0) == "test/GOPR0001_00_00/blur_gamma/000001.png"
-
-
-def test_folders_match_images_by_name_whatever_their_suffix(tmp_path):
-    pair(tmp_path, "train/input/a/1.jpg", "train/target/a/1.png", 1)
-    pair(tmp_path, "test/input/2.png", "test/target/2.png", 2)
-    train = open_dataset("paired-folders", tmp_path)
-    assert len(train) == 1 and train.sample_name(0) == "train/input/a/1.jpg"
-    assert train.read(0)["image"].shape == train.read(0)["degraded"].shape
-
-
-def test_folders_without_splits_use_one_name_in_ten_for_testing(tmp_path):
-    for number in range(60):
-        write_image(_made(tmp_path / "input" / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
-        write_image(_made(tmp_path / "target" / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
-    train, test = (open_dataset("paired-folders", tmp_path, split) for split in ("train", "test"))
-    assert len(train) + len(test) == 60 and 1 <= len(test) <= 14
-    held = {test.sample_name(index) for index in range(len(test))}
-    for folder in ("input", "target"):
-        write_image(tmp_path / folder / "new.png", np.zeros((8, 8, 3), np.uint8))
-    again = open_dataset("paired-folders", tmp_path, "test")
-    assert held <= {again.sample_name(index) for index in range(len(again))}
-
-
-@pytest.mark.parametrize("side", ["input", "target"])
-def test_image_without_partner_is_reported(tmp_path, side):
-    dataset_class("paired-folders").write_example(tmp_path)
-    (tmp_path / side / "train" / "1.png").unlink()
-    (problem,) = dataset_class("paired-folders").validate(tmp_path)
-    other = {"input": "target", "target": "input"}[side]
-    assert problem.file == str(tmp_path / other / "train" / "1.png")
-    assert problem.expected == f"a file of the same name in '{side}/train'"
 
 
 def test_images_of_two_sizes_are_refused(tmp_path):
