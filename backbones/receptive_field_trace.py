@@ -1,7 +1,7 @@
 """What every tensor of a running network sees of the image, operation by operation.
 
-`Recorder` watches the operations that a backbone really performs, so any Python in between is followed. `Span` is the
-state of a tensor along one axis; the arithmetic is that of `receptive_field.py`.
+`TraceMode` watches the operations that a backbone really performs, so any Python in between is followed. `Interval` is
+the state of a tensor along one axis; the arithmetic is that of `receptive_field.py`.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ class Intervals:
     width: Interval
 
     def joined(self, other: Intervals) -> Intervals:
-        """As `Span.joined`."""
+        """As `Interval.joined`."""
         return Intervals(self.height.joined(other.height), self.width.joined(other.width))
 
     def through(
         self, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int] = (1, 1)
     ) -> Intervals:
-        """As `Span.through`, of (height, width) each."""
+        """As `Interval.through`, of (height, width) each."""
         settings = [_pair(values) for values in (kernel, stride or kernel, padding, dilation)]
         height, width = zip(*settings, strict=True)
         return Intervals(self.height.through(*height), self.width.through(*width))
 
     def everything(self, cause: str) -> Intervals:
-        """As `Span.everything`."""
+        """As `Interval.everything`."""
         return Intervals(self.height.everything(cause), self.width.everything(cause))
 
     @property

@@ -8,13 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..datasets.core.image_grid import hstack_images, vstack_images
 from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType
 from ..datasets.formats.image import write_image
 from .prediction import Prediction
 from .task import Task
-
-GAP = 4
 
 
 def draw_comparison(
@@ -26,21 +25,7 @@ def draw_comparison(
         ground_truth = task.ground_truth(sample, fields)
         inputs = [field_type.colorize(sample[name]) for name, field_type in task.inputs(fields).items()]
         rows.append(hstack_images([*inputs, ground_truth.to_image(), prediction.to_image(ground_truth)]))
-    widest = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, GAP), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    return np.concatenate(padded)[:-GAP]
-
-
-def hstack_images(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images in a row, all resized to the height of the tallest one, so that text in it stays readable."""
-    height = max(image.shape[0] for image in images)
-    row = []
-    for image in images:
-        if image.shape[0] != height:
-            width = max(1, round(image.shape[1] * height / image.shape[0]))
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
-        row.append(np.pad(image, ((0, 0), (0, GAP), (0, 0)), constant_values=255))
-    return np.concatenate(row, axis=1)[:, :-GAP]
+    return vstack_images(rows)
 
 
 def write_comparison(path: Path, image: np.ndarray, min_width: int = 0) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ...datasets.core.image_grid import fit_to_cell, image_grid
+
 MIN_CELL_SIZE = (180, 320)
 """Minimum (height, width) of a cell, so that captions are readable."""
 FONT, SIZE, STROKE = cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1
@@ -31,29 +33,12 @@ def compose(frame: Cell, predictions: Sequence[Cell], hint: str = "") -> np.ndar
     """
     height, width = (size + size % 2 for size in map(max, frame[0].shape[:2], MIN_CELL_SIZE))
     cells = [
-        np.vstack([letterbox(image, (height, width)), render_caption(text, width, LINES)])
+        np.vstack([fit_to_cell(image, (height, width), background=0), render_caption(text, width, LINES)])
         for image, text in (frame, *predictions)
     ]
     columns = min(len(cells), 2 if len(cells) <= 4 else 3)
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    rows = [np.hstack(cells[start : start + columns]) for start in range(0, len(cells), columns)]
-    if hint:
-        rows.append(render_caption(hint, width * columns, 1))
-    return np.vstack(rows)
-
-
-def letterbox(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize an image to fit into (height, width), keeping its aspect ratio, with black margins."""
-    height, width = image.shape[:2]
-    if (height, width) == size:
-        return image
-    scale = min(size[0] / height, size[1] / width)
-    inner = max(1, round(height * scale)), max(1, round(width * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = np.zeros((*size, 3), np.uint8)
-    top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    canvas[top : top + inner[0], left : left + inner[1]] = cv2.resize(image, inner[::-1], interpolation=method)
-    return canvas
+    grid = image_grid(cells, columns, gap=0, background=0)
+    return np.vstack([grid, render_caption(hint, width * columns, 1)]) if hint else grid
 
 
 def render_caption(text: str, width: int, lines: int) -> np.ndarray:

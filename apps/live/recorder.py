@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.core.image_grid import fit_to_cell
 from ...datasets.formats.video import VideoWriter
-from .layout import letterbox
 
 
 class Recorder:
@@ -77,4 +77,4 @@ class Recorder:
             return
         if not self._writer.written:
             self._size, self._since = (image.shape[0], image.shape[1]), at
-        self._writer.write(letterbox(image, self._size), at - self._since, duration)
+        self._writer.write(fit_to_cell(image, self._size, background=0), at - self._since, duration)

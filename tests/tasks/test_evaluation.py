@@ -10,7 +10,7 @@ from densevision.datasets.field_types import Flow as FlowKind
 from densevision.datasets.field_types import Image, Keypoints, SegmentationMask, Skeleton
 from densevision.datasets.formats.image import read_image
 from densevision.errors import UserError
-from densevision.tasks.comparison_grid import draw_comparison, hstack_images, write_comparison
+from densevision.tasks.comparison_grid import draw_comparison, write_comparison
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.distributed import ProcessGroup
@@ -108,12 +108,6 @@ def test_a_comparison_grid_uses_the_value_range_of_the_ground_truth():
     np.testing.assert_array_equal(ground_truth, prediction)
     halved = draw_comparison(Depth(), TEST.fields, [(examples[0][0], DepthMap(examples[0][0]["depth"] / 2))])
     assert not np.array_equal(halved[:height, 2 * width + 8 :], prediction)
-
-
-def test_hstack_images_resizes_to_the_tallest_image():
-    row = hstack_images([np.zeros((20, 10, 3), np.uint8), np.zeros((10, 30, 3), np.uint8)])
-    assert row.shape == (20, 10 + 4 + 60, 3)
-    assert (row[:, 10:14] == 255).all()
 
 
 def test_a_small_grid_is_enlarged_by_an_integer_factor(tmp_path):

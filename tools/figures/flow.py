@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from densevision import load
+from densevision.datasets.core.image_grid import hstack_images, vstack_images
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.rendering.chairs import draw_chairs
-from densevision.tasks.comparison_grid import GAP, hstack_images
 from densevision.tasks.flow.flow_field import FlowField
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -41,7 +41,7 @@ def scenes(checkpoint: str = "flow") -> None:
         rows.append(hstack_images([pair["first"], pair["second"], *colored, arrows]))
         error = np.linalg.norm(prediction.vectors - pair["flow"], axis=-1).mean()
         print(f"scene {number}: {ground_truth.summary()}; mean error {error:.2f} px")
-    figure = np.concatenate([np.pad(row, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for row in rows])[:-GAP]
+    figure = vstack_images(rows)
     write_image(DOCS / "flow.jpg", figure)
 
 

@@ -29,8 +29,9 @@ import numpy as np
 from densevision import create_backbone, load
 from densevision.backbones.receptive_field import receptive_fields as unit_fields
 from densevision.datasets import open_dataset
+from densevision.datasets.core.image_grid import GAP, hstack_images, vstack_images
 from densevision.datasets.formats.image import write_image
-from densevision.tasks.comparison_grid import GAP, draw_comparison, hstack_images
+from densevision.tasks.comparison_grid import draw_comparison
 from densevision.visualize.correspondence.receptive_field import draw_fields
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -103,7 +104,7 @@ def colorized(checkpoint: str = "colorization", out: str = str(DOCS / "colorized
 
     predictor = load(checkpoint)
     rows = [colorization_row(predictor, getattr(data, name)()) for name in COLORIZED]
-    write_image(Path(out), cv2.resize(vstack_images(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    write_image(Path(out), cv2.resize(stack_rows(rows), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 
 def colorized_shapes(checkpoint: str, out: str = str(DOCS / "colorized-shapes.png")) -> None:
@@ -111,7 +112,7 @@ def colorized_shapes(checkpoint: str, out: str = str(DOCS / "colorized-shapes.pn
     predictor = load(checkpoint)
     dataset = open_dataset("synthetic-shapes", split="test").with_size((128, 128))
     rows = [colorization_row(predictor, dataset.read(number)["image"]) for number in range(10)]
-    write_image(Path(out), hstack_images([vstack_images(rows[:5]), vstack_images(rows[5:])]))
+    write_image(Path(out), hstack_images([stack_rows(rows[:5]), stack_rows(rows[5:])]))
 
 
 def colorization_row(predictor: Any, image: np.ndarray) -> np.ndarray:
@@ -124,11 +125,11 @@ def colorization_row(predictor: Any, image: np.ndarray) -> np.ndarray:
     return hstack_images(parts)
 
 
-def vstack_images(rows: list[np.ndarray]) -> np.ndarray:
+def stack_rows(rows: list[np.ndarray]) -> np.ndarray:
     """Rows below each other with gaps, resized to the width of the widest one."""
     widest = max(row.shape[1] for row in rows)
     sized = [cv2.resize(row, (widest, round(row.shape[0] * widest / row.shape[1]))) for row in rows]
-    return np.concatenate([np.pad(row, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for row in sized])[:-GAP]
+    return vstack_images(sized)
 
 
 def receptive_fields() -> None:

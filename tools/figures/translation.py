@@ -16,9 +16,9 @@ import numpy as np
 from densevision import load
 from densevision.apps.web.examples import street_labels
 from densevision.datasets import dataset_class, open_dataset
+from densevision.datasets.core.image_grid import hstack_images, vstack_images
 from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.formats.image import write_image
-from densevision.tasks.comparison_grid import GAP, hstack_images
 from densevision.tasks.training.phases import count_parameters
 from densevision.tasks.translation.patchgan import MAX_LAYERS, PatchGAN
 
@@ -50,9 +50,7 @@ def images(checkpoint: str, out: str, count: str = "8", data: str | None = None,
         parts += [field_type.colorize(sample[source]), prediction.to_image(), ground_truth.to_image()]
     width = 3 * COLUMNS
     rows = [hstack_images(parts[start : start + width]) for start in range(0, len(parts), width)]
-    write_image(
-        Path(out), np.concatenate([np.pad(row, ((0, GAP), (0, 0), (0, 0)), constant_values=255) for row in rows])
-    )
+    write_image(Path(out), vstack_images(rows))
 
 
 def street(checkpoint: str, out: str) -> None:

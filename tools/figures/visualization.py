@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from painting import painting
 
+from densevision.datasets.core.image_grid import add_caption, fit_to_cell, image_grid
 from densevision.datasets.formats.image import write_image
 from densevision.visualize.attribution.grad_cam import grad_cam
 from densevision.visualize.attribution.guided_backprop import deconvnet, guided_backprop, most_active_neuron
@@ -34,7 +35,6 @@ from densevision.visualize.core import render
 from densevision.visualize.core.images import list_images, resize, scaled_size, to_pixels
 from densevision.visualize.core.model import open_model
 from densevision.visualize.core.objectives import Channel, PerImage
-from densevision.visualize.core.render import add_caption, fit_to_cell, image_grid
 from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence import nearest_patches
 from densevision.visualize.correspondence.receptive_field import unit_fields

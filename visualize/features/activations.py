@@ -72,7 +72,8 @@ def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
 
     import numpy as np
 
-    from ..core.render import add_caption, diverging_map, fit_to_cell, image_grid, intensity_map
+    from ...datasets.core.image_grid import add_caption, fit_to_cell, image_grid
+    from ..core.render import diverging_map, intensity_map
 
     draw = intensity_map if maps.min() >= 0 else diverging_map
     height, width = maps.shape[1:]
@@ -124,7 +125,8 @@ def draw_filters(weights: np.ndarray) -> np.ndarray:
     """Grid of filters, (H, W, 3) uint8, from the first three channels."""
     import math
 
-    from ..core.render import fit_to_cell, image_grid, to_rgb
+    from ...datasets.core.image_grid import fit_to_cell, image_grid
+    from ..core.render import to_rgb
 
     cells = [fit_to_cell(to_rgb(each[:3]), (FILTER_CELL, FILTER_CELL)) for each in weights]
     return image_grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.apps.live.layout import compose, letterbox, render_caption, text_width, wrap_text
+from densevision.apps.live.layout import compose, render_caption, text_width, wrap_text
 from densevision.apps.live.live import LatencyMeter
 from densevision.apps.live.viewer import State
 
@@ -26,12 +26,6 @@ def test_tiny_frames_are_enlarged_for_readable_captions(size):
     image = compose((frame, ""), [(frame, "")], "keys")
     assert image.shape[0] >= 180 + 36 + 18 and image.shape[1] >= 640
     assert (image[90, 160] == 200).all(), "the frame is at the center of its cell"
-
-
-def test_letterbox_keeps_the_aspect_ratio():
-    image = letterbox(np.full((50, 100, 3), 255, np.uint8), (200, 200))
-    assert image.shape == (200, 200, 3)
-    assert image[50:150].min() == 255 and image[:50].max() == image[150:].max() == 0
 
 
 def test_a_long_caption_is_wrapped_between_words_and_truncated():

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from densevision import create_backbone
 from densevision.backbones.backbone import Preprocessing
+from densevision.datasets.core.image_grid import CAPTION_HEIGHT, GAP
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.core.render import CAPTION_HEIGHT, GAP, fit_to_cell, image_grid
 from densevision.visualize.features.activations import (
     CELL,
     activations,
@@ -89,20 +89,6 @@ def test_a_grid_has_a_cell_for_each_channel():
     rendered = draw_activations(np.random.default_rng(0).random((6, 4, 8), np.float32), [0, 1, 2, 3, 4, 5])
     # Three columns of two rows, half as high as wide, with a caption below each.
     assert rendered.shape == (2 * (CELL // 2 + CAPTION_HEIGHT) + GAP, 3 * CELL + 2 * GAP, 3)
-
-
-def test_fit_to_cell_keeps_the_aspect_ratio():
-    result = fit_to_cell(np.zeros((10, 40, 3), np.uint8), (60, 60))
-    assert result.shape == (60, 60, 3)
-    dark = np.argwhere(result[..., 0] == 0)
-    assert dark.min(0).tolist() == [22, 0] and dark.max(0).tolist() == [36, 59]
-
-
-def test_image_grid_keeps_the_order():
-    cells = [np.full((2, 3, 3), value, np.uint8) for value in (1, 2, 3)]
-    result = image_grid(cells, 2)
-    assert result.shape == (4 + GAP, 6 + GAP, 3)
-    assert (result[0, 0, 0], result[0, -1, 0], result[-1, 0, 0], result[-1, -1, 0]) == (1, 2, 3, 255)
 
 
 @pytest.mark.parametrize(
