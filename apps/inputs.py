@@ -1,7 +1,8 @@
 """Inputs of `densevision predict`: images, folders and videos, grouped into inference requests.
 
-A task that takes N images at a time (one for depth, two for flow) gets every N single images, and the frames 1 to N,
-2 to N + 1, ... of a folder or a video. The output is named after the first image of the group.
+A model that takes N images at a time (one for depth, two for flow) gets every N single images, and the frames 1 to N,
+2 to N + 1, ... of a folder or a video. The output is named after the first image of the group. For one that takes
+complete sequences, all single images, each folder and each video is one request.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,20 +47,26 @@ class Source:
     files: tuple[Path, ...]
     output_dir: Path = Path()
 
-    def groups(self, names: Sequence[str]) -> Iterator[Group]:
-        """Group the images for a task; a video is one group.
+    def groups(self, needed: int | None, names: Sequence[str] = ()) -> Iterator[Group]:
+        """Group the images for a model; a video is one group.
 
         Args:
-            names: names of the images that the task takes at a time, in order.
+            needed: number of images that the model takes at a time; None: all.
+            names: their names, in order, if they have one each.
 
         Raises:
-            UserError: the number of images does not fit the task.
+            UserError: the number of images does not fit the model.
         """
-        count, needed = len(self.files), len(names)
+        count = len(self.files)
+        if needed is None:
+            folder = self.files[0].parent.absolute() if self.kind == "frames" else Path(self.files[0].stem)
+            yield self.files, self.output_dir.parent / folder.name
+            return
         if self.kind == "loose" and count % needed:
+            listed = f" ({', '.join(names)})" if len(names) == needed else ""
             raise UserError(
-                f"The task takes {needed} images at a time ({', '.join(names)}), but {count} were named; name a"
-                f" multiple of {needed}, a folder of frames or a video."
+                f"The task takes {needed} images at a time{listed}, but {count} were named; name a multiple of"
+                f" {needed}, a folder of frames or a video."
             )
         if self.kind == "frames" and count < needed:
             folder = self.files[0].parent
@@ -74,10 +82,11 @@ class InferenceRequest:
     """One group of images to predict.
 
     Attributes:
-        images: returns the images, as `ImageFile` or (H, W, 3) uint8 frames; raises UserError where a video breaks off.
+        images: returns the images, as `ImageFile` or (H, W, 3) uint8 frames, or a seed; raises UserError where a video
+            breaks off.
         name: description of the images, for the log.
         stem: output path relative to the output folder, without suffix.
-        files: input files: the images themselves, or the video.
+        files: input files: the images themselves, or the video; none for a seed.
     """
 
     images: Callable[[], Sequence[Any]]
@@ -186,30 +195,42 @@ def describe_left_out(left_out: LeftOut) -> list[str]:
     return lines
 
 
-def iter_requests(sources: Sequence[Source], names: Sequence[str]) -> Iterator[InferenceRequest]:
+def iter_requests(
+    sources: Sequence[Source], needed: int | None, names: Sequence[str] = ()
+) -> Iterator[InferenceRequest]:
     """Iterate over the inference requests of the sources, in order; videos are read frame by frame.
 
     Several requests may have the same stem; see `Manifest.with_own_outputs`.
 
     Args:
         sources: see `collect_inputs`.
-        names: names of the images that the task takes at a time, in order.
+        needed: number of images that the model takes at a time; None: complete folders and videos.
+        names: their names, in order, if they have one each.
 
     Raises:
-        UserError: at the call: the number of images does not fit the task.
+        UserError: at the call: the number of images does not fit the model.
     """
-    groups = [group for source in sources for group in source.groups(names)]
-    return (request for files, stem in groups for request in _requests(files, stem, len(names)))
+    groups = [group for source in sources for group in source.groups(needed, names)]
+    return (request for files, stem in groups for request in _requests(files, stem, needed))
 
 
-def _requests(files: tuple[Path, ...], stem: Path, length: int) -> Iterator[InferenceRequest]:
+def sampling_request(seed: int) -> InferenceRequest:
+    """The request of a model that samples from noise: no file, only a seed."""
+    return InferenceRequest(lambda: (seed,), f"seed {seed}", Path(f"seed-{seed}"), ())
+
+
+def _requests(files: tuple[Path, ...], stem: Path, length: int | None) -> Iterator[InferenceRequest]:
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
-        return _video_requests(files[0], stem, length)
+        if length is not None:
+            return _video_requests(files[0], stem, length)
+        frames = cache(lambda: [frame.pixels for frame in read_video(files[0])])
+        return iter([InferenceRequest(frames, str(files[0]), stem, files)])
     from ..tasks.image_io import ImageFile
 
     # One object per file, so that the file is opened once for its size and its pixels.
     images = tuple(map(ImageFile, files))
-    return iter([InferenceRequest(lambda: images, " ".join(map(str, files)), stem, files)])
+    name = " ".join(map(str, files)) if length is not None else f"{files[0]} ... {files[-1]}"
+    return iter([InferenceRequest(lambda: images, name, stem, files)])
 
 
 def _video_requests(path: Path, stem: Path, length: int) -> Iterator[InferenceRequest]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import UserError, unknown_name
 from ..tasks.distributed import ProcessGroup
 from ..version import VERSION
-from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests
+from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests, sampling_request
 from .manifest import Manifest
 from .pipeline import PipelineSteps, pipelined_map
 
@@ -49,8 +49,10 @@ def predict(
     """Run a model on images, folders of images and videos.
 
     Tasks with two input images (flow) take them in pairs: two at a time in the order of the command line, and all
-    pairs of consecutive frames of a folder or a video. Unreadable inputs are skipped and listed at the end, and the
-    exit code is then 1. Files of a folder that are not images (other suffixes, hidden files) are listed, too.
+    pairs of consecutive frames of a folder or a video. Tasks whose input is a sequence take complete folders and
+    videos, and tasks that sample from noise take no input, only the seed. Unreadable inputs are skipped and listed at
+    the end, and the exit code is then 1. Files of a folder that are not images (other suffixes, hidden files) are
+    listed, too.
 
     Outputs have the name of the input. Where that is the name of another input's prediction, in this run or an earlier
     one, the suffix or the folder of the input is added: nothing is overwritten.
@@ -79,7 +81,7 @@ def predict(
     region = None if box is None else parse_box(box)
     group = ProcessGroup.from_environment()
     left_out: LeftOut = {}
-    sources = collect_inputs(inputs, out, left_out)
+    sources = collect_inputs(inputs, out, left_out) if inputs else []
     predictor = load(checkpoint, device, amp)
     predictor.seed = seed
     task, fields, policy = predictor.task, predictor.fields, predictor.task.inference
@@ -93,10 +95,17 @@ def predict(
     for video in () if boxes is None else (source.files[0] for source in sources if source.kind == "video"):
         raise UserError(f"--boxes has the boxes of images, but '{video}' is a video; give its frames as images.")
     config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file)
-    input_names = tuple(task.inputs(fields))
-    noun = {1: "image", 2: "pair"}.get(len(input_names), "group")
+    needed = policy.inputs_per_prediction(predictor.preprocessor.inputs)
+    noun = {None: "sequence", 0: "sample", 1: "image", 2: "pair"}.get(needed, "group")
     manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
-    requests = group.share(manifest.with_own_outputs(iter_requests(sources, input_names)))
+    if needed != 0:
+        sources = sources or collect_inputs(inputs, out, left_out)
+        requests = iter_requests(sources, needed, tuple(predictor.preprocessor.inputs))
+    elif inputs:
+        raise UserError(f"The task {task.name} samples from noise and takes no input; --seed chooses the sample.")
+    else:
+        requests = iter([sampling_request(seed)])
+    requests = group.share(manifest.with_own_outputs(requests))
     for line in license_notes(predictor.header) if group.rank == 0 else ():
         print(line, file=sys.stderr)
     require_writable(out)

@@ -166,7 +166,7 @@ def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path
 def predict_folder(predictor: Predictor, folder: Path, out: Path) -> RunSummary:
     """Predict a folder as the command does, without its log."""
     config = InferenceConfig(predictor, out, None, False, None)
-    requests = iter_requests(collect_inputs([folder], out), tuple(predictor.task.inputs(predictor.fields)))
+    requests = iter_requests(collect_inputs([folder], out), 1)
     with contextlib.redirect_stdout(io.StringIO()):
         return run_all(config, requests, Manifest(out, predictor.task.name, config.digest()), "images", 1)
 

@@ -95,7 +95,7 @@ class FieldType(ABC):
         return self.to_input(tensor)
 
     def colorize(self, value: np.ndarray, reference: np.ndarray | None = None) -> np.ndarray:
-        """Visualize a value as (H, W, 3) uint8 RGB.
+        """Visualize a value as (H, W, 3) uint8 RGB, the entries of a leading axis side by side.
 
         Args:
             value: one sample's value.
@@ -104,6 +104,13 @@ class FieldType(ABC):
         Raises:
             TypeError: the type has no visualization (camera, box, class, scalar).
         """
+        if value.ndim > self.rank:
+            references = value if reference is None else reference
+            return np.concatenate([self.colorize(*pair) for pair in zip(value, references, strict=True)], axis=1)
+        return self._colorize(value, value if reference is None else reference)
+
+    def _colorize(self, value: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """`colorize` of one entry, without a leading T or N."""
         raise TypeError(f"{type(self).__name__} has no visualization")
 
 
@@ -166,7 +173,7 @@ class Image(FieldType):
     def to_input(self, tensor):
         return tensor if tensor.is_floating_point() else tensor.float().div_(255)
 
-    def colorize(self, value, reference=None):
+    def _colorize(self, value, reference):
         if value.dtype == np.uint16:
             value = (value >> 8).astype(np.uint8)
         elif value.dtype != np.uint8:
@@ -207,8 +214,8 @@ class Depth(FieldType):
     def to_target(self, tensor):
         return tensor
 
-    def colorize(self, value, reference=None):
-        return draw_depth(value, value if reference is None else reference)
+    def _colorize(self, value, reference):
+        return draw_depth(value, reference)
 
 
 @dataclass(frozen=True)
@@ -242,8 +249,8 @@ class Flow(FieldType):
         batch[name] = batch[name].movedim(-1, -3)
         return batch
 
-    def colorize(self, value, reference=None):
-        return draw_flow(value, value if reference is None else reference)
+    def _colorize(self, value, reference):
+        return draw_flow(value, reference)
 
 
 @dataclass(frozen=True)
@@ -287,7 +294,7 @@ class SegmentationMask(FieldType):
     def to_target(self, tensor):
         return tensor
 
-    def colorize(self, value, reference=None):
+    def _colorize(self, value, reference):
         return draw_labels(value, len(self.names), self.ignore)
 
 
@@ -313,7 +320,7 @@ class Mask(FieldType):
     def to_target(self, tensor):
         return tensor
 
-    def colorize(self, value, reference=None):
+    def _colorize(self, value, reference):
         return np.repeat(np.where(value, 255, 0).astype(np.uint8)[..., None], 3, axis=-1)
 
 
@@ -349,7 +356,7 @@ class Keypoints(FieldType):
             joints = joints[order]
         return joints
 
-    def colorize(self, value, reference=None):
+    def _colorize(self, value, reference):
         """Skeleton on a black image that is just large enough for its joints."""
         joints = value[value[:, 2] > 0]
         extent = np.ceil(joints[:, :2].max(0)).astype(int) + 3 if len(joints) else np.array([3, 3])
@@ -393,6 +400,12 @@ class Camera(FieldType):
 
     def _transform(self, value, geometry):
         return geometry.matrix(self.frame) @ value
+
+    def collate(self, name, values):
+        import torch
+
+        # float32, as the images beside it.
+        return {name: torch.from_numpy(np.stack(values).astype(np.float32))}
 
 
 @dataclass(frozen=True)

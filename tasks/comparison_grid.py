@@ -23,7 +23,8 @@ def draw_comparison(
     rows = []
     for sample, prediction in examples:
         ground_truth = task.ground_truth(sample, fields)
-        inputs = [field_type.colorize(sample[name]) for name, field_type in task.inputs(fields).items()]
+        maps = {name: kind for name, kind in task.inputs(fields).items() if kind.input_channels}
+        inputs = [kind.colorize(sample[name]) for name, kind in maps.items()]
         rows.append(hstack_images([*inputs, ground_truth.to_image(), prediction.to_image(ground_truth)]))
     return vstack_images(rows)
 

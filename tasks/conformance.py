@@ -71,7 +71,7 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     for name in task.models:
         spec = ModelSpec(task, train_set.fields, model=name)
         with torch.device("meta"):
-            check_network_contract(spec, spec.build())
+            check_network_contract(spec, spec.build(), train_set)
     baseline = task.baseline(train_set)
     check_metrics(task, baseline, eval_set)
     check_predictions(default, model, baseline, eval_set)
@@ -126,14 +126,16 @@ def check_recipes(task: Task) -> None:
 def check_fields(task: Task, dataset: Dataset) -> None:
     """Inputs and targets are fields of the dataset, and a dataset without them is refused."""
     inputs, targets = task.inputs(dataset.fields), task.targets(dataset.fields)
-    assert inputs and targets, "A task needs at least one input and one target."
-    # Fields that training generates (restoration's degradations) are in the evaluation dataset only.
+    assert inputs and targets, "A task needs at least one input and one target; noise is an input, too."
+    # Fields that training generates (restoration's degradations, noise) are in the evaluation dataset only.
     eval_fields = task.evaluation.dataset(dataset).fields
     for name, field_type in {**inputs, **targets}.items():
         assert eval_fields.get(name) == field_type, f"'{name}' has another field type in the evaluation dataset."
     eval_used = {**task.inputs(eval_fields), **task.targets(eval_fields)}
     assert eval_used == {**inputs, **targets}, f"The task uses {list(eval_used)} of the evaluation dataset."
     for method in (task.inputs, task.targets):
+        if not method(dataset.fields).keys() & dataset.fields.keys():
+            continue
         try:
             method({})
         except UserError:
@@ -159,7 +161,7 @@ def check_augment(task: Task, dataset: Dataset) -> None:
 
 def check_network(model_spec: ModelSpec, model: Network, dataset: Dataset) -> None:
     """Phases update disjoint parameters, and a step against the gradient of each phase lowers its loss."""
-    check_network_contract(model_spec, model)
+    check_network_contract(model_spec, model, dataset)
     task = model_spec.task
     augmented = AugmentedDataset(dataset, task, SIZE, Augmentation(), 0.0, 0)
     sampler = InfiniteBatchSampler(None if dataset.infinite else len(dataset), 2, range(1), 0)
@@ -197,18 +199,17 @@ def check_calibrate(model_spec: ModelSpec, model: Network, dataset: Dataset) -> 
         assert torch.equal(value, parameters[name]), f"calibrate() changes the parameter '{name}'; only training may."
 
 
-def check_network_contract(model_spec: ModelSpec, model: Network) -> None:
+def check_network_contract(model_spec: ModelSpec, model: Network, dataset: Dataset) -> None:
     """`input_policy`, `stride` and `backbone` are valid, and the network runs on its inputs in order."""
     title = model_spec.model or f"{model_spec.backbone} + {model_spec.head}"
     assert model.input_policy in ("tiled", "whole", "fixed"), f"{title} has no valid input_policy."
     assert isinstance(model.stride, int) and model.stride >= 1, f"{title} has no valid stride."
     backbone: Any = model.backbone
     assert backbone is None or isinstance(backbone, Backbone), f"The attribute `backbone` of {title} is not a Backbone."
+    augmented = AugmentedDataset(dataset, model_spec.task, SIZE, Augmentation(), 0.0, 0)
+    samples = [augmented.sample((0, index)) for index in range(2)]
     device = next(model.parameters()).device
-    inputs = []
-    for name, field_type in model_spec.task.inputs(model_spec.fields).items():
-        assert field_type.input_channels, f"The input '{name}' is not a map of pixels, as check_task requires."
-        inputs.append(torch.rand(2, field_type.input_channels, *SIZE, device=device))
+    inputs = [tensor.to(device) for tensor in augmented.preprocessor.tensors(samples, torch.device("cpu"))]
     with torch.no_grad():
         output = model.eval()(*inputs)
     if isinstance(output, Tensor):
@@ -265,7 +266,11 @@ def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFun
     predictor = Predictor(task, model, model_spec.fields, SIZE)
     sample = eval_set.read(0)
     ground_truth = task.ground_truth(sample, eval_set.fields)
-    odd = {name: sample[name][:-5, :-9].copy() for name in task.inputs(eval_set.fields)}
+    odd = {}
+    for name, field_type in task.inputs(eval_set.fields).items():
+        axis = sample[name].ndim - field_type.rank
+        smaller = (*(slice(None),) * axis, slice(-5), slice(-9))
+        odd[name] = sample[name][smaller].copy() if field_type.input_channels else sample[name]
     odd_size = (SIZE[0] - 5, SIZE[1] - 9)
     for what, prediction, size in (
         ("The baseline's prediction", predict(sample), SIZE),

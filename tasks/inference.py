@@ -70,7 +70,8 @@ class Predictor:
         """Predict for one image (or as many as the task takes), at its original size.
 
         Args:
-            inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow.
+            inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow; for tasks that sample
+                from noise an integer that seeds it.
             mode: one of the task's input modes: "fit" (resize to the training size, and the output back), "native"
                 (the image's own size), or others of the task; None: the task's first.
             flip: average the output with that for the horizontally flipped image.
@@ -158,7 +159,7 @@ class Predictor:
                 shapes = tuple((value.shape, value.dtype) for value in sample.values())
                 groups.setdefault((one.mode, one.flip, shapes), []).append((index, sample))
         for (mode, flip, _), members in groups.items():
-            pixels = max(1, *(value.size for value in members[0][1].values())) // 3
+            pixels = max(value.size for value in members[0][1].values()) // 3
             limit = max(1, min(batch_size, MAX_BATCH_PIXELS // max(1, pixels))) if self.model.batchable else 1
             for chunk in _chunks(members, limit):
                 rows = self._run_within_memory([sample for _, sample in chunk], flip, mode, inputs[chunk[0][0]])
@@ -188,14 +189,16 @@ class Predictor:
         """Raw output (B, C, H, W) float32 for the preprocessed inputs of samples of one size, usually at that size."""
         policy = self.task.inference
         inputs = self.preprocessor.tensors(samples, self.device)
+        is_map = [bool(kind.input_channels) for kind in self.preprocessor.inputs.values()]
         model = policy.network(self.model, mode or policy.modes[0])
         rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
         with rng_state, eval_mode(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             torch.manual_seed(self.seed)
-            output = run_padded(model, inputs)
+            output = run_padded(model, inputs, is_map=is_map)
             if flip:
-                flipped = run_padded(model, [tensor.flip(-1) for tensor in inputs])
-                output = (output + policy.unflip(flipped, self.fields, inputs[0].shape[-1])) / 2
+                mirrored = [one.flip(-1) if sized else one for one, sized in zip(inputs, is_map, strict=True)]
+                width = next((one.shape[-1] for one, sized in zip(inputs, is_map, strict=True) if sized), 0)
+                output = (output + policy.unflip(run_padded(model, mirrored, is_map=is_map), self.fields, width)) / 2
         return output.float()
 
     @property

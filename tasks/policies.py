@@ -105,10 +105,13 @@ class InferencePolicy:
     modes: tuple[str, ...] = ("fit", "native")
 
     def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int | None:
-        """Number of files or frames of one prediction; None: a complete folder or video is one.
+        """Number of files or frames of one prediction.
 
         Args:
             fields: input fields of the task.
+
+        Returns:
+            None: a complete folder or video is one prediction. 0: none, since the task samples from noise.
         """
         return len(fields)
 
@@ -116,7 +119,8 @@ class InferencePolicy:
         """Read the inputs of one prediction: images as uint8 (H, W, C), label maps as integers (H, W).
 
         Args:
-            sources: one per field: paths, arrays, PIL images or tensors.
+            sources: `inputs_per_prediction` paths, arrays, PIL images or tensors, by default one per field; a path is an
+                `image_io.ImageFile`. Of a task that samples from noise: one integer, which seeds it.
             fields: input fields of the task.
 
         Raises:

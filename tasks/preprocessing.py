@@ -99,7 +99,7 @@ class Preprocessor:
         sources = [open_source(source) for source in sources]
         inference = self.task.inference
         sample = inference.read_inputs(sources, self.inputs)
-        sizes = {sample[name].shape[:2] for name, kind in self.inputs.items() if kind.input_channels}
+        sizes = {size for _, size in map_sizes(sample, self.inputs).values()}
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
         frames = max(map(count_frames, sources), default=1)
@@ -119,14 +119,15 @@ class Preprocessor:
                 f"The box {' '.join(f'{number:g}' for number in box)} (x, y, width, height) contains no pixel of "
                 f"the image, which is {size[1]} wide and {size[0]} high."
             )
-        parts = {
-            name: value[top : top + height, left : left + width] if self.inputs[name].input_channels else value
-            for name, value in loaded.sample.items()
-        }
+        parts = {}
+        for name, value in loaded.sample.items():
+            kind, rows, columns = self.inputs[name], slice(top, top + height), slice(left, left + width)
+            leading = (slice(None),) * (value.ndim - kind.rank)
+            parts[name] = value[(*leading, rows, columns)] if kind.input_channels else value
         return replace(loaded, sample=parts, offset=(left, top), complete_size=size)
 
     def source_size(self, sample: Sample) -> Size:
-        """(height, width) of the first input that is a map of pixels."""
+        """(height, width) of the first input that is a map of pixels; the training size if none is."""
         return next((size for _, size in map_sizes(sample, self.inputs).values()), self.size)
 
     def prepare(self, inputs: ImageInputs, model: Network, mode: str | None = None, flip: bool = False) -> ModelInput:

@@ -154,10 +154,11 @@ class Task(ABC):
         """Options of the backbone that the data decide.
 
         Returns:
-            in_channels: those of the first input; flow may stack its two images. num_classes: classes of the backbone's
-            own classifier; 0 for tasks that put a head on the backbone.
+            in_channels: those of the first input that is a map of pixels; flow may stack its two images. num_classes:
+            classes of the backbone's own classifier; 0 for tasks that put a head on the backbone.
         """
-        return {"in_channels": next(iter(self.inputs(fields).values())).input_channels, "num_classes": 0}
+        channels = (kind.input_channels for kind in self.inputs(fields).values() if kind.input_channels)
+        return {"in_channels": next(channels, 0), "num_classes": 0}
 
     @property
     def augmentation(self) -> AugmentationPolicy:

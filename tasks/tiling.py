@@ -35,31 +35,40 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def run_padded(model: Network, inputs: Sequence[Tensor], tile: int = TILE) -> Tensor:
+def run_padded(
+    model: Network, inputs: Sequence[Tensor], tile: int = TILE, is_map: Sequence[bool] | None = None
+) -> Tensor:
     """Run a network on inputs of any size: pad to multiples of its stride, tile if large, crop the output back.
 
     Args:
         model: the network; `stride` and `input_policy` decide, see `Network`.
-        inputs: (B, C, H, W) each, all of one size.
+        inputs: (B, ..., H, W) each, all maps of one size.
         tile: height and width of the kept part of a tile in pixels.
+        is_map: for each input whether it is a map of pixels; None: all are. Others (cameras, noise) have no size: they
+            reach the network unchanged, and it is not tiled.
 
     Returns:
-        (B, C', H, W); for a network with `input_policy` "fixed" its output as it is.
+        (B, ..., H, W); for a network with `input_policy` "fixed", or without a map, its output as it is.
     """
-    if model.input_policy == "fixed":
+    is_map = [True] * len(inputs) if is_map is None else is_map
+    if model.input_policy == "fixed" or not any(is_map):
         return model(*inputs)
-    height, width = inputs[0].shape[-2:]
+    height, width = inputs[is_map.index(True)].shape[-2:]
     stride = model.stride
-    padded = [pad_by_reflection(tensor, stride) for tensor in inputs]
-    if model.input_policy == "tiled" and max(padded[0].shape[-2:]) > 2 * tile:
+    padded = [pad_by_reflection(one, stride) if sized else one for one, sized in zip(inputs, is_map, strict=True)]
+    size = padded[is_map.index(True)].shape[-2:]
+    if model.input_policy == "tiled" and all(is_map) and max(size) > 2 * tile:
         output = run_tiled(model, padded, tile, receptive_radius(model, *(tensor.shape[1] for tensor in padded)))
     else:
-        output = _resize_to(model(*padded), padded[0].shape[-2:])
+        output = _resize_to(model(*padded), size)
     return output[..., :height, :width]
 
 
 def pad_by_reflection(tensor: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) by reflection to the right and below, up to a multiple of the stride."""
+    """Pad (B, C, H, W), or clips, by reflection to the right and below, up to a multiple of the stride."""
+    if tensor.ndim > 4:
+        padded = pad_by_reflection(tensor.flatten(0, -4), multiple)
+        return padded.view(*tensor.shape[:-2], *padded.shape[-2:])
     height, width = tensor.shape[-2:]
     right, below = -width % multiple, -height % multiple
     while right or below:

@@ -34,7 +34,8 @@ class LivePredictor:
     @property
     def num_frames(self) -> int:
         """Number of consecutive frames that the model takes as input."""
-        return len(self.predictor.task.inputs(self.predictor.fields))
+        task = self.predictor.task
+        return task.inference.inputs_per_prediction(task.inputs(self.predictor.fields)) or 0
 
     def predict(self, frames: Sequence[Frame]) -> Prediction | None:
         """Prediction for the newest frames; None if there are fewer than `num_frames`.
@@ -75,7 +76,9 @@ def live_predictors(names: str, device: str, amp: str, mode: str | None = None) 
     models: list[LivePredictor] = []
     for source, predictor in zip(dict.fromkeys(sources), predictors, strict=True):
         task = predictor.task
-        for name, field_type in task.inputs(predictor.fields).items():
+        if not task.inference.inputs_per_prediction(predictor.preprocessor.inputs):
+            raise UserError(f"'{source}' does not predict from the newest frames; use densevision predict.")
+        for name, field_type in predictor.preprocessor.inputs.items():
             if not isinstance(field_type, Image) or field_type.channels not in (1, 3):
                 raise UserError(f"'{source}' needs {name} ({field_type}), which a camera or video does not provide.")
         if mode is not None and mode not in task.inference.modes:

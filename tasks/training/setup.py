@@ -321,14 +321,22 @@ def require_valid_sample(task: Task, dataset: Dataset) -> None:
             f"{name} of {dataset.title} is a {type(sample).__name__}; `read` must return a dictionary with a numpy "
             f"array for each of the fields {', '.join(dataset.fields)}."
         )
-    for field, field_type in {**task.inputs(dataset.fields), **task.targets(dataset.fields)}.items():
+    used = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
+    # The others are made by the task's augmentation.
+    used = {field: field_type for field, field_type in used.items() if field in dataset.fields}
+    maps = {field: field_type.rank for field, field_type in used.items() if field_type.input_channels}
+    sizes = {np.shape(sample[field])[:2] for field, rank in maps.items() if np.ndim(sample.get(field)) == rank}
+    for field, field_type in used.items():
         value, where = sample.get(field), f"{name} of {dataset.title}, field '{field}'"
         if field_type.rank and not isinstance(value, np.ndarray):
             found = "missing" if value is None else f"a {type(value).__module__}.{type(value).__name__}"
             raise UserError(f"{where}: expected a numpy array, found {found}; convert it in `read`.")
         value = np.asarray(value)
         mismatch = field_type.check(value)
-        if value.ndim != field_type.rank and mismatch is None:
+        # A leading axis T or N is valid, if what follows is as large as the other maps.
+        leading = value.ndim - field_type.rank
+        misplaced = leading == 1 and field in maps and sizes and value.shape[1:3] not in sizes
+        if mismatch is None and (misplaced or leading not in (0, 1)):
             mismatch = f"{field_type.rank} axes", "x".join(map(str, value.shape))
         if mismatch is not None:
             raise UserError(

@@ -15,7 +15,7 @@ from densevision.errors import UserError
 
 from .clips import write_video
 
-ONE, TWO, THREE = ("image",), ("first", "second"), ("before", "now", "after")
+THREE = ("before", "now", "after")
 
 
 def create_files(folder: Path, *names: str) -> list[Path]:
@@ -41,15 +41,15 @@ def noise(count: int, height: int = 24, width: int = 32) -> list[np.ndarray]:
 
 def test_single_images_are_grouped_in_the_order_of_the_arguments(tmp_path):
     sources = collect_inputs(create_files(tmp_path, "d.png", "c.png", "b.png", "a.png"), tmp_path / "out")
-    assert images_by_stem(iter_requests(sources, TWO), tmp_path) == {"d": ["d.png", "c.png"], "b": ["b.png", "a.png"]}
-    assert len(list(iter_requests(sources, ONE))) == 4
+    assert images_by_stem(iter_requests(sources, 2), tmp_path) == {"d": ["d.png", "c.png"], "b": ["b.png", "a.png"]}
+    assert len(list(iter_requests(sources, 1))) == 4
     with pytest.raises(UserError, match=r"takes 3 images at a time \(before, now, after\), but 4 were named"):
-        iter_requests(sources, THREE)
+        iter_requests(sources, 3, THREE)
 
 
 def test_pairs_of_frames_do_not_cross_folders(tmp_path):
     create_files(tmp_path, "in/a/1.png", "in/a/2.png", "in/b/1.png", "in/b/2.png", "in/b/3.png", "in/8.png", "in/9.png")
-    result = images_by_stem(iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), TWO), tmp_path / "in")
+    result = images_by_stem(iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), 2), tmp_path / "in")
     assert result == {
         "8": ["8.png", "9.png"],
         "a/1": ["a/1.png", "a/2.png"],
@@ -61,14 +61,14 @@ def test_pairs_of_frames_do_not_cross_folders(tmp_path):
 def test_a_folder_with_too_few_frames_is_an_error(tmp_path):
     create_files(tmp_path, "in/a/1.png", "in/a/2.png", "in/b/1.png")
     with pytest.raises(UserError, match=r"in/b' contains 1 image\(s\), but the task takes 2 at a time"):
-        iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), TWO)
-    assert len(list(iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), ONE))) == 3
+        iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), 2)
+    assert len(list(iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), 1))) == 3
 
 
 def test_single_images_form_pairs_even_with_folders_between_them(tmp_path):
     create_files(tmp_path, "x/1.png", "x/2.png", "y/3.png", "y/4.png", "a.png", "b.png")
     inputs = [tmp_path / name for name in ("x", "a.png", "y", "b.png")]
-    result = images_by_stem(iter_requests(collect_inputs(inputs, tmp_path / "out"), TWO), tmp_path)
+    result = images_by_stem(iter_requests(collect_inputs(inputs, tmp_path / "out"), 2), tmp_path)
     assert list(result.items()) == [
         ("a", ["a.png", "b.png"]),
         ("1", ["x/1.png", "x/2.png"]),
@@ -79,7 +79,7 @@ def test_single_images_form_pairs_even_with_folders_between_them(tmp_path):
 def test_the_output_folder_must_not_be_an_input_folder(tmp_path):
     create_files(tmp_path, "a.png")
     with pytest.raises(UserError, match="the folder of the input images; give another folder"):
-        iter_requests(collect_inputs([tmp_path], tmp_path), ONE)
+        iter_requests(collect_inputs([tmp_path], tmp_path), 1)
 
 
 def test_missing_inputs_are_an_error(tmp_path):
@@ -141,7 +141,7 @@ def test_results_in_an_output_folder_behind_a_link_are_not_inputs(tmp_path):
 def test_a_broken_link_to_an_image_is_an_input_so_that_its_neighbors_are_no_pair(tmp_path):
     create_files(tmp_path, "in/1.png", "in/3.png")
     (tmp_path / "in" / "2.png").symlink_to("nowhere.png")
-    requests = iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), TWO)
+    requests = iter_requests(collect_inputs([tmp_path / "in"], tmp_path / "out"), 2)
     assert [[file.name for file in each.files] for each in requests] == [["1.png", "2.png"], ["2.png", "3.png"]]
 
 
@@ -188,7 +188,7 @@ def test_a_rotated_video_is_read_upright(tmp_path):
 
 
 def test_a_video_with_too_few_frames_or_without_a_video_stream_is_an_error(tmp_path):
-    (request,) = iter_requests(collect_inputs([write_video(tmp_path / "one.avi", noise(1))], tmp_path / "out"), TWO)
+    (request,) = iter_requests(collect_inputs([write_video(tmp_path / "one.avi", noise(1))], tmp_path / "out"), 2)
     with pytest.raises(UserError, match=r"one\.avi' has fewer than 2 frames"):
         request.images()
     with wave.open(str(tmp_path / "sound.avi"), "wb") as sound:

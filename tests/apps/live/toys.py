@@ -17,6 +17,7 @@ from densevision.apps.live.viewer import State
 from densevision.datasets.field_types import Image
 from densevision.datasets.formats.video import TimedFrame
 from densevision.errors import UserError
+from densevision.tasks.policies import InferencePolicy
 from densevision.tasks.prediction import Prediction
 
 HEIGHT, WIDTH = 24, 32
@@ -99,7 +100,7 @@ def model(
         return prediction
 
     fields = {f"image{number}": Image(3) for number in range(num_frames)}
-    task = SimpleNamespace(name=name, inputs=lambda fields: fields)
+    task = SimpleNamespace(name=name, inputs=lambda fields: fields, inference=InferencePolicy())
     predictor: Any = SimpleNamespace(task=task, fields=fields, predict=predict)
     return LivePredictor(name, predictor)
 
