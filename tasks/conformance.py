@@ -20,7 +20,7 @@ from ..backbones.backbone import Backbone
 from ..datasets import open_dataset
 from ..datasets.core.geometric_augmentation import Augmentation
 from ..datasets.core.randomness import Purpose, generator
-from ..datasets.dataset import Dataset, Sample
+from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import Depth, Flow, Image, Mask, SegmentationMask
 from ..errors import UserError
 from .checkpoint import read_header, read_tensors, save_checkpoint
@@ -65,6 +65,8 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
     check_fields(task, train_set)
     check_augment(task, train_set)
     default = ModelSpec(task, train_set.fields, task.defaults.backbone, {}, task.defaults.head)
+    if task.defaults.backbone is None:
+        default = ModelSpec(task, train_set.fields, model=task.recipes[task.defaults.recipe].model)
     model = default.build()
     check_network(default, model, train_set)
     check_calibrate(default, model, train_set)
@@ -262,16 +264,18 @@ def check_metrics(task: Task, predict: PredictFunction, eval_set: Dataset) -> No
 def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFunction, eval_set: Dataset) -> None:
     """Predictions have the image's size, can be drawn and saved, and are the same from a saved checkpoint."""
     task = model_spec.task
-    dense = any(isinstance(field_type, PER_PIXEL) for field_type in task.targets(eval_set.fields).values())
     predictor = Predictor(task, model, model_spec.fields, SIZE)
     sample = eval_set.read(0)
+    targets = task.targets(eval_set.fields).items()
+    dense = any(isinstance(kind, PER_PIXEL) and sample[name].ndim == kind.rank for name, kind in targets)
     ground_truth = task.ground_truth(sample, eval_set.fields)
     odd = {}
     for name, field_type in task.inputs(eval_set.fields).items():
         axis = sample[name].ndim - field_type.rank
         smaller = (*(slice(None),) * axis, slice(-5), slice(-9))
         odd[name] = sample[name][smaller].copy() if field_type.input_channels else sample[name]
-    odd_size = (SIZE[0] - 5, SIZE[1] - 9)
+    # Without a map as input, the size of a prediction is that of training; several maps are drawn side by side.
+    odd_size = (SIZE[0] - 5, SIZE[1] - 9) if map_sizes(odd, task.inputs(eval_set.fields)) else SIZE
     for what, prediction, size in (
         ("The baseline's prediction", predict(sample), SIZE),
         ("The ground truth", ground_truth, SIZE),

@@ -70,8 +70,8 @@ class Predictor:
         """Predict for one image (or as many as the task takes), at its original size.
 
         Args:
-            inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow; for tasks that sample
-                from noise an integer that seeds it.
+            inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow. Tasks that sample
+                from noise take an integer, which seeds it.
             mode: one of the task's input modes: "fit" (resize to the training size, and the output back), "native"
                 (the image's own size), or others of the task; None: the task's first.
             flip: average the output with that for the horizontally flipped image.

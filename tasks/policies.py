@@ -119,8 +119,8 @@ class InferencePolicy:
         """Read the inputs of one prediction: images as uint8 (H, W, C), label maps as integers (H, W).
 
         Args:
-            sources: `inputs_per_prediction` paths, arrays, PIL images or tensors, by default one per field; a path is an
-                `image_io.ImageFile`. Of a task that samples from noise: one integer, which seeds it.
+            sources: `inputs_per_prediction` image files (`image_io.ImageFile`), arrays, PIL images or tensors; by
+                default one per field. Of a task that samples from noise: one integer, which seeds it.
             fields: input fields of the task.
 
         Raises:

@@ -26,14 +26,16 @@ FieldTypeT = TypeVar("FieldTypeT", bound=FieldType)
 
 @dataclass(frozen=True)
 class Defaults:
-    """Dataset, backbone, head and recipe of `densevision train TASK`; head None: the backbone's own classifier.
+    """Dataset, backbone, head and recipe of `densevision train TASK`.
+
+    Head None: the backbone's own classifier. Backbone None: the complete model that the recipe names.
 
     `recipe` is made for the synthetic dataset `data`; `photo_recipe`, if there is one, for real images: it is the
     default recipe for every dataset that is not synthetic.
     """
 
     data: str
-    backbone: str
+    backbone: str | None
     head: str | None
     recipe: str
     photo_recipe: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,12 @@ class TwoImages(Predictor):
         fields: dict[str, FieldType] = {"first": ImageField(), "second": ImageField(frame=1)}
         super().__init__(Flow(), nn.Identity(), fields, (24, 32))  # type: ignore[arg-type]
 
-    def forward(self, model_input: ModelInput) -> torch.Tensor:
-        first, second = (
-            torch.from_numpy(model_input.samples[0][name].astype(np.float32)) for name in ("first", "second")
-        )
-        return (second - first)[..., :2].movedim(-1, 0)[None]
+    def forward_batch(self, inputs: Sequence[ModelInput], batch_size: int) -> list[torch.Tensor]:
+        pairs = [
+            [torch.from_numpy(one.samples[0][name].astype(np.float32)) for name in ("first", "second")]
+            for one in inputs
+        ]
+        return [(second - first)[..., :2].movedim(-1, 0)[None] for first, second in pairs]
 
 
 @pytest.fixture
