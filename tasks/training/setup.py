@@ -325,7 +325,8 @@ def require_valid_sample(task: Task, dataset: Dataset) -> None:
     # The others are made by the task's augmentation.
     used = {field: field_type for field, field_type in used.items() if field in dataset.fields}
     maps = {field: field_type.rank for field, field_type in used.items() if field_type.input_channels}
-    sizes = {np.shape(sample[field])[:2] for field, rank in maps.items() if np.ndim(sample.get(field)) == rank}
+    shapes = {field: np.shape(sample[field]) for field in maps if field in sample}
+    sizes = {shape[:2] for field, shape in shapes.items() if len(shape) == maps[field]}
     for field, field_type in used.items():
         value, where = sample.get(field), f"{name} of {dataset.title}, field '{field}'"
         if field_type.rank and not isinstance(value, np.ndarray):

@@ -29,7 +29,7 @@ def images_by_stem(requests, root: Path) -> dict[str, list[str]]:
     """Names of the images of each request, by its stem."""
 
     def names(request: InferenceRequest) -> list[str]:
-        return [Path(image).relative_to(root).as_posix() for image in request.images()]
+        return [image.path.relative_to(root).as_posix() for image in request.images()]
 
     return {request.stem.as_posix(): names(request) for request in requests}
 

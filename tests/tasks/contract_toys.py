@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,7 +112,7 @@ class Toy(Task):
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("error", higher_is_better=False)
 
     data: ClassVar[dict[str, FieldType]]
-    network: ClassVar[Callable[[], Network]]
+    network: ClassVar[type[Network]]
     spec: ClassVar[OutputSpec]
 
     @staticmethod
@@ -130,7 +129,7 @@ class Toy(Task):
         return {"target": self.require_field(fields, "target", type(self.data["target"]))}
 
     def build(self, fields, backbone, head, model):
-        return type(self).network()
+        return self.network()
 
     def phases(self, model, fields, loss):
         def difference(batch, cache):
@@ -431,7 +430,7 @@ class FromNoise(Toy):
     def draw(rng):
         return {"target": picture(rng)}
 
-    def inputs(self, fields):
+    def inputs(self, fields) -> dict[str, FieldType]:
         return {"noise": Noise()}
 
     @property

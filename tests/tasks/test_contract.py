@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ def registered(monkeypatch):
         monkeypatch.setitem(FIELD_TYPES, name, field_type)
 
 
-def trained(task: Toy, folder: Path) -> Predictor:
-    """A toy after two steps, from its checkpoint."""
+def trained(task: Toy, folder: Path) -> Any:
+    """The predictor of a toy after two steps, from its checkpoint."""
     result = train(
         task, data=Samples(task), eval_data=Samples(task, "test"), out=folder, steps=2, batch_size=2, lr=0.01,
         workers=0, threads=1, eval_samples=3, device="cpu", amp="off", eval_every=2,
