@@ -196,7 +196,7 @@ class InferenceConfig:
 
     def run(self, batch: Sequence[PreparedRequest], batch_size: int) -> list[list[Tensor]]:
         """Raw outputs for all inputs of some requests."""
-        outputs = iter(self.predictor.forward_batch([each for one in batch for each in one.inputs], batch_size))
+        outputs = iter(self.predictor.forward([each for one in batch for each in one.inputs], batch_size))
         return [list(islice(outputs, len(one.inputs))) for one in batch]
 
     def finish(

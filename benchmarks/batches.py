@@ -53,7 +53,7 @@ def measure_network(predictor: Predictor, checkpoint: Path, setting: Setting) ->
         return [
             output
             for start in range(0, IMAGES, batch_size)
-            for output in predictor.forward_batch(inputs[start : start + batch_size], batch_size)
+            for output in predictor.forward(inputs[start : start + batch_size], batch_size)
         ]
 
     with fixed_threads(setting.threads):

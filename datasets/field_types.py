@@ -47,10 +47,12 @@ class FieldType(ABC):
 
     Attributes:
         rank: number of axes of the value of one sample, without a leading T or N.
+        input_channels: channels C of the field as a network's input (B, C, H, W); 0 if it is not a map of pixels.
         frame: index of the frame that the field belongs to; it selects the matrix of a geometry.
     """
 
     rank: ClassVar[int]
+    input_channels: ClassVar[int] = 0
     # Keyword-only, so that the parameters of the subclasses come first: Image(1) is a gray image.
     frame: int = dataclasses.field(default=0, kw_only=True)
 
@@ -80,11 +82,6 @@ class FieldType(ABC):
         import torch
 
         return {name: torch.from_numpy(np.stack(values))}
-
-    @property
-    def input_channels(self) -> int:
-        """Channels C of the field as a network's input (B, C, H, W); 0 if it is not a map of pixels."""
-        return 0
 
     def to_input(self, tensor: Tensor) -> Tensor:
         """Convert a batched tensor on its device to the input of a network, for example uint8 to float32 in [0, 1]."""
@@ -186,10 +183,7 @@ class Depth(FieldType):
     """Depth along the optical axis, (H, W) float32 in meters, nan where unknown; as an input (B, 1, H, W)."""
 
     rank: ClassVar[int] = 2
-
-    @property
-    def input_channels(self) -> int:
-        return 1
+    input_channels: ClassVar[int] = 1
 
     def check(self, value):
         if value.ndim < 2 or value.dtype != np.float32:
@@ -223,12 +217,9 @@ class Flow(FieldType):
     """Optical flow from `frame` to `frame_to`, (H, W, 2) float32 pixels, x then y, nan where unknown."""
 
     rank: ClassVar[int] = 3
+    input_channels: ClassVar[int] = 2
     frame: int = 0
     frame_to: int = 1
-
-    @property
-    def input_channels(self) -> int:
-        return 2
 
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != 2 or value.dtype != np.float32:
@@ -303,10 +294,7 @@ class Mask(FieldType):
     """Boolean map, (H, W) bool; as an input (B, 1, H, W) float32."""
 
     rank: ClassVar[int] = 2
-
-    @property
-    def input_channels(self) -> int:
-        return 1
+    input_channels: ClassVar[int] = 1
 
     def check(self, value):
         return None if value.ndim >= 2 and value.dtype == np.bool_ else ("a mask of shape HxW bool", _shape(value))

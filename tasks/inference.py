@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ __all__ = ["Predictor", "load", "packaged_checkpoint"]
 
 PACKAGED_CHECKPOINTS = Path(__file__).parent
 """Parent folder of the packaged checkpoints: PACKAGED_CHECKPOINTS / TASK / "weights"."""
-MAX_BATCH_PIXELS = 2**22
-"""Limit on the pixels of a batch (one image is always allowed): large images gain nothing from company."""
+MAX_BATCH_VALUES = 3 * 2**22
+"""Limit on the values of a batch (one image is always allowed): large images gain nothing from company."""
 
 
 class Predictor:
@@ -82,7 +82,7 @@ class Predictor:
             UserError: wrong number of inputs, an input that is not an image, or a box that contains no pixel of it.
         """
         model_input = self.load_inputs(*inputs, mode=mode, flip=flip, box=box)
-        return self.decode(model_input, self.forward(model_input))
+        return self.decode(model_input, *self.forward([model_input]))
 
     def predict_batch(
         self, inputs: Iterable[Any], mode: str | None = None, flip: bool = False, batch_size: int = 8
@@ -101,10 +101,10 @@ class Predictor:
             UserError: as `predict`.
         """
         predictions: list[Prediction] = []
-        for chunk in _chunks(inputs, batch_size):
-            entries = (entry if isinstance(entry, tuple) else (entry,) for entry in chunk)
-            prepared = [self.load_inputs(*entry, mode=mode, flip=flip) for entry in entries]
-            predictions += map(self.decode, prepared, self.forward_batch(prepared, batch_size))
+        entries = (entry if isinstance(entry, tuple) else (entry,) for entry in inputs)
+        while chunk := list(itertools.islice(entries, batch_size)):
+            prepared = [self.load_inputs(*entry, mode=mode, flip=flip) for entry in chunk]
+            predictions += map(self.decode, prepared, self.forward(prepared, batch_size))
         return predictions
 
     def predict_samples(
@@ -117,7 +117,7 @@ class Predictor:
             mode, flip: as in `predict`.
         """
         prepared = [self.preprocessor.prepare(ImageInputs(each), self.model, mode, flip) for each in samples]
-        return list(map(self.decode, prepared, self.forward_batch(prepared, len(prepared))))
+        return list(map(self.decode, prepared, self.forward(prepared, len(prepared))))
 
     def predict_sample(self, sample: Sample, mode: str | None = None, flip: bool = False) -> Prediction:
         """Predict for the inputs of one sample; see `predict_samples`."""
@@ -135,22 +135,17 @@ class Predictor:
         """
         return self.preprocessor.prepare(self.preprocessor.load(inputs, box), self.model, mode, flip)
 
-    def forward(self, model_input: ModelInput) -> Tensor:
-        """Second step of `predict`: the raw output, merged over the geometries of the input mode.
+    def forward(self, inputs: Sequence[ModelInput], batch_size: int = 1) -> list[Tensor]:
+        """Second step of `predict`: the raw output for every input, merged over the geometries of its input mode.
 
-        Only one thread may run it at a time.
-
-        Raises:
-            UserError: the image is too large for the memory of the device.
-        """
-        return self.forward_batch([model_input], 1)[0]
-
-    def forward_batch(self, inputs: Sequence[ModelInput], batch_size: int) -> list[Tensor]:
-        """`forward` for several inputs; samples of one size and input mode run together.
+        Samples of one size and input mode run together. Only one thread may run it at a time.
 
         Args:
             inputs: preprocessed inputs.
             batch_size: maximum number of samples in a forward pass; 1 for networks that are not `batchable`.
+
+        Raises:
+            UserError: an image is too large for the memory of the device.
         """
         outputs: list[list[Tensor]] = [[] for _ in inputs]
         groups: dict[tuple[Any, ...], list[tuple[int, Sample]]] = {}
@@ -159,26 +154,26 @@ class Predictor:
                 shapes = tuple((value.shape, value.dtype) for value in sample.values())
                 groups.setdefault((one.mode, one.flip, shapes), []).append((index, sample))
         for (mode, flip, _), members in groups.items():
-            pixels = max(value.size for value in members[0][1].values()) // 3
-            limit = max(1, min(batch_size, MAX_BATCH_PIXELS // max(1, pixels))) if self.model.batchable else 1
-            for chunk in _chunks(members, limit):
-                rows = self._run_within_memory([sample for _, sample in chunk], flip, mode, inputs[chunk[0][0]])
-                for (index, _), row in zip(chunk, rows, strict=True):
+            limit = 1
+            if batch_size > 1 and self.model.batchable:
+                values = max((value.size for value in members[0][1].values()), default=0)
+                limit = max(1, min(batch_size, MAX_BATCH_VALUES // max(1, values)))
+            while members:
+                batch, members = members[:limit], members[limit:]
+                try:
+                    output = self.run_network([sample for _, sample in batch], flip, mode)
+                except torch.OutOfMemoryError:
+                    if limit > 1:
+                        members, limit = batch + members, 1
+                        continue
+                    height, width = inputs[batch[0][0]].context.size
+                    raise UserError(
+                        f"An image of {width}x{height} does not fit into the memory of {self.device} in the input mode "
+                        f"'{mode}'; use another input mode or a smaller image."
+                    ) from None
+                for (index, _), row in zip(batch, output.split(1), strict=True):
                     outputs[index].append(row)
         return [self.task.inference.merge(each) for each in outputs]
-
-    def _run_within_memory(self, samples: list[Sample], flip: bool, mode: str, first: ModelInput) -> list[Tensor]:
-        """Outputs (1, ...) of samples of one size; one by one if they do not fit into memory together."""
-        try:
-            return list(self.run_network(samples, flip, mode).split(1))
-        except torch.OutOfMemoryError:
-            if len(samples) > 1:
-                return [row for each in samples for row in self._run_within_memory([each], flip, mode, first)]
-            height, width = first.context.size
-            raise UserError(
-                f"An image of {width}x{height} does not fit into the memory of {self.device} in the input mode "
-                f"'{mode}'; use another input mode or a smaller image."
-            ) from None
 
     def decode(self, model_input: ModelInput, output: Tensor) -> Prediction:
         """Third step of `predict`: the prediction in original pixels. It may run in any thread."""
@@ -209,13 +204,6 @@ class Predictor:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of at most `size` consecutive items."""
-    iterator = iter(items)
-    while chunk := list(itertools.islice(iterator, size)):
-        yield chunk
 
 
 def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -73,16 +74,21 @@ class Preprocessor:
         task: the task.
         fields: field types of the dataset.
         size: (height, width) of the training images.
-        inputs: input fields of the task.
     """
 
     task: Task
     fields: dict[str, FieldType]
     size: Size
-    inputs: dict[str, FieldType] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "inputs", self.task.inputs(self.fields))
+    @cached_property
+    def inputs(self) -> dict[str, FieldType]:
+        """Input fields of the task."""
+        return self.task.inputs(self.fields)
+
+    @cached_property
+    def targets(self) -> dict[str, FieldType]:
+        """Fields that the task predicts."""
+        return self.task.targets(self.fields)
 
     def load(self, sources: Sequence[Any], box: Rectangle | None = None) -> ImageInputs:
         """Read the inputs of one prediction, each file once.
@@ -104,7 +110,6 @@ class Preprocessor:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
         frames = max(map(count_frames, sources), default=1)
         loaded = ImageInputs(sample, remark=f"the first of {frames} frames" if frames > 1 else "")
-        note = ""
         if box is None:
             box, note = inference.find_box(sample, self.fields)
             loaded = replace(loaded, note=note)
@@ -176,7 +181,7 @@ class Preprocessor:
         source = dataset.image_size(index)
         limits = self.task.augmentation.limits(augmentation, self.fields, source)
         geometry = sample_geometry(geometry_rng, source, self.size, limits)
-        sample = dataset.read_transformed(index, geometry, {**self.inputs, **self.task.targets(self.fields)})
+        sample = dataset.read_transformed(index, geometry, {**self.inputs, **self.targets})
         return self.task.augmentation.augment(sample, color_rng, color_jitter)
 
     def tensors(self, samples: Sequence[Sample], device: torch.device) -> tuple[Tensor, ...]:
@@ -186,13 +191,12 @@ class Preprocessor:
 
     def to_device(self, batch: Batch, device: torch.device) -> Batch:
         """Move a training batch to a device, with inputs and targets as networks and losses take them."""
-        targets = self.task.targets(self.fields)
         converted = {}
         for name, tensor in batch.items():
             moved = tensor.to(device, non_blocking=True)
             if name in self.inputs:
                 moved = self.inputs[name].to_input(moved)
-            elif name in targets:
-                moved = targets[name].to_target(moved)
+            elif name in self.targets:
+                moved = self.targets[name].to_target(moved)
             converted[name] = moved
         return converted

@@ -110,27 +110,22 @@ class EncodedImage:
         self._data = _with_one_separator(data)
         self._jpeg = data.startswith(b"\xff\xd8")
         with self._errors():
-            self._image = open_image(io.BytesIO(self._data))
+            self.pillow_image = open_image(io.BytesIO(self._data))
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width) of the upright image."""
         with self._errors():
             if not self._jpeg:
-                self._image.load()
-            width, height = self._image.size
-        return (width, height) if _orientation(self._image)[0] else (height, width)
+                self.pillow_image.load()
+            width, height = self.pillow_image.size
+        return (width, height) if _orientation(self.pillow_image)[0] else (height, width)
 
     @property
     def header_size(self) -> tuple[int, int]:
         """(height, width) of the stored image, which may be turned, from its header."""
-        width, height = self._image.size
+        width, height = self.pillow_image.size
         return height, width
-
-    @property
-    def frames(self) -> int:
-        """Number of frames or pages."""
-        return num_frames(self._image)
 
     def decode(self, min_size: tuple[int, int] | None = None) -> np.ndarray:
         """Decode the pixels as `read_image` does.
@@ -138,7 +133,7 @@ class EncodedImage:
         Raises:
             DatasetError: the pixels are damaged.
         """
-        image = self._image
+        image = self.pillow_image
         factor = 1 if min_size is None or not self._jpeg else reduction(self.size, min_size)
         if self._jpeg and image.mode in ("L", "RGB") and _srgb_transform(image.info.get("icc_profile")) is None:
             # The pixels are those of Pillow, in half of the time.

@@ -45,8 +45,8 @@ class AugmentedDataset(TorchDataset):
     ) -> None:
         self.dataset, self.task, self.size = dataset, task, size
         self.augmentation, self.color_jitter, self.seed = augmentation, color_jitter, seed
-        self.fields = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
         self.preprocessor = Preprocessor(task, dataset.fields, size)
+        self.fields = {**self.preprocessor.inputs, **self.preprocessor.targets}
         self.worker_status = torch.zeros(2, dtype=torch.int64)
 
     def __getitem__(self, key: SampleKey) -> Sample:

@@ -188,5 +188,5 @@ def test_load_forward_and_decode_equal_predict(tmp_path, task):
     predictor = load(task, "cpu", "off")
     files = write_inputs(predictor, tmp_path / "photos", 24, 30)
     model_input = predictor.load_inputs(*files, flip=True)
-    prediction = predictor.decode(model_input, predictor.forward(model_input))
+    prediction = predictor.decode(model_input, *predictor.forward([model_input]))
     np.testing.assert_array_equal(prediction.to_image(), predictor.predict(*files, flip=True).to_image())
