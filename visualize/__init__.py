@@ -72,11 +72,7 @@ METHODS: dict[str, tuple[str, str]] = {
 }
 """Function name to (its module, help line); each is a command of `densevision visualize`."""
 
-_WHERE = {
-    **{name: module for name, (module, _) in METHODS.items()},
-    "Visualization": "core.result",
-    "open_model": "core.model",
-}
+_OTHERS = {"Visualization": "core.result", "open_model": "core.model"}
 
 __all__ = [
     "METHODS",
@@ -103,6 +99,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    module = METHODS[name][0] if name in METHODS else _OTHERS.get(name)
+    if module is not None:
+        return getattr(importlib.import_module(f".{module}", __name__), name)
     raise AttributeError(f"densevision.visualize has no attribute '{name}'")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from densevision import visualize
+from densevision.apps.cli import main
+from densevision.visualize import METHODS
 
 COMMANDS = {
     "saliency": ((), (1, 32, 32)),
@@ -80,8 +85,25 @@ def test_errors_are_one_line(run, digit, option, message):
     assert message in run("visualize", "saliency", *flat).error
 
 
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("list_targets", "receptive_field")])
+def test_a_command_has_the_named_arguments_of_its_method(name, capsys):
+    method = getattr(visualize, name)
+    main(["visualize", name.replace("_", "-"), "--help"])
+    printed = capsys.readouterr().out
+    options = {word.strip(",") for word in printed.split() if word.startswith("--")}
+    expected = {"model", "weights", "stride_in", "device", "out"}
+    for argument in inspect.signature(method).parameters:
+        if argument == "options":
+            type_name = inspect.signature(method).parameters[argument].annotation.split()[0]
+            expected |= set(vars(sys.modules[method.__module__])[type_name].__dataclass_fields__)
+        elif argument not in ("progress", "settings"):
+            expected.add(argument)
+    assert {f"--{each.replace('_', '-')}" for each in expected} <= options
+    assert "`" not in printed and "resolve_target" not in printed and "inspect_model" not in printed
+
+
 def test_help_imports_no_torch():
-    words = ", ".join(f"['visualize', '{command}', '--help']" for command in (*COMMANDS, "list-targets"))
+    words = ", ".join(f"['visualize', '{command.replace('_', '-')}', '--help']" for command in METHODS)
     code = (
         "import sys\nfrom densevision.apps.cli import main\n"
         f"for words in ({words}):\n    main(words)\n"

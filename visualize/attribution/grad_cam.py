@@ -88,8 +88,8 @@ def grad_cam(model: Any, image: Any, target: Any, *, level: str | None = None) -
     array = upsampled.float().cpu().numpy()
     empty = f"Grad-CAM of {objective} at {level} is 0 everywhere: no unit has a positive contribution."
     notes = () if array.any() else (empty,)
-    picture = attributed.draw([overlay_heatmap(attributed.photos[0], array)])
-    return ClassActivationMap(array, picture, notes, units=units.float().cpu().numpy(), level=level)
+    image = attributed.draw([overlay_heatmap(attributed.photos[0], array)])
+    return ClassActivationMap(array, image, notes, units=units.float().cpu().numpy(), level=level)
 
 
 def unit_grids(

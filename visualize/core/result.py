@@ -1,4 +1,4 @@
-"""What a method of visualization returns: the raw values, a picture, and what there is to say about them.
+"""What a method of visualization returns: the raw values, an image of them, and what there is to say about them.
 
 Like the methods' modules, this imports nothing heavy until it is used.
 """
@@ -19,11 +19,11 @@ Progress = Callable[[int, int, dict[str, float]], None]
 
 @dataclass(frozen=True, eq=False)
 class Visualization:
-    """Result of a method. Jupyter shows its picture.
+    """Result of a method. Jupyter shows its image.
 
     Attributes:
         array: the raw values; the method states shape and unit.
-        image: the picture, (H, W, 3) uint8 RGB.
+        image: the values as an image, (H, W, 3) uint8 RGB.
         notes: what is remarkable about the result, one sentence each.
     """
 
@@ -32,7 +32,7 @@ class Visualization:
     notes: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> list[Path]:
-        """Write the picture to a .png file, and the raw values to the same name with .npy; returns both paths.
+        """Write the image to a .png file, and the raw values to the same name with .npy; returns both paths.
 
         Raises:
             UserError: not a .png file.

@@ -57,14 +57,14 @@ class AttributionInputs(NamedTuple):
         high = max(1.0, *(float(each.max()) for each in self.pixels))
         return [to_uint8_image((each - low) / (high - low)) for each in self.pixels]
 
-    def draw(self, pictures: Iterable[np.ndarray]) -> np.ndarray:
-        """Pictures of the inputs side by side, enlarged, with a cross at the target's pixel, box center or keypoint."""
+    def draw(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Images of the inputs side by side, enlarged, with a cross at the target's pixel, box center or keypoint."""
         positions: list[tuple[float, float]] = []
         if self.objective.has_position:
             with torch.no_grad():
                 _, result = evaluate_objective(self.model, self.pixels, self.objective)
             positions = self.objective.positions(result)
-        return draw_crosses(np.concatenate(list(pictures), axis=1), positions)
+        return draw_crosses(np.concatenate(list(images), axis=1), positions)
 
 
 def attribution_inputs(model: Any, image: Any, target: Any) -> AttributionInputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -186,6 +187,25 @@ def test_every_method_returns_an_image_and_its_array(method, entries, examples, 
     assert response.image is not None and response.image.std() > 0
     assert sorted(file.suffix for file in response.files) == [".npy", ".png"]
     assert response.text.startswith(f"{method} of class:0.")
+
+
+def test_simultaneous_requests_get_their_own_notes(entries, examples, limits, tmp_path, capsys):
+    """The notes of a result belong to it; what other threads print meanwhile stays on stdout."""
+    (entry,), (image, *_) = entries["classification"], examples["classification"]
+    targets = [f"class:{index}" for index in range(4)]
+
+    def request(target: str) -> str:
+        print(f"printed for {target}")
+        return handle_visualize(entry, "integrated-gradients", target, image, limits, tmp_path / target[-1]).text
+
+    with ThreadPoolExecutor(len(targets)) as pool:
+        texts = list(pool.map(request, targets))
+    alone = [request(target) for target in targets]
+    assert texts == alone and len(set(texts)) == len(targets)
+    for target, text in zip(targets, texts, strict=True):
+        assert text.startswith(f"integrated-gradients of {target}. Attributions sum to ")
+        assert text.count("Attributions sum to") == 1 and "printed" not in text
+    assert capsys.readouterr().out.count("printed for") == 2 * len(targets)
 
 
 def test_the_first_target_of_every_checkpoint_is_valid(entries, examples, limits, tmp_path):

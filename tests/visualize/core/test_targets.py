@@ -12,6 +12,7 @@ from densevision.backbones import create_backbone
 from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.pose.heatmaps import cells_to_pixels, encode
+from densevision.tasks.prediction import OutputSpec
 from densevision.visualize.core.model import ForwardResult, inspect_backbone
 from densevision.visualize.core.objectives import (
     Keypoint,
@@ -225,6 +226,18 @@ def test_targets_are_those_of_the_output_that_a_task_states():
     assert dense["depth"] == ["depth"] and dense["flow"] == ["flow-u", "flow-v"]
     assert dense["restoration"] == ["red", "green", "blue"] and dense["colorization"][:2] == ["a", "b"]
     assert set(EXAMPLE_TARGETS) == set(list_tasks())
+
+
+def test_a_number_per_image_is_a_target_by_its_name(monkeypatch):
+    model = untrained("classification")
+    spec = OutputSpec(("memorability", "arousal"), "from 0 to 1", "values")
+    monkeypatch.setattr(type(model.task), "output_spec", lambda *_: spec)
+    assert list_targets(model)[-2:] == ["memorability", "arousal"]
+    objective = parse_target("arousal", model)
+    value, result = evaluate_objective(model, images_of(model), objective)
+    assert str(objective) == "arousal" and value.item() == result.output[0, 1].item()
+    with pytest.raises(UserError, match=r"'memorabilty' is not a target of .*; nearest: memorability"):
+        parse_target("memorabilty", model)
 
 
 @pytest.fixture
