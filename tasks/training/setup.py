@@ -27,7 +27,7 @@ from .data import AugmentedDataset
 from .lr_finder import find_lr
 from .optimizers import train_mode
 from .options import Options, flag, resolve
-from .phases import count_parameters, explain_error
+from .phases import count_parameters
 from .signals import graceful_interrupt
 from .state import config_options, load_state, resume_options, resume_task, run_folder, run_folder_errors
 from .trainer import Trainer
@@ -370,23 +370,21 @@ def summarize(trainer: Trainer) -> dict[str, Any]:
         backward pass of a training step, without the weights. batch: shape of each tensor of a batch.
     """
     batch = trainer.to_device(next(trainer.data_loader(1, workers=0)))
-    names = trainer.task.inputs(trainer.training_set.dataset.fields)
-    # Two images: BatchNorm needs more than one value per channel.
-    few = {name: tensor[:2] for name, tensor in batch.items()}
+    # What four images take more than two: weights converted to bf16, for example, do not grow with the batch. Two are
+    # the fewest with which BatchNorm works.
+    images = {name: tensor[torch.arange(4) % len(tensor)] for name, tensor in batch.items()}
+    train_mode(trainer.model, trainer.options)
+    few, more = (
+        trainer.phase_runner.activation_bytes({name: tensor[:count].clone() for name, tensor in images.items()})
+        for count in (2, 4)
+    )
     trainer.model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        trainer.model(*(batch[name][:1] for name in names))
-    train_mode(trainer.model, trainer.options)
-    try:
-        memory = trainer.phase_runner.activation_bytes(few)
-    except (RuntimeError, ValueError) as error:
-        if (user_error := explain_error(error, trainer.phase_runner, few, trainer.options)) is not None:
-            raise user_error from error
-        raise
+        trainer.model(*(images[name][:1] for name in trainer.task.inputs(trainer.training_set.dataset.fields)))
     return {
         "options": trainer.resolved_options().explicit(),
         "parameters": count_parameters(trainer.model),
         "multiply_adds": counter.get_total_flops() // 2,
-        "memory_per_image": memory // len(next(iter(few.values()))),
+        "memory_per_image": (more - few) // 2,
         "batch": {name: tuple(tensor.shape) for name, tensor in batch.items()},
     }

@@ -281,6 +281,8 @@ def test_a_dry_run_describes_the_run_and_writes_nothing(tmp_path, monkeypatch):
     # 3 -> 6 channels at half of 16 x 16 pixels, 6 -> 1 there, and 3 -> 1 in every pixel; biases.
     assert summary["parameters"] == (27 * 6 + 6) + (54 + 1) + (3 + 1)
     assert summary["multiply_adds"] == 64 * 27 * 6 + 64 * 54 + 256 * 3
+    # Kept until the backward pass: the image in fp32 at least; not the parameters.
+    assert 3 * 256 * 4 <= summary["memory_per_image"] < 50_000
     assert summary["batch"] == {"image": (3, 3, 16, 16), "depth": (3, 16, 16), "depth_mask": (3, 16, 16)}
 
 
@@ -291,7 +293,7 @@ def test_the_memory_of_a_dry_run_grows_with_the_pixels(tmp_path):
         memory[size] = train(Depth(), data=Reliefs(), eval_data=Reliefs(5, "test"), **options)["memory_per_image"]
     # The first stage of a ResNet-20 alone keeps 14 maps of 16 channels in fp32: outputs of convolutions and of norms.
     assert memory[32] > 14 * 16 * 32 * 32 * 4
-    assert memory[64] == pytest.approx(4 * memory[32], rel=0.02)
+    assert memory[64] == pytest.approx(4 * memory[32], rel=0.01)
 
 
 def test_a_dry_run_refuses_what_the_run_refuses(tmp_path):
