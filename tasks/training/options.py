@@ -220,8 +220,7 @@ class Options:
 
     def explicit(self) -> dict[str, Any]:
         """The options that are not None, by name."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def command_line(self) -> str:
         """The options as on the command line; switches that are off and options of one call are left out."""
@@ -346,7 +345,7 @@ class Options:
             )
         if self.epochs is not None and self.epochs <= 0:
             raise UserError(f"--epochs is {self.epochs}; it must be above 0.")
-        if self.epochs is not None and self.steps is not None:
+        if self.epochs and self.steps:
             raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
         if self.schedule != "multistep" and (self.milestones is not None or self.gamma is not None):
             raise UserError("--milestones and --gamma need --schedule multistep: add it, or leave them out.")
