@@ -137,7 +137,18 @@ def options_of_every_command() -> list[tuple[str, str, str]]:
 OPTIONAL = {
     *("--root", "--eval-data", "--eval-root", "--train-samples", "--eval-samples", "--backbone-levels", "--head"),
     *("--model", "--init-from", "--epochs", "--freeze-backbone", "--freeze-bn", "--resize-short-side", "--crop-area"),
-    *("--find-lr", "--overfit-one-batch", "--compile", "--resume", "--guide", "--video", "--level", "--target"),
+    *(
+        "--find-lr",
+        "--overfit-one-batch",
+        "--compile",
+        "--resume",
+        "--config",
+        "--dry-run",
+        "--guide",
+        "--video",
+        "--level",
+        "--target",
+    ),
 }
 """Options that have no effect if they are not stated."""
 
