@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .backbone import Backbone, Level, Preprocessing
 from .initialization import initialize
-from .layers import LRN, LocalResponseNorm, linear_as_convolution
+from .layers import LRN, LocalResponseNorm, classifier_as_convolutions
 
 LEVELS = {
     "alexnet": (Level("conv1", 4, 96), Level("conv2", 8, 256), Level("conv5", 16, 256), Level("pool5", 32, 256)),
@@ -205,11 +205,4 @@ class AlexNet(Backbone):
         The single position of a 227 x 227 image (`alexnet_tv`: 224 x 224) equals `forward`.
         """
         self.require_classifier()
-        x = self.features(image)[-1]
-        side = CLASSIFIER_SIDE
-        for layer in self.classifier:
-            if isinstance(layer, nn.Linear):
-                x, side = linear_as_convolution(layer, x, side), 1
-            elif isinstance(layer, nn.ReLU):
-                x = layer(x)
-        return x
+        return classifier_as_convolutions(self.classifier, self.features(image)[-1], CLASSIFIER_SIDE)

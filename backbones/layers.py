@@ -109,6 +109,24 @@ def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Ten
     return functional.conv2d(maps, linear.weight.unflatten(1, (-1, side, side)), linear.bias)
 
 
+def classifier_as_convolutions(classifier: nn.Sequential, maps: Tensor, side: int) -> Tensor:
+    """Linear layers and ReLUs of a classifier at every place of a map, without its dropout.
+
+    Args:
+        classifier: its first linear layer sees `side * side` units.
+        maps, side: as in `linear_as_convolution`.
+
+    Returns:
+        (B, num_classes, h - side + 1, w - side + 1).
+    """
+    for layer in classifier:
+        if isinstance(layer, nn.Linear):
+            maps, side = linear_as_convolution(layer, maps, side), 1
+        elif isinstance(layer, nn.ReLU):
+            maps = layer(maps)
+    return maps
+
+
 class PooledBackbone(Backbone):
     """A backbone with global average pooling and one linear layer, `fc`, as classifier: every residual network."""
 

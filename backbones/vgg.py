@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .backbone import Backbone, Level
 from .initialization import initialize
-from .layers import LocalResponseNorm, linear_as_convolution
+from .layers import LocalResponseNorm, classifier_as_convolutions
 
 # Table 1: per block the kernels of its convolutions. Every block ends in a 2x2 pool.
 VGG_TABLE: dict[str, tuple[str, str, str, str, str]] = {
@@ -126,11 +126,4 @@ class VGG(Backbone):
         continues.
         """
         self.require_classifier()
-        x = self.features(image)[-1]
-        side = CLASSIFIER_SIDE
-        for layer in self.classifier:
-            if isinstance(layer, nn.Linear):
-                x, side = linear_as_convolution(layer, x, side), 1
-            elif isinstance(layer, nn.ReLU):
-                x = layer(x)
-        return x
+        return classifier_as_convolutions(self.classifier, self.features(image)[-1], CLASSIFIER_SIDE)
