@@ -45,8 +45,8 @@ class Dataset(ABC):
     fields: dict[str, FieldType]
     skipped: list[Problem]
 
-    _opened: tuple[int, Any] = (-1, None)
-    """(index, what `open` returned for it)."""
+    _kept: tuple[int, Any] = (-1, None)
+    """(index, the sample as far as `image_size` has read it): `read_transformed` follows, and reads no file again."""
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         self.root = Path(root)
@@ -69,7 +69,9 @@ class Dataset(ABC):
 
     def image_size(self, index: int) -> Size:
         """(height, width) of the first field of a sample with a value per pixel, before any geometry."""
-        return next(size for _, size in map_sizes(self.opened(index, keep=True), self.fields).values())
+        sample = self.read(index)
+        self._kept = index, sample
+        return next(size for _, size in map_sizes(sample, self.fields).values())
 
     def read_transformed(self, index: int, geometry: Geometry, fields: dict[str, FieldType] | None = None) -> Sample:
         """Read one sample and apply a geometry to it.
@@ -82,19 +84,8 @@ class Dataset(ABC):
             geometry: from pixels of the stored sample, of the size that `image_size` returns.
             fields: the fields that are needed; None: all.
         """
-        return transform_sample(self.opened(index), fields or self.fields, geometry)
-
-    def open(self, index: int) -> Any:
-        """Read a sample as far as `image_size` needs it and `read_transformed` continues with; here: completely."""
-        return self.read(index)
-
-    def opened(self, index: int, keep: bool = False) -> Any:
-        """What `open` returns for a sample, without reading it again if the last call kept it."""
-        number, opened = self._opened
-        if number != index:
-            opened = self.open(index)
-        self._opened = (index, opened) if keep else (-1, None)
-        return opened
+        (number, sample), self._kept = self._kept, (-1, None)
+        return transform_sample(sample if number == index else self.read(index), fields or self.fields, geometry)
 
     def sample_name(self, index: int) -> str:
         """Name of a sample in messages and lists: its file relative to the root, or its number."""

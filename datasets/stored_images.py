@@ -74,10 +74,14 @@ class StoredImages(ImageDataset):
         return EncodedImage(self._encoded.read(index), self.root / self.sample_name(index))
 
     def image_size(self, index: int) -> Size:
-        return self.opened(index, keep=True).size
+        encoded = self.open(index)
+        self._kept = index, encoded
+        return encoded.size
 
     def read_transformed(self, index: int, geometry: Geometry, fields: dict[str, FieldType] | None = None) -> Sample:
-        encoded: EncodedImage = self.opened(index)
+        (number, encoded), self._kept = self._kept, (-1, None)
+        if number != index:
+            encoded = self.open(index)
         height, width = encoded.size
         scale_x, scale_y = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
         image = encoded.decode((math.ceil(height * scale_y - 1e-6), math.ceil(width * scale_x - 1e-6)))

@@ -70,7 +70,7 @@ def test_training_degrades_a_clean_image_differently_in_every_epoch():
         assert np.array_equal(first[name], again[name])
     assert not np.array_equal(first["degraded"], later["degraded"])
     assert not np.array_equal(first["degraded"], first["image"])
-    batch = collate([first, later], Restoration().sample_field_types(WEATHER.fields))
+    batch = collate([first, later], training.fields)
     assert list(batch) == ["degraded", "image"] and batch["degraded"].shape == (2, 3, *SIZE)
 
 

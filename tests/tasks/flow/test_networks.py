@@ -13,7 +13,7 @@ from densevision.backbones.backbone import Level
 from densevision.datasets.field_types import FieldType, Image
 from densevision.datasets.field_types import Flow as FlowType
 from densevision.errors import UserError
-from densevision.tasks.flow import Flow, models
+from densevision.tasks.flow import Flow, networks
 from densevision.tasks.flow.networks import (
     CorrelatedFlow,
     EarlyFusionFlow,
@@ -232,7 +232,7 @@ def test_the_correlation_does_not_modify_the_backbones_maps():
     # Outputs of `features` must not change: levels are correlated and concatenated in new tensors.
     model = build_model("resnet20_cifar", "siamese", "unet")
     recorded: list[list[Tensor]] = []
-    original = models.siamese_features
+    original = networks.siamese_features
 
     def record(*inputs: Any) -> tuple[list[Tensor], list[Tensor]]:
         features1, features2 = original(*inputs)
@@ -241,6 +241,6 @@ def test_the_correlation_does_not_modify_the_backbones_maps():
         return features1, features2
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "siamese_features", record)
+        patch.setattr(networks, "siamese_features", record)
         model(*pair(32, 48))
     assert len(recorded) == 2 and all(torch.equal(after, before) for after, before in zip(*recorded, strict=True))
