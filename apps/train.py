@@ -54,7 +54,7 @@ def options_with_defaults(task: type[Task]) -> type[Options]:
         value = displayed.get(name)
         default = text(value) if value is not None and value is not False else False
         parameter = Parameter(
-            show_default=(lambda _, shown=default: shown) if default else False, consume_multiple=name == "milestones"
+            show_default=(lambda _, value=default: value) if default else False, consume_multiple=name == "milestones"
         )
         annotations[name] = Annotated[hint | None, parameter]
     values = {"__annotations__": annotations, "__module__": Options.__module__, **dict.fromkeys(annotations)}

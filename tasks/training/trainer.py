@@ -63,7 +63,7 @@ class Trainer:
         bf16: bool,
     ) -> None:
         self.options, self.folder, self.model_spec, self.task = options, folder, model_spec, model_spec.task
-        self.training_set, self.eval_set, self.train_samples = training_set, eval_set, train_samples
+        self.training_set, self.train_samples = training_set, train_samples
         self.device, self.bf16 = device, bf16
         self.model = to_device(model, device)
         if options.freeze_backbone:
