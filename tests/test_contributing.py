@@ -22,6 +22,7 @@ SECTIONS = (
     "Set up", "A backbone", "A head", "A dataset", "A synthetic dataset", "A task", "A visualization method",
     "A packaged checkpoint", "A page", "A bug",
 )  # fmt: skip
+FEW = ("toynet", "lenet5", "vgg11", "resnet18")
 FILE = re.compile(r"^1\. Write `([^`]+)`", re.MULTILINE)
 LINE = re.compile(r"^\d+\. Add its line to `(\w+)` in `([^`]+)`: `([^`]+)`$", re.MULTILINE)
 CODE = re.compile(r"^ +```(\w+)\n(.*?)^ +```$", re.MULTILINE | re.DOTALL)
@@ -120,7 +121,9 @@ def followed(extended, tmp_path_factory) -> tuple[Path, str]:
     (heads,) = (addition for addition in ADDITIONS if "pytest " in addition.text)
     command = heads.code("bash").split()
     assert command[0] == "pytest"
-    steps = {"checks": checks, "pytest": ["-n0", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}", *command[1:]]}
+    # A few backbones: on all of them, the check takes half a minute.
+    settings = ["-c", str(ROOT / "pyproject.toml"), "-n0", "-q", "-p", "no:cacheprovider"]
+    steps = {"checks": checks, "pytest": [*settings, *command[1:-1], f"{command[-1]} and ({' or '.join(FEW)})"]}
     folder = tmp_path_factory.mktemp("work")
     # The tests of the checkout, with the copy as the package.
     (folder / "tests").symlink_to(ROOT / "tests")
@@ -176,7 +179,7 @@ def test_the_toy_task_is_visualizable_by_what_its_output_is(followed):
     (targets,) = re.findall("^targets .*", printed, re.MULTILINE)
     assert "nearness@X,Y" in targets and "coarse:CHANNEL" in targets
     saliency, toymap = np.load(folder / "saliency.npy"), np.load(folder / "toymap.npy")
-    assert saliency.shape == toymap.shape == (1, 32, 48)
-    assert saliency.max() > 0 and toymap.max() > 0
-    # The two convolutions and the head's see 15 pixels around the target, and the bilinear resize a few more.
-    assert np.count_nonzero(toymap) < 32 * 48 / 2
+    # An image of 48x64, fitted to the training size of 32x48.
+    assert saliency.shape == toymap.shape == (1, 36, 48)
+    # Three convolutions, with strides 2, 2 and 1, and the bilinear resize see about twenty pixels around the target.
+    assert 0 < np.count_nonzero(toymap) <= np.count_nonzero(saliency) < 24**2

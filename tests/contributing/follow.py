@@ -29,7 +29,22 @@ def follow(steps: dict[str, list[str]]) -> None:
     main(["visualize", "--help"])
     main(["data", "make-example", "toyscenes", "data"])
     model = ("--backbone", "toynet", "--head", "toyhead")
-    main(["train", "nearness", *model, "--data", "toyscenes", "--root", "data", "--workers", "0", "--out", "run", *ON_CPU])
+    main(
+        [
+            "train",
+            "nearness",
+            *model,
+            "--data",
+            "toyscenes",
+            "--root",
+            "data",
+            "--workers",
+            "0",
+            "--out",
+            "run",
+            *ON_CPU,
+        ]
+    )
     main(["evaluate", RUN, "--data", "toyscenes", "--root", "data", *ON_CPU])
     main(["predict", RUN, IMAGE, "--out", "predictions", *ON_CPU])
     main(["visualize", "saliency", *TARGET, "--out", "saliency.png"])
