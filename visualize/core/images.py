@@ -30,8 +30,6 @@ def list_images(folder: Path, subset: int | None = None) -> list[Path]:
     Raises:
         UserError: the folder does not exist or contains no images, or a subset below 1.
     """
-    if subset is not None and subset < 1:
-        raise UserError(f"--subset is {subset}; it must be at least 1.")
     if not folder.is_dir():
         raise UserError(f"There is no folder '{folder}'.")
     files = sorted(
@@ -39,6 +37,23 @@ def list_images(folder: Path, subset: int | None = None) -> list[Path]:
     )
     if not files:
         raise UserError(f"The folder '{folder}' contains no images ({', '.join(IMAGE_SUFFIXES)}).")
+    return _evenly_spaced(files, subset)
+
+
+def images_in(folder: Any, subset: int | None = None) -> list[Path]:
+    """The images of a folder, or of a list of files; see `list_images`.
+
+    Raises:
+        UserError: as `list_images`.
+    """
+    if isinstance(folder, (str, Path)):
+        return list_images(Path(folder), subset)
+    return _evenly_spaced([Path(file) for file in folder], subset)
+
+
+def _evenly_spaced(files: list[Path], subset: int | None) -> list[Path]:
+    if subset is not None and subset < 1:
+        raise UserError(f"--subset is {subset}; it must be at least 1.")
     if subset is None or subset >= len(files):
         return files
     return [files[number * len(files) // subset] for number in range(subset)]
@@ -89,12 +104,3 @@ def one_image(image: Any) -> Any:
     if len(image) != 1:
         raise UserError(f"This method takes one image, but {len(image)} were given.")
     return image[0]
-
-
-def images_in(folder: Any, subset: int | None = None) -> list[Path]:
-    """The images of a folder (see `list_images`), or of a list of files.
-
-    Raises:
-        UserError: as `list_images`.
-    """
-    return list_images(Path(folder), subset) if isinstance(folder, (str, Path)) else [Path(file) for file in folder]

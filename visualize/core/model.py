@@ -226,7 +226,7 @@ class InspectedModel:
         Raises:
             UserError: too few or too many sources, a source that is not an image, or images of two sizes.
         """
-        if not isinstance(self.module, Network):
+        if self.is_plain or not isinstance(self.module, Network):
             images = [load_image_as(each, self.optimized_channels[0]) for each in sources]
             pixels = tuple(to_pixels(each).to(self.device) for each in images)
             size = (images[0].shape[0], images[0].shape[1])
