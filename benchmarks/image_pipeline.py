@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..backbones.backbone import Preprocessing
 from ..datasets.classification.class_folders import ClassFolders
-from ..datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from ..datasets.core.augmentation import Augmentation, sample_geometry
 from ..datasets.core.geometry import Size
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.field_types import Image

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core.geometric_augmentation import Augmentation, sample_geometry
+from .core.augmentation import Augmentation, sample_geometry
 from .core.problems import DatasetError
 from .core.randomness import Purpose, generator
 from .dataset import Dataset, Sample, SyntheticDataset, map_sizes

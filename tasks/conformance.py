@@ -18,7 +18,7 @@ from ..atomic_io import json_text
 from ..backbones import create_backbone
 from ..backbones.backbone import Backbone
 from ..datasets import open_dataset
-from ..datasets.core.geometric_augmentation import Augmentation
+from ..datasets.core.augmentation import Augmentation
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import Depth, Flow, Image, Mask, SegmentationMask

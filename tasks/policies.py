@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..datasets.core.color_augmentation import apply_transform, color_jitter_transform
-from ..datasets.core.geometric_augmentation import Augmentation
+from ..datasets.core.augmentation import Augmentation, apply_transform, color_jitter_transform
 from ..datasets.core.geometry import Geometry, Rectangle, Size, Window, fitting_size, plain_resize
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.field_types import FieldType, SegmentationMask

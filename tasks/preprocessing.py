@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from ..datasets.core.augmentation import Augmentation, sample_geometry
 from ..datasets.core.geometry import Rectangle, Size
 from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import FieldType, collate, transform_sample

@@ -16,9 +16,8 @@ from ..core.splits import is_test_sample
 from ..dataset import Sample
 from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
+from ..formats.arrays import read_npy, read_pfm, write_npy
 from ..formats.image import read_image, write_image
-from ..formats.npy import read_npy, write_npy
-from ..formats.pfm import read_pfm
 from ..formats.png import read_depth_png, write_depth_png
 from ..paired_folders import MatchedFiles
 

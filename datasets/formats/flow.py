@@ -15,9 +15,8 @@ import numpy as np
 from ...atomic_io import atomic_path
 from ..core.files import read_bytes
 from ..core.problems import DatasetError
+from .arrays import read_npz, read_pfm, write_npz, write_pfm
 from .image import write_encoded
-from .npy import read_npz, write_npz
-from .pfm import read_pfm, write_pfm
 from .png import read_png16
 
 FLOW_SUFFIXES = (".flo", ".npz", ".pfm", ".png")

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ...backbones.backbone import Preprocessing
-from ...datasets.core.color_augmentation import pca_color
+from ...datasets.core.augmentation import pca_color
 from ...datasets.core.geometry import MAX_FIT_FACTOR, Filter, Geometry, Size, resize_and_crop
 from ...datasets.dataset import Sample
 from ...datasets.field_types import FieldType

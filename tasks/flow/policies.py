@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform, gaussian_noise_transform
-from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.augmentation import (
+    Augmentation,
+    apply_transform,
+    color_jitter_transform,
+    gaussian_noise_transform,
+)
 from ...datasets.core.geometry import Size
 from ...datasets.dataset import Sample
 from ...datasets.field_types import FieldType

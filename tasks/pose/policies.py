@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...datasets.core.color_augmentation import apply_transform, color_jitter_transform
-from ...datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from ...datasets.core.augmentation import Augmentation, apply_transform, color_jitter_transform, sample_geometry
 from ...datasets.core.geometry import Geometry, Rectangle, Size, Window
 from ...datasets.dataset import Sample
 from ...datasets.field_types import FieldType, Keypoints, Skeleton

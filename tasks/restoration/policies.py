@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.augmentation import Augmentation
 from ...datasets.core.geometry import Size
 from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Sample

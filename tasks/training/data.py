@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.augmentation import Augmentation
 from ...datasets.core.geometry import Size
 from ...datasets.core.problems import SampleError, sample_errors
 from ...datasets.core.randomness import Purpose, generator

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets import DATASETS, dataset_class, open_dataset
-from ...datasets.core.geometric_augmentation import Augmentation
+from ...datasets.core.augmentation import Augmentation
 from ...datasets.core.problems import sample_errors
 from ...datasets.dataset import Dataset, SyntheticDataset
 from ...datasets.field_types import ClassLabel, SegmentationMask

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from densevision.datasets.formats.arrays import write_npy
 from densevision.datasets.formats.flow import write_flow
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.png import write_png16
 
 Damage = Callable[[Path], None]

@@ -14,8 +14,8 @@ from densevision.datasets.dataset import Dataset
 from densevision.datasets.depth.depth_folders import DepthFolders
 from densevision.datasets.depth.seven_scenes import SevenScenes
 from densevision.datasets.field_types import Depth, Image
+from densevision.datasets.formats.arrays import write_npy
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.formats.npy import write_npy
 from densevision.datasets.formats.png import write_png16
 from densevision.errors import UserError
 

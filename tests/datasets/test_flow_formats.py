@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.formats.arrays import read_npz, write_npz, write_pfm
 from densevision.datasets.formats.flow import (
     read_flo,
     read_flow,
@@ -19,8 +20,6 @@ from densevision.datasets.formats.flow import (
     write_flow,
     write_kitti_flow,
 )
-from densevision.datasets.formats.npy import read_npz, write_npz
-from densevision.datasets.formats.pfm import write_pfm
 
 # Not square, to detect an exchange of width and height: facts 3.3, trap of the headers.
 FLOW = np.random.default_rng(0).normal(0, 9, (23, 31, 2)).astype(np.float32)

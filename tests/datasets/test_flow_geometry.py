@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.datasets.core.geometric_augmentation import MAX_SHIFT, Augmentation, sample_geometry
+from densevision.datasets.core.augmentation import MAX_SHIFT, Augmentation, sample_geometry
 from densevision.datasets.core.geometry import (
     Geometry,
     hflip,

@@ -16,11 +16,10 @@ from scipy.io import loadmat, savemat
 
 from densevision.datasets.core.files import read_lines
 from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.formats.arrays import read_npy, read_pfm, write_npy, write_pfm
 from densevision.datasets.formats.flow import read_kitti_flow, write_kitti_flow
 from densevision.datasets.formats.image import read_image, write_image
 from densevision.datasets.formats.mat import Mat73, read_mat, write_mat, write_mat73
-from densevision.datasets.formats.npy import read_npy, write_npy
-from densevision.datasets.formats.pfm import read_pfm, write_pfm
 from densevision.datasets.formats.png import read_png16, write_png16
 
 IMAGE = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8), (0, 0), 2)

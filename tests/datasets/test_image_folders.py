@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from densevision.datasets import open_dataset
-from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.augmentation import Augmentation, sample_geometry
 from densevision.datasets.core.geometry import transform_image
 from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.core.splits import is_test_sample

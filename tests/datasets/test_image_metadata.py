@@ -15,8 +15,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.formats.arrays import read_pfm
 from densevision.datasets.formats.image import EncodedImage, open_image, read_image, write_image
-from densevision.datasets.formats.pfm import read_pfm
 from densevision.datasets.image_folders import ImageFolders
 from densevision.errors import UserError
 from densevision.tasks.image_io import count_frames, load_image, open_source

@@ -23,10 +23,9 @@ from densevision.datasets.depth.make3d import Make3D
 from densevision.datasets.depth.nyu_depth import NYUDepth, NYURaw
 from densevision.datasets.depth.seven_scenes import SevenScenes
 from densevision.datasets.field_types import Depth, Scalar
+from densevision.datasets.formats.arrays import write_npy, write_pfm
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.mat import write_mat, write_mat73
-from densevision.datasets.formats.npy import write_npy
-from densevision.datasets.formats.pfm import write_pfm
 from densevision.datasets.formats.png import write_png16
 from densevision.errors import UserError
 from densevision.tasks import list_tasks, task_class

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from densevision.datasets.classification.class_folders import ClassFolders
-from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.augmentation import Augmentation, sample_geometry
 from densevision.datasets.core.geometry import resize_antialiased, transform_image
 from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.formats.image import EncodedImage, read_image, reduction, write_image

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset
-from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.augmentation import Augmentation, sample_geometry
 from densevision.datasets.core.geometry import transform_image
 from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.core.splits import is_test_sample

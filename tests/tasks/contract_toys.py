@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.augmentation import Augmentation
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Camera, Depth, FieldType, Image, Scalar

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ...datasets.formats.arrays import write_npy
 from ...datasets.formats.image import write_image
-from ...datasets.formats.npy import write_npy
 from ...errors import UserError
 
 if TYPE_CHECKING:

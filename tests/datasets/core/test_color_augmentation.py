@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.datasets.core.color_augmentation import PCA_VALUES, PCA_VECTORS, pca_color
+from densevision.datasets.core.augmentation import PCA_VALUES, PCA_VECTORS, pca_color
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.tasks.classification import Classification
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.datasets.core.geometric_augmentation import ASPECT, Augmentation, random_crop, sample_geometry
+from densevision.datasets.core.augmentation import ASPECT, Augmentation, random_crop, sample_geometry
 from densevision.datasets.core.geometry import Geometry, Size, covering_size, transform_points
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import Depth, Image, Keypoints, Skeleton

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.datasets.core.geometric_augmentation import Augmentation, sample_geometry
+from densevision.datasets.core.augmentation import Augmentation, sample_geometry
 from densevision.datasets.core.geometry import (
     Geometry,
     covering_size,

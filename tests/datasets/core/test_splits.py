@@ -10,9 +10,9 @@ import pytest
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.core.problems import DatasetError, Problem
 from densevision.datasets.core.splits import in_split, is_test_sample, read_split_list
+from densevision.datasets.formats.arrays import write_npy
 from densevision.datasets.formats.flow import write_flow
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.formats.npy import write_npy
 
 IMAGE = np.full((24, 32, 3), 90, np.uint8)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from densevision import create_task, load, train
 from densevision.datasets import open_dataset
-from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.augmentation import Augmentation
 from densevision.datasets.core.geometry import Size
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import FieldType, Image, collate

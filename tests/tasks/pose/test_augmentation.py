@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.augmentation import Augmentation
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.synthetic import SyntheticFigures
 from densevision.tasks.pose import HumanPose

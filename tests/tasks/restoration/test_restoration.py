@@ -7,7 +7,7 @@ import pytest
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_samples
-from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.augmentation import Augmentation
 from densevision.datasets.core.geometry import Size
 from densevision.datasets.core.problems import Problem
 from densevision.datasets.dataset import SyntheticDataset

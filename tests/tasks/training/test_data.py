@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from densevision.datasets.core.geometric_augmentation import Augmentation
+from densevision.datasets.core.augmentation import Augmentation
 from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
