@@ -68,8 +68,8 @@ def walks() -> None:
             trainer = build_trainer("depth", Options(out=Path(folder) / "run"), None, None, OPTIONS)
         with recorded("A training sample, from the dataset to the loss"):
             batch = trainer.training_set.__getitems__([(0, 0)])
-            batch = trainer.to_device(batch)
-            trainer.phases[0].loss(batch, {})
+            assert isinstance(batch, dict)
+            trainer.phases[0].loss(trainer.to_device(batch), {})
         predictor = load("depth", device="cpu", amp="off")
         image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
         file = Path(folder) / "photo.png"

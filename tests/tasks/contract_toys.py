@@ -85,9 +85,9 @@ class MeanError(Metrics):
         self.errors: list[float] = []
 
     def update(self, prediction: Any, ground_truth: Sample) -> None:
-        (truth,) = (value for name, value in ground_truth.items() if name == "target")
-        assert prediction.values.shape == truth.shape
-        self.errors.append(float(np.abs(prediction.values.astype(float) - truth).mean()))
+        (target,) = (value for name, value in ground_truth.items() if name == "target")
+        assert prediction.values.shape == target.shape
+        self.errors.append(float(np.abs(prediction.values.astype(float) - target).mean()))
 
     def state(self) -> list[float]:
         return self.errors
@@ -180,7 +180,7 @@ class Samples(Dataset):
         return self.task.draw(generator(0, len(self.split), index, Purpose.EXAMPLE))
 
 
-def picture(rng: np.random.Generator, *leading: int) -> np.ndarray:
+def random_image(rng: np.random.Generator, *leading: int) -> np.ndarray:
     """Colors between two random ones, (..., H, W, 3) float32 in [0, 1]."""
     first, second = rng.uniform(0, 1, (2, *leading, 1, 1, 3))
     return (first + (second - first) * np.linspace(0, 1, SIZE[1])[:, None] + np.zeros((*SIZE, 1))).astype(np.float32)
@@ -236,7 +236,7 @@ class Views(Toy):
 
     @staticmethod
     def draw(rng):
-        views = picture(rng, VIEWS)
+        views = random_image(rng, VIEWS)
         cameras = np.stack([np.array([[50.0 + view, 0, 40], [0, 50 + view, 30], [0, 0, 1]]) for view in range(VIEWS)])
         return {"views": as_bytes(views), "cameras": cameras, "target": 1 + views[0].mean(-1)}
 
@@ -277,7 +277,7 @@ class Score(Toy):
 
     @staticmethod
     def draw(rng):
-        image = picture(rng)
+        image = random_image(rng)
         return {"image": as_bytes(image), "target": np.asarray(image.mean())}
 
 
@@ -314,7 +314,7 @@ class Hand(Toy):
 
     @staticmethod
     def draw(rng):
-        depth = 0.5 + picture(rng)[..., 0]
+        depth = 0.5 + random_image(rng)[..., 0]
         return {"depth": depth, "target": (1000 * depth.mean() + np.zeros((JOINTS, 3))).astype(np.float32)}
 
     @property
@@ -358,7 +358,7 @@ class Clips(Toy):
 
     @staticmethod
     def draw(rng):
-        clip = picture(rng, FRAMES)
+        clip = random_image(rng, FRAMES)
         return {"clip": as_bytes(clip), "target": clip[::-1].copy()}
 
     @property
@@ -428,7 +428,7 @@ class FromNoise(Toy):
 
     @staticmethod
     def draw(rng):
-        return {"target": picture(rng)}
+        return {"target": random_image(rng)}
 
     def inputs(self, fields) -> dict[str, FieldType]:
         return {"noise": Noise()}
@@ -482,7 +482,7 @@ class Background(Toy):
 
     @staticmethod
     def draw(rng):
-        frames = picture(rng, FRAMES)
+        frames = random_image(rng, FRAMES)
         return {"frames": as_bytes(frames), "target": frames.mean(0)}
 
     @property

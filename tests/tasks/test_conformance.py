@@ -124,7 +124,7 @@ class Unseeded(AugmentationPolicy):
 )
 def test_an_augmentation_that_is_not_pure_is_detected(policy, message):
     class Augmented(Relief):
-        augmentation = policy
+        augmentation = policy  # type: ignore[assignment]
 
     with pytest.raises(AssertionError, match=message):
         check_augment(Augmented(), TRAINING)

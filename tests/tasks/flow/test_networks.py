@@ -47,7 +47,7 @@ LIGHT: dict[str, int | None] = {
 
 def build_model(encoder: str, fusion: str, head: str, levels: int | None = None) -> Any:
     task = Flow(fusion=fusion)  # type: ignore[arg-type]
-    backbone = create_backbone(encoder, **task.backbone_options(FIELDS), levels=levels)
+    backbone = create_backbone(encoder, None, **task.backbone_options(FIELDS), levels=levels)
     return task.build(FIELDS, backbone, head, None)
 
 
