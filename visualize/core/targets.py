@@ -136,7 +136,8 @@ def resolve_target(target: Any, model: InspectedModel, model_input: ModelInput |
     Args:
         target: a string as in `parse_target`, the index of a class, a function of the model's output that returns one
             score for every image, (B,), or an `Objective`, which is returned as it is.
-        model, model_input: as in `parse_target`.
+        model: as in `parse_target`.
+        model_input: as in `parse_target`.
 
     Raises:
         UserError: as `parse_target`.
