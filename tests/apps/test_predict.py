@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from densevision.datasets.field_types import FieldType, Keypoints
 from densevision.datasets.field_types import Image as ImageField
@@ -22,6 +21,7 @@ from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.flow import Flow
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
+from densevision.tasks.network import Network
 from densevision.tasks.pose import HumanPose
 from densevision.tasks.preprocessing import ModelInput
 
@@ -126,12 +126,17 @@ def test_a_task_without_a_packaged_checkpoint_is_an_error_with_a_hint(run, tmp_p
         assert "train one (densevision train depth) and give its path" in run(*words).error
 
 
+class NoNetwork(Network):
+    input_policy = "whole"
+    stride = 1
+
+
 class TwoImages(Predictor):
     """Fake flow model: the flow is the difference of red and green between two images."""
 
     def __init__(self) -> None:
         fields: dict[str, FieldType] = {"first": ImageField(), "second": ImageField(frame=1)}
-        super().__init__(Flow(), nn.Identity(), fields, (24, 32))  # type: ignore[arg-type]
+        super().__init__(Flow(), NoNetwork(), fields, (24, 32))
 
     def forward_batch(self, inputs: Sequence[ModelInput], batch_size: int) -> list[torch.Tensor]:
         pairs = [

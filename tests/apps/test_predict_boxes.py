@@ -134,4 +134,4 @@ def test_unusable_boxes_are_one_line(run, cats, photos, words, message):
 
 def test_boxes_are_refused_by_tasks_of_complete_images(run, checkpoint, photos):
     result = run("predict", checkpoint, photos, "--boxes", "boxes.json", *ON_CPU)
-    assert "The task depth does not predict objects one by one: use --box" in result.error
+    assert "The model does not predict objects one by one: use --box" in result.error
