@@ -138,7 +138,7 @@ class TwoImages(Predictor):
         fields: dict[str, FieldType] = {"first": ImageField(), "second": ImageField(frame=1)}
         super().__init__(Flow(), NoNetwork(), fields, (24, 32))
 
-    def forward_batch(self, inputs: Sequence[ModelInput], batch_size: int) -> list[torch.Tensor]:
+    def forward(self, inputs: Sequence[ModelInput], batch_size: int = 1) -> list[torch.Tensor]:
         pairs = [
             [torch.from_numpy(one.samples[0][name].astype(np.float32)) for name in ("first", "second")]
             for one in inputs

@@ -85,7 +85,7 @@ class MeanError(Metrics):
         self.errors: list[float] = []
 
     def update(self, prediction: Any, ground_truth: Sample) -> None:
-        (target,) = (value for name, value in ground_truth.items() if name == "target")
+        target = ground_truth["target"]
         assert prediction.values.shape == target.shape
         self.errors.append(float(np.abs(prediction.values.astype(float) - target).mean()))
 
