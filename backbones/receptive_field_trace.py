@@ -84,6 +84,7 @@ IMAGE = Intervals(Interval(0, 0, 1), Interval(0, 0, 1))
 POINTWISE_NAMES = {
     "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
     "clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh",
+    "hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_",
 }  # fmt: skip
 """Operations in evaluation that move nothing in space, beside those which torch itself calls pointwise."""
 # Operations over the whole image, in a reader's words.

@@ -195,6 +195,15 @@ def test_the_field_of_a_module_is_that_of_its_convolutions():
     assert result.array[0].tolist() == [[1, 3, 0, 2], [1, 3, 0, 2]]
 
 
+def test_a_module_is_traced_up_to_its_last_map():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Hardswish(inplace=True), nn.Flatten(), nn.Linear(16, 2))
+    result = visualize.receptive_field(module, size=(5, 5))
+    assert [line.split()[0] for line in result.notes] == ["level", "0", "1"]
+    assert result.array[1].tolist() == [[2, 3, 1, 1]] * 2
+    with pytest.raises(UserError, match="Linear has no modules that return feature maps; give one of its parts"):
+        visualize.receptive_field(nn.Linear(3, 2))
+
+
 def test_options_are_given_by_name_or_together():
     from densevision.visualize.features.feature_inversion import InversionOptions
 

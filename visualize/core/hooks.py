@@ -101,14 +101,21 @@ def capture_activations(
 
 
 @contextmanager
-def capture_maps(module: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Context whose forward passes fill a dictionary with the (B, C, h, w) maps of the modules directly inside one."""
+def capture_maps(module: nn.Module, last: str | None = None) -> Iterator[dict[str, Tensor]]:
+    """Context whose forward passes fill a dictionary with the (B, C, h, w) maps of the modules directly inside one.
+
+    Args:
+        module: the module.
+        last: name of the map after which `StopForward` is raised; None: passes run to their end.
+    """
     maps: dict[str, Tensor] = {}
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.ndim == 4:
                 maps[name] = output
+            if name == last:
+                raise StopForward
 
         return record
 

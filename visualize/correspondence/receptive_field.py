@@ -83,10 +83,12 @@ def traced_backbone(model: InspectedModel, size: Size) -> Backbone:
     from ...backbones.backbone import Backbone, Level, Preprocessing, features_on_meta
     from ...errors import UserError
     from ...tasks.tiling import eval_mode
-    from ..core.hooks import capture_maps
+    from ..core.hooks import StopForward, capture_maps
 
     if model.backbone is not None:
         return model.backbone
+
+    errors = (StopForward, RuntimeError, TypeError)
 
     class Children(Backbone):
         def __init__(self) -> None:
@@ -95,10 +97,12 @@ def traced_backbone(model: InspectedModel, size: Size) -> Backbone:
             self.in_channels, self.fixed_size = model.optimized_channels[0], size
             self.preprocessing = Preprocessing().for_channels(self.in_channels)
             self.names: list[str] = []
+            self.levels = ()
 
         def features(self, image: Any) -> list[Any]:
+            last = self.levels[-1].name if self.levels else None
             # What follows the maps, a classifier, may not fit this size, and the module may need further inputs.
-            with eval_mode(self.module), capture_maps(self.module) as maps, suppress(RuntimeError, TypeError):
+            with eval_mode(self.module), capture_maps(self.module, last) as maps, suppress(*errors):
                 self.module(image)
             self.names = list(maps)
             return list(maps.values())
@@ -276,6 +280,7 @@ def draw_fields(backbone: Backbone, photo: np.ndarray) -> np.ndarray:
     for frame, color in reversed(list(zip(frames, colors, strict=True))):
         if frame.box:
             x, y, x_end, y_end = to_canvas(frame.box)
+            x_end, y_end = max(x_end, x + 2), max(y_end, y + 2)
             draw.rectangle((x, y, x_end, y_end), outline="white", width=5)
             draw.rectangle((x + 1, y + 1, x_end - 1, y_end - 1), outline=color, width=3)
     legend_x = canvas.width - legend + 12

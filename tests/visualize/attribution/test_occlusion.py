@@ -149,6 +149,7 @@ MIDDLES: dict[str, tuple[Any, str | None]] = {
     ),
     "in place": (lambda net, x: in_place_residual(x), None),
     "in place from a wider window": (lambda net, x: x.relu().add_(functional.max_pool2d(x, 5, 1, 2)), None),
+    "hard swish": (lambda net, x: functional.hardswish(x, inplace=True), None),
     "response normalization": (lambda net, x: LocalResponseNorm(LRN(alpha=0.1))(x), None),
     "squeeze and excitation": (lambda net, x: x.tanh() * x.mean((2, 3), keepdim=True), "mean"),
     "a global softmax": (lambda net, x: x.flatten(1).softmax(1).view_as(x) * 100, "view"),
