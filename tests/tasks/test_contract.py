@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from densevision import visualize
 from densevision.datasets.field_types import FIELD_TYPES, Image
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.png import write_depth_png
@@ -100,6 +101,9 @@ def test_a_number_per_image(tmp_path, run):
     values = [np.load(tmp_path / "out" / f"{file.stem}.npy") for file in files]
     together = [prediction.values for prediction in predictor.predict_batch(files)]
     assert values[0].shape == () and np.allclose(values, together, atol=1e-6)
+    # What the output is called is a target, and needs no position.
+    assert visualize.list_targets(predictor) == ["score"]
+    assert visualize.saliency(predictor, files[0], "score").array.min() > 0
 
 
 def test_a_depth_image_gives_joints_in_space(tmp_path, run):
