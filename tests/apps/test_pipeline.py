@@ -15,7 +15,8 @@ from densevision.errors import UserError
 
 
 def steps(prepare=lambda item: item, run=lambda ready: ready, finish=lambda item, ready, output: output, pixels=1):
-    return PipelineSteps(prepare, run, finish, lambda item: pixels)
+    """Steps whose model runs for one item at a time."""
+    return PipelineSteps(prepare, lambda batch: [run(ready) for ready in batch], finish, lambda item: pixels)
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -181,3 +182,38 @@ def test_stopping_does_not_wait_for_a_blocked_worker():
     pool.stop(0.05)
     assert time.monotonic() - started < 5
     released.set()
+
+
+def test_prepared_items_run_in_batches_of_at_most_the_batch_size():
+    batches: list[list[int]] = []
+    all_prepared = threading.Event()
+
+    def prepare(item: int) -> int:
+        if item == 6:
+            all_prepared.set()
+        return item
+
+    def run(batch: list[int]) -> list[int]:
+        all_prepared.wait(5)
+        time.sleep(0.05)
+        batches.append(batch)
+        return [ready * 10 for ready in batch]
+
+    several = PipelineSteps(prepare, run, lambda item, ready, output: output, lambda item: 1)
+    results = list(pipelined_map(range(7), several, workers=2, batch_size=3))
+    assert results == [(item, item * 10) for item in range(7)]
+    assert [item for batch in batches for item in batch] == list(range(7))
+    assert max(map(len, batches)) == 3
+
+
+def test_one_item_that_fails_in_a_batch_is_the_only_one():
+    def run(batch: list[int]) -> list[int]:
+        time.sleep(0.05)
+        if 4 in batch:
+            raise UserError("4 cannot be run.")
+        return batch
+
+    several = PipelineSteps(lambda item: item, run, lambda item, ready, output: output, lambda item: 1)
+    results = dict(pipelined_map(range(8), several, workers=2, batch_size=4))
+    assert str(results.pop(4)) == "4 cannot be run."
+    assert results == {item: item for item in (0, 1, 2, 3, 5, 6, 7)}

@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from densevision.backbones import create_backbone
 from densevision.datasets.core.geometry import fitting_size
 from densevision.datasets.field_types import Depth as DepthKind
-from densevision.datasets.field_types import FieldType, Image
+from densevision.datasets.field_types import FieldType, Image, SegmentationMask
 from densevision.errors import UserError
+from densevision.tasks import list_tasks
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
-from densevision.tasks.inference import Predictor
+from densevision.tasks.inference import Predictor, load
 from densevision.tasks.network import Network
 from densevision.tasks.prediction import PredictionContext
 from densevision.tasks.tiling import (
@@ -389,7 +390,7 @@ import numpy as np
 from densevision.backbones import create_backbone
 from densevision.datasets.field_types import Depth as DepthKind, Image
 from densevision.tasks.depth import Depth
-from densevision.tasks.inference import Predictor
+from densevision.tasks.inference import Predictor, load
 
 fields = {"image": Image(), "depth": DepthKind()}
 model = Depth().build(fields, create_backbone("resnet18", num_classes=0, levels=4), "unet", None).eval()
@@ -413,3 +414,83 @@ def test_an_image_of_24_megapixels_needs_less_than_4_gib(mode, amp):
     measured = json.loads(process.stdout)
     print(mode, amp, measured)
     assert measured["peak"] < 4
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+
+def random_inputs(predictor: Predictor, size: tuple[int, int], seed: int) -> tuple[np.ndarray, ...]:
+    """Random inputs of a model: images (H, W, C) uint8 and label maps (H, W)."""
+    rng = np.random.default_rng(seed)
+    return tuple(
+        rng.integers(0, len(kind.names), size)
+        if isinstance(kind, SegmentationMask)
+        else rng.integers(0, 256, (*size, kind.input_channels), dtype=np.uint8)
+        for kind in predictor.preprocessor.inputs.values()
+    )
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_predictions_in_a_batch_equal_those_one_by_one(name):
+    predictor = load(name, "cpu", "off")
+    # Two sizes in turn: only those of one size at the network can run together.
+    inputs = [random_inputs(predictor, (40, 56) if seed % 3 else (56, 40), seed) for seed in range(5)]
+    prepared = [predictor.load_inputs(*each, flip=True) for each in inputs]
+    outputs = predictor.forward(prepared, 4)
+    for one, output in zip(prepared, outputs, strict=True):
+        (alone,) = predictor.forward([one])
+        assert output.shape == alone.shape
+        assert float((output - alone).abs().max()) <= 1e-5 * max(1.0, float(alone.abs().max()))
+    predictions = predictor.predict_batch(inputs[:3], batch_size=2)
+    assert [type(each) for each in predictions] == [type(predictor.predict(*inputs[0]))] * 3
+
+
+def test_only_samples_of_one_size_and_mode_run_together(predictor, monkeypatch):
+    runs: list[tuple[int, ...]] = []
+    model = predictor.model
+    monkeypatch.setattr(model, "forward", lambda image: (runs.append(tuple(image.shape)), image[:, :1] + 1)[1])
+    sizes = [(32, 48), (64, 48), (32, 48), (32, 48)]
+    prepared = [predictor.load_inputs(image(*size), mode="native") for size in sizes]
+    predictor.forward(prepared, 2)
+    assert sorted(runs) == [(1, 3, 32, 48), (1, 3, 64, 48), (2, 3, 32, 48)]
+
+
+def test_a_model_that_mixes_a_batch_runs_one_by_one(predictor, monkeypatch):
+    runs: list[int] = []
+    monkeypatch.setattr(type(predictor.model), "batchable", False)
+    monkeypatch.setattr(predictor.model, "forward", lambda image: (runs.append(len(image)), image[:, :1] + 1)[1])
+    predictor.forward([predictor.load_inputs(image(32, 32)) for _ in range(3)], 8)
+    assert runs == [1, 1, 1]
+
+
+def test_a_batch_that_does_not_fit_into_memory_runs_one_by_one(predictor, monkeypatch):
+    def limited(image: Tensor) -> Tensor:
+        if len(image) > 1:
+            raise torch.OutOfMemoryError
+        return image[:, :1] + 1
+
+    monkeypatch.setattr(predictor.model, "forward", limited)
+    prepared = [predictor.load_inputs(np.rot90(image(32, 32), turns).copy()) for turns in range(3)]
+    for output, one in zip(predictor.forward(prepared, 3), prepared, strict=True):
+        torch.testing.assert_close(output, predictor.forward([one])[0])
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "gif"])
+def test_a_file_is_opened_once(predictor, tmp_path, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    PILImage.fromarray(image(40, 56)).save(path)
+    script = f"""
+import sys
+from densevision.tasks.image_io import ImageFile, count_pixels
+from densevision.tasks.preprocessing import Preprocessor
+from densevision.datasets.field_types import Depth as DepthType, Image
+from densevision.tasks.depth import Depth
+opened = []
+sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
+file = ImageFile({str(path)!r})
+assert count_pixels(file) == 40 * 56
+inputs = Preprocessor(Depth(), {{"image": Image(), "depth": DepthType()}}, (64, 96)).load([file])
+assert inputs.sample["image"].shape == (40, 56, 3)
+assert [str(one) for one in opened].count({str(path)!r}) == 1, opened
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
