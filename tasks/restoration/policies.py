@@ -72,7 +72,6 @@ class DegradedDataset(Dataset):
         self.clean, self.names = clean, tuple(names)
         self.title, self.terms, self.splits = clean.title, clean.terms, clean.splits  # type: ignore[misc]
         self.default_protocol = clean.default_protocol  # type: ignore[misc]
-        self.default_protocol = clean.default_protocol  # type: ignore[misc]
         self.infinite, self.skipped = clean.infinite, clean.skipped
         self.fields = {"degraded": Image(), **clean.fields}
 
