@@ -94,7 +94,8 @@ class Predictor:
         Args:
             inputs: one entry per prediction: a path, array, PIL image or tensor; a tuple of them for tasks with several
                 inputs.
-            mode, flip: as in `predict`.
+            mode: input mode, as in `predict`.
+            flip: as in `predict`.
             batch_size: maximum number of images in a forward pass.
 
         Raises:
@@ -114,7 +115,8 @@ class Predictor:
 
         Args:
             samples: arrays by field name, with all inputs of the task.
-            mode, flip: as in `predict`.
+            mode: input mode, as in `predict`.
+            flip: as in `predict`.
         """
         prepared = [self.preprocessor.prepare(ImageInputs(each), self.model, mode, flip) for each in samples]
         return list(map(self.decode, prepared, self.forward(prepared, len(prepared))))
