@@ -3,6 +3,8 @@
 The loop reads with Pillow, resizes, runs the model and writes, one image after the other. Both use the same model in
 the same precision, resize in the same way and write the same three files per image; ours also writes its manifest,
 waits for the disk and renames. The difference is that reading, inference and writing overlap.
+
+And of batched prediction: images/s of every packaged network at batch sizes 1, 4, 8 and 16.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import io
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,17 +22,21 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..apps.inputs import collect_inputs, iter_requests
 from ..apps.manifest import Manifest
 from ..apps.predict import InferenceConfig, RunSummary, run_all
 from ..datasets.core.colorize import draw_depth
 from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_image
+from ..datasets.dataset import Sample
+from ..datasets.field_types import FieldType, SegmentationMask
 from ..errors import UserError
-from ..tasks.inference import Predictor, load
+from ..tasks import list_tasks
+from ..tasks.inference import Predictor, load, packaged_checkpoint
+from ..tasks.preprocessing import ImageInputs
 from ..tasks.tiling import eval_mode, run_padded
-from .batches import batch_figures
-from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
+from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads, repeat
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
 """Color photos of scikit-image."""
@@ -48,6 +54,9 @@ ROUNDS = 5
 QUALITY = 90
 TURNED = 6
 """EXIF orientation of every fifth JPEG, as written by phones."""
+BATCH_SIZES = (4, 8, 16)
+"""Batch sizes that are compared with one image at a time."""
+BATCH_IMAGES, BATCH_ROUNDS = 16, 3
 
 
 @dataclass(frozen=True)
@@ -228,3 +237,71 @@ def _max_difference(one: Path, other: Path) -> int:
     first, second = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (one, other))
     assert first is not None and second is not None
     return int(np.abs(first.astype(int) - second).max())
+
+
+def batch_figures(setting: Setting) -> tuple[list[Figure], dict[str, float]]:
+    """Measure all packaged networks on images of their training size, in fp32.
+
+    Returns:
+        A figure per network and batch size; and for each network the maximum difference between batched outputs and
+        those one by one, relative to the largest output.
+    """
+    figures, differences = [], {}
+    for task in list_tasks():
+        try:
+            checkpoint = packaged_checkpoint(task)
+        except UserError:
+            continue
+        found, differences[task] = measure_network(load(checkpoint, str(setting.device), "off"), checkpoint, setting)
+        figures += found
+    return figures, differences
+
+
+def measure_network(predictor: Predictor, checkpoint: Path, setting: Setting) -> tuple[list[Figure], float]:
+    """Figures of one network, and the maximum difference of its outputs."""
+    height, width = predictor.size
+    preprocessor = predictor.preprocessor
+    samples = [example_sample(preprocessor.inputs, seed, predictor.size) for seed in range(BATCH_IMAGES)]
+    inputs = [preprocessor.prepare(ImageInputs(sample), predictor.model) for sample in samples]
+    watch, rounds = Stopwatch(setting.device), setting.rounds or BATCH_ROUNDS
+    shapes = f"{BATCH_IMAGES} x {height}x{width}"
+
+    def run(batch_size: int) -> list[Tensor]:
+        return [
+            output
+            for start in range(0, BATCH_IMAGES, batch_size)
+            for output in predictor.forward(inputs[start : start + batch_size], batch_size)
+        ]
+
+    with fixed_threads(setting.threads):
+        singly = run(1)
+        if not predictor.model.batchable:
+            seconds = repeat(watch.as_round(lambda: run(1)), rounds)
+            return [
+                Figure.from_rate(f"{checkpoint.stem}, not batchable", shapes, "batch 1", seconds, BATCH_IMAGES)
+            ], 0.0
+        figures, difference = [], 0.0
+        for size in BATCH_SIZES:
+            difference = max(difference, largest_difference(singly, run(size)))
+            pairs = alternate(watch.as_round(lambda size=size: run(size)), watch.as_round(lambda: run(1)), rounds, 0)
+            figures.append(Figure.from_pairs(checkpoint.stem, shapes, f"batch {size}", "batch 1", pairs, BATCH_IMAGES))
+    return figures, difference
+
+
+def example_sample(fields: dict[str, FieldType], seed: int, size: tuple[int, int]) -> Sample:
+    """Random images (H, W, C) uint8 and label maps (H, W) of a size."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.integers(0, len(kind.names), size)
+        if isinstance(kind, SegmentationMask)
+        else rng.integers(0, 256, (*size, kind.input_channels), dtype=np.uint8)
+        for name, kind in fields.items()
+    }
+
+
+def largest_difference(expected: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
+    """Maximum absolute difference, relative to the largest absolute value of each output."""
+    return max(
+        float((one - other).abs().max() / other.abs().max().clamp_min(1e-12))
+        for one, other in zip(outputs, expected, strict=True)
+    )

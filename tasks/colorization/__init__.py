@@ -55,7 +55,7 @@ class Colorization(Task):
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {
-        "zhang": "tasks.colorization.networks:zhang",
+        "zhang": "tasks.colorization.networks:ZhangNetwork",
         "zhang_affine": "tasks.colorization.networks:zhang_affine",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES

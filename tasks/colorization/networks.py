@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -93,14 +94,14 @@ class ZhangNetwork(Network):
     not with the center of four pixels.
 
     Args:
-        affine: whether normalization layers have scale and shift.
         output: "bins" or "regression".
+        affine: whether normalization layers have scale and shift.
     """
 
     input_policy = "tiled"
     stride = 8
 
-    def __init__(self, affine: bool = False, output: str = "bins") -> None:
+    def __init__(self, output: str = "bins", affine: bool = False) -> None:
         super().__init__()
         self.decoder: BinClassification | Regression = DECODERS[output]()
         self.blocks = nn.Sequential()
@@ -138,14 +139,8 @@ class ZhangNetwork(Network):
         return to_pixels(self.decoder(self.logits(image)), image)
 
 
-def zhang(output: str = "bins") -> ZhangNetwork:
-    """The network as published (`--model zhang`)."""
-    return ZhangNetwork(output=output)
-
-
-def zhang_affine(output: str = "bins") -> ZhangNetwork:
-    """The network with scale and shift in its normalization layers."""
-    return ZhangNetwork(affine=True, output=output)
+zhang_affine = partial(ZhangNetwork, affine=True)
+"""The network with scale and shift in its normalization layers (`--model zhang_affine`)."""
 
 
 def quarter(image: Tensor) -> tuple[int, int]:

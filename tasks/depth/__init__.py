@@ -47,7 +47,7 @@ class Depth(Task):
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {
-        "fcrn": "tasks.depth.networks:fcrn",
+        "fcrn": "tasks.depth.networks:FCRN",
         "fcrn_plain": "tasks.depth.networks:fcrn_plain",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES

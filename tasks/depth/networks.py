@@ -6,6 +6,7 @@ The input is images in [0, 1]; the preprocessing of the backbone is part of the 
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,10 +15,8 @@ from torch import Tensor, nn
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
 from ..heads.head import Head
-from ..heads.up_projection import Form, Pad, UpProjectionHead, to_fast
+from ..heads.up_projection import Form, Pad, UpProjectionHead
 from ..network import EncoderDecoder, Network
-
-__all__ = ["FCRN", "DepthNetwork", "fcrn", "fcrn_plain", "to_fast"]
 
 INITIAL_DEPTH = 2.5
 """Prediction of an untrained model in meters: about the middle of a room."""
@@ -121,14 +120,8 @@ class FCRN(Network):
         return self.activation(self.head.native(features)).float()
 
 
-def fcrn() -> FCRN:
-    """FCRN in the fast form (`--model fcrn`)."""
-    return FCRN("fast")
-
-
-def fcrn_plain() -> FCRN:
-    """FCRN with zero insertion and full 5x5 convolutions (`--model fcrn_plain`): the same function, but slower."""
-    return FCRN("plain")
+fcrn_plain = partial(FCRN, "plain")
+"""FCRN with zero insertion and full 5x5 convolutions (`--model fcrn_plain`): the same function, but slower."""
 
 
 def _initialize_last_layer(predict: nn.Conv2d, value: float) -> None:

@@ -58,8 +58,8 @@ class Flow(Task):
     models: ClassVar[dict[str, str]] = {
         "flownetc": "tasks.flow.flownet:FlowNetC",
         "flownets": "tasks.flow.flownet:FlowNetS",
-        "raft_large": "tasks.flow.raft:raft_large",
-        "raft_small": "tasks.flow.raft:raft_small",
+        "raft_large": "tasks.flow.networks:raft_large",
+        "raft_small": "tasks.flow.networks:raft_small",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)

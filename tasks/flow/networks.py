@@ -1,9 +1,12 @@
-"""Optical flow models with any backbone: early fusion, or a siamese backbone with correlation or warping."""
+"""Optical flow models: RAFT, and any backbone with early fusion, or siamese with correlation or warping."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...backbones.backbone import Backbone, Level
 from ...backbones.initialization import initialize
@@ -157,3 +160,56 @@ def _init_near_zero(predict: nn.Conv2d) -> None:
     with torch.no_grad():
         nn.init.normal_(predict.weight, 0.0, PREDICTION_STD)
         nn.init.zeros_(predict.bias)
+
+
+ITERATIONS = 12
+"""Updates in training; the authors evaluate with 32 on Sintel and 24 on KITTI."""
+
+MIN_SIZE = 128
+"""Minimum height and width in pixels: the coarsest of the four correlation levels then has two rows and columns."""
+
+
+class RAFT(FlowNetwork):
+    """RAFT: Recurrent All-Pairs Field Transforms for Optical Flow, torchvision's implementation.
+
+    Teed, Deng. ECCV 2020, arXiv:2003.12039. 5,257,536 parameters; the small model (appendix) has 990,162. All pairs of
+    positions at 1/8 of the resolution are correlated once, and a recurrent unit looks up correlations and updates the
+    flow 12 times.
+
+    Deviation: images are padded at the right and the bottom by replicating their border, where the authors' evaluation
+    on Sintel pads on all sides. Heights and widths that are multiples of 8 from 128 on are not padded.
+
+    Args:
+        small: build the small model.
+        iterations: number of flow updates.
+
+    Attributes:
+        network: torchvision's module, to which torchvision's weights files belong (`published_module`).
+    """
+
+    stride = 8
+
+    def __init__(self, small: bool, iterations: int = ITERATIONS) -> None:
+        from torchvision.models.optical_flow import raft_large, raft_small
+
+        super().__init__()
+        self.iterations = iterations
+        self.network = (raft_small if small else raft_large)()
+
+    @property
+    def published_module(self) -> nn.Module:
+        return self.network
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """The flow after every update, (B, 2, H, W) each; see `FlowNetwork.pyramid`."""
+        height, width = first.shape[-2:]
+        bottom, right = (max(MIN_SIZE - length, -length % self.stride) for length in (height, width))
+        padded = [functional.pad(2 * image - 1, (0, right, 0, bottom), mode="replicate") for image in (first, second)]
+        flows = self.network(*padded, num_flow_updates=self.iterations)
+        # torchvision keeps the correlations of the last pair: they would occupy memory and prevent a deep copy.
+        self.network.corr_block.corr_pyramid = []
+        return [flow[..., :height, :width].float() for flow in flows]
+
+
+raft_small = partial(RAFT, small=True)
+raft_large = partial(RAFT, small=False)

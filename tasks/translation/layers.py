@@ -31,6 +31,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...backbones.initialization import gaussian
 from ...errors import UserError, unknown_name
 
+# Appendix 6.1.1: "C64-C128-C256-C512-C512-C512-C512-C512" of the encoder, and the same backwards.
+WIDTH = 64
+"""Channels of the first map."""
+MAX_WIDTH_FACTOR = 8
+"""Maximum width over `WIDTH`."""
 SLOPE = 0.2
 """Negative slope of every leaky ReLU."""
 STD = 0.02

@@ -7,7 +7,7 @@ Scores of images, computed per image and averaged:
     ssim       as in `tasks.image_quality`, over all three colors
     sharpness  mean length of the luminance gradient over that of the ground truth: 1 is as sharp, below 1 blurred
 
-Scores of label maps: pixel_accuracy, class_accuracy and mean_iou (see `segmentation_metrics`). An evaluator that reads
+Scores of label maps: pixel_accuracy, class_accuracy and mean_iou (see `fcn_score`). An evaluator that reads
 labels in images makes them scores of images too; `true_pixel_accuracy` and its siblings are the same evaluator's scores
 on the ground truth images, to which those of translated images should be compared.
 
@@ -42,10 +42,16 @@ from ..image_io import LUMINANCE
 from ..image_quality import mean_score, psnr, ssim
 from ..prediction import Prediction
 from ..task import Metrics
-from .fcn_score import SegmentationEvaluator, checkpoint_evaluator, facades_evaluator
+from .fcn_score import (
+    Absent,
+    SegmentationEvaluator,
+    checkpoint_evaluator,
+    confusion,
+    facades_evaluator,
+    segmentation_scores,
+)
 from .fid import FeatureExtractor, frechet_distance, inception
 from .predictions import LabelMap, TranslatedImage
-from .segmentation_metrics import Absent, confusion, segmentation_scores
 
 ABSENT_ZERO = "+absent-zero"
 NO_COUNTS = np.zeros((0, 1), np.int64)

@@ -6,6 +6,8 @@ target is labels. How normalization and dropout behave in prediction is part of 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,8 @@ from ..heads.head import Head
 from ..heads.smp import SmpHead
 from ..network import EncoderDecoder, Network
 from ..tiling import pad_by_reflection
-from .layers import STD, EvalDropout, Norm, NormMode, set_normalization
-from .resnet_generator import ResNetGenerator
-from .unet import UNetGenerator
+from .generators import ResNetGenerator, UNetGenerator
+from .layers import STD, EvalDropout, NormMode, set_normalization
 
 DROPOUT = 0.5
 """Probability of the dropout on a backbone's coarsest level, the only noise of a backbone with a head."""
@@ -182,26 +183,20 @@ def min_input_size(backbone: Backbone, stride: int) -> int:
     return MIN_CELLS * stride
 
 
-def unet256(in_channels: int, out_channels: int, norm: NormMode, target_is_labels: bool = False) -> GeneratorTranslator:
-    """The U-Net with eight downsamplings, for images of 256 pixels and more."""
-    return GeneratorTranslator(UNetGenerator(in_channels, out_channels, 8, _norm(norm)), target_is_labels, norm)
+def create_generator(
+    cls: type[UNetGenerator | ResNetGenerator],
+    depth: int,
+    in_channels: int,
+    out_channels: int,
+    norm: NormMode,
+    target_is_labels: bool = False,
+) -> GeneratorTranslator:
+    """A published generator with a number of downsamplings or blocks, in its variant for the normalization."""
+    generator = cls(in_channels, out_channels, depth, "instance" if norm == "instance" else "batch")
+    return GeneratorTranslator(generator, target_is_labels, norm)
 
 
-def unet128(in_channels: int, out_channels: int, norm: NormMode, target_is_labels: bool = False) -> GeneratorTranslator:
-    """The U-Net with seven downsamplings, for images of 128 pixels and more."""
-    return GeneratorTranslator(UNetGenerator(in_channels, out_channels, 7, _norm(norm)), target_is_labels, norm)
-
-
-def resnet9(in_channels: int, out_channels: int, norm: NormMode, target_is_labels: bool = False) -> GeneratorTranslator:
-    """The ResNet generator with nine blocks."""
-    return GeneratorTranslator(ResNetGenerator(in_channels, out_channels, 9, _norm(norm)), target_is_labels, norm)
-
-
-def resnet6(in_channels: int, out_channels: int, norm: NormMode, target_is_labels: bool = False) -> GeneratorTranslator:
-    """The ResNet generator with six blocks."""
-    return GeneratorTranslator(ResNetGenerator(in_channels, out_channels, 6, _norm(norm)), target_is_labels, norm)
-
-
-def _norm(mode: NormMode) -> Norm:
-    """The published generators have a variant of their own for instance normalization."""
-    return "instance" if mode == "instance" else "batch"
+unet256 = partial(create_generator, UNetGenerator, 8)
+unet128 = partial(create_generator, UNetGenerator, 7)
+resnet9 = partial(create_generator, ResNetGenerator, 9)
+resnet6 = partial(create_generator, ResNetGenerator, 6)

@@ -26,11 +26,8 @@ from torch import Tensor, nn
 from ...backbones.backbone import Backbone, Level
 from ...backbones.receptive_field import receptive_fields
 from ...errors import UserError
-from .layers import SLOPE, Norm, init_weights, needs_bias, normalization
+from .layers import MAX_WIDTH_FACTOR, SLOPE, WIDTH, Norm, init_weights, needs_bias, normalization
 
-WIDTH = 64
-MAX_WIDTH_FACTOR = 8
-"""Maximum width over `WIDTH`."""
 MAX_LAYERS = 6
 
 

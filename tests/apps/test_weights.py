@@ -125,7 +125,7 @@ def test_to_fp16_halves_a_checkpoint_and_keeps_its_predictions(run, tmp_path, ch
 
 
 def test_import_converts_published_weights_to_a_checkpoint(run, tmp_path, image):
-    from densevision.tasks.flow.raft import raft_small
+    from densevision.tasks.flow.networks import raft_small
 
     torch.manual_seed(0)
     torch.save(raft_small().network.state_dict(), tmp_path / "published.pth")

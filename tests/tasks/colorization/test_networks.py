@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from densevision.backbones import create_backbone
 from densevision.tasks.colorization.decoders import TEMPERATURE, BinClassification, Regression, annealed_mean
 from densevision.tasks.colorization.lab import gray, lab_to_rgb, lightness
-from densevision.tasks.colorization.networks import ColorizationNetwork, ZhangNetwork, to_pixels, zhang, zhang_affine
+from densevision.tasks.colorization.networks import ColorizationNetwork, ZhangNetwork, to_pixels, zhang_affine
 from densevision.tasks.heads import list_heads
 from densevision.tasks.tiling import receptive_radius, run_padded, run_tiled
 
@@ -43,7 +43,7 @@ def two_images_of_one_lightness() -> tuple[Tensor, Tensor]:
 
 def test_zhangs_network_has_the_published_numbers_of_parameters():
     with torch.device("meta"):
-        plain, affine = zhang(), zhang_affine()
+        plain, affine = ZhangNetwork(), zhang_affine()
     # Facts 3.2.
     assert count(plain) == 32_230_393
     assert count(affine) == 32_235_385
@@ -53,7 +53,7 @@ def test_zhangs_network_has_the_published_numbers_of_parameters():
 
 def test_zhangs_blocks_have_the_tables_parameters_dilations_and_order():
     with torch.device("meta"):
-        network = zhang()
+        network = ZhangNetwork()
     # Facts 3.2, the table.
     expected = {
         "conv1": 640 + 36_928,
@@ -79,13 +79,13 @@ def test_zhangs_blocks_have_the_tables_parameters_dilations_and_order():
 @pytest.mark.parametrize(("size", "quarter"), [((176, 176), (44, 44)), ((224, 224), (56, 56)), ((97, 31), (25, 8))])
 def test_zhangs_logits_come_at_a_quarter_and_its_prediction_at_the_images_size(size, quarter):
     with torch.device("meta"):
-        network, image = zhang(), torch.empty(2, 3, *size)
+        network, image = ZhangNetwork(), torch.empty(2, 3, *size)
     assert network.logits(image).shape == (2, 313, *quarter)
     assert network(image).shape == (2, 3, *size)
 
 
 def test_zhangs_network_eats_lightness_minus_50():
-    network, (image, _) = zhang().eval(), two_images_of_one_lightness()
+    network, (image, _) = ZhangNetwork().eval(), two_images_of_one_lightness()
     seen: list[Tensor] = []
     network.blocks.get_submodule("conv1.0").register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_the_backbone_sees_a_gray_image_of_the_same_lightness_through_its_prepro
     torch.testing.assert_close(lightness(inputs), lightness(image), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("make", [color_network, zhang])
+@pytest.mark.parametrize("make", [color_network, ZhangNetwork])
 def test_two_images_of_one_lightness_get_one_prediction(make):
     torch.manual_seed(0)
     network = lively(make()).eval()
@@ -173,7 +173,7 @@ def test_decoders_of_the_library_are_not_tiled():
     with torch.device("meta"):
         assert color_network(head="fpn", levels=None).input_policy == "whole"
         assert (color_network().input_policy, color_network().stride) == ("tiled", 16)
-        assert (zhang().input_policy, zhang().stride) == ("tiled", 8)
+        assert (ZhangNetwork().input_policy, ZhangNetwork().stride) == ("tiled", 8)
 
 
 # --- predictions ----------------------------------------------------------------------------------------------------

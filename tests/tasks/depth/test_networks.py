@@ -8,8 +8,9 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.errors import UserError
-from densevision.tasks.depth.networks import FCRN, INITIAL_DEPTH, LOG_RANGE, DepthNetwork, to_fast
+from densevision.tasks.depth.networks import FCRN, INITIAL_DEPTH, LOG_RANGE, DepthNetwork
 from densevision.tasks.heads import create_head
+from densevision.tasks.heads.up_projection import to_fast
 
 
 def count(module: nn.Module) -> int:

@@ -12,7 +12,7 @@ from densevision import create_task, load
 from densevision.errors import UserError
 from densevision.tasks.conversion import import_weights
 from densevision.tasks.flow.flow_field import FlowField
-from densevision.tasks.flow.raft import RAFT, raft_large, raft_small
+from densevision.tasks.flow.networks import RAFT, raft_large, raft_small
 
 
 def images(*size: int) -> tuple[Tensor, Tensor]:

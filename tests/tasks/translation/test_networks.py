@@ -16,10 +16,9 @@ from densevision.tasks.heads import create_head, list_heads
 from densevision.tasks.heads.smp import SmpHead
 from densevision.tasks.tiling import run_padded
 from densevision.tasks.translation import networks
+from densevision.tasks.translation.generators import ResNetGenerator, UNetGenerator
 from densevision.tasks.translation.layers import NORM_MODES, EvalDropout
 from densevision.tasks.translation.networks import BackboneTranslator, GeneratorTranslator, head_levels, min_input_size
-from densevision.tasks.translation.resnet_generator import ResNetGenerator
-from densevision.tasks.translation.unet import UNetGenerator
 
 GENERATORS = ("unet256", "unet128", "resnet9", "resnet6")
 ODD = ((127, 161), (33, 70), (5, 3), (1, 1))

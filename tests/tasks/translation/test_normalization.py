@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from densevision.backbones import create_backbone
 from densevision.errors import UserError
+from densevision.tasks.translation.generators import ResNetGenerator, UNetGenerator
 from densevision.tasks.translation.layers import (
     NORM_MODES,
     BatchStatistics,
@@ -16,8 +17,6 @@ from densevision.tasks.translation.layers import (
     set_normalization,
 )
 from densevision.tasks.translation.networks import GeneratorTranslator
-from densevision.tasks.translation.resnet_generator import ResNetGenerator
-from densevision.tasks.translation.unet import UNetGenerator
 
 STATES = ("running_mean", "running_var", "num_batches_tracked")
 

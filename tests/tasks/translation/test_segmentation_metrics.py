@@ -10,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, jaccard_s
 
 from densevision.datasets.field_types import SegmentationMask
 from densevision.errors import UserError
-from densevision.tasks.translation.segmentation_metrics import confusion, segmentation_scores
+from densevision.tasks.translation.fcn_score import confusion, segmentation_scores
 
 CLASSES = SegmentationMask(("a", "b", "c", "d"), ignore=255)
 
