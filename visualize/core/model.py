@@ -375,9 +375,9 @@ def open_model(
             raise UserError(f"'{model}' comes with its weights; leave out weights, levels and backbone options.")
         return inspect_predictor(load(model, device, amp="off"), model)
     if weights is None:
+        backbone = create_backbone(model, num_classes=None if levels is None else 0, levels=levels, **options)
         message = f"{model} has random weights; add --weights FILE or --weights imagenet."
         warnings.warn(message, WeightsWarning, stacklevel=2)
-        backbone = create_backbone(model, num_classes=None if levels is None else 0, levels=levels, **options)
     else:
         backbone = backbone_from_partial_weights(model, weights, levels, options)
     return inspect_backbone(backbone.to(choose_device(device)))
