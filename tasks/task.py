@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from ..backbones.backbone import Backbone
 from ..datasets.dataset import Dataset, Sample
@@ -22,6 +22,7 @@ from .prediction import OutputSpec, Prediction, PredictionContext
 from .training.options import Options
 
 FieldTypeT = TypeVar("FieldTypeT", bound=FieldType)
+NetworkT = TypeVar("NetworkT", bound=Network)
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ class MonitoredMetric:
         return than is None or (value > than if self.higher_is_better else value < than)
 
 
-class Task(ABC):
+class Task(ABC, Generic[NetworkT]):
     """What is predicted from what: data, model, losses, metrics and visualization of one task.
+
+    It is generic in its networks: `class Flow(Task[FlowNetwork])`.
 
     Attributes:
         name, title, paper: registry name, title for lists, and main reference.
@@ -122,14 +125,14 @@ class Task(ABC):
     @abstractmethod
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
-    ) -> Network:
+    ) -> NetworkT:
         """Build a network from a backbone and a head, or a complete model by name.
 
         The network is called with the inputs in order, images as (B, C, H, W) in [0, 1].
         """
 
     @abstractmethod
-    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: NetworkT, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """The phases of a training step, in order; each has its own optimizer."""
 
     @abstractmethod
@@ -141,7 +144,7 @@ class Task(ABC):
         """The prediction that needs no network, fitted on a training set (on at most a few hundred samples)."""
 
     @abstractmethod
-    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+    def output_spec(self, model: NetworkT, fields: dict[str, FieldType]) -> OutputSpec:
         """Channels, unit and layout of the raw output in the default input mode, for targets and exported files."""
 
     @abstractmethod

@@ -15,7 +15,7 @@ import numpy as np
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import ClassLabel, FieldType, Image
-from ..network import Batch, LossTerms, Network, Phase
+from ..network import Batch, LossTerms, Phase
 from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
@@ -32,7 +32,7 @@ BASELINE_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(Task[Classifier]):
     """An image in, class probabilities out."""
 
     name: ClassVar[str] = "classification"
@@ -79,14 +79,13 @@ class Classification(Task):
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
-    ) -> Network:
+    ) -> Classifier:
         """(B, C, H, W) in [0, 1] to (B, num_classes) logits."""
         assert backbone is not None and head is None
         return Classifier(backbone)
 
-    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: Classifier, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss of the logits, auxiliary classifiers included."""
-        assert isinstance(model, Classifier)
         terms = LOSSES[loss]
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
@@ -108,7 +107,7 @@ class Classification(Task):
         share = np.bincount(labels, minlength=len(names)) / count
         return lambda sample: ClassScores(names, share)
 
-    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+    def output_spec(self, model: Classifier, fields: dict[str, FieldType]) -> OutputSpec:
         """One probability per class."""
         return OutputSpec(self.names(fields), "probability", "classes")
 

@@ -20,7 +20,7 @@ from ...datasets.field_types import FieldType, Image
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS
-from ..network import Batch, LossTerms, Network, Phase
+from ..network import Batch, LossTerms, Phase
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..tiling import resize_to_input
@@ -30,11 +30,12 @@ from .encoding import NEIGHBORS
 from .lab import lab_of, lightness_of, rgb_to_lab
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ColorizationMetrics
+from .networks import STRIDE, ColorizationNetwork, ColorNetwork
 from .recipes import RECIPES
 
 
 @dataclass(frozen=True)
-class Colorization(Task):
+class Colorization(Task[ColorNetwork]):
     """The lightness of an image in, its colors out.
 
     The default input mode is "fit" (training size): colors follow from what objects are, which takes the complete
@@ -86,20 +87,15 @@ class Colorization(Task):
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
-    ) -> Network:
+    ) -> ColorNetwork:
         """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W): a, b and, with bins, confidence."""
-        from .networks import ColorizationNetwork
-
         if model is not None:
             return lookup("model", model, self.models)(self.output)
         assert backbone is not None and head is not None
         return ColorizationNetwork(backbone, head, self.output)
 
-    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: ColorNetwork, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss at every fourth pixel."""
-        from .networks import STRIDE, ColorizationNetwork, ZhangNetwork
-
-        assert isinstance(model, (ColorizationNetwork, ZhangNetwork))
         terms = lookup(f"loss for --output {self.output}", loss, LOSSES[self.output])
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
@@ -121,7 +117,7 @@ class Colorization(Task):
 
         return predict
 
-    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+    def output_spec(self, model: ColorNetwork, fields: dict[str, FieldType]) -> OutputSpec:
         """a and b and, with bins, confidence."""
         if self.output == "regression":
             return OutputSpec(("a", "b"), "CIE Lab under D65")

@@ -43,7 +43,29 @@ ZHANG_TABLE: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
 CONV8 = (256, 256, 256)
 
 
-class ColorizationNetwork(EncoderDecoder):
+class ColorNetwork(Network):
+    """Base class: an image in, the colors of its lightness out.
+
+    Attributes:
+        decoder: from logits to colors.
+    """
+
+    decoder: BinClassification | Regression
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Measure the color distribution of the training set, for class rebalancing."""
+        self.decoder.calibrate(dataset)
+
+    def logits(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, with bins, confidence."""
+        return to_pixels(self.decoder(self.logits(image)), image)
+
+
+class ColorizationNetwork(EncoderDecoder, ColorNetwork):
     """A backbone and a head that predict colors.
 
     The input of the backbone is the gray image of the same lightness, repeated over three channels, with the
@@ -66,22 +88,13 @@ class ColorizationNetwork(EncoderDecoder):
         # The decoders of smp build their pyramid for the requested size, here a quarter of the image's.
         self.input_policy = "whole" if isinstance(self.head, SmpHead) else combined_input_policy(backbone, self.head)
 
-    def calibrate(self, dataset: Dataset) -> None:
-        """Measure the color distribution of the training set, for class rebalancing."""
-        self.decoder.calibrate(dataset)
-
     def logits(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""
         inputs = gray(image.float()).expand(-1, 3, -1, -1)
         features = self.backbone.features(self.backbone.preprocessing(inputs))
         return self.head(features[self.unused_levels :], quarter(image)).float()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, with bins, confidence."""
-        return to_pixels(self.decoder(self.logits(image)), image)
 
-
-class ZhangNetwork(Network):
+class ZhangNetwork(ColorNetwork):
     """The dilated network of Zhang, Isola, Efros 2016: Colorful Image Colorization.
 
     ECCV 2016, arXiv:1603.08511, figure 2. Trained at 176 x 176, logits at a quarter. 32,230,393 parameters with
@@ -103,7 +116,7 @@ class ZhangNetwork(Network):
 
     def __init__(self, output: str = "bins", affine: bool = False) -> None:
         super().__init__()
-        self.decoder: BinClassification | Regression = DECODERS[output]()
+        self.decoder = DECODERS[output]()
         self.blocks = nn.Sequential()
         channels = 1
         for name, widths, stride, dilation in ZHANG_TABLE:
@@ -124,19 +137,10 @@ class ZhangNetwork(Network):
         initialize(self, "he_fan_in")
         self.decoder.init_last_layer(self.predict)
 
-    def calibrate(self, dataset: Dataset) -> None:
-        """Measure the color distribution of the training set, for class rebalancing."""
-        self.decoder.calibrate(dataset)
-
     def logits(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to the decoder's input (B, channels, ⌈H / 4⌉, ⌈W / 4⌉), float32."""
         height, width = quarter(image)
         # Strides round up: for sizes that are not multiples of 8, conv8 gives one unit too many.
         return self.predict(self.blocks(lightness(image.float()) - MIDDLE))[..., :height, :width].float()
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] to (B, 2 or 3, H, W) float32: a, b and, with bins, confidence."""
-        return to_pixels(self.decoder(self.logits(image)), image)
 
 
 zhang_affine = partial(ZhangNetwork, affine=True)

@@ -29,6 +29,7 @@ from ..training.options import Options
 from .depth_map import DepthMap
 from .losses import LOSSES, resize_target
 from .metrics import PROTOCOLS, DepthMetrics
+from .networks import DepthNetwork
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 300
@@ -36,7 +37,7 @@ BASELINE_SAMPLES = 300
 
 
 @dataclass(frozen=True)
-class Depth(Task):
+class Depth(Task[Network]):
     """Monocular depth estimation: `image` to `depth` in meters."""
 
     name: ClassVar[str] = "depth"
@@ -72,8 +73,6 @@ class Depth(Task):
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
         """Build a model from (B, 3, H, W) in [0, 1] to (B, 1, h, w) meters."""
-        from .networks import DepthNetwork
-
         if model is not None:
             return lookup("model", model, self.models)()
         assert backbone is not None and head is not None

@@ -20,7 +20,7 @@ from ...datasets.field_types import Flow as FlowType
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS, create_head
-from ..network import Batch, LossTerms, Network, Phase
+from ..network import Batch, LossTerms, Phase
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..tiling import resize_to_input
@@ -28,13 +28,13 @@ from ..training.options import Options
 from .flow_field import FlowField
 from .losses import LOSSES
 from .metrics import PROTOCOLS, FlowMetrics
-from .networks import FlowNetwork
+from .networks import CorrelatedFlow, EarlyFusionFlow, FlowNetwork, WarpingFlow, correlation_levels
 from .policies import FlowAugmentation, FlowInference
 from .recipes import RECIPES
 
 
 @dataclass(frozen=True)
-class Flow(Task):
+class Flow(Task[FlowNetwork]):
     """Two images in, the motion from the first to the second out, in pixels."""
 
     fusion: Literal["siamese", "early"] = "siamese"
@@ -97,10 +97,8 @@ class Flow(Task):
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
-    ) -> Network:
+    ) -> FlowNetwork:
         """Two images (B, 3, H, W) in [0, 1] to flow (B, 2, h, w) in pixels of the input."""
-        from .networks import CorrelatedFlow, EarlyFusionFlow, WarpingFlow, correlation_levels
-
         if model is not None:
             if self.fusion == "early":
                 raise UserError(f"--fusion early is for backbones; the model '{model}' has a fusion of its own.")
@@ -117,9 +115,8 @@ class Flow(Task):
             return EarlyFusionFlow(backbone, create_head(head, backbone.levels, 2))
         return CorrelatedFlow(backbone, create_head(head, correlation_levels(backbone.levels), 2))
 
-    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: FlowNetwork, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss of the flow at every resolution at which the model predicts it."""
-        assert isinstance(model, FlowNetwork)
         terms = lookup("loss of the task flow", loss, LOSSES)
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
@@ -135,7 +132,7 @@ class Flow(Task):
         """Zero flow."""
         return lambda sample: FlowField(np.zeros_like(sample["flow"]), sample["first"])
 
-    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+    def output_spec(self, model: FlowNetwork, fields: dict[str, FieldType]) -> OutputSpec:
         """u and v in pixels of the input."""
         return OutputSpec(
             ("flow-u", "flow-v"), "pixels of the input, from the first image to the second; u right, v down"

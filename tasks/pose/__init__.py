@@ -21,20 +21,21 @@ from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image, Keypoints
 from ...errors import UserError, unknown_name
 from ...registry import lookup
-from ..network import Batch, LossTerms, Network, Phase
+from ..network import Batch, LossTerms, Phase
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from . import heatmaps
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS
+from .networks import HeatmapNetwork, PoseNetwork, RegressionNetwork
 from .policies import PoseAugmentation, PoseInference
 from .pose_prediction import MeanPose, PosePrediction
 from .recipes import RECIPES
 
 
 @dataclass(frozen=True)
-class HumanPose(Task):
+class HumanPose(Task[PoseNetwork]):
     """Predicts the joints of one person from an image."""
 
     keep_aspect: bool = True
@@ -102,10 +103,8 @@ class HumanPose(Task):
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
-    ) -> Network:
+    ) -> PoseNetwork:
         """(B, 3, H, W) in [0, 1] to coordinates (B, J, 3) or heat maps (B, J, h, w); see `PoseNetwork.forward`."""
-        from .networks import HeatmapNetwork, RegressionNetwork
-
         skeleton = self.require_field(fields, "joints", Keypoints).skeleton
         if model is not None:
             return lookup("model", model, self.models)(skeleton, self.init)
@@ -115,11 +114,8 @@ class HumanPose(Task):
             return RegressionNetwork(backbone, head_module)
         return HeatmapNetwork(backbone, head_module, self.sigma)
 
-    def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
+    def phases(self, model: PoseNetwork, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss on coordinates or heat maps, depending on the network."""
-        from .networks import PoseNetwork
-
-        assert isinstance(model, PoseNetwork)
         terms = find_loss(loss, model)
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
@@ -135,11 +131,8 @@ class HumanPose(Task):
         """The mean pose, scaled to each image."""
         return MeanPose.of(dataset)
 
-    def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
+    def output_spec(self, model: PoseNetwork, fields: dict[str, FieldType]) -> OutputSpec:
         """One channel per joint: coordinates or a heat map."""
-        from .networks import PoseNetwork
-
-        assert isinstance(model, PoseNetwork)
         units = {
             "coordinates": "x and y in pixels of the input, centers at integers, and a confidence from 0 to 1",
             "heatmaps": f"about 1 at the joint and 0 elsewhere, in cells of {heatmaps.STRIDE}x{heatmaps.STRIDE} pixels",

@@ -28,6 +28,7 @@ from ..tiling import resize_to_input
 from ..training.options import Options
 from .losses import LOSSES, interior
 from .metrics import PROTOCOLS, RestorationMetrics, RestoredImage
+from .networks import RestorationNetwork
 from .policies import Degradation, DegradedEvaluation
 from .recipes import RECIPES
 
@@ -35,7 +36,7 @@ CHANNELS = 3
 
 
 @dataclass(frozen=True)
-class Restoration(Task):
+class Restoration(Task[Network]):
     """Image restoration: `degraded` to `image`, both RGB."""
 
     degradations: str = "dirt,rain"
@@ -95,8 +96,6 @@ class Restoration(Task):
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
         """Build a model from (B, 3, H, W) in [0, 1] to the same shape and range."""
-        from .networks import RestorationNetwork
-
         if model is not None:
             return lookup("model", model, self.models)()
         assert backbone is not None and head is not None

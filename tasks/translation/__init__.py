@@ -29,6 +29,8 @@ from ..tiling import resize_to_input
 from ..training.options import Options
 from .losses import ADVERSARIAL_LOSSES, concat_condition, reconstruction_loss
 from .metrics import PROTOCOLS, find_protocol
+from .networks import BackboneTranslator, head_levels
+from .patchgan import PatchGAN
 from .predictions import LabelMap, MeanImage, TranslatedImage
 from .recipes import RECIPES
 
@@ -37,7 +39,7 @@ BASELINE_SAMPLES = 300
 
 
 @dataclass(frozen=True)
-class Translation(Task):
+class Translation(Task[Network]):
     """Translates an image or a label map into another."""
 
     source_field: str | None = None
@@ -115,8 +117,6 @@ class Translation(Task):
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> Network:
         """(B, C, H, W) in [0, 1] to (B, C', H, W): an image in [0, 1], or class logits."""
-        from .networks import BackboneTranslator, head_levels
-
         (target,) = self.targets(fields).values()
         out_channels, labels = num_channels(target), isinstance(target, SegmentationMask)
         if model is not None:
@@ -168,8 +168,6 @@ class Translation(Task):
 
     def discriminator(self, fields: dict[str, FieldType]) -> nn.Module:
         """The PatchGAN: source and image in, one logit per patch out, above 0 for a real image."""
-        from .patchgan import PatchGAN
-
         (source,), (target,) = self.inputs(fields).values(), self.targets(fields).values()
         norm = "instance" if self.norm == "instance" else "batch"
         return PatchGAN(source.input_channels + num_channels(target), self.discriminator_layers, norm)

@@ -102,7 +102,7 @@ def test_another_runs_weights_are_taken_and_the_prior_is_measured_anew(trained, 
 def test_steps_on_one_batch_bring_the_loss_down():
     task, dataset = Colorization(), SyntheticShapes(size=(32, 32))
     torch.manual_seed(0)
-    model = ModelSpec(task, dataset.fields, "resnet18", {"levels": 3}, "unet").build()
+    model: Any = ModelSpec(task, dataset.fields, "resnet18", {"levels": 3}, "unet").build()
     model.calibrate(dataset)
     images = np.stack([dataset.read(number)["image"] for number in range(4)])
     batch = {"image": torch.from_numpy(images).movedim(-1, 1) / 255}
@@ -120,7 +120,7 @@ def test_steps_on_one_batch_bring_the_loss_down():
 def test_targets_are_the_colors_of_every_fourth_pixel():
     # Facts 3.2: sub-sampled, not averaged. What lies between them changes the input and not the target.
     task, fields = Colorization(output="regression"), SyntheticShapes().fields
-    model = ModelSpec(task, fields, "resnet18", {"levels": 3}, "unet").build().eval()
+    model: Any = ModelSpec(task, fields, "resnet18", {"levels": 3}, "unet").build().eval()
     model.logits = lambda image: torch.zeros(len(image), 2, 4, 4)  # type: ignore[method-assign]
     (phase,) = task.phases(model, fields, "l2")
     rng = torch.Generator().manual_seed(0)

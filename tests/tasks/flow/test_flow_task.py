@@ -152,7 +152,7 @@ def test_relative_motion_changes_only_the_second_image_and_the_flow():
 def test_the_loss_has_a_term_for_every_resolution(pairs):
     task = Flow()
     batch = collate(pairs, SyntheticChairs().fields)
-    model = ModelSpec(task, FIELDS, "resnet18", {"levels": 3}, "warping").build()
+    model: Any = ModelSpec(task, FIELDS, "resnet18", {"levels": 3}, "warping").build()
     (phase,) = task.phases(model, FIELDS, "multiscale")
     images = {name: FIELDS[name].to_input(batch[name]) for name in ("first", "second")}
     terms = phase.loss({**batch, **images}, {})
@@ -164,7 +164,7 @@ def test_the_loss_has_a_term_for_every_resolution(pairs):
 def test_steps_on_one_batch_reduce_the_loss(pairs, fusion, head):
     task = Flow(fusion=fusion)
     torch.manual_seed(0)
-    model = ModelSpec(task, FIELDS, "resnet18", {"levels": 3}, head).build()
+    model: Any = ModelSpec(task, FIELDS, "resnet18", {"levels": 3}, head).build()
     batch = collate([{name: pair[name] for name in FIELDS} for pair in pairs], FIELDS)
     batch = {name: FIELDS[name].to_input(value) if name in FIELDS else value for name, value in batch.items()}
     (phase,) = task.phases(model, FIELDS, task.losses[0])

@@ -104,7 +104,7 @@ def test_network_has_the_joints_of_the_stored_skeleton(spec, skeleton):
 def test_unlabeled_joint_changes_no_loss_whatever_its_value(head):
     task = HumanPose()
     torch.manual_seed(0)
-    model = ModelSpec(task, FIELDS, "resnet20_cifar", {}, head).build()
+    model: Any = ModelSpec(task, FIELDS, "resnet20_cifar", {}, head).build()
     (phase,) = task.phases(model, FIELDS, task.losses[0])
     image, joints = torch.rand(2, 3, 32, 32), torch.tensor([[[9.0, 12, 2], [20, 8, 1], [0, 0, 0]]]).repeat(2, 1, 1)
     results = []
