@@ -117,9 +117,6 @@ class AlexNet(Backbone):
 
     Args:
         name: "alexnet" or "alexnet_tv".
-        num_classes: length of the logits; 0 builds no classifier.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
         lrn: constants of the response normalization in a form that `LRN.parse` reads; None is the paper's here
             (`create_backbone` takes the weights file's first). `alexnet_tv` has none.
         init: a rule of `initialization.RULES`; None is "gaussian" for `alexnet` and "he_fan_in" for `alexnet_tv`.

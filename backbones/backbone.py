@@ -110,6 +110,10 @@ class Backbone(nn.Module):
     write `features` and `forward`. `levels` contains only what is built: with `levels=3`, three entries and no deeper
     parameter. A truncated backbone has no classifier.
 
+    Every constructor takes a name of the registry and the keywords `num_classes` (length of the logits; 0 builds no
+    classifier), `in_channels` (of the image), `levels` (how many to build; None: all) and, except timm's, `init` (a
+    rule of `initialization.RULES`), and raises UserError for impossible ones. Subclasses document what they add.
+
     Attributes:
         name: name in the registry ("resnet50").
         levels: the levels that `features` returns, from fine to coarse. Strides never decrease.

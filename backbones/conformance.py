@@ -53,11 +53,6 @@ def check_backbone(
             _check_cut(encoder, whole, count, sizes[-1], tolerance)
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise AssertionError(message)
-
-
 def _with_measured_statistics(backbone: Backbone, size: tuple[int, int]) -> Backbone:
     """A copy in evaluation whose fresh batch normalizations have seen a batch.
 
@@ -84,11 +79,10 @@ def _check_description(backbone: Backbone) -> None:
         levels = checked_levels(backbone.levels)
     except ValueError as error:
         raise AssertionError(f"{backbone.name}: {error}.") from error
-    _require(levels == tuple(backbone.levels), f"{backbone.name}: levels are to be a tuple of Level.")
+    assert levels == tuple(backbone.levels), f"{backbone.name}: levels are to be a tuple of Level."
     given = len(backbone.preprocessing.mean)
-    _require(
-        given == backbone.in_channels == len(backbone.preprocessing.std),
-        f"{backbone.name} reads {backbone.in_channels} channels, and its preprocessing normalizes {given}.",
+    assert given == backbone.in_channels == len(backbone.preprocessing.std), (
+        f"{backbone.name} reads {backbone.in_channels} channels, and its preprocessing normalizes {given}."
     )
 
 
@@ -97,23 +91,22 @@ def _check_sizes(backbone: Backbone, height: int, width: int) -> None:
     coarsest = backbone.levels[-1].stride
     maps = _meta_maps(backbone, height, width)
     larger = maps if backbone.fixed_size else _meta_maps(backbone, height + coarsest, width + 2 * coarsest)
-    _require(
-        len(maps) == len(backbone.levels),
-        f"{backbone.name} states {len(backbone.levels)} levels and returns {len(maps)} maps.",
+    assert len(maps) == len(backbone.levels), (
+        f"{backbone.name} states {len(backbone.levels)} levels and returns {len(maps)} maps."
     )
     for level, made, grown in zip(backbone.levels, maps, larger, strict=True):
         where = f"{backbone.name}, level {level.name}, image {height} x {width}"
         shape = tuple(made.shape)
-        _require(made.ndim == 4, f"{where}: the map has {made.ndim} axes, not four.")
-        _require(shape[1] == level.channels, f"{where}: {shape[1]} channels, {level.channels} were stated.")
+        assert made.ndim == 4, f"{where}: the map has {made.ndim} axes, not four."
+        assert shape[1] == level.channels, f"{where}: {shape[1]} channels, {level.channels} were stated."
         for side, of in zip(shape[2:], (height, width), strict=True):
             fits = max(1, of / level.stride - LOST_UNITS) <= side <= math.ceil(of / level.stride)
-            _require(fits, f"{where}: the map is {shape[2]} x {shape[3]}, which is not stride {level.stride}.")
+            assert fits, f"{where}: the map is {shape[2]} x {shape[3]}, which is not stride {level.stride}."
         if backbone.fixed_size:
             continue
         gained = (grown.shape[2] - shape[2], grown.shape[3] - shape[3])
         expected = (coarsest // level.stride, 2 * coarsest // level.stride)
-        _require(gained == expected, f"{where}: {coarsest} pixels more give {gained[0]} units more, not {expected[0]}.")
+        assert gained == expected, f"{where}: {coarsest} pixels more give {gained[0]} units more, not {expected[0]}."
 
 
 def _check_gradients(backbone: Backbone) -> None:
@@ -121,11 +114,9 @@ def _check_gradients(backbone: Backbone) -> None:
     reached = levels_of_tensors(backbone)
     beyond = [name for name, _ in backbone.named_parameters() if name not in reached]
     if backbone.num_classes == 0:
-        _require(
-            not beyond, f"{backbone.name} without classifier: no level's gradient reaches {', '.join(beyond[:3])}."
-        )
+        assert not beyond, f"{backbone.name} without classifier: no level's gradient reaches {', '.join(beyond[:3])}."
     else:
-        _require(bool(beyond), f"{backbone.name}: no parameter is the classifier's alone.")
+        assert beyond, f"{backbone.name}: no parameter is the classifier's alone."
 
 
 def _check_numbers(backbone: Backbone, size: tuple[int, int], tolerance: float) -> None:
@@ -134,13 +125,12 @@ def _check_numbers(backbone: Backbone, size: tuple[int, int], tolerance: float) 
     kept = images.clone()
     with torch.no_grad():
         once, again, alone = backbone.features(images), backbone.features(images), backbone.features(images[:1])
-    _require(torch.equal(images, kept), f"{backbone.name} overwrites the image.")
+    assert torch.equal(images, kept), f"{backbone.name} overwrites the image."
     for level, first, second, single in zip(backbone.levels, once, again, alone, strict=True):
-        _require(bool(first.isfinite().all()), f"{backbone.name}, level {level.name}: values that are not finite.")
-        _require(torch.equal(first, second), f"{backbone.name}, level {level.name}: two runs in evaluation differ.")
-        _require(
-            _close(first[:1], single, tolerance),
-            f"{backbone.name}, level {level.name}: an image's features depend on its batch, in evaluation.",
+        assert first.isfinite().all(), f"{backbone.name}, level {level.name}: values that are not finite."
+        assert torch.equal(first, second), f"{backbone.name}, level {level.name}: two runs in evaluation differ."
+        assert _close(first[:1], single, tolerance), (
+            f"{backbone.name}, level {level.name}: an image's features depend on its batch, in evaluation."
         )
 
 
@@ -153,28 +143,27 @@ def _check_copies(backbone: Backbone, size: tuple[int, int]) -> None:
         for way, other in (("a deep copy", copy.deepcopy(backbone)), ("pickling", pickled)):
             made = other.features(image)
             same = all(torch.equal(a, b) for a, b in zip(wanted, made, strict=True))
-            _require(same, f"{backbone.name}: {way} computes something else.")
-            _require(other.levels == backbone.levels, f"{backbone.name}: {way} loses its levels.")
+            assert same, f"{backbone.name}: {way} computes something else."
+            assert other.levels == backbone.levels, f"{backbone.name}: {way} loses its levels."
         fresh = _twin(backbone, num_classes=backbone.num_classes, levels=len(backbone.levels))
         if fresh is not None:
             fresh.load_state_dict(backbone.state_dict(), assign=True)
             # Buffers outside the state dict stay on the meta device, and running would say so.
             made = fresh.eval().features(image)
             same = all(torch.equal(a, b) for a, b in zip(wanted, made, strict=True))
-            _require(same, f"{backbone.name}: its state dict in a second one computes something else.")
+            assert same, f"{backbone.name}: its state dict in a second one computes something else."
 
 
 def _check_classifier(whole: Backbone, size: tuple[int, int]) -> None:
     """Logits of the stated length, and no classifier with num_classes=0. `whole` is on the meta device."""
     images = torch.empty(2, whole.in_channels, *(whole.classifier_input_size or size), device="meta")
     logits = whole.eval()(images)
-    _require(
-        tuple(logits.shape) == (2, whole.num_classes),
-        f"{whole.name}: logits of {tuple(logits.shape)} for 2 images and {whole.num_classes} classes.",
+    assert tuple(logits.shape) == (2, whole.num_classes), (
+        f"{whole.name}: logits of {tuple(logits.shape)} for 2 images and {whole.num_classes} classes."
     )
     bare = _twin(whole, num_classes=0, levels=None)
     if bare is not None:
-        _require(bare.num_classes == 0, f"{whole.name}: num_classes=0 leaves {bare.num_classes} classes.")
+        assert bare.num_classes == 0, f"{whole.name}: num_classes=0 leaves {bare.num_classes} classes."
         _check_gradients(bare)
         _require_refusal(bare, size)
 
@@ -185,13 +174,13 @@ def _check_cut(backbone: Backbone, whole: Backbone, count: int, size: tuple[int,
     if cut is None:
         return
     where = f"{backbone.name} with levels={count}"
-    _require(cut.levels == whole.levels[:count], f"{where} has the levels {[level.name for level in cut.levels]}.")
+    assert cut.levels == whole.levels[:count], f"{where} has the levels {[level.name for level in cut.levels]}."
     if count < len(whole.levels):
-        _require(cut.num_classes == 0, f"{where} is cut and still has {cut.num_classes} classes.")
+        assert cut.num_classes == 0, f"{where} is cut and still has {cut.num_classes} classes."
         _check_gradients(cut)
         _require_refusal(cut, size)
     unknown = set(published_state(cut)) - set(published_state(whole))
-    _require(not unknown, f"{where} has tensors that the whole network has not: {sorted(unknown)[:3]}.")
+    assert not unknown, f"{where} has tensors that the whole network has not: {sorted(unknown)[:3]}."
     if cut.num_classes > backbone.num_classes:
         return  # this backbone was built without the classifier that the other has
     state = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
@@ -203,9 +192,8 @@ def _check_cut(backbone: Backbone, whole: Backbone, count: int, size: tuple[int,
         first = torch.func.functional_call(FeaturesOnly(cut.eval()), shared, image)
         all_levels = backbone.features(image)
     for level, short, long in zip(cut.levels, first, all_levels, strict=False):
-        _require(
-            _close(short, long, tolerance),
-            f"{where}: level {level.name} differs from the whole network's. Does a later layer overwrite it in place?",
+        assert _close(short, long, tolerance), (
+            f"{where}: level {level.name} differs from the whole network's. Does a later layer overwrite it in place?"
         )
 
 

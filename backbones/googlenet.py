@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .backbone import Backbone, Level, Preprocessing
+from .backbone import Level, Preprocessing
 from .initialization import initialize
-from .layers import LocalResponseNorm, linear_as_convolution
+from .layers import LocalResponseNorm, PooledBackbone
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool projection.
 INCEPTION_TABLE: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -117,7 +117,7 @@ class AuxiliaryClassifier(nn.Module):
         return self.fc2(self.dropout(self.relu(self.fc1(x.flatten(1)))))
 
 
-class GoogLeNet(Backbone):
+class GoogLeNet(PooledBackbone):
     """The network of Szegedy et al. 2014 (arXiv:1409.4842), table 1.
 
     Levels: conv1 (stride 2), conv2 (4), inception_3b (8), inception_4e (16), inception_5b (32), each the last ReLU's
@@ -125,16 +125,10 @@ class GoogLeNet(Backbone):
 
     Args:
         name: "googlenet", or "googlenet_tv" for torchvision's form. The latter's images have mean and std 0.5.
-        num_classes: length of the logits; 0 leaves all classifiers off.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
         auxiliary: build the two auxiliary classifiers, where there is a classifier at all. `forward_train` gives
             (main, aux1, aux2); the paper adds their losses with weight 0.3. `forward` never gives theirs.
         init: a rule of `initialization.RULES`; None is "caffe_xavier" for `googlenet` and "gaussian", torchvision's,
             for `googlenet_tv`.
-
-    Raises:
-        UserError: an impossible number.
     """
 
     state_dict_aliases: Mapping[str, str] = {"conv2_reduce.": "conv2.", "conv2.": "conv3.", "inception_": "inception"}
@@ -214,26 +208,15 @@ class GoogLeNet(Backbone):
             yield name, x
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
         names = {level.name for level in self.levels}
         return [made for name, made in self._run(image) if name in names]
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, num_classes) logits of (B, in_channels, H, W): the main classifier's, in training as in evaluation."""
-        self.require_classifier()
-        return self._classified(self.features(image)[-1])
 
     def forward_train(self, image: Tensor) -> tuple[Tensor, ...]:
         """The main logits, then those of aux1 (on 4a) and aux2 (on 4d) where they were built; one pass for all."""
         self.require_classifier()
         made = dict(self._run(image))
         beside = [self.get_submodule(called)(made[source]) for called, (source, _) in self.auxiliary.items()]
-        return (self._classified(made[self.levels[-1].name]), *beside)
+        return (self.classify(made[self.levels[-1].name]), *beside)
 
-    def forward_dense(self, image: Tensor) -> Tensor:
-        """(B, num_classes, h, w) logits at every place of the last level; see `Backbone.forward_dense`."""
-        self.require_classifier()
-        return linear_as_convolution(self.fc, self.features(image)[-1])
-
-    def _classified(self, coarsest: Tensor) -> Tensor:
+    def classify(self, coarsest: Tensor) -> Tensor:
         return self.fc(self.dropout(coarsest.mean((2, 3))))

@@ -19,10 +19,10 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .backbone import Backbone, Level, Preprocessing
+from .backbone import Level, Preprocessing
 from .googlenet import ConvUnit
 from .initialization import initialize
-from .layers import linear_as_convolution
+from .layers import PooledBackbone
 
 
 @dataclass(frozen=True)
@@ -138,19 +138,8 @@ def _step(text: str, channels: int) -> tuple[nn.Module, int]:
     return ConvUnit(channels, out_channels, kernel, stride, padding), out_channels
 
 
-class InceptionBackbone(Backbone):
-    """A network that is its table: rows one after another, some of which end a level, then pool and linear layer.
-
-    Args:
-        name: the registry's name.
-        num_classes: length of the logits; 0 builds no classifier.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
-        init: a rule of `initialization.RULES`.
-
-    Raises:
-        UserError: an impossible number.
-    """
+class InceptionBackbone(PooledBackbone):
+    """A network that is its table: rows one after another, some of which end a level, then pool and linear layer."""
 
     table: ClassVar[Mapping[str, Plan]]
     every_level: ClassVar[tuple[Level, ...]]
@@ -189,15 +178,8 @@ class InceptionBackbone(Backbone):
                 maps.append(x)
         return maps
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, num_classes) logits of (B, in_channels, H, W): global average pooling, dropout and one linear layer."""
-        self.require_classifier()
-        return self.fc(self.dropout(self.features(image)[-1].mean((2, 3))))
-
-    def forward_dense(self, image: Tensor) -> Tensor:
-        """(B, num_classes, h, w) logits at every place of the last level; see `Backbone.forward_dense`."""
-        self.require_classifier()
-        return linear_as_convolution(self.fc, self.features(image)[-1])
+    def classify(self, coarsest: Tensor) -> Tensor:
+        return self.fc(self.dropout(coarsest.mean((2, 3))))
 
 
 def _timm_names() -> dict[str, str]:

@@ -10,6 +10,7 @@
 | he_fan_out     | 2 / n_out            | eq. 14; the choice of torchvision's ResNets                        |
 | lecun          | 1.92 / n_in², uniform | LeCun, Bottou, Bengio, Haffner 1998: bound 2.4 / n_in, no root    |
 
+Through layers with ReLUs, he_fan_in keeps the second moment on the way forward, he_fan_out on the way backward.
 n_in = k² c_in / groups and n_out = k² c_out / groups. torch's own `fan_out` forgets the groups: for the 2012
 AlexNet's second convolution it reports 6400 where each group has 3200.
 """
@@ -44,53 +45,26 @@ def fans(weight: Tensor, groups: int = 1, transposed: bool = False) -> tuple[int
     return taps * weight.shape[1], taps * weight.shape[0] // groups
 
 
-def gaussian(weight: Tensor, n_in: int = 0, n_out: int = 0, std: float = GAUSSIAN_STD) -> None:
+def gaussian(weight: Tensor, std: float = GAUSSIAN_STD) -> None:
     """N(0, std²), whatever the layer's size."""
     nn.init.normal_(weight, 0.0, std)
 
 
-def glorot_normal(weight: Tensor, n_in: int, n_out: int) -> None:
-    """N(0, 2 / (n_in + n_out))."""
-    nn.init.normal_(weight, 0.0, math.sqrt(2 / (n_in + n_out)))
-
-
-def glorot_uniform(weight: Tensor, n_in: int, n_out: int) -> None:
-    """Uniform in ±√(6 / (n_in + n_out))."""
-    bound = math.sqrt(6 / (n_in + n_out))
-    nn.init.uniform_(weight, -bound, bound)
-
-
-def caffe_xavier(weight: Tensor, n_in: int, n_out: int) -> None:
-    """Uniform in ±√(3 / n_in), variance 1 / n_in."""
-    bound = math.sqrt(3 / n_in)
-    nn.init.uniform_(weight, -bound, bound)
-
-
-def he_fan_in(weight: Tensor, n_in: int, n_out: int) -> None:
-    """N(0, 2 / n_in): keeps the second moment through ReLU layers on the way forward."""
-    nn.init.normal_(weight, 0.0, math.sqrt(2 / n_in))
-
-
-def he_fan_out(weight: Tensor, n_in: int, n_out: int) -> None:
-    """N(0, 2 / n_out): keeps it on the way backward."""
-    nn.init.normal_(weight, 0.0, math.sqrt(2 / n_out))
-
-
-def lecun(weight: Tensor, n_in: int, n_out: int) -> None:
-    """Uniform in ±2.4 / n_in."""
-    bound = 2.4 / n_in
+def uniform(weight: Tensor, bound: float) -> None:
+    """Uniform in ±bound, of the variance bound² / 3."""
     nn.init.uniform_(weight, -bound, bound)
 
 
 RULES: dict[str, Callable[[Tensor, int, int], None]] = {
-    "caffe_xavier": caffe_xavier,
-    "gaussian": gaussian,
-    "glorot_normal": glorot_normal,
-    "glorot_uniform": glorot_uniform,
-    "he_fan_in": he_fan_in,
-    "he_fan_out": he_fan_out,
-    "lecun": lecun,
+    "caffe_xavier": lambda weight, n_in, n_out: uniform(weight, math.sqrt(3 / n_in)),
+    "gaussian": lambda weight, n_in, n_out: gaussian(weight),
+    "glorot_normal": lambda weight, n_in, n_out: gaussian(weight, math.sqrt(2 / (n_in + n_out))),
+    "glorot_uniform": lambda weight, n_in, n_out: uniform(weight, math.sqrt(6 / (n_in + n_out))),
+    "he_fan_in": lambda weight, n_in, n_out: gaussian(weight, math.sqrt(2 / n_in)),
+    "he_fan_out": lambda weight, n_in, n_out: gaussian(weight, math.sqrt(2 / n_out)),
+    "lecun": lambda weight, n_in, n_out: uniform(weight, 2.4 / n_in),
 }
+"""Name to function of a weight, n_in and n_out that draws it in place."""
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm)

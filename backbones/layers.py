@@ -128,16 +128,18 @@ def classifier_as_convolutions(classifier: nn.Sequential, maps: Tensor, side: in
 
 
 class PooledBackbone(Backbone):
-    """A backbone with global average pooling and one linear layer, `fc`, as classifier: every residual network."""
+    """A backbone with global average pooling and one linear layer, `fc`, as classifier."""
 
     fc: nn.Linear
 
+    def classify(self, coarsest: Tensor) -> Tensor:
+        """(B, num_classes) logits of the last level, (B, channels, h, w)."""
+        return self.fc(coarsest.mean((2, 3)))
+
     def forward(self, image: Tensor) -> Tensor:
-        """(B, num_classes) logits of (B, in_channels, H, W): global average pooling and one linear layer."""
         self.require_classifier()
-        return self.fc(self.features(image)[-1].mean((2, 3)))
+        return self.classify(self.features(image)[-1])
 
     def forward_dense(self, image: Tensor) -> Tensor:
-        """(B, num_classes, h, w) logits at every place of the last level; see `Backbone.forward_dense`."""
         self.require_classifier()
         return linear_as_convolution(self.fc, self.features(image)[-1])

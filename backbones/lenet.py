@@ -153,14 +153,7 @@ class LeNet5(Backbone):
     Levels: c1 (stride 1), s2 (2), c3 (2), s4 (4) and c5 (4), each squashed.
 
     Args:
-        name: "lenet5".
-        num_classes: length of the logits; 0 leaves F6 and the output off.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
         init: a rule of `initialization.RULES`. n_in of a map of C3 counts what it sees: 75, 100 or 150.
-
-    Raises:
-        UserError: an impossible number.
     """
 
     def __init__(

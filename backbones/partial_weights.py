@@ -33,10 +33,13 @@ def backbone_from_partial_weights(
     if not Path(weights).is_file():
         return create_backbone(name, weights, num_classes=None if levels is None else 0, levels=levels, **options)
     weights_file = open_weights(name, weights)
-    file_options = {key: value for key, value in weights_file.metadata.items() if key in OPTIONS_FROM_WEIGHTS}
+    # The caller's options; those that the caller left out, from the file.
+    stated = {} if name.startswith("timm:") else weights_file.metadata
+    merged: dict[str, Any] = {key: value for key, value in stated.items() if key in OPTIONS_FROM_WEIGHTS}
+    merged |= {key: value for key, value in options.items() if value is not None}
     classes = int(weights_file.metadata["classes"]) if "classes" in weights_file.metadata else None
     with torch.device("meta"):
-        full = create_backbone(name, num_classes=classes or None, **_merge_options(name, options, file_options))
+        full = create_backbone(name, num_classes=classes or None, **merged)
     weights_file = weights_file.for_names([full.state_dict_alias(name) for name in full.state_dict()])
     level_of = {name: level for name, level in levels_of_tensors(full).items() if not name.endswith(NOT_LEARNED)}
     gaps = [level for name, level in level_of.items() if full.state_dict_alias(name) not in weights_file.shapes]
@@ -45,11 +48,6 @@ def backbone_from_partial_weights(
         return create_backbone(name, weights, **limits, **options)
     backbone = create_backbone(name, weights, levels=min(gaps), **options)
     return _extend_one_level(backbone, weights_file, options) or backbone
-
-
-def _merge_options(name: str, options: dict[str, Any], file_options: dict[str, Any]) -> dict[str, Any]:
-    """The caller's options; those that the caller left out, from the file."""
-    return {**({} if name.startswith("timm:") else file_options), **{k: v for k, v in options.items() if v is not None}}
 
 
 def _extend_one_level(backbone: Backbone, weights_file: OpenedWeights, options: dict[str, Any]) -> Backbone | None:

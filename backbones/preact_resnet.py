@@ -75,13 +75,10 @@ class PreActResNet(PooledBackbone):
     Args:
         name: a key of `PREACT_TABLE`.
         num_classes: length of the logits, None for 10 on CIFAR and 1000 on ImageNet; 0 builds no classifier.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
         shortcut: "A" or "B", for basic units only; None is "A".
         stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "1x1" here (`create_backbone` takes that of the
             weights file first).
         first_unit_norm: normalize and rectify again between the stem's pool and the first unit; ImageNet only.
-        init: a rule of `initialization.RULES`.
 
     Raises:
         UserError: a number or an option that this network cannot have.
@@ -144,7 +141,6 @@ class PreActResNet(PooledBackbone):
         initialize(self, init)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
         x = self.stem(image)
         maps = [x] if self.levels[0].name == "stem" else []
         x = self.pool(x)

@@ -16,9 +16,10 @@ well.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -129,28 +130,23 @@ def _followed_modules(backbone: Backbone, recorder: TraceMode, layers: dict[str,
     """Tell the recorder which submodule runs, and gather what each one made of the spans of its input."""
     before: list[Intervals | None] = []
 
-    def entering(name: str) -> Callable[[nn.Module, Any], None]:
-        def enter(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            recorder.inside.append(name)
-            before.append(recorder.of(inputs[0]) if inputs else None)
+    def enter(name: str, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        recorder.inside.append(name)
+        before.append(recorder.of(inputs[0]) if inputs else None)
 
-        return enter
-
-    def leaving(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            recorder.inside.pop()
-            read, made = before.pop(), recorder.of(output)
-            if made is not None and made != read:
-                layers.pop(name, None)
-                layers[name] = made
-
-        return leave
+    def leave(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        recorder.inside.pop()
+        read, made = before.pop(), recorder.of(output)
+        if made is not None and made != read:
+            layers.pop(name, None)
+            layers[name] = made
 
     hooks = []
     try:
         for name, module in backbone.named_modules():
             if name:
-                hooks += [module.register_forward_pre_hook(entering(name)), module.register_forward_hook(leaving(name))]
+                hooks.append(module.register_forward_pre_hook(partial(enter, name)))
+                hooks.append(module.register_forward_hook(partial(leave, name)))
         yield
     finally:
         for hook in hooks:

@@ -7,8 +7,8 @@ the state of a tensor along one axis; the arithmetic is that of `receptive_field
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -60,12 +60,9 @@ class Intervals:
         """As `Interval.joined`."""
         return Intervals(self.height.joined(other.height), self.width.joined(other.width))
 
-    def through(
-        self, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int] = (1, 1)
-    ) -> Intervals:
-        """As `Interval.through`, of (height, width) each."""
-        settings = [_pair(values) for values in (kernel, stride or kernel, padding, dilation)]
-        height, width = zip(*settings, strict=True)
+    def through(self, *window: tuple[int, int]) -> Intervals:
+        """As `Interval.through`: kernel, stride, padding and dilation, (height, width) each."""
+        height, width = zip(*window, strict=True)
         return Intervals(self.height.through(*height), self.width.through(*width))
 
     def everything(self, cause: str) -> Intervals:
@@ -158,12 +155,9 @@ def _rule(
         return source.through(*window)
     if name == "avg_pool3d" and tuple(given["kernel_size"][1:]) == (1, 1):  # local response normalization
         return source
-    joined = source
-    for other in spans[1:]:
-        joined = joined.joined(other)
-    if torch.Tag.pointwise in func.tags or name in POINTWISE_NAMES or name == "native_dropout":
-        return joined
-    if joined.is_everything:
+    joined = reduce(Intervals.joined, spans)
+    pointwise = torch.Tag.pointwise in func.tags or name in POINTWISE_NAMES or name == "native_dropout"
+    if pointwise or joined.is_everything:
         return joined
     if name in _GLOBAL:
         same = result.shape[-2:] == tensors[0].shape[-2:] and name != "native_group_norm"
@@ -173,8 +167,7 @@ def _rule(
         spatial = {tensors[0].ndim - 2, tensors[0].ndim - 1}
         return joined.everything(f"{_REDUCTIONS[name]} over positions{place}") if axes & spatial else joined
     if name == "constant_pad_nd":
-        left, right, top, bottom = (*given["pad"], 0, 0, 0, 0)[:4]
-        del right, bottom  # what is added behind moves no unit
+        left, _, top, _ = (*given["pad"], 0, 0, 0, 0)[:4]  # what is added behind moves no unit
         return Intervals(joined.height.through(1, 1, top), joined.width.through(1, 1, left))
     if name == "slice":
         axis = given["dim"] % tensors[0].ndim - tensors[0].ndim

@@ -37,15 +37,18 @@ STRIDE_PLACES = ("1x1", "3x3")
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (figure 5, left). The stride is in the first."""
+    """Two 3x3 convolutions beside a shortcut (figure 5, left), or alone where that is None. The stride is in the first.
 
-    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module) -> None:
+    Without `norm`, the convolutions have biases instead of a normalization behind them.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: bool = True) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=not norm)
+        self.bn1 = nn.BatchNorm2d(width) if norm else nn.Identity()
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=not norm)
+        self.bn2 = nn.BatchNorm2d(width) if norm else nn.Identity()
         self.downsample = shortcut
         self.relu2 = nn.ReLU()
 
@@ -53,7 +56,7 @@ class BasicBlock(nn.Module):
         """(B, channels, h, w) to (B, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu2(y + self.downsample(x))
+        return self.relu2(y if self.downsample is None else y + self.downsample(x))
 
 
 class Bottleneck(nn.Module):
@@ -98,9 +101,6 @@ class ResNet(PooledBackbone):
 
     Args:
         name: a key of `RESNET_TABLE`.
-        num_classes: length of the logits; 0 builds no classifier.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
         stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "3x3" here (`create_backbone` takes that of the
             weights file first). Nets of basic units have no choice.
         zero_init_residual: start the last normalization of every unit at 0, so that it begins as the identity
@@ -159,14 +159,12 @@ class ResNet(PooledBackbone):
 
         initialize(self, init)
         if zero_init_residual:
-            for unit in self.modules():
-                if isinstance(unit, Bottleneck):
-                    nn.init.zeros_(unit.bn3.weight)
-                elif isinstance(unit, BasicBlock):
-                    nn.init.zeros_(unit.bn2.weight)
+            last = "bn3.weight" if bottleneck else "bn2.weight"
+            for path, parameter in self.named_parameters():
+                if path.endswith(last):
+                    nn.init.zeros_(parameter)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
         x = self.relu(self.bn1(self.conv1(image)))
         maps = [x]
         for level in self.levels[1:]:

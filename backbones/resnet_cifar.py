@@ -21,7 +21,7 @@ from ..errors import UserError
 from .backbone import Level
 from .initialization import initialize
 from .layers import PooledBackbone
-from .resnet import projection
+from .resnet import BasicBlock, projection
 
 # Section 4.2: units per stage, n = (depth - 2) / 6.
 CIFAR_UNITS: dict[str, int] = {
@@ -51,26 +51,6 @@ class ZeroPaddedShortcut(nn.Module):
         return functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; alone where that is None. The stride is in the first."""
-
-    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None, norm: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=not norm)
-        self.bn1 = nn.BatchNorm2d(width) if norm else nn.Identity()
-        self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=not norm)
-        self.bn2 = nn.BatchNorm2d(width) if norm else nn.Identity()
-        self.downsample = shortcut
-        self.relu2 = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, h, w) to (B, width, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        y = self.relu1(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu2(y if self.downsample is None else y + self.downsample(x))
-
-
 class CifarResNet(PooledBackbone):
     """A residual or plain network of He, Zhang, Ren, Sun 2015 (arXiv:1512.03385), section 4.2.
 
@@ -78,12 +58,8 @@ class CifarResNet(PooledBackbone):
 
     Args:
         name: a key of `CIFAR_UNITS`.
-        num_classes: length of the logits; 0 builds no classifier.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
         shortcut: "A" (the paper's, and what None means) or "B"; a plain network has none.
         norm: normalize behind every convolution; without, the convolutions have biases.
-        init: a rule of `initialization.RULES`.
 
     Raises:
         UserError: a number or a shortcut that this network cannot have.
@@ -127,7 +103,6 @@ class CifarResNet(PooledBackbone):
         initialize(self, init)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The built levels of (B, in_channels, H, W); see `Backbone.features`."""
         x = self.relu(self.bn1(self.conv1(image)))
         maps = []
         for level in self.levels:

@@ -205,7 +205,12 @@ def _left_fresh(file: OpenedWeights, backbone: Backbone, missing: list[str], res
     gap = [name for name in missing if name in level_of]
     if gap:
         first = min(level_of[name] for name in gap)
-        raise UserError(_gap(file, backbone, [backbone.state_dict_alias(name) for name in gap], first))
+        lacking = f"{_some([backbone.state_dict_alias(name) for name in gap])} missing."
+        if first == 0:
+            start = f"{file.source} does not contain the first level of {backbone.name}"
+            raise UserError(f"{start}: {lacking} Is it a file of another network?")
+        covered = f"{file.source} covers {backbone.name} only up to its level {backbone.levels[first - 1].name}"
+        raise UserError(f"{covered}: {lacking} Build it with levels={first}.")
     other_shape = [name for name in reshaped if name in level_of]
     if other_shape:
         name = other_shape[0]
@@ -221,19 +226,6 @@ def _left_fresh(file: OpenedWeights, backbone: Backbone, missing: list[str], res
         lacking = f"does not contain the complete classifier of {backbone.name}: {_some(missing)} missing."
         raise UserError(f"{file.source} {lacking}{way_out}")
     return missing + reshaped
-
-
-def _gap(file: OpenedWeights, backbone: Backbone, gap: list[str], level: int) -> str:
-    if level == 0:
-        return (
-            f"{file.source} does not contain the first level of {backbone.name}: {_some(gap)} missing. "
-            "Is it a file of another network?"
-        )
-    covered = backbone.levels[level - 1].name
-    return (
-        f"{file.source} covers {backbone.name} only up to its level {covered}: {_some(gap)} missing. "
-        f"Build it with levels={level}."
-    )
 
 
 def _check_extra(file: OpenedWeights, backbone: Backbone, extra: list[str]) -> None:

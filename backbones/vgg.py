@@ -44,13 +44,6 @@ class VGG(Backbone):
 
     Args:
         name: a key of `VGG_TABLE`, one with "_bn" behind it, or "vgg11_lrn".
-        num_classes: length of the logits; 0 builds no classifier.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
-        init: a rule of `initialization.RULES`.
-
-    Raises:
-        UserError: an impossible number.
     """
 
     state_dict_aliases: Mapping[str, str] = {"convolutions.": "features."}

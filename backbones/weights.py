@@ -178,7 +178,8 @@ def read_weights_info(name_or_path: str | Path) -> dict[str, Any]:
     info["tensors"] = len(opened.shapes)
     info["parameters"] = sum(torch.Size(opened.shapes[name]).numel() for name in learned)
     info["bytes"] = path.stat().st_size
-    info["sha256"] = _sha256(path)
+    with path.open("rb") as file:
+        info["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     return info
 
 
@@ -322,8 +323,3 @@ def _published_info(name: str) -> dict[str, Any]:
     info["sha256"] = Path(entry.url).stem.rpartition("-")[2]
     info["scores"] = entry.meta["_metrics"]
     return info
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -27,7 +27,7 @@ from torch import Tensor
 from ..apps.inputs import collect_inputs, iter_requests
 from ..apps.manifest import Manifest
 from ..apps.predict import InferenceConfig, RunSummary, run_all
-from ..datasets.core.colorize import draw_depth
+from ..datasets.core.drawing import draw_depth
 from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_image
 from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType, SegmentationMask

@@ -239,15 +239,3 @@ class SyntheticDataset(Dataset):
     def validate(cls, root: str | Path) -> list[Problem]:
         dataset = cls(root, "test")
         return [problem for index in range(8) for problem in invalid_values(dataset, index, dataset.read(index))]
-
-
-__all__ = [
-    "Dataset",
-    "DatasetError",
-    "FileDataset",
-    "Problem",
-    "Sample",
-    "SyntheticDataset",
-    "invalid_values",
-    "map_sizes",
-]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .core.colorize import draw_depth, draw_flow, draw_labels, draw_skeleton
+from .core.drawing import draw_depth, draw_flow, draw_labels, draw_skeleton
 from .core.geometry import Geometry, inverse_grid, transform_image, transform_points, warp_nearest
 
 if TYPE_CHECKING:

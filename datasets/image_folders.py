@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from .core.files import IMAGE_SUFFIXES, list_files, normalize_name
 from .core.problems import DatasetError, Problem
-from .core.splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
+from .core.splits import empty_split, files_in_split, folder_of_split, read_split_list
 from .dataset import Sample
 from .examples import fake_jpeg
 from .field_types import Image
@@ -38,12 +37,11 @@ class ImageFolders(StoredImages):
         stated = read_split_list(self.root, split, "the name of an image per line", self.skipped)
         if stated:
             files = self._files_of_list(*stated, problems)
-        elif any((self.root / name).is_dir() for name in self.splits):
-            folder = next((name for name in SPLIT_FALLBACKS[split] if (self.root / name).is_dir()), split)
+        elif (folder := folder_of_split(self.root, split)) is not None:
             files = [f"{folder}/{file}" for file in list_files(self.root / folder, IMAGE_SUFFIXES, self.skipped)]
         else:
             all_files = list_files(self.root, IMAGE_SUFFIXES, self.skipped)
-            files = list(compress(all_files, in_split([file.rpartition(".")[0] for file in all_files], split)))
+            files = files_in_split(all_files, split)
             if not files:
                 problems.append(empty_split(self.root, "images", split, len(all_files)))
         if not (files or problems):

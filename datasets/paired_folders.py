@@ -1,14 +1,19 @@
-"""Two folders of files, matched by name: layouts for your own pairs (`paired-folders`, `label-folders`)."""
+"""Two files per sample, matched by name: layouts for your own pairs (`paired-folders`, `label-folders`), and the base
+class of the official restoration datasets."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection
 from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from .core.files import IMAGE_SUFFIXES, files_by_name, read_lines
+from .core.geometry import Size
 from .core.problems import DatasetError, Problem, read_parts, require_same_size
 from .core.splits import empty_split, folder_of_split, in_split, read_split_list
 from .dataset import FileDataset, Sample
@@ -18,6 +23,9 @@ from .formats.image import read_image, write_image
 from .formats.png import read_labels
 
 UNLABELED = 255
+
+Pair = tuple[str, str]
+"""(degraded file, clean file), relative to the root, with forward slashes."""
 
 
 class MatchedFiles(FileDataset):
@@ -151,6 +159,42 @@ class LabelFolders(MatchedFiles):
                 for folder, pixels in zip(cls.folder_names, (labels, image), strict=True):
                     write_image(Path(root) / split / folder / f"{number + 1}.png", pixels)
         (Path(root) / "classes.txt").write_text("ground\nshape\n")
+
+
+class PairedImages(FileDataset):
+    """A degraded and a clean image per sample. Subclasses implement `pairs`.
+
+    Attributes:
+        layout: example of the files of a pair, for the error message if there is no pair.
+    """
+
+    layout: ClassVar[Pair]
+
+    def __init__(self, root: str | Path, split: str = "train") -> None:
+        super().__init__(root, split)
+        self.fields = {"degraded": Image(), "image": Image()}
+        pairs = self.pairs()
+        expected = f"pairs for '{split}' such as {self.layout[0]} and {self.layout[1]}"
+        self.set_files(pairs, [] if pairs else [Problem(str(self.root), expected, "none")])
+
+    @abstractmethod
+    def pairs(self) -> list[Pair]:
+        """List the degraded and the clean file of every sample of the split."""
+
+    def read(self, index: int) -> Sample:
+        degraded, clean = (self.root / name for name in self.files(index))
+        degraded_image, image = read_parts(partial(read_image, degraded), partial(read_image, clean))
+        degraded_image = self.fit(degraded_image, degraded, (image.shape[0], image.shape[1]))
+        require_same_size(image, degraded_image, degraded, "the clean image")
+        return {"degraded": degraded_image, "image": image}
+
+    def fit(self, image: np.ndarray, file: Path, size: Size) -> np.ndarray:
+        """Return the degraded image of a file at the (height, width) of the clean one; as it is by default.
+
+        Raises:
+            DatasetError: it has a size that does not fit.
+        """
+        return image
 
 
 def _split_folder(root: Path, name: str, split: str) -> tuple[str, bool]:

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +17,61 @@ from .dataset import Dataset, Sample
 from .field_types import FieldType, transform_sample
 from .formats.image import EncodedImage
 from .formats.tar import Member, read_member
+
+
+class Files:
+    """Images in files.
+
+    Args:
+        root: folder of the files.
+        names: names relative to the root, with forward slashes.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]) -> None:
+        self.root, self._names = root, _table(names)
+
+    def name(self, index: int) -> str:
+        """Name of an image relative to the root."""
+        return self._names[index].decode()
+
+    def read(self, index: int) -> bytes:
+        return read_bytes(self.root / self.name(index), "an image")
+
+
+class TarMembers:
+    """Images in tar archives.
+
+    Args:
+        root: folder of the archives.
+        members: (name of the archive, member) of each image.
+    """
+
+    def __init__(self, root: Path, members: Iterable[tuple[str, Member]]) -> None:
+        self.root = root
+        members = list(members)
+        numbers: dict[str, int] = {}
+        self._tar = np.array([numbers.setdefault(tar, len(numbers)) for tar, _ in members], np.int32)
+        self._tars = list(numbers)
+        self._names = _table([member.name for _, member in members])
+        self._offsets = np.array([member.offset for _, member in members], np.int64)
+        self._sizes = np.array([member.size for _, member in members], np.int64)
+
+    def name(self, index: int) -> str:
+        """Name of an image relative to the root, beginning with the name of its archive."""
+        return f"{self._tars[self._tar[index]]}/{self._names[index].decode()}"
+
+    def read(self, index: int) -> bytes:
+        tar = self.root / self._tars[self._tar[index]]
+        return read_member(tar, int(self._offsets[index]), int(self._sizes[index]))
+
+
+def _table(names: Sequence[str]) -> np.ndarray:
+    # Bytes, since str arrays of numpy take four bytes per character: 100 MB per worker for a million names.
+    return np.array([name.encode() for name in names], np.bytes_)
+
+
+EncodedSource = Files | TarMembers
+"""Source of the bytes of encoded images."""
 
 
 class ImageDataset(Dataset):
@@ -46,16 +100,6 @@ class LabeledImages(ImageDataset):
 
     def with_image(self, image: np.ndarray, index: int) -> Sample:
         return {"image": image, "category": np.array(self._categories[index], np.int64)}
-
-
-class EncodedSource(Protocol):
-    """Source of the bytes of encoded images."""
-
-    def name(self, index: int) -> str:
-        """Name of an image relative to the root; in an archive, it begins with the name of the archive."""
-        ...
-
-    def read(self, index: int) -> bytes: ...
 
 
 class StoredImages(ImageDataset):
@@ -110,55 +154,6 @@ def rescale_geometry(geometry: Geometry, factor: int) -> Geometry:
 
 class EncodedImages(StoredImages, LabeledImages):
     """Labeled images that are decoded when they are read. Subclasses also set `_encoded`."""
-
-
-class Files:
-    """Images in files.
-
-    Args:
-        root: folder of the files.
-        names: names relative to the root, with forward slashes.
-    """
-
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root, self._names = root, _table(names)
-
-    def name(self, index: int) -> str:
-        return self._names[index].decode()
-
-    def read(self, index: int) -> bytes:
-        return read_bytes(self.root / self.name(index), "an image")
-
-
-class TarMembers:
-    """Images in tar archives.
-
-    Args:
-        root: folder of the archives.
-        members: (name of the archive, member) of each image.
-    """
-
-    def __init__(self, root: Path, members: Iterable[tuple[str, Member]]) -> None:
-        self.root = root
-        members = list(members)
-        numbers: dict[str, int] = {}
-        self._tar = np.array([numbers.setdefault(tar, len(numbers)) for tar, _ in members], np.int32)
-        self._tars = list(numbers)
-        self._names = _table([member.name for _, member in members])
-        self._offsets = np.array([member.offset for _, member in members], np.int64)
-        self._sizes = np.array([member.size for _, member in members], np.int64)
-
-    def name(self, index: int) -> str:
-        return f"{self._tars[self._tar[index]]}/{self._names[index].decode()}"
-
-    def read(self, index: int) -> bytes:
-        tar = self.root / self._tars[self._tar[index]]
-        return read_member(tar, int(self._offsets[index]), int(self._sizes[index]))
-
-
-def _table(names: Sequence[str]) -> np.ndarray:
-    # Bytes, since str arrays of numpy take four bytes per character: 100 MB per worker for a million names.
-    return np.array([name.encode() for name in names], np.bytes_)
 
 
 def list_class_folders(folder: Path, suffixes: Collection[str], skipped: list[Problem]) -> dict[str, list[str]]:

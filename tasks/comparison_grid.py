@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..datasets.core.image_grid import hstack_images, vstack_images
+from ..datasets.core.drawing import hstack_images, vstack_images
 from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType
 from ..datasets.formats.image import write_image

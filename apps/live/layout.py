@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from ...datasets.core.image_grid import fit_to_cell, image_grid
+from ...datasets.core.drawing import fit_to_cell, image_grid
 
 MIN_CELL_SIZE = (180, 320)
 """Minimum (height, width) of a cell, so that captions are readable."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...datasets.core.image_grid import fit_to_cell
+from ...datasets.core.drawing import fit_to_cell
 from ...datasets.formats.video import VideoWriter
 
 

@@ -24,9 +24,6 @@ class TimmBackbone(Backbone):
 
     Args:
         name: "timm:" and timm's name, `timm:efficientnet_b0`.
-        num_classes: length of the logits; 0 leaves the classifier off.
-        in_channels: channels of the image.
-        levels: how many levels to build, None for all.
 
     Raises:
         UserError: timm has no such network, it gives no feature maps, or a number that it cannot have.

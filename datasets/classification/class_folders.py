@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.files import IMAGE_SUFFIXES, is_hidden, normalize_name
 from ..core.problems import DatasetError, Problem
-from ..core.splits import SPLIT_FALLBACKS, empty_split, in_split, read_split_list
+from ..core.splits import SPLIT_FALLBACKS, empty_split, files_in_split, read_split_list
 from ..examples import fake_jpeg
 from ..field_types import ClassLabel, Image
 from ..stored_images import EncodedImages, Files, list_class_folders
@@ -44,9 +44,8 @@ class ClassFolders(EncodedImages):
         folder = training if has_split_folders else self.root
         classes = list_class_folders(folder, IMAGE_SUFFIXES, self.skipped)
         if not any(classes.values()):
-            raise DatasetError.from_problems(
-                [Problem(str(folder), "a folder of images for each class", "none"), *self.skipped]
-            )
+            problem = Problem(str(folder), "a folder of images for each class", "none")
+            raise DatasetError.from_problems([problem, *self.skipped])
         names = sorted(classes)
         self.fields = {"image": Image(), "category": ClassLabel(tuple(names))}
         if len(names) == 1 or {name.lower() for name in names} <= SPLIT_WORDS:
@@ -89,8 +88,7 @@ class ClassFolders(EncodedImages):
         stated = read_split_list(self.root, split, "lines like 'cat/001.jpg'", self.skipped)
         if stated:
             return stated[1]
-        names, classes = [file.rpartition(".")[0] for file in files], [file.partition("/")[0] for file in files]
-        return list(compress(files, in_split(names, split, classes)))
+        return files_in_split(files, split, [file.partition("/")[0] for file in files])
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

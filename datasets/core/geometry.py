@@ -215,8 +215,8 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray:
         matrix = matrix @ np.linalg.inv(scaling(1 / factor, 1 / factor))
     if np.allclose(matrix, np.eye(3), atol=1e-9) and image.shape[:2] == size:
         return image
-    warp = cv2.warpAffine if _is_affine(matrix) else cv2.warpPerspective
-    transform = matrix[:2] if _is_affine(matrix) else matrix
+    is_affine = np.allclose(matrix[2], (0, 0, 1), atol=1e-12)
+    warp, transform = (cv2.warpAffine, matrix[:2]) if is_affine else (cv2.warpPerspective, matrix)
     return warp(image, transform, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
@@ -251,7 +251,3 @@ def transform_points(matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[
         (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / scale,
         (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / scale,
     )
-
-
-def _is_affine(matrix: np.ndarray) -> bool:
-    return bool(np.allclose(matrix[2], (0, 0, 1), atol=1e-12))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from .files import normalize_name, read_lines
@@ -44,6 +45,11 @@ def in_split(names: Sequence[str], split: str, classes: Sequence[str] | None = N
             chosen.remove(max(hashes, key=hashes.__getitem__))
         test.update((label, name) for name in chosen)
     return [((label, name) in test) == (split != "train") for label, name in zip(classes, names, strict=True)]
+
+
+def files_in_split(files: Sequence[str], split: str, classes: Sequence[str] | None = None) -> list[str]:
+    """The files that belong to a split by a hash of their paths without suffix, see `in_split`."""
+    return list(compress(files, in_split([file.rpartition(".")[0] for file in files], split, classes)))
 
 
 def folder_of_split(parent: Path, split: str) -> str | None:

@@ -78,7 +78,8 @@ class NYUDepth(Dataset):
             lists[split] = variables[name].ravel().astype(np.int64) - 1
         numbers = np.concatenate(list(lists.values()))
         if numbers.size == 0 or numbers.min() < 0 or numbers.max() >= frames:
-            raise DatasetError(splits, f"frame numbers from 1 to {frames}", _range(numbers + 1))
+            found = f"numbers from {numbers.min() + 1} to {numbers.max() + 1}" if numbers.size else "none"
+            raise DatasetError(splits, f"frame numbers from 1 to {frames}", found)
         if np.unique(numbers).size != numbers.size:
             raise DatasetError(splits, "training and test frames that are all different", "repeated frames")
         if frames == sum(OFFICIAL_COUNTS.values()):
@@ -110,10 +111,6 @@ class NYUDepth(Dataset):
         write_mat73(Path(root) / LABELED, {"images": images, "depths": depths, "rawDepths": raw, "scenes": scenes})
         numbers = {"trainNdxs": np.array([[4], [1]], np.uint16), "testNdxs": np.array([[2], [3]], np.uint16)}
         write_mat(Path(root) / SPLITS, numbers)
-
-
-def _range(numbers: np.ndarray) -> str:
-    return f"numbers from {numbers.min()} to {numbers.max()}" if numbers.size else "none"
 
 
 class NYURaw(FileDataset):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -74,18 +74,12 @@ class FlowPairs(FileDataset):
         return self.pair(index).flow
 
     def read(self, index: int) -> Sample:
-        pair = self.pair(index)
-        readers: dict[str, Callable[[Path], np.ndarray]] = {
-            "first": read_image,
-            "second": read_image,
-            "flow": read_flow,
-        }
-        if pair.visible:
-            readers["visible"] = self.visible
-        values = read_parts(*(partial(reader, self.root / getattr(pair, name)) for name, reader in readers.items()))
-        sample = dict(zip(readers, values, strict=True))
-        for name, value in sample.items():
-            require_same_size(sample["first"], value, self.root / getattr(pair, name), "the first image")
+        files = {name: self.root / file for name, file in zip(self.fields, self.files(index), strict=False)}
+        readers = (read_image, read_image, read_flow, self.visible)
+        values = read_parts(*map(partial, readers, files.values()))
+        sample = dict(zip(files, values, strict=True))
+        for name, file in files.items():
+            require_same_size(sample["first"], sample[name], file, "the first image")
         return sample
 
     def visible(self, file: Path) -> np.ndarray:

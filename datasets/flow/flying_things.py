@@ -4,7 +4,7 @@ for Disparity, Optical Flow, and Scene Flow Estimation, CVPR 2016, arXiv:1512.02
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ..core.files import FilePattern
 from ..examples import fake_flow_sequence
@@ -25,16 +25,11 @@ def file_patterns(rendering: str, sequence: str) -> tuple[FilePattern, FilePatte
     )
 
 
-def forward_pair(rendering: str, sequence: str, number: int) -> Pair:
-    """Files of a frame and the next one."""
-    images, future, _ = file_patterns(rendering, sequence)
-    return Pair(images.file(f"{number:04}"), images.file(f"{number + 1:04}"), future.file(f"{number:04}"))
-
-
-def backward_pair(rendering: str, sequence: str, number: int) -> Pair:
-    """Files of a frame and the previous one."""
-    images, _, past = file_patterns(rendering, sequence)
-    return Pair(images.file(f"{number:04}"), images.file(f"{number - 1:04}"), past.file(f"{number:04}"))
+def pair_files(rendering: str, sequence: str, number: int, step: Literal[1, -1] = 1) -> Pair:
+    """Files of a frame and the next one, or the previous one."""
+    images, future, past = file_patterns(rendering, sequence)
+    flows = future if step == 1 else past
+    return Pair(images.file(f"{number:04}"), images.file(f"{number + step:04}"), flows.file(f"{number:04}"))
 
 
 class FlyingThings(FlowPairs):
@@ -53,8 +48,8 @@ class FlyingThings(FlowPairs):
         for sequence in self._sequences():
             numbers = [frame_numbers(self.root, pattern) for pattern in file_patterns(self.rendering, sequence)]
             steps = with_successor(set().union(*numbers))
-            pairs += [forward_pair(self.rendering, sequence, number) for number in steps]
-            pairs += [backward_pair(self.rendering, sequence, number + 1) for number in steps]
+            pairs += [pair_files(self.rendering, sequence, number) for number in steps]
+            pairs += [pair_files(self.rendering, sequence, number + 1, -1) for number in steps]
         return pairs
 
     def _sequences(self) -> list[str]:
@@ -85,7 +80,7 @@ class FlyingThingsClean(FlyingThings):
 
     title: ClassVar[str] = "FlyingThings3D, clean pass"
     rendering: ClassVar[str] = "frames_cleanpass"
-    layout: ClassVar[Pair] = forward_pair(rendering, "TRAIN/A/0000", 6)
+    layout: ClassVar[Pair] = pair_files(rendering, "TRAIN/A/0000", 6)
 
 
 class FlyingThingsFinal(FlyingThings):
@@ -93,4 +88,4 @@ class FlyingThingsFinal(FlyingThings):
 
     title: ClassVar[str] = "FlyingThings3D, final pass"
     rendering: ClassVar[str] = "frames_finalpass"
-    layout: ClassVar[Pair] = forward_pair(rendering, "TRAIN/A/0000", 6)
+    layout: ClassVar[Pair] = pair_files(rendering, "TRAIN/A/0000", 6)

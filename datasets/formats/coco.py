@@ -206,11 +206,8 @@ def _images(
     images: dict[int | str, _Image] = {}
     for number, entry in enumerate(entries, start=1):
         try:
-            key, file, size = (
-                parse_id(_object(entry)["id"]),
-                entry["file_name"],
-                (entry.get("width"), entry.get("height")),
-            )
+            key, file = parse_id(_object(entry)["id"]), entry["file_name"]
+            size = entry.get("width"), entry.get("height")
             if not isinstance(file, str) or not file:
                 raise ValueError(f"the file name {file}")
         except (KeyError, TypeError, ValueError) as error:

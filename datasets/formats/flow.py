@@ -92,15 +92,7 @@ def write_flow(path: str | Path, flow: np.ndarray) -> None:
 
 
 def read_flo(path: str | Path) -> np.ndarray:
-    """Read a `.flo` file.
-
-    Returns:
-        (H, W, 2) float32 pixels, x then y; nan where u or v is unknown.
-
-    Raises:
-        DatasetError: the file is missing, of another format, has an impossible width or height, or another length than
-            they require.
-    """
+    """Read a `.flo` file, see `read_flow`; a wrong length is refused, and so are impossible widths and heights."""
     data = read_bytes(path, "a .flo file")
     if len(data) < _HEADER or not data.startswith(MAGIC):
         raise DatasetError(path, "a .flo header ('PIEH', width, height)", repr(data[:_HEADER])[1:])
@@ -133,15 +125,7 @@ def write_flo(path: str | Path, flow: np.ndarray) -> None:
 
 
 def read_kitti_flow(path: str | Path) -> np.ndarray:
-    """Read flow from a PNG of KITTI.
-
-    Returns:
-        (H, W, 2) float32 pixels, x then y; nan where blue is 0.
-
-    Raises:
-        DatasetError: the file is missing, truncated, or not 16-bit RGB. (The flow is lost if a tool has reduced a file
-            to 8 bits.)
-    """
+    """Read flow from a 16-bit PNG of KITTI, see `read_flow`; 8 bits are refused, since the flow is lost in them."""
     # Blue, green, red: known, v, u.
     stored = read_png16(path, channels=3)
     flow = (stored[..., 2:0:-1].astype(np.float32) - ZERO) / STEPS_PER_PIXEL

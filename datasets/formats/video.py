@@ -40,6 +40,17 @@ class TimedFrame(NamedTuple):
     duration: float = 0.0
 
 
+@contextmanager
+def _video_errors(path: Path, what: str) -> Iterator[None]:
+    """Raise a `UserError` that the video `what`, for errors of FFmpeg and of the system inside."""
+    from av.error import FFmpegError
+
+    try:
+        yield
+    except (FFmpegError, OSError) as error:
+        raise UserError(f"The video '{path}' {what}: {getattr(error, 'strerror', None) or error}.") from error
+
+
 class VideoWriter:
     """Writer of .mp4 files (H.264, yuv420p), as a context manager; an exception in the block still leaves a valid file.
 
@@ -86,11 +97,10 @@ class VideoWriter:
             UserError: the file cannot be written.
         """
         import av
-        from av.error import FFmpegError
         from av.video.reformatter import Colorspace
 
         height, width = (size - size % 2 for size in frame.shape[:2])
-        try:
+        with _video_errors(self.path, "cannot be written"):
             if not self.written:
                 self._begin(height, width)
             image = av.VideoFrame.from_ndarray(frame[:height, :width].copy(), format="rgb24")
@@ -101,8 +111,6 @@ class VideoWriter:
             image.time_base = Fraction(1, CLOCK_RATE)
             self._duration = max(1, round((duration or 1 / self.rate) * CLOCK_RATE))
             self._mux(self._track.encode(image))
-        except (FFmpegError, OSError) as error:
-            raise self._write_error(error) from error
         self.written += 1
 
     def close(self) -> None:
@@ -111,16 +119,11 @@ class VideoWriter:
         Raises:
             UserError: the file cannot be written; an incomplete file is removed.
         """
-        from av.error import FFmpegError
-
         stack, self._open = self._open, ExitStack()
-        try:
-            with stack:
-                if self.written and not self._ended:
-                    self._ended = True
-                    self._mux(self._track.encode(None))
-        except (FFmpegError, OSError) as error:
-            raise self._write_error(error) from error
+        with _video_errors(self.path, "cannot be written"), stack:
+            if self.written and not self._ended:
+                self._ended = True
+                self._mux(self._track.encode(None))
 
     def _begin(self, height: int, width: int) -> None:
         import av
@@ -140,9 +143,6 @@ class VideoWriter:
             if packet.pts == self._last:
                 packet.duration = self._duration
             self._container.mux(packet)
-
-    def _write_error(self, error: Exception) -> UserError:
-        return UserError(f"The video '{self.path}' cannot be written: {getattr(error, 'strerror', None) or error}.")
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | int = DEFAULT_RATE) -> Path:
@@ -175,15 +175,12 @@ def open_video(path: Path) -> Iterator[Any]:
         UserError: not a video, or no video stream.
     """
     import av
-    from av.error import FFmpegError
 
     if not path.is_file():
         raise UserError(f"There is no video '{path}'.")
     with ExitStack() as stack:
-        try:
+        with _video_errors(path, "cannot be read"):
             container = stack.enter_context(av.open(str(path)))
-        except (FFmpegError, OSError) as error:
-            raise UserError(f"The video '{path}' cannot be read: {error.strerror or error}.") from error
         if not container.streams.video:
             raise UserError(f"The video '{path}' has no video stream.")
         yield container

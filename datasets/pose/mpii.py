@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -77,10 +77,9 @@ class MPII(People):
             problems.append(Problem(str(file), f"people for '{split}'", "none"))
         self._images = Files(self.root, names)
         self._image_of = np.array(image_of, np.int64)
+        shapes = {"joints": (JOINTS, 3), "box": (4,), "head": (4,)}
         self._values = {
-            "joints": np.array([person.joints for person in people]).reshape(-1, JOINTS, 3),
-            "box": np.array([person.box for person in people]).reshape(-1, 4),
-            "head": np.array([person.head for person in people]).reshape(-1, 4),
+            name: np.array([person[name] for person in people]).reshape(-1, *shape) for name, shape in shapes.items()
         }
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
@@ -115,20 +114,6 @@ class MPII(People):
         write_mat(Path(root) / FILE, {"RELEASE": example_release(frames)})
 
 
-class Person(NamedTuple):
-    """One person, in pixels of the frame counted from 0.
-
-    Attributes:
-        joints: (16, 3) float32 x, y, flag.
-        box: (4,) left, top, right, bottom of the person.
-        head: (4,) left, top, right, bottom of the head.
-    """
-
-    joints: np.ndarray
-    box: np.ndarray
-    head: np.ndarray
-
-
 def _frames(file: Path) -> list[tuple[str, np.ndarray]]:
     """Names of the training frames, and their annotations."""
     expected = "'RELEASE' with 'annolist' and 'img_train' of one length"
@@ -145,8 +130,8 @@ def _frames(file: Path) -> list[tuple[str, np.ndarray]]:
         raise DatasetError(file, expected, "another structure" if stored is not None else "none") from None
 
 
-def _people(annotations: np.ndarray) -> Iterator[Person]:
-    """People of a frame with all annotations that a sample needs."""
+def _people(annotations: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """`joints`, `box` and `head` of the people of a frame with all annotations, in its pixels counted from 0."""
     for stored in annotations.ravel() if annotations.dtype.names else ():
         points, center = _structure(stored, "annopoints"), _structure(stored, "objpos")
         scale, *head = (_number(stored, name) for name in ("scale", *HEAD))
@@ -160,7 +145,8 @@ def _people(annotations: np.ndarray) -> Iterator[Person]:
         if (joints[:, 2] > 0).any():
             shifted = np.array([center["x"].item(), center["y"].item() + CENTER_SHIFT_PX * scale]) - 1
             half = (SCALE_PX * scale - 1) / 2
-            yield Person(joints, np.concatenate([shifted - half, shifted + half]), np.array(head, np.float64) - 1)
+            box = np.concatenate([shifted - half, shifted + half])
+            yield {"joints": joints, "box": box, "head": np.array(head, np.float64) - 1}
 
 
 def _structure(stored: np.void, name: str) -> np.void | None:

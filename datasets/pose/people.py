@@ -62,7 +62,9 @@ class People(Dataset):
             if isinstance(field_type, Image):
                 sample[name] = np.ascontiguousarray(image[top : top + height, left : left + width])
             elif isinstance(field_type, Keypoints):
-                sample[name] = _shifted_joints(values[name], left, top)
+                # Unlabeled ones are stored with any coordinates.
+                joints = np.where(values[name][:, 2:] > 0, values[name] - (left, top, 0), 0)
+                sample[name] = joints.astype(np.float32)
             elif isinstance(field_type, Box):
                 sample[name] = (values[name] - (left, top, left, top)).astype(np.float32)
             else:
@@ -110,8 +112,3 @@ def bounding_boxes(joints: np.ndarray) -> np.ndarray:
     labeled = joints[..., 2:] > 0
     minimum, maximum = np.where(labeled, points, np.inf).min(1), np.where(labeled, points, -np.inf).max(1)
     return np.where(labeled.any(1), np.concatenate([minimum, maximum], axis=1), np.nan)
-
-
-def _shifted_joints(joints: np.ndarray, left: int, top: int) -> np.ndarray:
-    """Joints (J, 3) float32 relative to the corner of a crop. Unlabeled ones, stored with any coordinates, become 0."""
-    return np.where(joints[:, 2:] > 0, joints - (left, top, 0), 0).astype(np.float32)

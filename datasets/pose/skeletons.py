@@ -12,20 +12,9 @@ from ..field_types import Skeleton
 
 LSP = Skeleton(
     names=(
-        "right ankle",
-        "right knee",
-        "right hip",
-        "left hip",
-        "left knee",
-        "left ankle",
-        "right wrist",
-        "right elbow",
-        "right shoulder",
-        "left shoulder",
-        "left elbow",
-        "left wrist",
-        "neck",
-        "head top",
+        "right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
+        "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist",
+        "neck", "head top",
     ),
     edges=(
         (0, 1), (1, 2), (3, 4), (4, 5), (2, 3), (2, 8), (3, 9),
@@ -37,22 +26,9 @@ LSP = Skeleton(
 
 MPII = Skeleton(
     names=(
-        "right ankle",
-        "right knee",
-        "right hip",
-        "left hip",
-        "left knee",
-        "left ankle",
-        "pelvis",
-        "thorax",
-        "upper neck",
-        "head top",
-        "right wrist",
-        "right elbow",
-        "right shoulder",
-        "left shoulder",
-        "left elbow",
-        "left wrist",
+        "right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
+        "pelvis", "thorax", "upper neck", "head top",
+        "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow", "left wrist",
     ),
     edges=(
         (0, 1), (1, 2), (2, 6), (3, 6), (3, 4), (4, 5), (6, 7), (7, 8),
@@ -63,23 +39,9 @@ MPII = Skeleton(
 
 COCO = Skeleton(
     names=(
-        "nose",
-        "left eye",
-        "right eye",
-        "left ear",
-        "right ear",
-        "left shoulder",
-        "right shoulder",
-        "left elbow",
-        "right elbow",
-        "left wrist",
-        "right wrist",
-        "left hip",
-        "right hip",
-        "left knee",
-        "right knee",
-        "left ankle",
-        "right ankle",
+        "nose", "left eye", "right eye", "left ear", "right ear",
+        "left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist",
+        "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
     ),
     # In the order of the official file, where indices are counted from 1.
     edges=(

@@ -12,7 +12,7 @@ from ..core.files import FilePattern
 from ..core.geometry import Size, resize_antialiased
 from ..core.problems import DatasetError
 from ..examples import write_pair
-from .paired import Pair, PairedImages
+from ..paired_folders import Pair, PairedImages
 
 
 class DIV2K(PairedImages):

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ..core.files import FilePattern
 from ..examples import write_pair
-from .paired import Pair, PairedImages
+from ..paired_folders import Pair, PairedImages
 
 
 class GoPro(PairedImages):

@@ -6,7 +6,6 @@ The two fields of a dataset are in the customary direction of translation: sourc
 
 from __future__ import annotations
 
-from itertools import compress
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from ..core.files import IMAGE_SUFFIXES, list_files
 from ..core.problems import DatasetError, Problem
-from ..core.splits import empty_split, folder_of_split, in_split
+from ..core.splits import empty_split, files_in_split, folder_of_split
 from ..dataset import FileDataset, Sample
 from ..examples import fake_pair
 from ..field_types import Image
@@ -41,9 +40,8 @@ class SideBySideImages(FileDataset):
         files = self.list_files()
         if not files:
             found = "none" if (self.root / split).is_dir() else f"no folder '{split}'"
-            problem = Problem(
-                str(self.root / split / "1.jpg"), f"images of two halves for '{split}', such as this", found
-            )
+            expected = f"images of two halves for '{split}', such as this"
+            problem = Problem(str(self.root / split / "1.jpg"), expected, found)
             raise DatasetError.from_problems([problem, *self.skipped])
         self.set_files([(file,) for file in files])
 
@@ -156,7 +154,7 @@ class SideBySide(SideBySideImages):
         if folder is not None:
             return self.files_in(folder)
         files = self.files_in("")
-        split_files = list(compress(files, in_split([file.rpartition(".")[0] for file in files], self.split)))
+        split_files = files_in_split(files, self.split)
         if files and not split_files:
             raise DatasetError.from_problems([empty_split(self.root, "images", self.split, len(files)), *self.skipped])
         return split_files

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ...datasets.core.colorize import draw_arrows
+from ...datasets.core.drawing import draw_arrows
 from ...datasets.field_types import Flow as FlowType
 from ...datasets.field_types import Image
 from ...datasets.formats.flow import write_flo

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...backbones.backbone import Preprocessing
-from ...backbones.initialization import fans, he_fan_in, initialize
+from ...backbones.initialization import RULES, fans, initialize
 from ...errors import unknown_name
 from .correlation import correlation
 from .losses import DIV_FLOW
@@ -101,7 +101,7 @@ class _FlowNet(FlowNetwork):
         initialize(self, "he_fan_in")
         for layer in self.modules():
             if isinstance(layer, nn.ConvTranspose2d):
-                he_fan_in(layer.weight, *fans(layer.weight))
+                RULES["he_fan_in"](layer.weight, *fans(layer.weight))
 
     def _run_layers(self, table: Table, maps: Tensor) -> dict[str, Tensor]:
         """Apply the convolutions of a table one after the other; returns the output of each by name."""

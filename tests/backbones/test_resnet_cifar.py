@@ -8,7 +8,7 @@ from torch import nn
 
 from densevision.backbones import create_backbone
 from densevision.backbones.conformance import check_backbone
-from densevision.backbones.resnet_cifar import BasicBlock
+from densevision.backbones.resnet import BasicBlock
 from densevision.errors import UserError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from densevision import load
-from densevision.datasets.core.image_grid import hstack_images, vstack_images
+from densevision.datasets.core.drawing import hstack_images, vstack_images
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.rendering.chairs import draw_chairs

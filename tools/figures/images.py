@@ -29,7 +29,7 @@ import numpy as np
 from densevision import create_backbone, load
 from densevision.backbones.receptive_field import receptive_fields as unit_fields
 from densevision.datasets import open_dataset
-from densevision.datasets.core.image_grid import GAP, hstack_images, vstack_images
+from densevision.datasets.core.drawing import GAP, hstack_images, vstack_images
 from densevision.datasets.formats.image import write_image
 from densevision.tasks.comparison_grid import draw_comparison
 from densevision.visualize.correspondence.receptive_field import draw_fields

@@ -16,7 +16,7 @@ import torch
 
 from densevision import load
 from densevision.datasets import open_dataset
-from densevision.datasets.core.image_grid import hstack_images
+from densevision.datasets.core.drawing import hstack_images
 from densevision.datasets.field_types import collate, transform_sample
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.pose.skeletons import LSP

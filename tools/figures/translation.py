@@ -16,7 +16,7 @@ import numpy as np
 from densevision import load
 from densevision.apps.web.examples import street_labels
 from densevision.datasets import dataset_class, open_dataset
-from densevision.datasets.core.image_grid import hstack_images, vstack_images
+from densevision.datasets.core.drawing import hstack_images, vstack_images
 from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.formats.image import write_image
 from densevision.tasks.training.phases import count_parameters

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from painting import painting
 
-from densevision.datasets.core.image_grid import add_caption, fit_to_cell, image_grid
+from densevision.datasets.core.drawing import add_caption, fit_to_cell, image_grid
 from densevision.datasets.formats.image import write_image
 from densevision.visualize.attribution.grad_cam import grad_cam
 from densevision.visualize.attribution.guided_backprop import deconvnet, guided_backprop, most_active_neuron

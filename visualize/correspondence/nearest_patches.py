@@ -214,7 +214,7 @@ def validate_neuron(
 
 def draw_correspondences(results: Sequence[Correspondence]) -> np.ndarray:
     """Grid, (H, W, 3) uint8, one row per query: the patch, its neighbors with their similarity, and their average."""
-    from ...datasets.core.image_grid import add_caption, fit_to_cell, image_grid
+    from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
 
     max_neighbors = max(len(result.neighbors) for result in results)
     cells = []

@@ -108,7 +108,7 @@ def draw_top_activations(results: Sequence[TopActivation]) -> np.ndarray:
     """Grid of the patches, (H, W, 3) uint8, with their scores."""
     import math
 
-    from ...datasets.core.image_grid import add_caption, fit_to_cell, image_grid
+    from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
 
     cells = [add_caption(fit_to_cell(each.patch, (CELL, CELL)), f"{each.value:.4g}") for each in results]
     return image_grid(cells, math.ceil(math.sqrt(len(cells))))

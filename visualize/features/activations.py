@@ -72,7 +72,7 @@ def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
 
     import numpy as np
 
-    from ...datasets.core.image_grid import add_caption, fit_to_cell, image_grid
+    from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
     from ..core.render import diverging_map, intensity_map
 
     draw = intensity_map if maps.min() >= 0 else diverging_map
@@ -125,7 +125,7 @@ def draw_filters(weights: np.ndarray) -> np.ndarray:
     """Grid of filters, (H, W, 3) uint8, from the first three channels."""
     import math
 
-    from ...datasets.core.image_grid import fit_to_cell, image_grid
+    from ...datasets.core.drawing import fit_to_cell, image_grid
     from ..core.render import to_rgb
 
     cells = [fit_to_cell(to_rgb(each[:3]), (FILTER_CELL, FILTER_CELL)) for each in weights]

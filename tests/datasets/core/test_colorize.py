@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.utils import flow_to_image
 
-from densevision.datasets.core.colorize import JOINT, LEFT, MIDDLE, RIGHT, draw_arrows, draw_flow, draw_skeleton
+from densevision.datasets.core.drawing import JOINT, LEFT, MIDDLE, RIGHT, draw_arrows, draw_flow, draw_skeleton
 
 NAN = (np.nan, np.nan)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from densevision.datasets.core.image_grid import GAP, fit_to_cell, hstack_images, image_grid, vstack_images
+from densevision.datasets.core.drawing import GAP, fit_to_cell, hstack_images, image_grid, vstack_images
 
 
 def test_hstack_images_resizes_to_the_tallest_image():

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from densevision import create_backbone
 from densevision.backbones.backbone import Preprocessing
-from densevision.datasets.core.image_grid import CAPTION_HEIGHT, GAP
+from densevision.datasets.core.drawing import CAPTION_HEIGHT, GAP
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
 from densevision.visualize.features.activations import (
