@@ -91,7 +91,7 @@ def _command(method: Callable[..., Visualization]) -> Callable[..., None]:
     parameters = inspect.signature(method).parameters
 
     def command(*, model_options: ModelOptions, out: Path, **arguments: Any) -> None:
-        from ..visualize.core.render import validate_out
+        from ..visualize.core.images import validate_out
 
         validate_out(out)
         if "progress" in parameters:

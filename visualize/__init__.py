@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .features.deep_dream import deepdream
     from .features.feature_inversion import feature_inversion
     from .features.feature_visualization import feature_visualization
-    from .style.style_transfer import style_transfer
+    from .features.style_transfer import style_transfer
 
 METHODS: dict[str, tuple[str, str]] = {
     "list_targets": ("core.targets", "List the targets of a model: classes, channels, pixels, keypoints."),
@@ -64,7 +64,7 @@ METHODS: dict[str, tuple[str, str]] = {
         "Feature inversion: reconstruct an image from the features of a level.",
     ),
     "deepdream": ("features.deep_dream", "DeepDream: amplify what a level detects in an image."),
-    "style_transfer": ("style.style_transfer", "Neural style transfer from one or more style images."),
+    "style_transfer": ("features.style_transfer", "Neural style transfer from one or more style images."),
     "nearest_patches": (
         "correspondence.nearest_patches",
         "Nearest neighbors of an image patch in feature space, over a folder of images.",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ... import visualize
 from ...errors import UserError, unknown_name
+from ...visualize.core.images import enlarge
 from ...visualize.core.model import ModelInput
-from ...visualize.core.render import enlarge
 from ...visualize.core.targets import dense_channels, list_targets, parse_target
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .handlers import MAX_DISPLAY_SIDE, Response, downscale, response_dir, validate_uploads

@@ -1,17 +1,104 @@
-"""Optimizers with parameter groups, freezing, learning-rate schedules, and the moving average of weights (EMA)."""
+"""Phases of a training step: all losses as one module, parameter groups, schedules, and the moving average (EMA)."""
 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...backbones.backbone import levels_of_tensors
-from ..network import Network
+from ..network import Batch, LossTerms, Network, Phase
 from .options import Options
+
+
+class PhaseRunner(nn.Module):
+    """All phases behind one `forward`, so that DDP sees every use of the network and averages its gradients once."""
+
+    def __init__(self, phases: tuple[Phase, ...], bf16: bool, device: str) -> None:
+        super().__init__()
+        self.phases, self.bf16, self.device = phases, bf16, device
+        self.phase_modules = nn.ModuleList(phase.module for phase in phases)
+        self.trainable = [[one for one in phase.module.parameters() if one.requires_grad] for phase in phases]
+
+    def forward(self, phase: int, batch: Batch, cache: dict[str, Any]) -> LossTerms:
+        """Loss terms of one phase; losses compute in fp32 by their own `.float()`."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+            return self.phases[phase].loss(batch, cache)
+
+    def set_requires_grad(self, phase: int) -> None:
+        """Turn on gradients for this phase and later ones, and off for earlier ones.
+
+        Later phases need them: activations that this phase stores in the cache keep their graph.
+        """
+        if len(self.phases) > 1:
+            for number, parameters in enumerate(self.trainable):
+                for parameter in parameters:
+                    parameter.requires_grad_(number >= phase)
+
+    def activation_bytes(self, batch: Batch) -> int:
+        """Bytes of all tensors that the forward passes of the phases keep for the backward pass, without parameters."""
+        owned = {tensor.untyped_storage().data_ptr() for tensor in (*self.parameters(), *self.buffers())}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in owned:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        # The terms hold the graph: no storage is freed, and its address used again, before all are counted.
+        terms, cache = [], {}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            for phase in range(len(self.phases)):
+                self.set_requires_grad(phase)
+                terms.append(self(phase, batch, cache))
+        return sum(kept.values())
+
+    def fitting_batch_size(self, batch: Batch) -> int:
+        """The largest of half, a quarter, ... of a batch with which all phases succeed; 0 if one image does not fit."""
+        count = len(next(iter(batch.values()))) // 2
+        while count:
+            try:
+                part = {name: tensor[:count] for name, tensor in batch.items()}
+                cache: dict[str, Any] = {}
+                for phase in range(len(self.phases)):
+                    self.set_requires_grad(phase)
+                    torch.stack(list(self(phase, part, cache).values())).sum().backward()
+                return count
+            except (RuntimeError, ValueError) as error:
+                # ValueError: BatchNorm with one value per channel.
+                traceback.clear_frames(error.__traceback__)
+                count //= 2
+            finally:
+                self.zero_grad(set_to_none=True)
+        return 0
+
+
+def auxiliary_modules(phases: tuple[Phase, ...], model: Network) -> list[nn.Module]:
+    """Modules that phases train and that are not part of the model: discriminators."""
+    modules = set(model.modules())
+    return [phase.module for phase in phases if phase.module not in modules]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def compile_network(model: Network) -> None:
+    """Compile the backbone's `features` and the head, which losses may call without `forward`; else the model."""
+    backbone: Any = model.backbone
+    if backbone is None:
+        model.compile()
+        return
+    backbone.features = torch.compile(backbone.features)
+    if model.head is not None:
+        model.head.compile()
 
 
 def backbone_parameters(module: nn.Module) -> list[nn.Parameter]:

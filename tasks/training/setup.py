@@ -24,11 +24,10 @@ from ..model_spec import ModelSpec
 from ..network import Network
 from ..task import Task
 from .data import AugmentedDataset
+from .endings import graceful_interrupt
 from .lr_finder import find_lr
-from .optimizers import train_mode
+from .optimizers import count_parameters, train_mode
 from .options import Options, flag, resolve
-from .phases import count_parameters
-from .signals import graceful_interrupt
 from .state import config_options, load_state, resume_options, resume_task, run_folder, run_folder_errors
 from .trainer import Trainer
 

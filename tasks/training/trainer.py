@@ -23,12 +23,22 @@ from ..distributed import any_process, broadcast_buffers, create_accelerator
 from ..model_spec import ModelSpec
 from ..network import Batch, LossTerms, Network
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
+from .endings import Interruption, check_finite, explain_error
 from .evaluator import Evaluator
 from .log import Meter, RunLog
-from .optimizers import MovingAverage, create_optimizer, freeze_backbone, learning_rate, set_learning_rate, train_mode
+from .optimizers import (
+    MovingAverage,
+    PhaseRunner,
+    auxiliary_modules,
+    compile_network,
+    count_parameters,
+    create_optimizer,
+    freeze_backbone,
+    learning_rate,
+    set_learning_rate,
+    train_mode,
+)  # fmt: skip
 from .options import PER_CALL, Options
-from .phases import PhaseRunner, auxiliary_modules, check_finite, compile_network, count_parameters, explain_error
-from .signals import Interruption
 from .state import create_run_folder, require_same_run, save_state
 
 

@@ -21,8 +21,8 @@ def toymap(model: Any, image: Any, target: Any, *, power: int = 1) -> Visualizat
     """
     import torch
 
+    from densevision.visualize.core.images import diverging_map
     from densevision.visualize.core.objectives import gradients
-    from densevision.visualize.core.render import diverging_map
     from densevision.visualize.core.targets import attribution_inputs
 
     inputs = attribution_inputs(model, image, target)

@@ -19,7 +19,7 @@ from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.core.drawing import hstack_images, vstack_images
 from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.formats.image import write_image
-from densevision.tasks.training.phases import count_parameters
+from densevision.tasks.training.optimizers import count_parameters
 from densevision.tasks.translation.patchgan import MAX_LAYERS, PatchGAN
 
 COLUMNS = 4

@@ -31,7 +31,7 @@ from densevision.visualize.attribution.guided_backprop import deconvnet, guided_
 from densevision.visualize.attribution.integrated_gradients import input_x_gradient, integrated_gradients
 from densevision.visualize.attribution.occlusion import occlusion
 from densevision.visualize.attribution.saliency import saliency
-from densevision.visualize.core import render
+from densevision.visualize.core import images as render
 from densevision.visualize.core.images import list_images, resize, scaled_size, to_pixels
 from densevision.visualize.core.model import open_model
 from densevision.visualize.core.objectives import Channel, PerImage
@@ -42,7 +42,7 @@ from densevision.visualize.features import activations as activations_module
 from densevision.visualize.features.deep_dream import DreamOptions, deep_dream, resolve_dream_target
 from densevision.visualize.features.feature_inversion import InversionOptions, invert_features
 from densevision.visualize.features.feature_visualization import OptimizationOptions, maximize
-from densevision.visualize.style.style_transfer import StyleOptions, transfer_style
+from densevision.visualize.features.style_transfer import StyleOptions, transfer_style
 
 QUALITY = 88
 STYLED = (

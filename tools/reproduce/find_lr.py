@@ -16,8 +16,8 @@ from statistics import fmean
 from typing import Any
 
 from densevision import train
+from densevision.tasks.training.endings import NonFiniteLoss
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.phases import NonFiniteLoss
 from densevision.tasks.training.setup import build_trainer
 
 STEPS = 100

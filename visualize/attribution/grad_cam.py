@@ -62,8 +62,8 @@ def grad_cam(model: Any, image: Any, target: Any, *, level: str | None = None) -
     import torch
 
     from ...errors import UserError
+    from ..core.images import overlay_heatmap
     from ..core.objectives import check_nonzero_gradient, evaluate_objective
-    from ..core.render import overlay_heatmap
     from ..core.targets import attribution_inputs
 
     attributed = attribution_inputs(model, image, target)

@@ -166,8 +166,8 @@ def most_active_neuron(model: InspectedModel, pixels: tuple[Tensor, ...], object
 def _draw(inputs: AttributionInputs, grads: tuple[Tensor, ...], *notes: str) -> Visualization:
     import torch
 
+    from ..core.images import to_rgb
     from ..core.objectives import check_nonzero_gradient
-    from ..core.render import to_rgb
 
     check_nonzero_gradient(inputs.model, inputs.pixels, inputs.objective, grads)
     array = torch.cat(grads).detach().float().cpu().numpy()

@@ -7,12 +7,20 @@ code in a model. Other operations (global pooling, attention) read the full maps
 full.
 
 A tile that covers `FULL_THRESHOLD` of its map is replaced by the full map.
+
+For changed pixels first ... last along one axis, a layer with kernel k, stride s, padding p and dilation d, and
+k' = d (k - 1) + 1, changes the units
+
+    ceil((first + p - k' + 1) / s) ... floor((last + p) / s)
+
+clipped to the map. All other units are those of the clean image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import Any
 
@@ -22,12 +30,65 @@ from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_map_only
 
 from ...backbones.receptive_field_trace import POINTWISE_NAMES, named_arguments, window_of
-from .intervals import Intervals
 
 FULL_THRESHOLD = 0.8
 """For larger fractions of the map, gathering the windows costs more than it saves."""
 POINTWISE_FUNCTIONS = {functional.local_response_norm}
 """Pointwise functions whose inner operations are not: they use the channels as a spatial axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Units along one axis of a map that may have changed, for every patch.
+
+    Attributes:
+        first, last: (N,) integers, both inclusive, inside the map.
+        extent: number of units of the map.
+    """
+
+    first: Tensor
+    last: Tensor
+    extent: int
+
+    @cached_property
+    def size(self) -> int:
+        """Common size of all windows, so that they form one batch: that of the widest interval."""
+        return int((self.last - self.first).max()) + 1
+
+    @cached_property
+    def start(self) -> Tensor:
+        """(N,) starts of the windows of this size; near the end of the map, windows start before their interval."""
+        return self.first.clamp_max(self.extent - self.size)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the windows cover the entire map."""
+        return self.size == self.extent
+
+    def apply_layer(self, kernel: int, stride: int, padding: int, dilation: int, extent: int) -> Intervals:
+        """Intervals after a layer whose map has `extent` units."""
+        reach = dilation * (kernel - 1)
+        first = -((reach - padding - self.first) // stride)
+        last = (self.last + padding) // stride
+        first = first.clamp(0, extent - 1)
+        # A stride may skip the only changed unit; the window then contains one unchanged unit.
+        return Intervals(first, torch.maximum(last.clamp(0, extent - 1), first), extent)
+
+    def union(self, other: Intervals) -> Intervals:
+        """Smallest intervals that contain both, for operations with two inputs."""
+        if self is other:
+            return self
+        return Intervals(torch.minimum(self.first, other.first), torch.maximum(self.last, other.last), self.extent)
+
+    def full(self) -> Intervals:
+        """Intervals that cover the entire map."""
+        return Intervals(torch.zeros_like(self.first), torch.full_like(self.last, self.extent - 1), self.extent)
+
+    def same_as(self, other: Intervals) -> bool:
+        """Whether both have the same windows."""
+        if self is other:
+            return True
+        return self.size == other.size and self.extent == other.extent and torch.equal(self.start, other.start)
 
 
 @dataclass

@@ -94,8 +94,8 @@ def occlusion(
     import numpy as np
     import torch
 
+    from ..core.images import overlay_diverging
     from ..core.objectives import check_nonzero_gradient
-    from ..core.render import overlay_diverging
     from ..core.targets import attribution_inputs
 
     inputs = attribution_inputs(model, image, target)

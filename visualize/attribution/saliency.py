@@ -49,8 +49,8 @@ def saliency(
     import torch
 
     from ...errors import UserError
+    from ..core.images import intensity_map
     from ..core.objectives import check_nonzero_gradient, gradients
-    from ..core.render import intensity_map
     from ..core.targets import attribution_inputs
 
     if smoothgrad_samples < 0 or noise_std < 0:

@@ -1,7 +1,12 @@
-"""Image folders: listing, and resizing all images to the same scale."""
+"""Images that methods read and draw: folders, resizing to one scale, maps as (H, W, 3) uint8 RGB, and writing.
+
+Color scales are clipped at a percentile, so that a few extreme pixels do not hide the others. The raw array is written
+unclipped.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +17,21 @@ from torch import Tensor
 
 from ...datasets.core.files import IMAGE_SUFFIXES, list_files
 from ...datasets.core.geometry import Size
+from ...datasets.formats.arrays import write_npy
+from ...datasets.formats.image import write_image
 from ...errors import UserError
 from ...tasks.image_io import load_image, load_image_as
 from .model import InspectedModel, to_pixels
 
 MAX_ASPECT = 8
 """Images with a larger aspect ratio are squeezed when resized by their short side."""
+PERCENTILE = 99.0
+"""As in Smilkov et al. 2017, section 3.2."""
+GRAY = 128
+"""Value of 0 in signed images."""
+MIN_SIZE = 224
+"""Maps with a shorter side in pixels below this are enlarged by an integer factor."""
+ENDINGS = (".png",)
 
 
 def list_images(folder: Path, subset: int | None = None) -> list[Path]:
@@ -104,3 +118,100 @@ def one_image(image: Any) -> Any:
     if len(image) != 1:
         raise UserError(f"This method takes one image, but {len(image)} were given.")
     return image[0]
+
+
+def to_uint8_image(pixels: Tensor) -> np.ndarray:
+    """Convert (1, C, H, W) or (C, H, W) in [0, 1] to (H, W, 3) uint8: the first three channels, or gray from one."""
+    array = pixels.detach().cpu().reshape(pixels.shape[-3:]).movedim(0, -1).float().clamp(0, 1).numpy()
+    if array.shape[2] < 3:
+        array = np.broadcast_to(array[..., :1], (*array.shape[:2], 3))
+    return np.round(array[..., :3] * 255).astype(np.uint8)
+
+
+def color_scale(values: np.ndarray) -> float:
+    """Value of full color: a percentile of the absolute values, or their maximum if the percentile is 0."""
+    magnitude = np.abs(values[np.isfinite(values)])
+    if not magnitude.size:
+        return 1.0
+    return float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max()) or 1.0
+
+
+def intensity_map(heat: np.ndarray) -> np.ndarray:
+    """Grayscale map of non-negative (H, W): black at 0, white at the maximum."""
+    relative = np.clip(heat / color_scale(heat), 0, 1)
+    return np.repeat(np.round(relative * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def overlay_heatmap(image: np.ndarray, heat: np.ndarray, opacity: float = 0.7) -> np.ndarray:
+    """Overlay a non-negative heat map on an image, blue at 0 and red at the maximum.
+
+    Args:
+        image: (H, W, 3) uint8.
+        heat: (H, W), non-negative.
+        opacity: opacity at the maximum, 0 to 1; at 0 it is half of that.
+    """
+    relative = np.clip(np.nan_to_num(heat) / color_scale(heat), 0, 1)
+    colors = cv2.applyColorMap(np.round(relative * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    alpha = opacity * (0.5 + 0.5 * relative[..., None])
+    gray_image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.round((1 - alpha) * gray_image + alpha * colors).astype(np.uint8)
+
+
+def diverging_map(values: np.ndarray) -> np.ndarray:
+    """Signed (H, W) map: white at 0, red above, blue below."""
+    relative = np.clip(np.nan_to_num(values) / color_scale(values), -1, 1)[..., None]
+    red, blue = np.array([178, 24, 43]), np.array([33, 102, 172])
+    color = np.where(relative > 0, red, blue)
+    return np.round(255 + np.abs(relative) * (color - 255)).astype(np.uint8)
+
+
+def overlay_diverging(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`diverging_map` over a pale gray copy of the image, for maps that are coarser than the image."""
+    pale = 128 + cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32) / 2
+    alpha = np.clip(np.abs(np.nan_to_num(values)) / color_scale(values), 0, 1)[..., None]
+    return np.round((1 - 0.8 * alpha) * pale + 0.8 * alpha * diverging_map(values)).astype(np.uint8)
+
+
+def to_rgb(values: np.ndarray) -> np.ndarray:
+    """Signed (C, H, W), for example a gradient, as RGB: mid-gray is 0, each channel has its own color."""
+    relative = np.clip(np.nan_to_num(values) / color_scale(values), -1, 1).transpose(1, 2, 0)
+    if relative.shape[2] < 3:
+        relative = np.repeat(relative[..., :1], 3, axis=2)
+    return np.round(GRAY + relative[..., :3] * (255 - GRAY)).astype(np.uint8)
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Enlarge a small image by an integer factor until its short side is at least `MIN_SIZE`."""
+    factor = -(-MIN_SIZE // min(image.shape[:2]))
+    return image if factor <= 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
+
+
+def draw_crosses(image: np.ndarray, positions: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The enlarged image (see `enlarge`) with a white cross with a black rim at every position (x, y) of the image."""
+    canvas = np.ascontiguousarray(enlarge(image))
+    factor, arm = canvas.shape[0] / image.shape[0], max(5, min(canvas.shape[:2]) // 30)
+    canvas = canvas.copy() if positions else canvas
+    for x, y in positions:
+        center = (round((x + 0.5) * factor - 0.5), round((y + 0.5) * factor - 0.5))
+        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.drawMarker(canvas, center, color, cv2.MARKER_CROSS, 2 * arm, thickness)
+    return canvas
+
+
+def validate_out(out: Path) -> Path:
+    """Check the path of the output image before anything is computed.
+
+    Raises:
+        UserError: not a .png file.
+    """
+    if out.suffix.lower() not in ENDINGS:
+        raise UserError(f"--out is '{out}'; name a .png file.")
+    return out
+
+
+def write_image_and_array(out: Path, image: np.ndarray, array: Any) -> list[Path]:
+    """Write the image, and the raw array to the same name with .npy; returns both paths."""
+    raw = validate_out(out).with_suffix(".npy")
+    write_image(out, enlarge(image))
+    write_npy(raw, np.asarray(array))
+    return [out, raw]

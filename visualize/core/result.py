@@ -37,13 +37,13 @@ class Visualization:
         Raises:
             UserError: not a .png file.
         """
-        from .render import write_image_and_array
+        from .images import write_image_and_array
 
         return write_image_and_array(Path(path), self.image, self.array)
 
     def _repr_png_(self) -> bytes:
         import cv2
 
-        from .render import enlarge
+        from .images import enlarge
 
         return cv2.imencode(".png", enlarge(self.image)[..., ::-1])[1].tobytes()

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError, closest_names, unknown_name_with_suggestions
+from .images import draw_crosses, to_uint8_image
 from .model import InspectedModel, ModelInput, inspect_model
 from .objectives import (
     Channel,
@@ -35,7 +36,6 @@ from .objectives import (
     Region,
     evaluate_objective,
 )
-from .render import draw_crosses, to_uint8_image
 
 
 class AttributionInputs(NamedTuple):

@@ -98,8 +98,7 @@ def find_correspondences(
 
     from ...errors import UserError
     from ...tasks.image_io import load_image
-    from ..core.images import preprocess_at_scale
-    from ..core.render import to_uint8_image
+    from ..core.images import preprocess_at_scale, to_uint8_image
     from .receptive_field import unit_fields
 
     if count < 1 or short_side < 1:

@@ -68,8 +68,8 @@ def rank_images(
     import torch
 
     from ...errors import UserError
+    from ..core.images import to_uint8_image
     from ..core.objectives import Channel, Neuron, evaluate_objective
-    from ..core.render import to_uint8_image
     from .receptive_field import Fields, Window, unit_fields
 
     if count < 1:

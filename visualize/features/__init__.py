@@ -1,1 +1,1 @@
-"""What a network's features are: activations, filters, and images synthesized for them."""
+"""What a network's features are: activations, filters, and images synthesized for them, also with another's style."""

@@ -73,7 +73,7 @@ def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
     import numpy as np
 
     from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
-    from ..core.render import diverging_map, intensity_map
+    from ..core.images import diverging_map, intensity_map
 
     draw = intensity_map if maps.min() >= 0 else diverging_map
     height, width = maps.shape[1:]
@@ -126,7 +126,7 @@ def draw_filters(weights: np.ndarray) -> np.ndarray:
     import math
 
     from ...datasets.core.drawing import fit_to_cell, image_grid
-    from ..core.render import to_rgb
+    from ..core.images import to_rgb
 
     cells = [fit_to_cell(to_rgb(each[:3]), (FILTER_CELL, FILTER_CELL)) for each in weights]
     return image_grid(cells, math.ceil(math.sqrt(1.5 * len(cells))))

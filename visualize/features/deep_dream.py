@@ -292,9 +292,8 @@ def deepdream(
         UserError: as `deep_dream`, or an invalid video.
     """
     from ...errors import UserError
-    from ..core.images import one_image
+    from ..core.images import one_image, to_uint8_image
     from ..core.model import inspect_model
-    from ..core.render import to_uint8_image
 
     options = validate_options(replace(options or DreamOptions(), **settings))
     if video is not None and (video.suffix.lower() != ".mp4" or frames < 1 or not 0 <= zoom_per_frame < 1):

@@ -235,8 +235,8 @@ def feature_inversion(
     """
     import numpy as np
 
+    from ..core.images import to_uint8_image
     from ..core.model import inspect_model
-    from ..core.render import to_uint8_image
 
     options = validate_options(replace(options or InversionOptions(), **settings))
     model = inspect_model(model)

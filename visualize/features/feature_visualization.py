@@ -300,9 +300,9 @@ def feature_visualization(
     """
     import numpy as np
 
+    from ..core.images import to_uint8_image
     from ..core.model import inspect_model
     from ..core.objectives import PerImage
-    from ..core.render import to_uint8_image
     from ..core.targets import resolve_target
 
     options = validate_options(replace(options or OptimizationOptions(), **settings), count)

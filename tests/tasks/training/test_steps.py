@@ -12,9 +12,8 @@ from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import save_checkpoint
 from densevision.tasks.depth import Depth
-from densevision.tasks.training.optimizers import train_mode
+from densevision.tasks.training.optimizers import PhaseRunner, train_mode
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.phases import PhaseRunner
 
 from .toys import (
     BACKBONE,

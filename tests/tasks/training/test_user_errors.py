@@ -46,7 +46,7 @@ def test_a_normalization_with_one_value_per_channel_is_a_user_error(tmp_path, mo
 
 
 def test_out_of_memory_with_batch_norm_still_names_a_batch_size(tmp_path, monkeypatch):
-    from densevision.tasks.training.phases import PhaseRunner
+    from densevision.tasks.training.optimizers import PhaseRunner
 
     forward = PhaseRunner.forward
 

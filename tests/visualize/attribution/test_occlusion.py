@@ -16,8 +16,7 @@ from densevision.backbones.backbone import Level
 from densevision.backbones.layers import LRN, LocalResponseNorm, PooledBackbone
 from densevision.errors import UserError
 from densevision.visualize.attribution import occlusion as method
-from densevision.visualize.attribution.incremental import CleanRunCache, IncrementalTensor, occluded_maps
-from densevision.visualize.attribution.intervals import Intervals
+from densevision.visualize.attribution.incremental import CleanRunCache, IncrementalTensor, Intervals, occluded_maps
 from densevision.visualize.attribution.occlusion import occlusion
 from densevision.visualize.core.model import inspect_backbone
 from densevision.visualize.core.targets import parse_target

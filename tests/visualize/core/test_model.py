@@ -16,9 +16,7 @@ from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.inference import load
 from densevision.visualize.core.hooks import level_names
-from densevision.visualize.core.model import frozen_eval, inspect_backbone, inspect_predictor, open_model
-from densevision.visualize.core.objectives import Channel, gradients
-from densevision.visualize.core.render import (
+from densevision.visualize.core.images import (
     diverging_map,
     overlay_heatmap,
     to_rgb,
@@ -26,6 +24,8 @@ from densevision.visualize.core.render import (
     validate_out,
     write_image_and_array,
 )
+from densevision.visualize.core.model import frozen_eval, inspect_backbone, inspect_predictor, open_model
+from densevision.visualize.core.objectives import Channel, gradients
 
 from ..toys import SIDE, Toy, random_image, toy, untrained
 

@@ -12,7 +12,7 @@ from densevision import create_backbone
 from densevision.backbones.backbone import Preprocessing
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.style.style_losses import (
+from densevision.visualize.features.style_losses import (
     average_pooling,
     content_loss,
     default_layers,
@@ -25,7 +25,7 @@ from densevision.visualize.style.style_losses import (
     vgg_layer_names,
     with_luminance,
 )
-from densevision.visualize.style.style_transfer import Losses, StyleOptions, make_loss, transfer_style
+from densevision.visualize.features.style_transfer import Losses, StyleOptions, make_loss, transfer_style
 
 from ..toys import random_image, toy
 

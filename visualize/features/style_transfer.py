@@ -300,9 +300,8 @@ def style_transfer(
     """
     from ...errors import UserError
     from ...tasks.image_io import load_image
-    from ..core.images import one_image, resize, scaled_size, to_pixels
+    from ..core.images import one_image, resize, scaled_size, to_pixels, to_uint8_image
     from ..core.model import inspect_model
-    from ..core.render import to_uint8_image
 
     options = replace(options or StyleOptions(), **settings)
     if (size is not None and size < 1) or style_scale <= 0:

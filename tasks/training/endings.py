@@ -1,0 +1,131 @@
+"""How a run ends early: Ctrl-C and SIGTERM, a loss that is not finite, or memory that runs out.
+
+Ctrl-C and SIGTERM stop a run after a complete step, or at once while it waits.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ...errors import UserError
+from ..network import Batch
+from .optimizers import PhaseRunner
+from .options import Options
+
+
+class Interruption:
+    """A request to stop; calling it returns whether there is one.
+
+    Attributes:
+        signal: the requested signal, or None.
+        forced: whether a second request stopped the run at any place, so that its state may be incomplete.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.forced = self._at_once = False
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def request(self, number: int = signal.SIGINT) -> None:
+        """Request to stop.
+
+        Raises:
+            KeyboardInterrupt: with the signal, if this is the second request or the run is inside `at_once`.
+        """
+        self.forced, self.signal = self.signal is not None, signal.Signals(number)
+        if self.forced or self._at_once:
+            raise KeyboardInterrupt(self.signal)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt as soon as a stop is requested inside this context, or if it was before."""
+        self._at_once = True
+        try:
+            if self.signal is not None:
+                raise KeyboardInterrupt(self.signal)
+            yield
+        finally:
+            self._at_once = False
+
+
+@contextmanager
+def graceful_interrupt() -> Iterator[Interruption]:
+    """Yield an `Interruption` that SIGINT and SIGTERM request. A second signal stops at once.
+
+    Outside the main thread signals cannot be caught; nothing requests it then.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: interruption.request(number)) for number in numbers}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class NonFiniteLoss(UserError):
+    """A loss term became nan or infinite."""
+
+
+def explain_error(error: Exception, runner: PhaseRunner, batch: Batch, options: Options) -> UserError | None:
+    """The user error behind a failed step: memory that ran out, or a normalization of one value; None for others.
+
+    Args:
+        error: what the forward or backward pass raised.
+        runner: all phases, without DDP: the other processes do not take part.
+        batch: the batch with which the step failed.
+        options: options of the run.
+    """
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        # The stack frames of the failed step keep its activations alive as long as the error exists.
+        traceback.clear_frames(error.__traceback__)
+        runner.zero_grad(set_to_none=True)
+        if runner.device == "cuda":
+            torch.cuda.empty_cache()
+        fits = runner.fitting_batch_size(batch)
+        hint = (
+            f"--batch-size {fits} fits (with --grad-accum-steps to keep the effective batch size)"
+            if fits
+            else "even one image does not fit"
+        )
+        return UserError(
+            f"Memory ran out with --batch-size {options.batch_size}: {hint}; a smaller --image-size helps too."
+        )
+    message = str(error)
+    if isinstance(error, ValueError) and "Expected more than 1" in message:
+        # BatchNorm with one value, or InstanceNorm with one pixel, per channel; the message ends in the tensor's size.
+        height, width = options.image_size
+        more = "a larger --image-size" if "spatial" in message else "--batch-size 2 or more, or a larger --image-size"
+        return UserError(
+            f"A normalization gets one value per channel (a tensor of {message.rpartition('size ')[2]}) with "
+            f"--batch-size {options.batch_size} and --image-size {height} {width}, and cannot compute a variance: "
+            f"use {more}."
+        )
+    return None
+
+
+def check_finite(terms: dict[str, Tensor], step: int) -> None:
+    """Refuse loss terms that are nan or infinite.
+
+    Raises:
+        NonFiniteLoss: naming the term and the step.
+    """
+    for name, value in terms.items():
+        if not torch.isfinite(value):
+            raise NonFiniteLoss(
+                f"The loss term '{name}' became {float(value)} at step {step + 1}: lower --lr, set --clip-grad-norm 1 "
+                "or --amp off."
+            )
