@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -74,16 +74,16 @@ class Preprocessor:
         task: the task.
         fields: field types of the dataset.
         size: (height, width) of the training images.
+        inputs: input fields of the task.
     """
 
     task: Task
     fields: dict[str, FieldType]
     size: Size
+    inputs: dict[str, FieldType] = field(init=False)
 
-    @cached_property
-    def inputs(self) -> dict[str, FieldType]:
-        """Input fields of the task."""
-        return self.task.inputs(self.fields)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", self.task.inputs(self.fields))
 
     @cached_property
     def targets(self) -> dict[str, FieldType]:

@@ -2,9 +2,9 @@
 
     python tools/walks.py
 
-1. A training sample: from the dataset to the loss. 2. A prediction: from the file of an image to the written files.
-3. An option: `--backbone`, from the caller to the backbone. Renderers, properties of torch and nameless functions are
-left out.
+1. An option: the functions that are handed `--backbone`, alone or among the options, from the caller to the backbone.
+2. A training sample: from the dataset to the loss. 3. A prediction: from the file of an image to the written files.
+Renderers and nameless functions are left out.
 """
 
 from __future__ import annotations
@@ -26,22 +26,32 @@ from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer
 
 ROOT = Path(densevision.__file__ or "").parent
+BACKBONE = "vgg11"
 OPTIONS: dict[str, Any] = {
-    "steps": 1, "batch_size": 1, "workers": 0, "image_size": (64, 96), "backbone": "resnet18", "head": "unet",
+    "steps": 1, "batch_size": 1, "workers": 0, "image_size": (64, 96), "backbone": BACKBONE, "head": "unet",
     "device": "cpu",
 }  # fmt: skip
 
 
+def is_handed(value: Any, option: str) -> bool:
+    """Whether an argument is the value of the option, or options that contain it."""
+    if isinstance(value, dict):
+        return option in map(str, value.values())
+    return value == option if isinstance(value, str) else getattr(value, "backbone", None) == option
+
+
 @contextmanager
-def recorded(title: str) -> Iterator[None]:
-    """Print the functions that are entered inside the context."""
+def recorded(title: str, option: str = "") -> Iterator[None]:
+    """Print the functions that are entered inside the context; with an option, those that are handed its value."""
     entered: dict[CodeType, None] = {}
 
     def trace(frame: FrameType, event: str, _argument: Any) -> None:
         code = frame.f_code
         # Bodies of classes and modules, which imports run, are not functions.
         if event == "call" and code.co_flags & inspect.CO_OPTIMIZED and code.co_filename.startswith(str(ROOT)):
-            entered.setdefault(code)
+            arguments = [frame.f_locals.get(name) for name in code.co_varnames[: code.co_argcount]]
+            if not option or any(is_handed(value, option) for value in arguments):
+                entered.setdefault(code)
 
     sys.setprofile(trace)
     try:
@@ -64,7 +74,7 @@ def recorded(title: str) -> Iterator[None]:
 def walks() -> None:
     """Record the three walks."""
     with tempfile.TemporaryDirectory() as folder:
-        with recorded("--backbone, from the caller to a built model"):
+        with recorded("--backbone, from the caller to a built model", BACKBONE):
             trainer = build_trainer("depth", Options(out=Path(folder) / "run"), None, None, OPTIONS)
         with recorded("A training sample, from the dataset to the loss"):
             batch = trainer.training_set.__getitems__([(0, 0)])

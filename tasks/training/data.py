@@ -68,14 +68,11 @@ class AugmentedDataset(TorchDataset):
         Raises:
             UserError: a file is damaged, or reading it failed; the message names the sample.
         """
-        self.worker_status[1] = key[1]
-        with sample_errors(self.dataset.sample_name(key[1])):
-            return self._sample(key)
-
-    def _sample(self, key: SampleKey) -> Sample:
         epoch, index = key
+        self.worker_status[1] = index
         rngs = (generator(self.seed, epoch, index, purpose) for purpose in (Purpose.GEOMETRY, Purpose.PREPARE))
-        return self.preprocessor.training_sample(self.dataset, index, self.augmentation, self.color_jitter, *rngs)
+        with sample_errors(self.dataset.sample_name(index)):
+            return self.preprocessor.training_sample(self.dataset, index, self.augmentation, self.color_jitter, *rngs)
 
 
 class InfiniteBatchSampler(Sampler[list[SampleKey]]):
