@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from .core.model import open_model
     from .core.result import Visualization
     from .core.targets import list_targets
-    from .correspondence.nearest_patches import nearest_patches
+    from .correspondence.patches import nearest_patches, top_activations
     from .correspondence.receptive_field import receptive_field
-    from .correspondence.top_activations import top_activations
     from .features.activations import activations, filters
     from .features.deep_dream import deepdream
     from .features.feature_inversion import feature_inversion
@@ -52,7 +51,7 @@ METHODS: dict[str, tuple[str, str]] = {
         "Exact receptive fields of all levels, printed or drawn.",
     ),
     "top_activations": (
-        "correspondence.top_activations",
+        "correspondence.patches",
         "Images of a folder that activate a channel most.",
     ),
     "feature_visualization": (
@@ -66,7 +65,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "deepdream": ("features.deep_dream", "DeepDream: amplify what a level detects in an image."),
     "style_transfer": ("features.style_transfer", "Neural style transfer from one or more style images."),
     "nearest_patches": (
-        "correspondence.nearest_patches",
+        "correspondence.patches",
         "Nearest neighbors of an image patch in feature space, over a folder of images.",
     ),
 }

@@ -11,7 +11,7 @@ from densevision.errors import UserError
 from densevision.visualize.core.images import draw_crosses
 from densevision.visualize.core.objectives import Region, evaluate_objective
 from densevision.visualize.core.targets import AttributionInputs, parse_target
-from densevision.visualize.correspondence.top_activations import rank_images
+from densevision.visualize.correspondence.patches import rank_images
 from densevision.visualize.features.deep_dream import load_at_size
 
 from .toys import SIDE, untrained

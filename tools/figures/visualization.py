@@ -36,7 +36,7 @@ from densevision.visualize.core.images import list_images, resize, scaled_size, 
 from densevision.visualize.core.model import open_model
 from densevision.visualize.core.objectives import Channel, PerImage
 from densevision.visualize.core.targets import parse_target
-from densevision.visualize.correspondence import nearest_patches
+from densevision.visualize.correspondence import patches
 from densevision.visualize.correspondence.receptive_field import unit_fields
 from densevision.visualize.features import activations as activations_module
 from densevision.visualize.features.deep_dream import DreamOptions, deep_dream, resolve_dream_target
@@ -160,11 +160,9 @@ def nearest_neighbors(weights: str, out: str) -> None:
         for name, number, x, y in QUERIES:
             query = Path(folder, f"{name}-0-{number}.png")
             others = [tile for tile in tiles if tile != query]
-            rows += nearest_patches.find_correspondences(
-                model, query, others, "layer2", [(x, y)], count=6, short_side=TILE
-            )
+            rows += patches.find_correspondences(model, query, others, "layer2", [(x, y)], count=6, short_side=TILE)
             print(query.stem, *(f"{each.path.stem} {each.similarity:.3f}" for each in rows[-1].neighbors if each.path))
-    write_image(out, nearest_patches.draw_correspondences(rows), QUALITY)
+    write_image(out, patches.draw_correspondences(rows), QUALITY)
 
 
 def class_visualizations(weights: str, out: str) -> None:

@@ -18,9 +18,8 @@ from densevision.visualize.core.images import list_images, preprocess_at_scale, 
 from densevision.visualize.core.model import InspectedModel, inspect_backbone
 from densevision.visualize.core.objectives import Channel, Neuron, gradients
 from densevision.visualize.core.targets import parse_target
-from densevision.visualize.correspondence.nearest_patches import find_correspondences, similarity
+from densevision.visualize.correspondence.patches import find_correspondences, rank_images, similarity
 from densevision.visualize.correspondence.receptive_field import Window, unit_fields
-from densevision.visualize.correspondence.top_activations import rank_images
 
 from ..toys import toy
 

@@ -1,18 +1,20 @@
-"""Nearest neighbors of an image patch in feature space.
+"""Image patches of a folder: the nearest neighbors of one in feature space, and those that activate a channel most.
 
-Long, Zhang, Darrell: Do Convnets Learn Correspondence? NIPS 2014, arXiv:1411.1091, section 3: the descriptor of a patch
-is the feature vector of a level at one position; its nearest neighbors over all positions of other images are cropped
-at their receptive fields and averaged.
+Nearest patches. Long, Zhang, Darrell: Do Convnets Learn Correspondence? NIPS 2014, arXiv:1411.1091, section 3: the
+descriptor of a patch is the feature vector of a level at one position; its nearest neighbors over all positions of
+other images are cropped at their receptive fields and averaged. The similarity is the cosine of the descriptors. The
+descriptor of a single neuron is its activation, and the similarity the negative absolute difference; inactive
+positions, which are all equal, are ignored. Every image contributes its best position only. All images are resized to
+the same short side, copies of the query are ignored, and receptive fields are entirely inside the image.
 
-The similarity is the cosine of the descriptors. The descriptor of a single neuron is its activation, and the similarity
-the negative absolute difference; inactive positions, which are all equal, are ignored. Every image contributes its best
-position only. All images are resized to the same short side, copies of the query are ignored, and receptive fields are
-entirely inside the image.
+Top activations. Zeiler, Fergus: Visualizing and Understanding Convolutional Networks. ECCV 2014, arXiv:1311.2901,
+figure 2: for every image the most active unit of the channel, and over all images the strongest of these, cropped at
+their receptive fields. Other objectives rank entire images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..core.model import InspectedModel
+    from ..core.objectives import Objective
     from .receptive_field import Window
 
-CELL = 112
-"""Size of a patch in the grid, in pixels."""
+CELL, TOP_CELL = 112, 160
+"""Size of a patch in the grids of neighbors and of top activations, in pixels."""
 SAME = 1.5 / 255
 """Images with a smaller mean absolute difference are copies of the query."""
 
@@ -72,26 +75,12 @@ def find_correspondences(
     units: Sequence[tuple[int, int, int]] = (),
     count: int = 8,
     short_side: int = 256,
-    callback: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> list[Correspondence]:
-    """Nearest patches of several queries, in one pass over the images.
+    """Nearest patches of several queries in one pass over the images, one result for each point, then for each unit.
 
-    Args:
-        model: a model with one input.
-        image: image of the queries: a path, array, PIL image or tensor.
-        images: files to search.
-        level: level of the descriptors.
-        points: query patches by x and y in pixels of the original image; the nearest unit inside the image is used.
-        units: query neurons by channel, x and y in the level.
-        count: maximum number of neighbors of each query.
-        short_side: short side in pixels to which all images are resized.
-        callback: called after every image with the number of images done and in total.
-
-    Returns:
-        One result for each point, then for each unit.
-
-    Raises:
-        UserError: a point or unit outside of the image, an inactive unit, or images smaller than the receptive field.
+    Arguments as in `nearest_patches`; `points` are (x, y) in pixels of the original image, of which the nearest unit
+    inside the image is used, and `units` are neurons by channel, x and y in the level.
     """
     import numpy as np
     import torch
@@ -139,7 +128,8 @@ def find_correspondences(
         )
     for done, path in enumerate(images, 1):
         pixels, candidate_maps, inside_range = run_level(path)
-        callback(done, len(images))
+        if progress is not None:
+            progress(done, len(images), {})
         if not all(inside_range) or (
             pixels.shape == query_pixels.shape and float((pixels - query_pixels).abs().mean()) < SAME
         ):
@@ -281,8 +271,7 @@ def nearest_patches(
             raise UserError(f"'{target}' is not a single unit; write LEVEL:CHANNEL@X,Y.")
         level, units = unit.level, [(unit.index, unit.x, unit.y)]
     assert level is not None
-    report = (lambda done, total: progress(done, total, {})) if progress else (lambda done, total: None)
-    results = find_correspondences(model, query, images, level, points, units, count, short_side, report)
+    results = find_correspondences(model, query, images, level, points, units, count, short_side, progress)
     notes = []
     for result in results:
         (x, y), window = result.query.unit, ", ".join(map(str, result.query.window))
@@ -309,3 +298,123 @@ def parse_point(text: str) -> tuple[float, float]:
     except ValueError:
         raise UserError(f"'{text}' is not a point; write two numbers with a comma: 120,80.") from None
     return x, y
+
+
+class TopActivation(NamedTuple):
+    """An image with a high score.
+
+    Attributes:
+        path: image file.
+        value: score of the objective.
+        image: (H, W, 3) uint8, the model input.
+        window: receptive field of the unit, clipped to the image; the entire image for other objectives.
+    """
+
+    path: Path
+    value: float
+    image: np.ndarray
+    window: Window
+
+    @property
+    def patch(self) -> np.ndarray:
+        """The image cropped to the window, (h, w, 3) uint8."""
+        return self.window.crop(self.image)
+
+
+def rank_images(
+    model: InspectedModel,
+    images: Sequence[Path],
+    objective: Objective,
+    count: int = 9,
+    progress: Progress | None = None,
+) -> list[TopActivation]:
+    """Images with the highest scores, in descending order; ties keep the order of the input.
+
+    Arguments as in `top_activations`. A neuron has a fixed position; pixels are those of each original image.
+    """
+    import torch
+
+    from ...errors import UserError
+    from ..core.images import to_uint8_image
+    from ..core.objectives import Channel, Neuron, evaluate_objective
+    from .receptive_field import Window, unit_fields
+
+    if count < 1:
+        raise UserError(f"--count is {count}; it must be at least 1.")
+    fields = unit_fields(model, objective.level) if isinstance(objective, Channel) else None
+    best: list[TopActivation] = []
+    for done, path in enumerate(images, 1):
+        model_input = model.preprocess(path)
+        pixels = model_input.pixels
+        with torch.no_grad():
+            score, result = evaluate_objective(model, pixels, objective.on_image(model_input))
+            value, x, y = float(score), 0, 0
+            if isinstance(objective, Channel):
+                channel = objective.activation_map(result)[0]
+                x, y = (
+                    (objective.x, objective.y)
+                    if isinstance(objective, Neuron)
+                    else divmod(int(channel.argmax()), channel.shape[-1])[::-1]
+                )
+                value = float(channel[y, x])
+        image = to_uint8_image(pixels[0])
+        window = fields.window(x, y) if fields else Window(0, 0, image.shape[1], image.shape[0])
+        best.append(TopActivation(path, value, image, window.clip((image.shape[0], image.shape[1]))))
+        best = sorted(best, key=lambda each: -each.value)[:count]
+        if progress is not None:
+            progress(done, len(images), {})
+    if isinstance(objective, Channel):
+        best = [each for each in best if each.value > 0]
+        if not best:
+            raise UserError(
+                f"None of the {len(images)} images activates {objective}; choose another channel or folder."
+            )
+    return best
+
+
+def draw_top_activations(results: Sequence[TopActivation]) -> np.ndarray:
+    """Grid of the patches, (H, W, 3) uint8, with their scores."""
+    import math
+
+    from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
+
+    cells = [add_caption(fit_to_cell(each.patch, (TOP_CELL, TOP_CELL)), f"{each.value:.4g}") for each in results]
+    return image_grid(cells, math.ceil(math.sqrt(len(cells))))
+
+
+def top_activations(
+    model: Any,
+    folder: Any,
+    target: Any,
+    *,
+    count: int = 9,
+    subset: int | None = None,
+    progress: Progress | None = None,
+) -> Visualization:
+    """Draw the patches of a folder of images that activate a channel most, cropped at the receptive field.
+
+    Args:
+        model: see `inspect_model`.
+        folder: folder of images, including subfolders; or a list of files.
+        target: channel (layer3:17, its most active unit), unit (layer3:17@12,8), or any other target for entire images.
+        count: number of patches.
+        subset: maximum number of images to search, evenly spaced over the folder; all if not stated.
+        progress: called after every image.
+
+    Returns:
+        array: (N,) float32, the scores in descending order.
+
+    Raises:
+        UserError: no image activates the unit, or a file is not an image.
+    """
+    import numpy as np
+
+    from ..core.images import images_in
+    from ..core.model import inspect_model
+    from ..core.targets import resolve_target
+
+    images, model = images_in(folder, subset), inspect_model(model)
+    results = rank_images(model, images, resolve_target(target, model), count, progress)
+    values = np.array([each.value for each in results], np.float32)
+    notes = tuple(f"{each.value:10.4g}  {each.path}" for each in results)
+    return Visualization(values, draw_top_activations(results), notes)
