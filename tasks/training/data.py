@@ -63,11 +63,7 @@ class AugmentedDataset(TorchDataset):
             return error
 
     def sample(self, key: SampleKey) -> Sample:
-        """The augmented inputs and targets for a key, at the training size.
-
-        Raises:
-            UserError: a file is damaged, or reading it failed; the message names the sample.
-        """
+        """The augmented inputs and targets for a key, at the training size; errors name the sample."""
         epoch, index = key
         self.worker_status[1] = index
         rngs = (generator(self.seed, epoch, index, purpose) for purpose in (Purpose.GEOMETRY, Purpose.PREPARE))
@@ -78,23 +74,15 @@ class AugmentedDataset(TorchDataset):
 class InfiniteBatchSampler(Sampler[list[SampleKey]]):
     """Batch sampler of one process: sample keys as a function of the micro-step.
 
-    The samples of a run form one sequence: epoch after epoch, each in its own random order, and no epoch drops its last
-    samples (a batch may contain samples of two epochs). Micro-step m of process r takes batch m * processes + r, so
-    that two processes with batch size B get the same samples as one process with 2B.
+    The `samples` of a run (None: infinitely many) form one sequence: epoch after epoch, each in its own random order, and
+    no epoch drops its last ones (a batch may contain samples of two epochs). Micro-step m of process `rank` takes batch
+    m * processes + rank, so that two processes with batch size B get the same samples as one process with 2B. A resumed
+    run starts with later `steps`.
     """
 
     def __init__(
         self, samples: int | None, batch_size: int, steps: range, seed: int, rank: int = 0, processes: int = 1
     ) -> None:
-        """
-        Args:
-            samples: number of samples, None for an infinite dataset.
-            batch_size: samples per process and micro-step.
-            steps: micro-steps to iterate over; a resumed run starts later.
-            seed: seed of the order.
-            rank: index of this process, 0 <= rank < processes.
-            processes: number of processes.
-        """
         self.samples, self.batch_size, self.steps, self.seed = samples, batch_size, steps, seed
         self.rank, self.processes = rank, processes
         self._epoch, self._order = -1, np.empty(0, np.int64)

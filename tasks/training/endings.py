@@ -83,11 +83,7 @@ class NonFiniteLoss(UserError):
 def explain_error(error: Exception, runner: PhaseRunner, batch: Batch, options: Options) -> UserError | None:
     """The user error behind a failed step: memory that ran out, or a normalization of one value; None for others.
 
-    Args:
-        error: what the forward or backward pass raised.
-        runner: all phases, without DDP: the other processes do not take part.
-        batch: the batch with which the step failed.
-        options: options of the run.
+    The runner is without DDP: the other processes do not take part.
     """
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         # The stack frames of the failed step keep its activations alive as long as the error exists.
@@ -118,11 +114,7 @@ def explain_error(error: Exception, runner: PhaseRunner, batch: Batch, options: 
 
 
 def check_finite(terms: dict[str, Tensor], step: int) -> None:
-    """Refuse loss terms that are nan or infinite.
-
-    Raises:
-        NonFiniteLoss: naming the term and the step.
-    """
+    """Refuse loss terms that are nan or infinite."""
     for name, value in terms.items():
         if not torch.isfinite(value):
             raise NonFiniteLoss(

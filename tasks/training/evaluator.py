@@ -51,11 +51,7 @@ class Evaluator:
     ) -> bool:
         """Score a model, and return whether it is the best so far; `record` makes it count.
 
-        Args:
-            model: the model, with the weights to evaluate.
-            device: its device.
-            bf16: whether it runs in bf16.
-            interruptible: context in which a request to stop raises KeyboardInterrupt.
+        Inside `interruptible`, a request to stop raises KeyboardInterrupt.
         """
         if self.baseline is None:
             self.log.info("Evaluating the baseline ...")
@@ -107,11 +103,7 @@ class Evaluator:
         self.log.draw_curves(name, baseline)
 
     def require_value(self) -> None:
-        """Refuse a last evaluation without a value of the monitored metric.
-
-        Raises:
-            UserError: the predictions are not finite; the message names the step of the best checkpoint.
-        """
+        """Refuse a last evaluation without a value of the monitored metric: predictions that are not finite."""
         if math.isnan(self.value):
             best = "no step has one" if self.best is None else f"best.safetensors is that of step {self.best['step']}"
             raise UserError(

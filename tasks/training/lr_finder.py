@@ -104,13 +104,6 @@ def suggest_lr(lrs: list[float], losses: list[float]) -> float:
     Later steps have less left to fall: the slope alone would favor the low learning rates of the first steps. Learning
     rates behind the minimum of the curve are not suggested, nor those at which it has risen by more than `MAX_RISE`,
     nor any after a rise by `DIVERGENCE_RISE` of the fall: what follows is the return from a divergence.
-
-    Args:
-        lrs: learning rates tried, in equal factors.
-        losses: losses at each of them.
-
-    Raises:
-        UserError: the loss decreased at no learning rate.
     """
     smoothed = smooth(losses)
     drop = smoothed[0] - smoothed.min()

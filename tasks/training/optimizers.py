@@ -181,20 +181,12 @@ def learning_rate(
     milestones: Sequence[float] = (0.5, 0.75),
     gamma: float = 0.1,
 ) -> float:
-    """Learning rate of one step as a factor in (0, 1] of the peak.
+    """Learning rate of one step, from 0 on, as a factor in (0, 1] of the peak.
 
-    Steps count from 0. The warm-up rises linearly over `warmup_steps` steps, from above 0 to below 1 (Goyal et al.
-    2017); the schedule starts at 1 and runs over the remaining steps.
-
-    Args:
-        schedule: constant; multistep (times `gamma` at every milestone, as torch's MultiStepLR); poly (power 0.9,
-            Chen et al. 2016); cosine (to zero, Loshchilov & Hutter 2017); linear (constant for half of the steps, then
-            to zero, pix2pix).
-        step: 0 <= step < steps.
-        steps: number of steps of the run.
-        warmup_steps: number of warm-up steps.
-        milestones: for multistep, ascending fractions of the steps after the warm-up.
-        gamma: for multistep, the factor at each milestone.
+    The warm-up rises linearly over `warmup_steps` steps, from above 0 to below 1 (Goyal et al. 2017); the schedule
+    starts at 1 and runs over the remaining steps: constant; multistep (times `gamma` at every milestone, ascending
+    fractions of the remaining steps, as torch's MultiStepLR); poly (power 0.9, Chen et al. 2016); cosine (to zero,
+    Loshchilov & Hutter 2017); linear (constant for half of the steps, then to zero, pix2pix).
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

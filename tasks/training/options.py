@@ -41,12 +41,7 @@ REPLACED: dict[str, tuple[str, ...]] = {
 
 
 def option(default: Any = None, *, minimum: float | None = None, maximum: float | None = None) -> Any:
-    """A field of `Options`; the field itself is None, since only what is not stated takes the default.
-
-    Args:
-        default: value if neither the caller nor the recipe nor the task states one.
-        minimum, maximum: range of valid values; a maximum needs a minimum.
-    """
+    """A field of `Options`, itself None: only what nobody states takes the default. A maximum needs a minimum."""
     return dataclasses.field(default=None, metadata={"default": default, "minimum": minimum, "maximum": maximum})
 
 
@@ -241,15 +236,7 @@ class Options:
 
     @classmethod
     def read(cls, path: Path, hint: str = "restore it from a copy, or start a new run with another --out") -> Self:
-        """Read options that `write` wrote.
-
-        Args:
-            path: the YAML file.
-            hint: what to do if it cannot be read, for the error message.
-
-        Raises:
-            UserError: the file is missing, or is not YAML of known options.
-        """
+        """Read options that `write` wrote; the hint says what to do if the file cannot be read."""
         try:
             stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -260,15 +247,7 @@ class Options:
 
     @classmethod
     def from_plain(cls, stored: dict[str, Any], where: str) -> Self:
-        """Options from plain data, with lists as tuples and paths as `Path`.
-
-        Args:
-            stored: values by option name.
-            where: source of the values, for the error message.
-
-        Raises:
-            UserError: an unknown option, or a value of another type; the message names the option.
-        """
+        """Options from plain data, with lists as tuples and paths as `Path`; errors say `where` it is from."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(map(str, set(stored) - known)):
             raise unknown_name(f"option of a training run ({where})", unknown[0], known)
@@ -281,14 +260,7 @@ class Options:
         return cls(**values).require_types(where)
 
     def require_types(self, where: str) -> Self:
-        """Check the types of all values and return the options themselves.
-
-        Args:
-            where: source of the values, for the error message.
-
-        Raises:
-            UserError: a value of another type; the message names the option.
-        """
+        """Check the types of all values and return the options themselves; errors say `where` they are from."""
         for name, hint in get_type_hints(type(self)).items():
             value = getattr(self, name)
             if not has_type(value, hint):
@@ -352,15 +324,7 @@ class Options:
         return self
 
     def total_steps(self, samples: int | None, images_per_step: int) -> int:
-        """Number of steps of a run with these options, once they are resolved.
-
-        Args:
-            samples: number of training samples; None: an infinite dataset.
-            images_per_step: images of one optimizer step, over all processes.
-
-        Raises:
-            UserError: epochs of an infinite dataset, or a warm-up that is not shorter than the run.
-        """
+        """Number of steps with these options, once resolved, for `samples` in an epoch (None: infinite)."""
         if self.epochs is not None and samples is None:
             raise UserError("--epochs needs a finite training set; give --steps, or --train-samples N.")
         steps = self.steps or max(1, round((self.epochs or 0) * (samples or 0) / images_per_step))
@@ -384,10 +348,7 @@ DEFAULTS = Options(**{field.name: field.metadata["default"] for field in datacla
 def resolve(explicit: Options, recipe: Options, task: Options) -> Options:
     """The options of a run: each is that of the caller, else of the recipe, else of the task, else its default.
 
-    Args:
-        explicit: what the caller states.
-        recipe: the options of a recipe.
-        task: dataset, backbone, head and loss of the task.
+    The task states dataset, backbone, head and loss.
     """
     if not (explicit.weights or explicit.init_from):
         # Recipes for photos spare a pretrained backbone; one from scratch has nothing to spare.

@@ -80,15 +80,7 @@ def build_trainer(
     eval_data: Dataset | str | None,
     overrides: dict[str, Any],
 ) -> Trainer:
-    """Build the trainer of a new run, or of an interrupted run at its saved step.
-
-    Args:
-        task, options, data, eval_data: as in `train`.
-        overrides: options by name; they override `options`.
-
-    Raises:
-        UserError: invalid options.
-    """
+    """Build the trainer of a new run, or of an interrupted run at its saved step; arguments as in `train`."""
     task = create_task(task) if isinstance(task, str) else task
     require_own_types(task, options, data, eval_data)
     explicit = Options.from_plain(overrides, "train()").merge_defaults(options.require_types("Options"))
@@ -205,11 +197,7 @@ def registry_name(data: Dataset | str) -> str:
 
 
 def resolve_options(task: Task, explicit: Options) -> Options:
-    """The options of a run of a task, with its recipe: see `resolve`.
-
-    Raises:
-        UserError: an unknown recipe or loss.
-    """
+    """The options of a run of a task, with its recipe: see `resolve`."""
     name = explicit.recipe or default_recipe(task, explicit.data)
     if name not in task.recipes:
         raise unknown_name(f"recipe of the task {task.name}", name, task.recipes)
@@ -229,11 +217,7 @@ def default_recipe(task: Task, data: str | None) -> str:
 
 
 def without_backbone(options: Options, explicit: Options) -> Options:
-    """The options for a model without a backbone: what a recipe states for one has no effect.
-
-    Raises:
-        UserError: the caller states an option that needs a backbone.
-    """
+    """The options for a model without a backbone: what a recipe, not the caller, states for one has no effect."""
     absent: dict[str, Any] = {"freeze_backbone": False, "freeze_bn": False, "backbone_lr_factor": 1.0}
     for name, value in absent.items():
         if getattr(explicit, name) not in (None, value):
@@ -262,11 +246,7 @@ def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
 
 
 def training_samples(train_set: Dataset, options: Options) -> int | None:
-    """Number of samples of an epoch; None for an infinite dataset.
-
-    Raises:
-        UserError: the training split is empty.
-    """
+    """Number of samples of an epoch, at least 1; None for an infinite dataset."""
     if options.train_samples is None and train_set.infinite:
         return None
     count = len(train_set) if options.train_samples is None else min(len(train_set), options.train_samples)
@@ -276,11 +256,7 @@ def training_samples(train_set: Dataset, options: Options) -> int | None:
 
 
 def require_own_types(task: Any, options: Any, data: Any, eval_data: Any) -> None:
-    """Check the objects that a caller passes to `train`.
-
-    Raises:
-        UserError: an object is not of the expected class; the message says how to make one.
-    """
+    """Check the classes of the objects that a caller passes to `train`; errors say how to make one."""
     if not isinstance(task, Task):
         raise UserError(
             f"The task is {task!r}; it must be the name of a task, or an instance of a subclass of "
@@ -305,11 +281,7 @@ def require_own_types(task: Any, options: Any, data: Any, eval_data: Any) -> Non
 
 
 def require_valid_sample(task: Task, dataset: Dataset) -> None:
-    """Check that the first sample has the shapes and types of its fields.
-
-    Raises:
-        UserError: a value does not; the message names the sample and the field.
-    """
+    """Check that the first sample has the shapes and types of its fields."""
     if len(dataset) == 0:
         return
     name = dataset.sample_name(0)
@@ -346,11 +318,7 @@ def require_valid_sample(task: Task, dataset: Dataset) -> None:
 
 
 def require_classes(task: Task, train_set: Dataset) -> None:
-    """Check that a field of classes has more than one: with a single class, every loss is 0 and every score perfect.
-
-    Raises:
-        UserError: there is one class, or none.
-    """
+    """Check that a field of classes has more than one: with a single class, every loss is 0 and every score perfect."""
     for field, field_type in task.targets(train_set.fields).items():
         if isinstance(field_type, (ClassLabel, SegmentationMask)) and len(field_type.names) < 2:
             names = ", ".join(f"'{name}'" for name in field_type.names) or "none"

@@ -41,11 +41,7 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
 
 
 def run_folder(task: Task, explicit: Options) -> Path:
-    """The run folder: --out; else the newest run with --resume, or runs/TASK-N with the next free N.
-
-    Raises:
-        UserError: --out already contains a run, or there is no run to resume.
-    """
+    """The run folder: --out; else the newest run with --resume, or runs/TASK-N with the next free N."""
     runs = Path("runs")
     numbered = sorted(
         (int(path.name.rsplit("-", 1)[1]), path)
@@ -73,11 +69,7 @@ def run_folder(task: Task, explicit: Options) -> Path:
 
 
 def resume_options(explicit: Options, folder: Path) -> Options:
-    """Options of the run to resume; the caller may repeat them and change those in `CHANGEABLE_ON_RESUME`.
-
-    Raises:
-        UserError: an option that contradicts the run, or a config.yaml that is missing or incomplete.
-    """
+    """Options of the run to resume; the caller may repeat them and change those in `CHANGEABLE_ON_RESUME`."""
     stored = Options.read(folder / "config.yaml")
     lost = [name for name in ALWAYS_STORED if getattr(stored, name) is None]
     if lost:
@@ -97,11 +89,7 @@ def resume_options(explicit: Options, folder: Path) -> Options:
 
 
 def stored_task(task: Task, folder: Path) -> Task:
-    """Task of a run, of the class of `task`, with its own options.
-
-    Raises:
-        UserError: another task, or a task.json that is missing or damaged.
-    """
+    """Task of a run, of the class of `task`, with its own options."""
     path = folder / "task.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
@@ -115,11 +103,7 @@ def stored_task(task: Task, folder: Path) -> Task:
 
 
 def resume_task(task: Task, folder: Path) -> Task:
-    """Task of the run to resume, with its options; the caller may leave them out, but not change them.
-
-    Raises:
-        UserError: another task, other options of the task, or a task.json that is missing or damaged.
-    """
+    """Task of the run to resume, with its options; the caller may leave them out, but not change them."""
     before = stored_task(task, folder)
     if task not in (before, type(task)()):
         raise UserError(f"--resume continues {folder} with {before}, not {task}; leave out the task's options.")
@@ -147,10 +131,6 @@ def config_options(explicit: Options, task: Task) -> tuple[Options, Task]:
 
     The task's own options come from task.json beside it, if there is one; those that differ from their defaults in
     `task` take precedence.
-
-    Raises:
-        UserError: the file is missing or damaged, or belongs to a run of another task; or the caller states --recipe
-            or --resume too.
     """
     path = explicit.config
     assert path is not None
@@ -171,11 +151,7 @@ def config_options(explicit: Options, task: Task) -> tuple[Options, Task]:
 
 
 def require_same_run(folder: Path, state: dict[str, Any], steps: int, images_per_step: int) -> None:
-    """Check that a run of so many steps can continue from a training state.
-
-    Raises:
-        UserError: the run has done more steps, or took another number of images a step.
-    """
+    """Check that a run of so many steps, and images a step, can continue from a training state."""
     if state["step"] > steps:
         raise UserError(
             f"The run in {folder} has done {state['step']} steps already, more than {steps}: resume it with --steps "
@@ -195,11 +171,7 @@ def save_state(path: str | Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a training state; only tensors and plain data are unpickled.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read a training state; only tensors and plain data are unpickled."""
     way_out = f"start a new run from the weights with --init-from {Path(path).with_name('checkpoint.safetensors')}"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

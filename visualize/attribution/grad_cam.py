@@ -95,14 +95,7 @@ def grad_cam(model: Any, image: Any, target: Any, *, level: str | None = None) -
 def unit_grids(
     model: InspectedModel, level: str, count: tuple[int, ...], size: tuple[int, int]
 ) -> tuple[UnitGrid, UnitGrid]:
-    """Positions of a level's units, along height and width: traced if possible, otherwise evenly spread over the image.
-
-    Args:
-        model: the model.
-        level: a level or a submodule.
-        count: (h, w) units.
-        size: (height, width) of the image in pixels.
-    """
+    """Positions of the (h, w) units of a level in an image of (height, width): traced, or else evenly spread."""
     from ..correspondence.receptive_field import traced_fields
 
     grids = []

@@ -35,11 +35,7 @@ Rule = Literal["guided", "deconvnet"]
 
 @contextmanager
 def relu_backward_rule(rule: Rule) -> Iterator[None]:
-    """Context in which every ReLU uses another backward rule; the model is not changed.
-
-    Args:
-        rule: "guided" or "deconvnet"; see the module docstring.
-    """
+    """Context in which every ReLU uses another backward rule (module docstring); the model is not changed."""
     import torch
     from torch import Tensor
     from torch.nn import functional

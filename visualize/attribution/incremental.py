@@ -183,12 +183,7 @@ class IncrementalTensor(Tensor):
         return self.crop((rows.start[patch_indices], rows.size), (columns.start[patch_indices], columns.size))
 
     def crop(self, rows: tuple[Tensor, int], columns: tuple[Tensor, int], fill: float = 0.0) -> Tensor:
-        """The maps in windows that may extend beyond the map, (B, C, h, w).
-
-        Args:
-            rows, columns: (B,) starts of the windows, and their size.
-            fill: value beyond the map.
-        """
+        """The maps in windows of (B,) starts and a size, (B, C, h, w); beyond the map they are `fill`."""
         patch_indices = self.cache.patch_indices
         batch, _, height, width = self.tiles.shape
         ys, xs = (start[:, None] + torch.arange(size, device=start.device) for start, size in (rows, columns))
@@ -213,13 +208,7 @@ class IncrementalTensor(Tensor):
 
 
 def gather_windows(clean: Tensor, ys: Tensor, xs: Tensor, fill: float = 0.0) -> Tensor:
-    """Crops (B, C, h, w) of one map.
-
-    Args:
-        clean: (1, C, H, W).
-        ys, xs: (B, h) rows and (B, w) columns, which may be outside of the map.
-        fill: value outside of the map.
-    """
+    """Crops (B, C, h, w) of one map (1, C, H, W) at (B, h) rows and (B, w) columns; outside of the map `fill`."""
     channels, height, width = clean.shape[1:]
     positions = ys.clamp(0, height - 1)[:, :, None] * width + xs.clamp(0, width - 1)[:, None, :]
     result = _pixel_rows(clean).index_select(0, positions.flatten())
@@ -234,12 +223,8 @@ def occluded_maps(
 ) -> Callable[[Tensor], IncrementalTensor]:
     """Function that returns a batch of occluded images, given the indices of its patches.
 
-    Args:
-        image: (1, C, H, W), the clean image.
-        cover: (1, C, H, W), what the patches show instead.
-        corners: (N,) first rows and first columns of the patches.
-        patch: (height, width) of the patches.
-        cache: an empty cache.
+    Patches with (N,) first rows and first columns at `corners` show `cover` (1, C, H, W) instead of `image`, the clean
+    one; the cache is empty.
     """
     windows = [
         Intervals(start, start + length - 1, extent)
@@ -314,15 +299,7 @@ def _windowed(
     fill: float = 0.0,
     overrides: dict[str, bool] | None = None,
 ) -> IncrementalTensor:
-    """Run a convolution or a pool on crops.
-
-    Args:
-        func: the operation; the map is its only or first result.
-        arguments: its arguments by name.
-        window: its kernel, stride, padding and dilation, (height, width) each.
-        fill: value of its padding.
-        overrides: arguments to change for crops (ceil_mode).
-    """
+    """Run a convolution or a pool on crops, whose padding is `fill`; the map is its only or first result."""
     (input_name, source), *others = arguments.items()
     cache = source.cache
     geometry = list(zip(*window, strict=True))

@@ -41,11 +41,7 @@ class Attribution(Visualization):
 
 
 def baseline_images(model: InspectedModel, pixels: tuple[Tensor, ...], baseline: Baseline) -> tuple[Tensor, ...]:
-    """Baseline images for the inputs: (1, C, H, W) each.
-
-    Raises:
-        UserError: an unknown baseline.
-    """
+    """Baseline images for the inputs: (1, C, H, W) each."""
     from ...errors import unknown_name
 
     if baseline == "black":

@@ -54,12 +54,7 @@ class Occlusion(Visualization):
 
 
 class Patches(NamedTuple):
-    """Grid of patches.
-
-    Attributes:
-        tops, lefts: their first rows and first columns.
-        size: (height, width) of a patch.
-    """
+    """Grid of patches: their first rows and first columns, and the (height, width) of each."""
 
     tops: range
     lefts: range
@@ -147,13 +142,7 @@ def baseline_image(model: InspectedModel, image: Tensor, patch: PatchSize, fill:
 
 
 def mean_over_patches(scores: np.ndarray, patches: Patches, size: PatchSize) -> np.ndarray:
-    """Mean score of the patches that cover a pixel, (H, W) float32; nan if there is none.
-
-    Args:
-        scores: (rows, columns).
-        patches: grid of the scores.
-        size: (H, W).
-    """
+    """Mean of the (rows, columns) scores of the patches that cover a pixel, (H, W) float32; nan if there is none."""
     import numpy as np
 
     total, count = np.zeros(size), np.zeros(size)

@@ -62,13 +62,10 @@ class IgnoreDetach(TorchFunctionMode):
 def capture_activations(
     modules: dict[str, nn.Module | None], backbone: Backbone | None, activations: dict[str, Tensor], stop: bool
 ) -> Iterator[None]:
-    """Context in which every forward pass fills `activations`.
+    """Context in which every forward pass fills `activations` by name; with `stop`, it ends once all are captured.
 
-    Args:
-        modules: module whose output is captured, by name; None for a level that no module returns (LeNet-5).
-        backbone: backbone whose `features` returns such levels.
-        activations: filled in, by name.
-        stop: raise `StopForward` when all are captured.
+    The module whose output is captured is None for a level that no module returns (LeNet-5), but the backbone's
+    `features`.
     """
 
     def record(name: str, activation: Tensor) -> None:
@@ -104,9 +101,7 @@ def capture_activations(
 def capture_maps(module: nn.Module, last: str | None = None) -> Iterator[dict[str, Tensor]]:
     """Context whose forward passes fill a dictionary with the (B, C, h, w) maps of the modules directly inside one.
 
-    Args:
-        module: the module.
-        last: name of the map after which `StopForward` is raised; None: passes run to their end.
+    `StopForward` is raised after the map `last`; None: passes run to their end.
     """
     maps: dict[str, Tensor] = {}
 

@@ -35,15 +35,7 @@ ENDINGS = (".png",)
 
 
 def list_images(folder: Path, subset: int | None = None) -> list[Path]:
-    """Images of a folder and its subfolders, sorted by path; links are followed, hidden files are left out.
-
-    Args:
-        folder: folder to search.
-        subset: maximum number of images, evenly spaced; None: all.
-
-    Raises:
-        UserError: the folder does not exist or contains no images, or a subset below 1.
-    """
+    """Images of a folder and its subfolders, sorted by path; links are followed, hidden files are left out."""
     if not folder.is_dir():
         raise UserError(f"There is no folder '{folder}'.")
     files = sorted(
@@ -55,11 +47,7 @@ def list_images(folder: Path, subset: int | None = None) -> list[Path]:
 
 
 def images_in(folder: Any, subset: int | None = None) -> list[Path]:
-    """The images of a folder, or of a list of files; see `list_images`.
-
-    Raises:
-        UserError: as `list_images`.
-    """
+    """The images of a folder (`list_images`) or of a list of files, at most `subset` of them, evenly spaced."""
     if isinstance(folder, (str, Path)):
         return list_images(Path(folder), subset)
     return _evenly_spaced([Path(file) for file in folder], subset)
@@ -94,9 +82,6 @@ def preprocess_at_scale(model: InspectedModel, source: Any, short_side: int) -> 
     """Preprocess an entire image, resized to a short side in pixels: (1, C, H, W) in [0, 1].
 
     Unlike `InspectedModel.preprocess`, it does not crop for classifiers.
-
-    Raises:
-        UserError: a source that is not an image, or a model with other inputs.
     """
     if model.task is not None and not model.classes:
         image = load_image(source)
@@ -108,11 +93,7 @@ def preprocess_at_scale(model: InspectedModel, source: Any, short_side: int) -> 
 
 
 def one_image(image: Any) -> Any:
-    """The image of a method that takes one; given alone or as a tuple or list of one.
-
-    Raises:
-        UserError: several images.
-    """
+    """The image of a method that takes one; given alone or as a tuple or list of one."""
     if not isinstance(image, (tuple, list)):
         return image
     if len(image) != 1:
@@ -143,13 +124,7 @@ def intensity_map(heat: np.ndarray) -> np.ndarray:
 
 
 def overlay_heatmap(image: np.ndarray, heat: np.ndarray, opacity: float = 0.7) -> np.ndarray:
-    """Overlay a non-negative heat map on an image, blue at 0 and red at the maximum.
-
-    Args:
-        image: (H, W, 3) uint8.
-        heat: (H, W), non-negative.
-        opacity: opacity at the maximum, 0 to 1; at 0 it is half of that.
-    """
+    """Overlay a heat map (H, W) >= 0: blue at 0 with half the opacity, red at the maximum with all of it."""
     relative = np.clip(np.nan_to_num(heat) / color_scale(heat), 0, 1)
     colors = cv2.applyColorMap(np.round(relative * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     alpha = opacity * (0.5 + 0.5 * relative[..., None])
@@ -199,11 +174,7 @@ def draw_crosses(image: np.ndarray, positions: Sequence[tuple[float, float]]) ->
 
 
 def validate_out(out: Path) -> Path:
-    """Check the path of the output image before anything is computed.
-
-    Raises:
-        UserError: not a .png file.
-    """
+    """Check the path of the output image, a .png file, before anything is computed."""
     if out.suffix.lower() not in ENDINGS:
         raise UserError(f"--out is '{out}'; name a .png file.")
     return out

@@ -392,9 +392,7 @@ def inspect_predictor(predictor: Predictor, name: str | None = None) -> Inspecte
 def inspect_backbone(backbone: Backbone, names: tuple[str, ...] = ()) -> InspectedModel:
     """Inspect a backbone: as an image classifier if it has a classifier, otherwise its levels only.
 
-    Args:
-        backbone: any backbone.
-        names: class names; if empty, those of ImageNet for 1000 classes, otherwise numbers.
+    Without class names they are those of ImageNet for 1000 classes, otherwise numbers.
     """
     crop = backbone.preprocessing.crop
     size = backbone.fixed_size or backbone.classifier_input_size or (crop, crop)

@@ -389,14 +389,7 @@ def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
 def evaluate_objective(
     model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, levels: Iterable[str] = ()
 ) -> tuple[Tensor, ForwardResult]:
-    """Value of the objective for every image, (B,), differentiable, and the forward pass.
-
-    Args:
-        model: the model.
-        pixels: (B, C, H, W) in [0, 1] each.
-        objective: function of the forward pass.
-        levels: further levels to capture.
-    """
+    """Scores of an objective, (B,), differentiable, for pixels (B, C, H, W) in [0, 1], and the forward pass."""
     result = model.forward(pixels, (*objective.levels, *levels), run_output=objective.needs_output)
     return objective(result), result
 
@@ -415,15 +408,7 @@ def gradients(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Obje
 def check_nonzero_gradient(
     model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, grads: Iterable[Tensor]
 ) -> None:
-    """Refuse to visualize a gradient that is 0 everywhere.
-
-    Args:
-        model, pixels, objective: as in `evaluate_objective`.
-        grads: the gradients.
-
-    Raises:
-        UserError: all of them are 0; for a channel, with the nearest active channels.
-    """
+    """Refuse a gradient that is 0 everywhere; the error of a channel names the nearest active ones."""
     if any(bool(each.any()) for each in grads):
         return
     message = f"No pixel changes {objective} on this image"

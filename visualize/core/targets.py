@@ -68,16 +68,7 @@ class AttributionInputs(NamedTuple):
 
 
 def attribution_inputs(model: Any, image: Any, target: Any) -> AttributionInputs:
-    """Load model and images, and find the objective.
-
-    Args:
-        model: see `inspect_model`.
-        image: see `InspectedModel.take`.
-        target: see `resolve_target`.
-
-    Raises:
-        UserError: a model, image or target that cannot be loaded.
-    """
+    """Load model and images, and find the objective; arguments as those of the attribution methods."""
     model = inspect_model(model)
     resolve_target(target, model)  # an invalid target is reported before the images are read
     model_input = model.take(image)
@@ -150,12 +141,10 @@ def resolve_target(target: Any, model: InspectedModel, model_input: ModelInput |
 
 
 def parse_target(text: str, model: InspectedModel, model_input: ModelInput | None = None) -> Objective:
-    """Objective of a target string; `str(objective)` is again a valid target string.
+    """Objective of a target string, see the module docstring; `str(objective)` is again a valid target string.
 
-    Args:
-        text: see the module docstring; sums need spaces around + and -, factors around *.
-        model: defines the valid classes, levels and channels.
-        model_input: pixels and keypoints are in pixels of its original image; None: in pixels of the model input.
+    Sums need spaces around + and -, factors around *. The model defines the valid classes, levels and channels. Pixels
+    and keypoints are in pixels of the original image of `model_input`, or without it in those of the model input.
 
     Raises:
         UserError: an unknown target, with the closest valid ones, or a pixel outside of the original image.

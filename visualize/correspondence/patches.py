@@ -171,11 +171,7 @@ def similarity(candidates: Tensor, descriptor: Tensor, channel: int | None) -> T
 def validate_neuron(
     level: str, unit: tuple[int, int, int], maps: Tensor, inside: tuple[range, range]
 ) -> tuple[int, int, int]:
-    """Check that a neuron is active and that its receptive field is inside the image.
-
-    Raises:
-        UserError: it is not, with one that is.
-    """
+    """Check that a neuron (channel, x, y) is active and that its receptive field is inside the image."""
     from ...errors import UserError
 
     channel, x, y = unit
@@ -286,11 +282,7 @@ def nearest_patches(
 
 
 def parse_point(text: str) -> tuple[float, float]:
-    """Parse X,Y.
-
-    Raises:
-        UserError: not two numbers.
-    """
+    """Parse X,Y."""
     from ...errors import UserError
 
     try:

@@ -71,12 +71,7 @@ def receptive_field(
 def traced_backbone(model: InspectedModel, size: Size) -> Backbone:
     """The backbone of a model; of any other module one whose levels are the maps of the modules directly inside it.
 
-    Args:
-        model: the model.
-        size: (height, width) of the images with which any other module is traced.
-
-    Raises:
-        UserError: no module inside it returns maps.
+    `size` is the (height, width) of the images with which any other module is traced.
     """
     import torch
 
@@ -135,11 +130,7 @@ def layer_table(backbone: Backbone) -> str:
 
 
 def fields_by_axis(backbone: Backbone) -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]]:
-    """Receptive fields of the levels along height and width.
-
-    Raises:
-        UserError: the backbone cannot be traced (attention).
-    """
+    """Receptive fields of the levels along height and width; attention cannot be traced."""
     from ...backbones.receptive_field import receptive_fields
     from ...errors import UserError
 
@@ -192,13 +183,7 @@ def read_photo(image: Any, size: tuple[int, int] | None) -> np.ndarray:
 
 
 class Frame(NamedTuple):
-    """Receptive field of the center unit of a level.
-
-    Attributes:
-        level: name of the level.
-        note: size and stride as text, or the global operation that makes the field global.
-        box: left, top, right and bottom edge in pixels of the image; None if global.
-    """
+    """Receptive field of the center unit of a level, with edges in pixels of the image; None if it is global."""
 
     level: str
     note: str
@@ -206,11 +191,7 @@ class Frame(NamedTuple):
 
 
 def center_unit_frames(backbone: Backbone, size: tuple[int, int]) -> list[Frame]:
-    """Frames of the center units of all levels, for an image of (height, width).
-
-    Raises:
-        UserError: the model does not accept images of this size, or cannot be traced.
-    """
+    """Frames of the center units of all levels, for an image of (height, width)."""
     import torch
 
     from ...backbones.backbone import features_on_meta
@@ -239,15 +220,8 @@ def center_unit_frames(backbone: Backbone, size: tuple[int, int]) -> list[Frame]
 def draw_fields(backbone: Backbone, photo: np.ndarray) -> np.ndarray:
     """Draw the receptive fields of the levels' center units as nested frames with a legend.
 
-    Args:
-        backbone: a convolutional backbone.
-        photo: (H, W, 3) uint8, at the size of the model input.
-
-    Returns:
-        (h, w, 3) uint8: the image, extended where a field is larger, scaled to `MAX_LENGTH` pixels without the legend.
-
-    Raises:
-        UserError: as `center_unit_frames`.
+    The photo (H, W, 3) uint8 has the size of the model input; it is extended where a field is larger, and scaled to
+    `MAX_LENGTH` pixels without the legend.
     """
     import cv2
     import numpy as np
@@ -324,12 +298,7 @@ class Fields(NamedTuple):
         return Window(left, top, left + round(self.columns.size), top + round(self.rows.size))
 
     def units_inside(self, count: Size, size: Size) -> tuple[range, range]:
-        """Rows and columns of the units whose receptive fields are entirely inside the image.
-
-        Args:
-            count: (h, w) units of the level.
-            size: (height, width) of the image in pixels.
-        """
+        """Rows and columns of the units, of (h, w), whose fields are entirely inside an image of (height, width)."""
         ranges = []
         for axis, units, pixels in zip((self.rows, self.columns), count, size, strict=True):
             first = math.ceil(max(0.0, -axis.first) / axis.jump)
@@ -348,11 +317,7 @@ class Fields(NamedTuple):
 
 
 def unit_fields(model: InspectedModel, level: str) -> Fields:
-    """Receptive fields of a level, or of a convolution or pooling layer.
-
-    Raises:
-        UserError: an unknown level, one with a global receptive field, or a model that cannot be traced.
-    """
+    """Receptive fields of a level, or of a convolution or pooling layer, that are traced and not global."""
     from ...errors import UserError, unknown_name_with_suggestions
 
     if level not in model.level_names():

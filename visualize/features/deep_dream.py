@@ -61,18 +61,10 @@ def deep_dream(
     options: DreamOptions | None = None,
     callback: Callable[[int, Size, float], None] | None = None,
 ) -> tuple[Tensor, ...]:
-    """Apply DeepDream to an image.
+    """Apply DeepDream to pixels (1, C, H, W) in [0, 1] of any size that the model accepts, which is that of the result.
 
-    Args:
-        model: the model.
-        pixels: (1, C, H, W) in [0, 1] each, of any size that the model accepts.
-        objective: what is maximized: `L2Activation` of a level, `GuidedSimilarity` to a guide, a channel or a class.
-            Objectives with a position need `octaves=1`.
-        options: options of DeepDream.
-        callback: called after every octave with its number, from 1, its (height, width), and the score.
-
-    Returns:
-        (1, C, H, W) in [0, 1] each, of the size of the input.
+    Objectives with a position need `octaves=1`. The callback gets the number of every octave, from 1, its
+    (height, width), and the score.
 
     Raises:
         UserError: an octave too small for the model, a gradient that is 0 everywhere, or an invalid option.
@@ -106,11 +98,7 @@ def deep_dream(
 
 
 def octave_sizes(size: Size, options: DreamOptions) -> list[Size]:
-    """(height, width) of the octaves, from the smallest to the size of the image.
-
-    Raises:
-        UserError: the smallest is too small.
-    """
+    """(height, width) of the octaves, from the smallest to the size of the image."""
     from ...errors import UserError
 
     sizes = [
@@ -140,13 +128,7 @@ def zoom(
     frames: int,
     zoom_per_frame: float = 0.05,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Frames of a video that alternates DeepDream and zooming in.
-
-    Args:
-        model, pixels, objective, options: as in `deep_dream`; the seed is incremented for every frame.
-        frames: number of frames.
-        zoom_per_frame: fraction of height and width that is cropped from one frame to the next.
-    """
+    """Frames of a video that alternates `deep_dream`, with the next seed for every frame, and zooming in."""
     for frame in range(frames):
         pixels = deep_dream(model, pixels, objective, replace(options, seed=options.seed + frame))
         yield pixels
@@ -164,11 +146,7 @@ def zoom_in(x: Tensor, zoom_per_frame: float) -> Tensor:
 
 
 def validate_options(options: DreamOptions) -> DreamOptions:
-    """Check the options.
-
-    Raises:
-        UserError: an invalid value.
-    """
+    """Check the options."""
     from ...errors import UserError
 
     if min(options.octaves, options.steps) < 1:
@@ -221,15 +199,9 @@ def without_classifier(model: InspectedModel, objective: Objective) -> Inspected
 
 
 def resolve_dream_target(target: Any, model: InspectedModel, guide: tuple[Tensor, ...] | None = None) -> Objective:
-    """Objective of a target of DeepDream: the name of a level for the entire level, otherwise as in `resolve_target`.
+    """Objective of a target: the name of a level for the entire level, otherwise as in `resolve_target`.
 
-    Args:
-        target: the target.
-        model: defines the valid levels and channels.
-        guide: pixels of the guide image, from `model.pixels`; None: no guide.
-
-    Raises:
-        UserError: an unknown target, or a guide with a target that is not a level.
+    `guide` are the pixels of a guide image, which needs a level.
     """
     import torch
 

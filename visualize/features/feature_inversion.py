@@ -137,11 +137,7 @@ def invert_features(
 
 
 def validate_options(options: InversionOptions) -> InversionOptions:
-    """Check the options.
-
-    Raises:
-        UserError: an invalid value.
-    """
+    """Check the options."""
     from ...errors import UserError
 
     if options.steps < 1:

@@ -168,11 +168,7 @@ def maximize(
 
 
 def validate_options(options: OptimizationOptions, count: int = 1) -> OptimizationOptions:
-    """Check the options.
-
-    Raises:
-        UserError: an invalid value.
-    """
+    """Check the options."""
     from ...errors import UserError
 
     if count < 1 or options.steps < 1:

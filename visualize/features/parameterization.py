@@ -72,17 +72,9 @@ class Parameterization:
 
 
 class PixelParam(Parameterization):
-    """Pixels, initialized with noise about gray.
+    """Pixels, initialized with noise of standard deviation `init_std` about gray, a number or one per channel.
 
-    Args:
-        count: B.
-        gray: neutral color, in [0, 1] per channel; a single number is used for all channels.
-        channels: C.
-        size: (height, width).
-        generator: generates the initial noise, on the CPU.
-        blur: standard deviation, in pixels, of a Gaussian blur after every step; 0: none.
-        init_std: standard deviation of the initial noise.
-        device: device of the parameters; None: the CPU.
+    After every step they are blurred by a Gaussian of `blur` pixels; 0: not.
     """
 
     def __init__(
@@ -113,13 +105,7 @@ class PixelParam(Parameterization):
 class FFTParam(Parameterization):
     """Fourier spectrum, scaled by frequency and mapped to (0, 1) by a sigmoid; initialized with noise.
 
-    Args:
-        count: B.
-        channels: C; three channels are decorrelated colors.
-        size: (height, width), even or odd.
-        generator: generates the initial noise, on the CPU.
-        decay_power: power of the frequency by which amplitudes are divided.
-        device: device of the parameters; None: the CPU.
+    Three channels are decorrelated colors. Amplitudes are divided by the frequency to the power `decay_power`.
     """
 
     def __init__(
@@ -232,12 +218,7 @@ def _distance(batch_statistic: Tensor, running_statistic: Tensor) -> Tensor:
 
 
 def random_transform(generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """Sample a (2, 3) matrix from the transformed image to the image, in units of half the image size, as in lucid.
-
-    Args:
-        generator: random number generator.
-        strength: multiple of lucid's shifts, scales and angles.
-    """
+    """Sample a (2, 3) matrix from the transformed image to the image, in units of half its size, like lucid's."""
     angle = math.radians(strength * _choice(ANGLES, generator))
     scale = _choice(SCALES, generator) ** strength
     shifts = torch.rand(len(SHIFTS), 2, generator=generator) - 0.5

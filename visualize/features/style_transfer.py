@@ -82,21 +82,10 @@ def transfer_style(
     blend_weights: Sequence[float] = (),
     callback: Callable[[Losses], None] = lambda losses: None,
 ) -> Tensor:
-    """Render the content image in the style of the style images.
+    """Render a content image (1, 3, H, W) in [0, 1] in the style of images of any sizes, as `style_transfer` does.
 
-    Args:
-        model: a model with a backbone and color input.
-        content: (1, 3, H, W) in [0, 1].
-        styles: the same, of any sizes.
-        options: None: the default options.
-        blend_weights: relative weight of each style, normalized to a sum of 1; empty: equal.
-        callback: called at the beginning, every `CHUNK` steps, and at the end.
-
-    Returns:
-        (1, 3, H, W) in [0, 1].
-
-    Raises:
-        UserError: an unsuitable model, an unknown layer, or an invalid option.
+    Blend weights are normalized to a sum of 1; without any, they are equal. The callback is called at the beginning,
+    every `CHUNK` steps, and at the end.
     """
     import torch
 
@@ -239,11 +228,7 @@ def optimize(
 def validate_styles(
     model: InspectedModel, styles: Sequence[Tensor], blend_weights: Sequence[float], options: StyleOptions
 ) -> tuple[float, ...]:
-    """Check model, styles and options, and normalize the blend weights to a sum of 1.
-
-    Raises:
-        UserError: an unsuitable model, no style, or an invalid value.
-    """
+    """Check model, styles and options, and normalize the blend weights to a sum of 1."""
     from ...errors import UserError
 
     if model.optimized_channels != [3] or (model.backbone is None and not model.is_plain):
