@@ -186,13 +186,7 @@ class AlexNet(Backbone):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, num_classes) logits of (B, in_channels, H, W); `alexnet` takes 227 x 227 only."""
-        self.require_classifier()
-        height, width = image.shape[-2:]
-        if self.classifier_input_size not in (None, (height, width)):
-            raise UserError(
-                f"{self.name} classifies images of 227 x 227, not of {height} x {width}: its fc6 takes 6 x 6 units. "
-                "Resize and crop them; forward_dense takes larger ones, and alexnet_tv takes any."
-            )
+        self.require_classifier(image)
         return self.classifier(self.avgpool(self.features(image)[-1]).flatten(1))
 
     def forward_dense(self, image: Tensor) -> Tensor:

@@ -143,12 +143,8 @@ class Backbone(nn.Module):
     ) -> None:
         """Set every attribute of the interface except `options`, which `create_backbone` completes.
 
-        Args:
-            name: name in the registry.
-            levels: every level of the complete network.
-            num_classes: length of the logits; set to 0 where the backbone is truncated.
-            in_channels: channels of the image.
-            built: how many levels to build; None for all.
+        `levels` are those of the complete network, of which the first `built` are built (None: all); the numbers are
+        those of the constructor.
 
         Raises:
             UserError: an impossible number of levels, classes or channels.
@@ -166,16 +162,22 @@ class Backbone(nn.Module):
         self.in_channels = in_channels
         self.preprocessing = Preprocessing().for_channels(in_channels)
 
-    def require_classifier(self) -> None:
-        """Raise if there is no classifier.
+    def require_classifier(self, image: Tensor | None = None) -> None:
+        """Check that there is a classifier and, given a (B, C, H, W) image, that it takes this size.
 
         Raises:
-            UserError: `num_classes` is 0.
+            UserError: `num_classes` is 0, or the image does not have the `classifier_input_size`.
         """
         if self.num_classes == 0:
             built = f"to its level {self.levels[-1].name}, " if self.levels else ""
             raise UserError(
                 f"{self.name} was built {built}without a classifier; build all levels, with num_classes=N, to classify."
+            )
+        if image is not None and self.classifier_input_size not in (None, tuple(image.shape[-2:])):
+            wanted, given = ("{} x {}".format(*size) for size in (self.classifier_input_size, image.shape[-2:]))
+            raise UserError(
+                f"{self.name} classifies images of {wanted}, not of {given}. "
+                "Resize and crop them; forward_dense takes larger ones."
             )
 
     def state_dict_alias(self, name: str) -> str:

@@ -160,7 +160,12 @@ class GoogLeNet(PooledBackbone):
         if self.num_classes:
             self.dropout = nn.Dropout(0.2 if norm else 0.4)
             self.fc = nn.Linear(LEVELS[-1].channels, num_classes)
-        self._initialize(init or ("gaussian" if norm else "caffe_xavier"))
+        initialize(self, init or ("gaussian" if norm else "caffe_xavier"))
+        for module in self.modules():
+            if isinstance(module, ConvUnit) and module.conv.bias is not None:
+                nn.init.constant_(module.conv.bias, BIAS_BEFORE_RELU)
+            elif isinstance(module, AuxiliaryClassifier) and module.conv.conv.bias is not None:
+                nn.init.constant_(module.fc1.bias, BIAS_BEFORE_RELU)
 
     def _add_steps(self, in_channels: int, norm: bool) -> tuple[str, ...]:
         """Table 1 row by row, to the last level that is built; returns the rows' names."""
@@ -192,14 +197,6 @@ class GoogLeNet(PooledBackbone):
         for name in names:
             self.add_module(name, rows[name])
         return names
-
-    def _initialize(self, init: str) -> None:
-        initialize(self, init)
-        for module in self.modules():
-            if isinstance(module, ConvUnit) and module.conv.bias is not None:
-                nn.init.constant_(module.conv.bias, BIAS_BEFORE_RELU)
-            elif isinstance(module, AuxiliaryClassifier) and module.conv.conv.bias is not None:
-                nn.init.constant_(module.fc1.bias, BIAS_BEFORE_RELU)
 
     def _run(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
         x = image

@@ -97,15 +97,7 @@ class ResidualBranches(Branches):
 
 
 def build(plan: Plan, channels: int) -> tuple[nn.Module, int]:
-    """A module from its notation.
-
-    Args:
-        plan: see `Plan`.
-        channels: of what it reads.
-
-    Returns:
-        The module, and the channels that it makes.
-    """
+    """The module of a plan that reads this number of channels, and the number of channels that it makes."""
     if isinstance(plan, (tuple, Residual)):
         made = [build(branch, channels) for branch in (plan.branches if isinstance(plan, Residual) else plan)]
         branches, total = [branch for branch, _ in made], sum(width for _, width in made)

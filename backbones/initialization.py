@@ -85,10 +85,8 @@ def initialize(module: nn.Module, rule: str) -> None:
     initialize_weight = lookup("initialization", rule, RULES)
     for layer in module.modules():
         if isinstance(layer, (*_CONVOLUTIONS, nn.Linear)):
-            groups = 1 if isinstance(layer, nn.Linear) else layer.groups
-            transposed = not isinstance(layer, nn.Linear) and layer.transposed
-            n_in, n_out = fans(layer.weight, groups, transposed)
-            initialize_weight(layer.weight, n_in, n_out)
+            groups, transposed = (1, False) if isinstance(layer, nn.Linear) else (layer.groups, layer.transposed)
+            initialize_weight(layer.weight, *fans(layer.weight, groups, transposed))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, _NORMALIZATIONS) and layer.weight is not None:

@@ -110,14 +110,9 @@ def linear_as_convolution(linear: nn.Linear, maps: Tensor, side: int = 1) -> Ten
 
 
 def classifier_as_convolutions(classifier: nn.Sequential, maps: Tensor, side: int) -> Tensor:
-    """Linear layers and ReLUs of a classifier at every place of a map, without its dropout.
+    """Linear layers and ReLUs of a classifier at every place of a map without its dropout, see `linear_as_convolution`.
 
-    Args:
-        classifier: its first linear layer sees `side * side` units.
-        maps, side: as in `linear_as_convolution`.
-
-    Returns:
-        (B, num_classes, h - side + 1, w - side + 1).
+    The first linear layer sees `side * side` units. Returns (B, num_classes, h - side + 1, w - side + 1).
     """
     for layer in classifier:
         if isinstance(layer, nn.Linear):

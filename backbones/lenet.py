@@ -22,7 +22,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import UserError
 from .backbone import Backbone, Level, Preprocessing
 from .initialization import RULES, initialize
 from .layers import linear_as_convolution
@@ -201,13 +200,7 @@ class LeNet5(Backbone):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, num_classes) logits of (B, in_channels, 32, 32): minus the distances to the classes' codes."""
-        self.require_classifier()
-        height, width = image.shape[-2:]
-        if (height, width) != PAPER_SIZE:
-            raise UserError(
-                f"{self.name} classifies images of 32 x 32, not of {height} x {width}. "
-                "Resize and crop them; forward_dense takes larger ones."
-            )
+        self.require_classifier(image)
         return -self.output(scaled_tanh(self.f6(self.features(image)[-1].flatten(1))))
 
     def forward_dense(self, image: Tensor) -> Tensor:

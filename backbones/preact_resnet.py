@@ -23,8 +23,7 @@ from ..errors import UserError
 from .backbone import Level
 from .initialization import initialize
 from .layers import PooledBackbone
-from .resnet import BOTTLENECK_EXPANSION, STRIDE_PLACES
-from .resnet_cifar import ZeroPaddedShortcut
+from .resnet import BOTTLENECK_EXPANSION, check_residual_options, make_shortcut
 
 # Units per stage, and whether they are bottlenecks. CIFAR: n = (depth - 2) / 6 units, or / 9 for bottlenecks.
 PREACT_TABLE: dict[str, tuple[tuple[int, ...], bool]] = {
@@ -99,7 +98,11 @@ class PreActResNet(PooledBackbone):
         super().__init__()
         units, bottleneck = PREACT_TABLE[name]
         cifar = name.endswith("_cifar")
-        _check_options(name, bottleneck, cifar, shortcut, stride_in, first_unit_norm)
+        check_residual_options(name, bottleneck, stride_in, shortcut)
+        if bottleneck and shortcut == "A":
+            raise UserError(f"{name} is made of bottlenecks, whose shortcuts are option B; leave shortcut out.")
+        if first_unit_norm and cifar:
+            raise UserError(f"{name} has no pool to normalize after; leave first_unit_norm out.")
         widths = CIFAR_WIDTHS if cifar else IMAGENET_WIDTHS
         expansion = BOTTLENECK_EXPANSION if bottleneck else 1
         if cifar:
@@ -132,7 +135,8 @@ class PreActResNet(PooledBackbone):
                     convolutions = [(widths[stage], 1, at_first), (widths[stage], 3, at_second), (level.channels, 1, 1)]
                 else:
                     convolutions = [(level.channels, 3, stride), (level.channels, 3, 1)]
-                beside = _shortcut(channels, level.channels, stride, "B" if bottleneck else shortcut or "A")
+                option = "B" if bottleneck else shortcut or "A"
+                beside = make_shortcut(channels, level.channels, stride, option, norm=False)
                 stack.append(PreActBlock(channels, convolutions, beside, activated=unit == 0))
                 channels = level.channels
             self.add_module(level.name, stack.extend([nn.BatchNorm2d(channels), nn.ReLU()]))
@@ -148,27 +152,3 @@ class PreActResNet(PooledBackbone):
             x = self.get_submodule(level.name)(x)
             maps.append(x)
         return maps
-
-
-def _check_options(
-    name: str, bottleneck: bool, cifar: bool, shortcut: str | None, stride_in: str | None, first_unit_norm: bool
-) -> None:
-    if shortcut not in (None, "A", "B"):
-        raise UserError(f"shortcut of {name} is 'A' or 'B', not '{shortcut}'.")
-    if bottleneck and shortcut == "A":
-        raise UserError(f"{name} is made of bottlenecks, whose shortcuts are option B; leave shortcut out.")
-    if stride_in not in (None, *STRIDE_PLACES):
-        raise UserError(f"stride_in of {name} is '1x1' or '3x3', not '{stride_in}'.")
-    if stride_in == "1x1" and not bottleneck:
-        raise UserError(f"{name} has no 1x1 convolution to put its stride in; leave stride_in out.")
-    if first_unit_norm and cifar:
-        raise UserError(f"{name} has no pool to normalize after; leave first_unit_norm out.")
-
-
-def _shortcut(channels: int, out_channels: int, stride: int, option: str) -> nn.Module:
-    """The identity where the shape stays; else option A, or option B without normalization."""
-    if stride == 1 and channels == out_channels:
-        return nn.Identity()
-    if option == "A":
-        return ZeroPaddedShortcut(out_channels - channels, stride)
-    return nn.Conv2d(channels, out_channels, 1, stride, bias=False)

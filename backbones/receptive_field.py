@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -141,16 +141,12 @@ def _followed_modules(backbone: Backbone, recorder: TraceMode, layers: dict[str,
             layers.pop(name, None)
             layers[name] = made
 
-    hooks = []
-    try:
+    with ExitStack() as hooks:
         for name, module in backbone.named_modules():
             if name:
-                hooks.append(module.register_forward_pre_hook(partial(enter, name)))
-                hooks.append(module.register_forward_hook(partial(leave, name)))
+                hooks.enter_context(module.register_forward_pre_hook(partial(enter, name)))
+                hooks.enter_context(module.register_forward_hook(partial(leave, name)))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _field(spans: Intervals, axis: str) -> ReceptiveField:

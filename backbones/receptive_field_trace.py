@@ -199,9 +199,7 @@ def _keeps_space(name: str, given: dict[str, Any], tensor: Tensor, result: Tenso
 def window_of(name: str, given: dict[str, Any]) -> tuple[tuple[int, int], ...] | None:
     """Kernel, stride, padding and dilation, (height, width) each, of a convolution or a pool; None for all others.
 
-    Args:
-        name: name of the operation.
-        given: its arguments, see `named_arguments`.
+    `given` are the arguments of the operation of this name, see `named_arguments`.
     """
     if name == "convolution" and not given["transposed"] and given["weight"].ndim == 4:
         kernel = given["weight"].shape[2:]

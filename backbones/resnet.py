@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..errors import UserError
 from .backbone import Level
@@ -33,7 +34,6 @@ RESNET_TABLE: dict[str, tuple[tuple[int, int, int, int], bool]] = {
 STEM_CHANNELS = 64
 STAGE_WIDTHS = (64, 128, 256, 512)
 BOTTLENECK_EXPANSION = 4
-STRIDE_PLACES = ("1x1", "3x3")
 
 
 class BasicBlock(nn.Module):
@@ -73,7 +73,7 @@ class Bottleneck(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(width, width * BOTTLENECK_EXPANSION, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * BOTTLENECK_EXPANSION)
-        self.downsample = projection(channels, width * BOTTLENECK_EXPANSION, stride)
+        self.downsample = make_shortcut(channels, width * BOTTLENECK_EXPANSION, stride)
         self.relu3 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,14 +84,42 @@ class Bottleneck(nn.Module):
         return self.relu3(y + self.downsample(x))
 
 
-def projection(channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Shortcut option B: the identity where the shape stays, else a strided 1x1 convolution and its normalization."""
+class ZeroPaddedShortcut(nn.Module):
+    """Shortcut option A: every `stride`-th pixel, with zeros for the channels that are new. No parameters."""
+
+    def __init__(self, new_channels: int, stride: int) -> None:
+        super().__init__()
+        self.new_channels = new_channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C + new_channels, ⌈h / stride⌉, ⌈w / stride⌉)."""
+        kept = x[:, :, :: self.stride, :: self.stride]
+        return functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
+
+
+def make_shortcut(
+    channels: int, out_channels: int, stride: int, option: str = "B", norm: bool = True, bias: bool = False
+) -> nn.Module:
+    """The identity where the shape stays; else option A, or option B: a strided 1x1 convolution, normalized."""
     if stride == 1 and channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(
-        nn.Conv2d(channels, out_channels, 1, stride, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
+    if option == "A":
+        return ZeroPaddedShortcut(out_channels - channels, stride)
+    projection = nn.Conv2d(channels, out_channels, 1, stride, bias=bias)
+    return nn.Sequential(projection, nn.BatchNorm2d(out_channels)) if norm else projection
+
+
+def check_residual_options(
+    name: str, bottleneck: bool, stride_in: str | None = None, shortcut: str | None = None
+) -> None:
+    """Raise a UserError for options that a residual network cannot have."""
+    if shortcut not in (None, "A", "B"):
+        raise UserError(f"shortcut of {name} is 'A' or 'B', not '{shortcut}'.")
+    if stride_in not in (None, "1x1", "3x3"):
+        raise UserError(f"stride_in of {name} is '1x1' or '3x3', not '{stride_in}'.")
+    if stride_in == "1x1" and not bottleneck:
+        raise UserError(f"{name} has no 1x1 convolution to put its stride in; leave stride_in out.")
 
 
 class ResNet(PooledBackbone):
@@ -124,10 +152,7 @@ class ResNet(PooledBackbone):
     ) -> None:
         super().__init__()
         units, bottleneck = RESNET_TABLE[name]
-        if stride_in not in (None, *STRIDE_PLACES):
-            raise UserError(f"stride_in of {name} is '1x1' or '3x3', not '{stride_in}'.")
-        if stride_in == "1x1" and not bottleneck:
-            raise UserError(f"{name} has no 1x1 convolution to put its stride in; leave stride_in out.")
+        check_residual_options(name, bottleneck, stride_in)
         widths = [width * (BOTTLENECK_EXPANSION if bottleneck else 1) for width in STAGE_WIDTHS]
         whole = [Level("stem", 2, STEM_CHANNELS)]
         whole += [Level(f"layer{stage}", 2 ** (stage + 1), width) for stage, width in enumerate(widths, 1)]
@@ -150,7 +175,7 @@ class ResNet(PooledBackbone):
                 stack[str(unit)] = (
                     Bottleneck(channels, width, stride, stride_in)
                     if bottleneck
-                    else BasicBlock(channels, width, stride, projection(channels, width, stride))
+                    else BasicBlock(channels, width, stride, make_shortcut(channels, width, stride))
                 )
                 channels = level.channels
             self.add_module(level.name, nn.Sequential(stack))

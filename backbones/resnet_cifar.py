@@ -15,13 +15,12 @@ biases: what depth does to a network that nothing holds up.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import UserError
 from .backbone import Level
 from .initialization import initialize
 from .layers import PooledBackbone
-from .resnet import BasicBlock, projection
+from .resnet import BasicBlock, check_residual_options, make_shortcut
 
 # Section 4.2: units per stage, n = (depth - 2) / 6.
 CIFAR_UNITS: dict[str, int] = {
@@ -35,20 +34,6 @@ CIFAR_UNITS: dict[str, int] = {
     "resnet1202_cifar": 200,
 }
 STAGE_WIDTHS = (16, 32, 64)
-
-
-class ZeroPaddedShortcut(nn.Module):
-    """Shortcut option A: every `stride`-th pixel, with zeros for the channels that are new. No parameters."""
-
-    def __init__(self, new_channels: int, stride: int) -> None:
-        super().__init__()
-        self.new_channels = new_channels
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) to (B, C + new_channels, ⌈h / stride⌉, ⌈w / stride⌉)."""
-        kept = x[:, :, :: self.stride, :: self.stride]
-        return functional.pad(kept, (0, 0, 0, 0, 0, self.new_channels))
 
 
 class CifarResNet(PooledBackbone):
@@ -78,8 +63,7 @@ class CifarResNet(PooledBackbone):
     ) -> None:
         super().__init__()
         plain = name.startswith("plain")
-        if shortcut not in (None, "A", "B"):
-            raise UserError(f"shortcut of {name} is 'A' or 'B', not '{shortcut}'.")
+        check_residual_options(name, bottleneck=False, shortcut=shortcut)
         if plain and shortcut is not None:
             raise UserError(f"{name} is plain and has no shortcut to choose; leave shortcut out.")
         whole = [Level(f"stage{stage}", 2 ** (stage - 1), width) for stage, width in enumerate(STAGE_WIDTHS, 1)]
@@ -94,7 +78,7 @@ class CifarResNet(PooledBackbone):
             units = nn.Sequential()
             for unit in range(CIFAR_UNITS[name]):
                 width, stride = level.channels, 2 if stage > 0 and unit == 0 else 1
-                beside = None if plain else _shortcut(channels, width, stride, shortcut or "A", norm)
+                beside = None if plain else make_shortcut(channels, width, stride, shortcut or "A", norm, bias=not norm)
                 units.append(BasicBlock(channels, width, stride, beside, norm))
                 channels = width
             self.add_module(level.name, units)
@@ -109,11 +93,3 @@ class CifarResNet(PooledBackbone):
             x = self.get_submodule(level.name)(x)
             maps.append(x)
         return maps
-
-
-def _shortcut(channels: int, width: int, stride: int, option: str, norm: bool) -> nn.Module:
-    if channels != width and option == "A":
-        return ZeroPaddedShortcut(width - channels, stride)
-    if channels != width and not norm:
-        return nn.Conv2d(channels, width, 1, stride)
-    return projection(channels, width, stride)

@@ -51,13 +51,8 @@ def fake_depth_sample(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generate an image and its depth for example datasets: a receding floor with a box on it.
 
-    Args:
-        rng: source of the colors and the box.
-        size: (height, width).
-        near, far: depths in meters at the lower and upper edge.
-
-    Returns:
-        (H, W, 3) uint8 and (H, W) float32 meters, known everywhere.
+    Depth is from `near` at the lower edge to `far` at the upper one, in meters, known everywhere. Returns (H, W, 3)
+    uint8 and (H, W) float32.
     """
     height, width = size
     share = np.linspace(0, 1, height)[:, None]
@@ -106,13 +101,8 @@ def fake_flow_sequence(number: int, frames: int = 2, size: Size = (48, 64)) -> F
 def fake_people(number: int, names: Sequence[str], people: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Generate an image for example datasets: a dot per joint on a dark background, red for names with "left".
 
-    Args:
-        number: seed of the image.
-        names: of the joints, at most 20.
-        people: number of people, side by side.
-
-    Returns:
-        The image, (88, 72 * people, 3) uint8, and the joints, (people, J, 2) float64 x, y in integer pixels from 0.
+    There are at most 20 names; people are side by side. Returns the image, (88, 72 * people, 3) uint8, and the joints,
+    (people, J, 2) float64 x, y in integer pixels from 0.
     """
     rng = generator(0, 0, number, Purpose.EXAMPLE)
     image = cv2.GaussianBlur(rng.integers(0, 120, (88, 72 * people, 3), np.uint8), (0, 0), 2)

@@ -20,12 +20,7 @@ from .formats.tar import Member, read_member
 
 
 class Files:
-    """Images in files.
-
-    Args:
-        root: folder of the files.
-        names: names relative to the root, with forward slashes.
-    """
+    """Images in files, by their names relative to `root`, with forward slashes."""
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self.root, self._names = root, _table(names)
@@ -39,12 +34,7 @@ class Files:
 
 
 class TarMembers:
-    """Images in tar archives.
-
-    Args:
-        root: folder of the archives.
-        members: (name of the archive, member) of each image.
-    """
+    """Images in tar archives in `root`, by the name of the archive and the member."""
 
     def __init__(self, root: Path, members: Iterable[tuple[str, Member]]) -> None:
         self.root = root

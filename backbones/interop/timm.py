@@ -6,6 +6,8 @@ built, which leaves out what lies behind the last level; with one, the whole net
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,24 +89,15 @@ class TimmBackbone(Backbone):
     def _caught(self, image: Tensor) -> list[Tensor]:
         maps: dict[str, Tensor] = {}
 
-        def catch_output(name: str) -> Any:
-            return lambda _module, _inputs, output: maps.__setitem__(name, output)
+        def catch(name: str, _module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
+            maps[name] = inputs[0] if output is None else output
 
-        def catch_input(name: str) -> Any:
-            return lambda _module, inputs: maps.__setitem__(name, inputs[0])
-
-        hooks = []
-        try:
+        with ExitStack() as hooks:
             for name, kind in self.taps:
                 module = self.model.get_submodule(name)
-                if kind == "forward_pre":
-                    hooks.append(module.register_forward_pre_hook(catch_input(name)))
-                else:
-                    hooks.append(module.register_forward_hook(catch_output(name)))
+                register = module.register_forward_pre_hook if kind == "forward_pre" else module.register_forward_hook
+                hooks.enter_context(register(partial(catch, name)))
             self.model.forward_features(image)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return [maps[name] for name, _ in self.taps]
 
 

@@ -83,9 +83,8 @@ Source = tuple[Path, Callable[[str], bytes], list[str]]
 class CIFAR(LabeledImages):
     """Base class of the two datasets: pickled batches in a folder, or in the archive as downloaded.
 
-    The pickles are read with a restricted unpickler . The images are stored in memory: 150 MB
-    for the training split. In a subset, whose first batch contains fewer images than the meta file states, the last
-    batches may be missing.
+    The images are stored in memory: 150 MB for the training split. In a subset, whose first batch contains fewer images
+    than the meta file states, the last batches may be missing.
     """
 
     terms: ClassVar[str] = "no explicit license, cite: treat as research-only"

@@ -69,18 +69,74 @@ class ImageNet(EncodedImages):
         wnids, names = imagenet_classes()
         self.fields = {"image": Image(), "category": ClassLabel(names)}
         problems: list[Problem] = []
-        read_folder, read_tar = (
-            (_read_class_folders, _read_class_tars) if split == "train" else (_read_val_folder, _read_val_tar)
-        )
-        labels = {wnid: label for label, wnid in enumerate(wnids)}
+        self._labels = {wnid: label for label, wnid in enumerate(wnids)}
         if (self.root / split).is_dir():
-            self._encoded, self._categories = read_folder(self.root, split, labels, problems, self.skipped)
+            read = self._read_class_folders if split == "train" else self._read_val_folder
         elif (self.root / TARS[split]).is_file():
-            self._encoded, self._categories = read_tar(self.root, labels, problems)
+            read = self._read_class_tars if split == "train" else self._read_val_tar
         else:
             raise DatasetError(self.root / TARS[split], f"this file, or the folder '{split}' beside it", "neither")
+        self._encoded, self._categories = read(problems)
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
+
+    def _read_class_folders(self, problems: list[Problem]) -> Rows:
+        names, categories = [], []
+        folder = self.root / self.split
+        for wnid, images in list_class_folders(folder, IMAGE_SUFFIXES, self.skipped).items():
+            if self._is_class(wnid, folder / wnid, problems):
+                if not images:
+                    problems.append(Problem(str(folder / wnid), "at least one image", "none"))
+                names += [f"{self.split}/{image}" for image in images]
+                categories += [self._labels[wnid]] * len(images)
+        if not names and not problems:
+            problems.append(Problem(str(folder), "folders with names like 'n01440764', one per class", "none"))
+        return Files(self.root, names), np.array(categories, np.int64)
+
+    def _read_class_tars(self, problems: list[Problem]) -> Rows:
+        tar = self.root / TARS["train"]
+        members, categories = [], []
+        for inner in sorted(list_members(tar)):
+            wnid = inner.name.removeprefix("./").removesuffix(".tar")
+            if self._is_class(wnid, tar / inner.name, problems):
+                images = sorted(list_members(tar, inner.offset))
+                members += [(tar.name, Member(f"{wnid}/{name}", offset, size)) for name, offset, size in images]
+                categories += [self._labels[wnid]] * len(images)
+        if not members and not problems:
+            problems.append(Problem(str(tar), "tars with names like 'n01440764.tar', one per class", "none"))
+        return TarMembers(self.root, members), np.array(categories, np.int64)
+
+    def _read_val_folder(self, problems: list[Problem]) -> Rows:
+        folder = self.root / self.split
+        file_names = sorted(file.name for file in folder.iterdir() if VALIDATION_NAME.fullmatch(file.name))
+        if not file_names:
+            return self._read_class_folders(problems)
+        categories = self._validation_categories(folder, file_names, problems)
+        return Files(self.root, [f"{self.split}/{name}" for name in file_names]), categories
+
+    def _read_val_tar(self, problems: list[Problem]) -> Rows:
+        tar = self.root / TARS["val"]
+        members = {Path(member.name).name: member for member in list_members(tar)}
+        file_names = sorted(name for name in members if VALIDATION_NAME.fullmatch(name))
+        categories = self._validation_categories(tar, file_names, problems)
+        return TarMembers(self.root, [(tar.name, members[name]) for name in file_names]), categories
+
+    def _is_class(self, wnid: str, path: Path, problems: list[Problem]) -> bool:
+        if wnid not in self._labels:
+            expected = "the WordNet id of one of the 1000 classes, like 'n01440764'"
+            problems.append(Problem(str(path), expected, f"'{wnid}'"))
+        return wnid in self._labels
+
+    def _validation_categories(self, path: Path, names: list[str], problems: list[Problem]) -> np.ndarray:
+        """Class of each validation image, by the number in its name; missing or additional images are a problem."""
+        ground_truth = _ground_truth(self.root, self._labels)
+        matches = (VALIDATION_NAME.fullmatch(name) for name in names)
+        numbers = np.array([int(match[1]) for match in matches if match], np.int64)
+        missing = np.setdiff1d(np.arange(1, len(ground_truth) + 1), numbers)
+        if missing.size or len(names) > len(ground_truth):
+            found = f"{len(names)}" + (f", without number {missing[0]}" if missing.size else "")
+            problems.append(Problem(str(path), f"the {len(ground_truth)} images of the development kit's list", found))
+        return ground_truth[np.clip(numbers, 1, len(ground_truth)) - 1]
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:
@@ -96,12 +152,11 @@ class ImageNet(EncodedImages):
 
 
 def write_devkit(path: Path, wnids: list[str], ground_truth: list[int]) -> None:
-    """Write the files of a development kit that `ImageNet` reads.
+    """Write the files of a development kit that `ImageNet` reads, to a folder or to an archive `.tar.gz`.
 
     Args:
-        path: a folder, or an archive if the name ends in `.tar.gz`.
-        wnids: WordNet ids of the classes with `ILSVRC2012_ID` 1, 2, 3, ...; an inner node of WordNet, which is not a
-            class, is appended.
+        path: the folder or archive.
+        wnids: WordNet ids of the classes with `ILSVRC2012_ID` 1, 2, 3, ...; an inner node, which is no class, is added.
         ground_truth: `ILSVRC2012_ID` of each validation image.
     """
     columns = [(name, object) for name in ("ILSVRC2012_ID", "WNID", "words", "gloss", "num_children")]
@@ -117,74 +172,6 @@ def write_devkit(path: Path, wnids: list[str], ground_truth: list[int]) -> None:
             write_tar(path, [(f"{DEVKIT}/{name}", data) for name, data in files.items()])
         else:
             (path / GROUND_TRUTH).write_bytes(lines)
-
-
-def _read_class_folders(
-    root: Path, split: str, labels: dict[str, int], problems: list[Problem], skipped: list[Problem]
-) -> Rows:
-    names, categories = [], []
-    for wnid, images in list_class_folders(root / split, IMAGE_SUFFIXES, skipped).items():
-        if _is_class(wnid, root / split / wnid, labels, problems):
-            if not images:
-                problems.append(Problem(str(root / split / wnid), "at least one image", "none"))
-            names += [f"{split}/{image}" for image in images]
-            categories += [labels[wnid]] * len(images)
-    if not names and not problems:
-        problems.append(Problem(str(root / split), "folders with names like 'n01440764', one per class", "none"))
-    return Files(root, names), np.array(categories, np.int64)
-
-
-def _read_class_tars(root: Path, labels: dict[str, int], problems: list[Problem]) -> Rows:
-    tar = root / TARS["train"]
-    members, categories = [], []
-    for inner in sorted(list_members(tar)):
-        wnid = inner.name.removeprefix("./").removesuffix(".tar")
-        if _is_class(wnid, tar / inner.name, labels, problems):
-            images = sorted(list_members(tar, inner.offset))
-            members += [(tar.name, Member(f"{wnid}/{name}", offset, size)) for name, offset, size in images]
-            categories += [labels[wnid]] * len(images)
-    if not members and not problems:
-        problems.append(Problem(str(tar), "tars with names like 'n01440764.tar', one per class", "none"))
-    return TarMembers(root, members), np.array(categories, np.int64)
-
-
-def _read_val_folder(
-    root: Path, split: str, labels: dict[str, int], problems: list[Problem], skipped: list[Problem]
-) -> Rows:
-    file_names = sorted(name.name for name in (root / split).iterdir() if VALIDATION_NAME.fullmatch(name.name))
-    if not file_names:
-        return _read_class_folders(root, split, labels, problems, skipped)
-    categories = _validation_categories(root, root / split, file_names, labels, problems)
-    return Files(root, [f"{split}/{name}" for name in file_names]), categories
-
-
-def _read_val_tar(root: Path, labels: dict[str, int], problems: list[Problem]) -> Rows:
-    tar = root / TARS["val"]
-    members = {Path(member.name).name: member for member in list_members(tar)}
-    file_names = sorted(name for name in members if VALIDATION_NAME.fullmatch(name))
-    categories = _validation_categories(root, tar, file_names, labels, problems)
-    return TarMembers(root, [(tar.name, members[name]) for name in file_names]), categories
-
-
-def _is_class(wnid: str, path: Path, labels: dict[str, int], problems: list[Problem]) -> bool:
-    if wnid not in labels:
-        expected = "the WordNet id of one of the 1000 classes, like 'n01440764'"
-        problems.append(Problem(str(path), expected, f"'{wnid}'"))
-    return wnid in labels
-
-
-def _validation_categories(
-    root: Path, path: Path, names: list[str], labels: dict[str, int], problems: list[Problem]
-) -> np.ndarray:
-    """Class of each validation image, by the number in its name; missing or additional images are a problem."""
-    ground_truth = _ground_truth(root, labels)
-    matches = (VALIDATION_NAME.fullmatch(name) for name in names)
-    numbers = np.array([int(match[1]) for match in matches if match], np.int64)
-    missing = np.setdiff1d(np.arange(1, len(ground_truth) + 1), numbers)
-    if missing.size or len(names) > len(ground_truth):
-        found = f"{len(names)}" + (f", without number {missing[0]}" if missing.size else "")
-        problems.append(Problem(str(path), f"the {len(ground_truth)} images of the development kit's list", found))
-    return ground_truth[np.clip(numbers, 1, len(ground_truth)) - 1]
 
 
 def _ground_truth(root: Path, labels: dict[str, int]) -> np.ndarray:

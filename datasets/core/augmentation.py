@@ -130,12 +130,9 @@ def _random_motion(rng: np.random.Generator, size: Size, strength: float) -> np.
 
 
 def random_crop(rng: np.random.Generator, source: Size, area: tuple[float, float]) -> Window:
-    """Draw a crop as `RandomResizedCrop` of torchvision: area uniform, aspect ratio log-uniform.
+    """Draw a crop of an image of (height, width) `source` as `RandomResizedCrop` of torchvision does.
 
-    Args:
-        rng: random generator.
-        source: (height, width) of the image.
-        area: minimum and maximum area as a share of the image.
+    Its share of the area is uniform from the minimum to the maximum `area`, its aspect ratio log-uniform.
     """
     height, width = source
     for _ in range(TRIES):
@@ -180,13 +177,7 @@ def gaussian_noise_transform(deviation: float) -> Any:
 
 
 def apply_transform(images: list[np.ndarray], rng: np.random.Generator, transform: Any) -> list[np.ndarray]:
-    """Apply an albumentations transform with the same random parameters to all images.
-
-    Args:
-        images: (H, W, 3) uint8 each.
-        rng: source of the parameters.
-        transform: an albumentations `Compose`.
-    """
+    """Apply an albumentations `Compose` with the same random parameters to all images, (H, W, 3) uint8 each."""
     words = rng.integers(0, 2**31, size=2)
     transformed = []
     for image in images:
@@ -202,15 +193,10 @@ PCA_VECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], 
 
 
 def pca_color(image: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
-    """PCA color augmentation of AlexNet: adds one random color to all pixels.
+    """PCA color augmentation of AlexNet: adds one random color to all pixels of an image, (H, W, 3) uint8 RGB.
 
     Krizhevsky et al. 2012, section 4.1: [p1 p2 p3][a1 l1, a2 l2, a3 l3], a ~ N(0, deviation²), with deviation 0.1. The
     formula applies to colors in [0, 1] only, since eigenvalues are squares; the shift is then scaled to 0 to 255.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        rng: source of a.
-        deviation: standard deviation of a.
     """
     shift = 255 * PCA_VECTORS @ (rng.normal(0, deviation, 3) * PCA_VALUES)
     return np.clip(np.round(image + shift), 0, 255).astype(np.uint8)

@@ -105,12 +105,9 @@ def _color_wheel() -> np.ndarray:
 
 
 def draw_labels(labels: np.ndarray, classes: int, ignore: int) -> np.ndarray:
-    """Visualize labels: hues at multiples of the golden angle, so that consecutive labels differ; ignored pixels black.
+    """Visualize (H, W) integer labels: hues at multiples of the golden angle, so that consecutive labels differ.
 
-    Args:
-        labels: (H, W) integers.
-        classes: number of classes.
-        ignore: label of unlabeled pixels.
+    Pixels with the label `ignore` are black.
     """
     indices = np.arange(max(classes, int(labels.max()) + 1, ignore + 1))
     hsv = np.stack([indices * 137.508 % 180, np.full_like(indices, 170), 130 + indices * 57 % 120], -1)

@@ -116,12 +116,9 @@ def list_files(folder: Path, suffixes: Collection[str], skipped: list[Problem]) 
 def files_by_name(
     root: Path, folder: str, suffixes: Collection[str], problems: list[Problem], skipped: list[Problem]
 ) -> dict[str, str]:
-    """Map the name of each file of a folder, relative to it, without suffix and in NFC, to the file relative to root.
+    """Map the name of each file of `root / folder`, without suffix and in NFC, to the file relative to `root`.
 
-    Args:
-        root, folder: the folder is `root / folder`.
-        suffixes, skipped: see `list_files`.
-        problems: receives names that more than one file has.
+    `suffixes` and `skipped` are as in `list_files`; `problems` receives names that more than one file has.
     """
     files: dict[str, str] = {}
     for file in list_files(root / folder, suffixes, skipped):
@@ -216,14 +213,8 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
 
 
 def data_offset(data: bytes, end: int, size: int) -> int:
-    """Offset of the binary data after a text header whose last byte is a line end.
+    """Offset of `size` bytes of data behind a text header whose last byte, a line end, stands before the offset `end`.
 
-    Args:
-        data: the bytes of the file.
-        end: offset after the first byte of that line end.
-        size: number of bytes of the binary data, by the header.
-
-    Returns:
-        The offset after both bytes of a Windows line end (CRLF), unless the second one is needed as data.
+    It is after both bytes of a Windows line end (CRLF), unless the second one is needed as data.
     """
     return end + (data[end - 1 : end + 1] == b"\r\n" and len(data) - end > size)

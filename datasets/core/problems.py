@@ -75,15 +75,10 @@ def read_parts(*readers: Callable[[], np.ndarray]) -> list[np.ndarray]:
 
 
 def require_same_size(first: np.ndarray, other: np.ndarray, file: str | Path, partner: str) -> None:
-    """Check that two arrays of a sample have the same height and width.
-
-    Args:
-        first, other: (H, W) or (H, W, C).
-        file: file of the other array, for the error message.
-        partner: name of the first one, for the error message.
+    """Check that two arrays of a sample, (H, W) or (H, W, C), have the same height and width.
 
     Raises:
-        DatasetError: the sizes differ.
+        DatasetError: the sizes differ; the message names the file of the other array, and `partner` for the first.
     """
     if first.shape[:2] != other.shape[:2]:
         expected, found = (f"{array.shape[1]}x{array.shape[0]}" for array in (first, other))

@@ -60,13 +60,9 @@ def folder_of_split(parent: Path, split: str) -> str | None:
 
 
 def empty_split(root: Path, samples: str, split: str, count: int = 0) -> Problem:
-    """The problem that a split is empty.
+    """The problem that a split has none of its samples (a plural, such as "images").
 
-    Args:
-        root: folder of the dataset.
-        samples: what is missing, in the plural.
-        split: the empty split.
-        count: number of samples of all splits, if `in_split` has split them.
+    `count` is the number of samples of all splits, if `in_split` has split them.
     """
     found = f"{count}, all for training: add others, or state the split with folders 'train' and 'test'"
     return Problem(str(root), f"{samples} for '{split}'", found if count else "none")

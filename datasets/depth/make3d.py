@@ -8,10 +8,11 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from ..core.files import FilePattern
 from ..core.geometry import plain_resize, warp_image, warp_nearest
 from ..core.problems import DatasetError, Problem
 from ..core.randomness import Purpose, generator
-from ..dataset import Dataset, Sample
+from ..dataset import FileDataset, Sample
 from ..examples import fake_depth_sample
 from ..field_types import Depth, Image
 from ..formats.image import read_image, write_image
@@ -30,7 +31,7 @@ IMAGE_PREFIX, DEPTH_PREFIX = "img-", "depth_sph_corr-"
 VARIABLE = "Position3DGrid"
 
 
-class Make3D(Dataset):
+class Make3D(FileDataset):
     """Image and depth in meters, both 460x345 (height x width); 400 training and 134 test samples, by folder.
 
     The root contains `Train400Img/img-*.jpg`, `Train400Depth/depth_sph_corr-*.mat`, `Test134/img-*.jpg` and
@@ -47,33 +48,25 @@ class Make3D(Dataset):
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__(root, split)
         self.fields = {"image": Image(), "depth": Depth()}
-        images = self.root / IMAGE_FOLDERS[split]
-        depths = [self.root / name for name in DEPTH_FOLDERS[split]]
-        self._depth_folder = next((folder for folder in depths if folder.is_dir()), depths[0])
+        image = FilePattern(IMAGE_FOLDERS[split], IMAGE_PREFIX, ".jpg")
+        depths = [FilePattern(folder, DEPTH_PREFIX, ".mat") for folder in DEPTH_FOLDERS[split]]
+        depth = next((pattern for pattern in depths if (self.root / pattern.folder).is_dir()), depths[0])
         problems = [
-            Problem(str(folder), f"a folder of {pattern}", "none")
-            for folder, pattern in ((images, "img-*.jpg"), (self._depth_folder, "depth_sph_corr-*.mat"))
-            if not folder.is_dir()
+            Problem(str(self.root / pattern.folder), f"a folder of {pattern.before}*{pattern.after}", "none")
+            for pattern in (image, depth)
+            if not (self.root / pattern.folder).is_dir()
         ]
-        names = {file.stem.removeprefix(IMAGE_PREFIX) for file in images.glob(f"{IMAGE_PREFIX}*.jpg")}
-        if not problems:
-            # A name in one folder only remains in the table, so that reading it reports the missing file.
-            names |= {file.stem.removeprefix(DEPTH_PREFIX) for file in self._depth_folder.glob(f"{DEPTH_PREFIX}*.mat")}
-            if not names:
-                problems.append(Problem(str(images), "images img-*.jpg", "none"))
-        self._names = np.array(sorted(names), dtype=np.str_)
+        # A name in one folder only remains in the list, so that reading it reports the missing file.
+        keys = image.keys(self.root) | depth.keys(self.root)
+        if not (keys or problems):
+            problems.append(Problem(str(self.root / image.folder), "images img-*.jpg", "none"))
         if problems:
             raise DatasetError.from_problems(problems)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def sample_name(self, index: int) -> str:
-        return f"{IMAGE_FOLDERS[self.split]}/{IMAGE_PREFIX}{self._names[index]}.jpg"
+        self.set_files([(image.file(key), depth.file(key)) for key in sorted(keys)])
 
     def read(self, index: int) -> Sample:
-        image = read_image(self.root / self.sample_name(index))
-        stored = self._depth_folder / f"{DEPTH_PREFIX}{self._names[index]}.mat"
+        file, stored = (self.root / name for name in self.files(index))
+        image = read_image(file)
         grid = read_mat(stored).get(VARIABLE)
         if grid is None or grid.shape != (*GRID_SIZE, 4):
             found = "none" if grid is None else "x".join(map(str, grid.shape))

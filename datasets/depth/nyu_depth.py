@@ -96,10 +96,10 @@ class NYUDepth(Dataset):
 
     def read(self, index: int) -> Sample:
         frame = int(self._indices[index])
-        depth = self._file.entry(self.depths, frame).astype(np.float32)
+        depth = self._file.read(self.depths, frame).astype(np.float32)
         if self.depths == "rawDepths":
             depth[depth == 0] = np.nan
-        return {"image": self._file.entry("images", frame), "depth": depth, "camera": KINECT_CAMERA.copy()}
+        return {"image": self._file.read("images", frame), "depth": depth, "camera": KINECT_CAMERA.copy()}
 
     @classmethod
     def write_example(cls, root: str | Path) -> None:

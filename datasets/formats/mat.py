@@ -69,16 +69,13 @@ class Mat73:
         """Shape of a variable, as `size` of MATLAB returns it."""
         return self._variable(name).shape[::-1]
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._open()
-
-    def read(self, name: str) -> np.ndarray:
-        """Read a variable, in the axis order of MATLAB."""
-        return self._read(name, ())
-
-    def entry(self, name: str, index: int) -> np.ndarray:
-        """Read `name(:, ..., :, index + 1)` of MATLAB: one entry along the last axis."""
-        return self._read(name, index)
+    def read(self, name: str, index: int | tuple[()] = ()) -> np.ndarray:
+        """Read a variable, in the axis order of MATLAB; with an index `name(:, ..., :, index + 1)`, one entry of it."""
+        variable = self._variable(name)
+        try:
+            return np.ascontiguousarray(np.asarray(variable[index]).T)
+        except (OSError, ValueError) as error:
+            raise DatasetError(self.path, f"the variable '{name}'", f"one that cannot be read ({error})") from None
 
     def strings(self, name: str) -> list[str]:
         """Read a cell array of strings: references to arrays of UTF-16 code units."""
@@ -93,13 +90,6 @@ class Mat73:
         if self._file is not None:
             self._file.close()
         self._file = None
-
-    def _read(self, name: str, index: int | tuple[()]) -> np.ndarray:
-        variable = self._variable(name)
-        try:
-            return np.ascontiguousarray(np.asarray(variable[index]).T)
-        except (OSError, ValueError) as error:
-            raise DatasetError(self.path, f"the variable '{name}'", f"one that cannot be read ({error})") from None
 
     def _variable(self, name: str) -> Any:
         file = self._open()
@@ -128,13 +118,7 @@ class Mat73:
 
 
 def write_mat73(path: str | Path, variables: dict[str, np.ndarray | list[str]]) -> None:
-    """Write a v7.3 file, atomically.
-
-    Args:
-        path: the file.
-        variables: arrays in the axis order of MATLAB (stored reversed, compressed), or lists of strings, which become
-            cell arrays.
-    """
+    """Write arrays in the axis order of MATLAB, and lists of strings as cell arrays, to a v7.3 file, atomically."""
     import h5py
 
     with atomic_path(path) as temporary:

@@ -146,15 +146,7 @@ class VideoWriter:
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | int = DEFAULT_RATE) -> Path:
-    """Write frames to a video.
-
-    Args:
-        path: an .mp4 file.
-        frames: (H, W, 3) uint8 RGB, all of one size; an odd last row or column is cropped, as H.264 needs even sizes.
-        rate: frames per second.
-
-    Returns:
-        The path.
+    """Write frames (see `VideoWriter.write`) to an .mp4 file, at `rate` frames per second; returns the path.
 
     Raises:
         UserError: the file cannot be written, or there are no frames.

@@ -167,8 +167,7 @@ def _number(stored: np.void, name: str) -> float | None:
 def example_release(frames: Sequence[tuple[str, bool, Sequence[dict[str, Any]]]]) -> np.ndarray:
     """Build the structure `RELEASE`, for example datasets.
 
-    Args:
-        frames: name, whether it is a training frame, and the fields of its people; missing fields are stored empty.
+    A frame is its name, whether it is for training, and the fields of its people; missing fields are stored empty.
     """
     annolist = [
         {"image": structures([{"name": name}]), "annorect": structures(people) if people else EMPTY}
@@ -179,11 +178,9 @@ def example_release(frames: Sequence[tuple[str, bool, Sequence[dict[str, Any]]]]
 
 
 def example_points(joints: np.ndarray, visible: Sequence[Any]) -> np.ndarray:
-    """Build the structure `annopoints`.
+    """Build the structure `annopoints` of joints (16, 2), x and y in pixels counted from 0.
 
-    Args:
-        joints: (16, 2) x, y in pixels counted from 0.
-        visible: values of `is_visible`; None if the joint is absent.
+    `visible` are the values of `is_visible`; None if the joint is absent.
     """
     stored = [
         {"x": x + 1.0, "y": y + 1.0, "id": number, "is_visible": flag}

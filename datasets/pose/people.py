@@ -73,14 +73,10 @@ class People(Dataset):
 
 
 def person_crop(box: np.ndarray, size: Size) -> Window:
-    """Crop around the box of a person: the box with a margin, within the image.
+    """Crop around the box of a person: the box with a margin, within an image of (height, width) `size`.
 
-    Args:
-        box: (4,) left, top, right, bottom in pixels, edges included. It may extend beyond the image.
-        size: (height, width) of the image.
-
-    Returns:
-        (top, left, height, width); at the nearest edge of the image if the box is outside.
+    The box is (4,) left, top, right, bottom in pixels, edges included, and may extend beyond the image. The crop is at
+    the nearest edge of the image if the box is outside.
     """
     left, top, right, bottom = (float(edge) for edge in box)
     width, height = right - left + 1, bottom - top + 1
@@ -100,13 +96,9 @@ def _crop_interval(start: float, extent: float, margin: float, length: int) -> t
 
 
 def bounding_boxes(joints: np.ndarray) -> np.ndarray:
-    """Bounding boxes of the labeled joints.
+    """Bounding boxes of the labeled joints of people, (N, J, 3): x, y and flag, 0 if unlabeled.
 
-    Args:
-        joints: (N, J, 3): x, y and flag, 0 if unlabeled.
-
-    Returns:
-        (N, 4) float64 left, top, right, bottom; nan for people without a labeled joint.
+    Returns (N, 4) float64 left, top, right, bottom; nan for people without a labeled joint.
     """
     points = joints[..., :2].astype(np.float64)
     labeled = joints[..., 2:] > 0

@@ -211,7 +211,7 @@ def test_a_v73_file_written_with_reversed_axes_reads_upright(tmp_path):
         file["images"] = upright.transpose(3, 2, 1, 0)
     stored = Mat73(tmp_path / "a.mat")
     assert stored.shape("images") == (4, 6, 3, 2)
-    np.testing.assert_array_equal(stored.entry("images", 1), upright[..., 1])
+    np.testing.assert_array_equal(stored.read("images", 1), upright[..., 1])
     np.testing.assert_array_equal(stored.read("images"), upright)
 
 
@@ -259,8 +259,8 @@ def test_a_corrupt_chunk_of_a_v73_file_is_refused(tmp_path):
     content[place : place + 50] = bytes(50)
     (tmp_path / "a.mat").write_bytes(content)
     stored = Mat73(tmp_path / "a.mat")
-    np.testing.assert_array_equal(stored.entry("steps", 1), noise[..., 1])
-    refuses(lambda path: stored.entry("steps", 2), tmp_path / "a.mat")
+    np.testing.assert_array_equal(stored.read("steps", 1), noise[..., 1])
+    refuses(lambda path: stored.read("steps", 2), tmp_path / "a.mat")
 
 
 def test_read_lines_removes_byte_order_mark_blank_lines_and_carriage_returns(tmp_path):
