@@ -200,15 +200,12 @@ def iter_requests(
 ) -> Iterator[InferenceRequest]:
     """Iterate over the inference requests of the sources, in order; videos are read frame by frame.
 
-    Several requests may have the same stem; see `Manifest.with_own_outputs`.
-
-    Args:
-        sources: see `collect_inputs`.
-        needed: number of images that the model takes at a time; None: complete folders and videos.
-        names: their names, in order, if they have one each.
+    Several requests may have the same stem; see `Manifest.with_own_outputs`. The other arguments are those of
+    `Source.groups`.
 
     Raises:
         UserError: at the call: the number of images does not fit the model.
+
     """
     groups = [group for source in sources for group in source.groups(needed, names)]
     return (request for files, stem in groups for request in _requests(files, stem, needed))

@@ -226,16 +226,10 @@ class InferenceConfig:
 def run_all(
     config: InferenceConfig, requests: Iterator[InferenceRequest], manifest: Manifest, noun: str, batch_size: int
 ) -> RunSummary:
-    """Process the requests whose results do not exist yet, and print a line for each.
+    """Process the requests whose results do not exist yet, and print a line for each; `noun` is their name in the log.
 
     After Ctrl-C the finished ones are in the manifest.
 
-    Args:
-        config: model and options.
-        requests: requests of this process.
-        manifest: record of the output folder.
-        noun: "images" or "pairs", for the log.
-        batch_size: maximum number of images in a forward pass.
     """
     # Pillow warns above its size limit and raises above twice the limit, which becomes an error message: the warning
     # adds nothing.
@@ -283,14 +277,7 @@ def require_writable(out: Path) -> None:
 
 
 def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut) -> None:
-    """Print what was skipped and left out, and how many predictions were made, over all processes.
-
-    Args:
-        summaries: one per process.
-        noun: "image" or "pair", for the log.
-        out: output folder.
-        left_out: files of the input folders that are not inputs.
-    """
+    """Print what was skipped and left out, and how many predictions were made, over all processes."""
     total, existing, outdated = (
         sum(getattr(each, name) for each in summaries) for name in ("requests", "existing", "outdated")
     )
@@ -306,11 +293,7 @@ def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut)
 
 
 def parse_box(box: str) -> Box:
-    """Parse the four numbers of `--box`.
-
-    Raises:
-        UserError: the text is not four numbers.
-    """
+    """The four numbers of `--box`; a UserError if there are others."""
     try:
         x, y, width, height = map(float, box.split(","))
     except ValueError:
@@ -323,8 +306,6 @@ def license_notes(header: dict) -> list[str]:
 
     The training data is named because a model has only its own classes: one trained on MNIST calls a cup a nine.
 
-    Args:
-        header: the checkpoint's.
     """
     lines, ancestor, backbone = [], header, header.get("backbone_weights") or {}
     if data := header.get("data"):

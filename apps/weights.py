@@ -133,11 +133,7 @@ def convert(checkpoint: Path, out: Path, /) -> None:
 
 
 def refuse_existing(out: Path) -> None:
-    """Check that an output file does not exist yet.
-
-    Raises:
-        UserError: it exists.
-    """
+    """Raise a UserError if an output file exists already."""
     from ..errors import UserError
 
     if out.exists():

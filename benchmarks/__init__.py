@@ -1,6 +1,7 @@
 """Benchmarks against reference implementations on the same machine.
 
 To add one, add a file and its line in `BENCHMARKS`. `densevision bench` runs them. Tests never depend on timings.
+`measure` takes the setting, and by name the sizes, which tests reduce, and the rounds, if the setting has none.
 """
 
 from __future__ import annotations

@@ -29,14 +29,7 @@ CODE_NEIGHBORS = 10
 
 
 def measure(setting: Setting, *, num_images: int = IMAGES, size: int = TARGET_SIZE, rounds: int = ROUNDS) -> Report:
-    """Measure the soft encoding of batches of synthetic rooms.
-
-    Args:
-        setting: its threads are ignored, since the reference is single-threaded.
-        num_images: batch size.
-        size: height and width of the targets.
-        rounds: number of pairs if the setting has none.
-    """
+    """Measure the soft encoding of batches of synthetic rooms, on one thread, as the reference has no more."""
     cpu = torch.device("cpu")
     watch, figures, facts = Stopwatch(cpu), [], {}
     with fixed_threads(1):
@@ -80,11 +73,7 @@ def colors(images: int, size: int) -> Tensor:
 
 
 def ball_tree_targets(ab: Tensor, neighbors: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-    """The reference: a function that returns the bins and weights of a batch, (pixels, K) each.
-
-    Raises:
-        UserError: scikit-learn is not installed.
-    """
+    """The reference: a function that returns the bins and weights of a batch, (pixels, K) each."""
     try:
         from sklearn.neighbors import NearestNeighbors
     except ImportError:

@@ -50,13 +50,7 @@ CASES = (
 
 
 def measure(setting: Setting, *, cases: tuple[Case, ...] = CASES, rounds: int = ROUNDS) -> Report:
-    """Measure forward with backward, forward alone, and the memory of the forward pass.
-
-    Args:
-        setting: device and threads.
-        cases: shapes to measure.
-        rounds: number of pairs if the setting has none.
-    """
+    """Measure forward with backward, forward alone, and the memory of the forward pass."""
     figures, facts, remarks = [], {}, []
     with fixed_threads(setting.threads):
         for case in cases:

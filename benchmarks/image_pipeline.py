@@ -52,15 +52,10 @@ def measure(
     batch_size: int = BATCH,
     rounds: int = ROUNDS,
 ) -> Report:
-    """Measure batches of random resized crops with random flips.
+    """Measure batches of random resized crops with random flips, of square `crop_size`, on one thread.
 
-    Args:
-        setting: its device gets the batch; its threads are ignored, since a loader's worker has one.
-        source_size: (height, width) of the image files.
-        crop_size: height and width of the crops.
-        num_files: number of different images.
-        batch_size: images per round.
-        rounds: number of pairs if the setting has none.
+    The setting's device gets the batch; its threads are ignored, since a loader's worker has one.
+
     """
     rounds, preprocessing, watch = setting.rounds or rounds, Preprocessing(), Stopwatch(setting.device)
     figures, facts = [], {}

@@ -56,13 +56,8 @@ def measure(
 ) -> Report:
     """Measure the loader alone, the step alone, and both together as in training.
 
-    Args:
-        setting: device, threads, compile.
-        image_size: (height, width) of the images.
-        batch_size: images per step; None: 16, on a GPU 64.
-        workers: worker processes of the loader; None: as in training, where workers and model share the threads.
-        steps: steps per round.
-        rounds: number of pairs if the setting has none.
+    Batches are of 16, on a GPU of 64, and workers as many as in training, where they and the model share the threads.
+
     """
     batch_size = batch_size or (CUDA_BATCH if setting.device.type == "cuda" else BATCH)
     rounds = setting.rounds or rounds
@@ -176,13 +171,9 @@ def measure_rendering(
 ) -> Report:
     """Measure the rendering of synthetic rooms on one core, which must be faster than the training step.
 
-    Rates are images per second of CPU time, which excludes other processes; every round renders new rooms.
+    Rates are images per second of CPU time, which excludes other processes; every round renders new rooms. `sizes` are
+    (height, width) with the required rate.
 
-    Args:
-        setting: its threads are ignored, since this measures one core.
-        sizes: (height, width) of the images, and the required rate.
-        num_images: rooms per round.
-        rounds: number of repetitions if the setting has none.
     """
     cpu = torch.device("cpu")
     watch, figures, facts = Stopwatch(cpu, time.process_time), [], {}

@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import torch
 
+from ..apps.pipeline import cores
+
 Clock = Callable[[], float]
 Round = Callable[[], float]
 """Runs one round of an implementation and returns its duration in seconds."""
@@ -58,13 +60,7 @@ class Pairs:
 
 
 def alternate(ours: Round, theirs: Round, rounds: int, warm_up: int = 2) -> Pairs:
-    """Run two implementations alternately.
-
-    Args:
-        ours, theirs: the implementations.
-        rounds: number of measured pairs.
-        warm_up: number of discarded pairs before them.
-    """
+    """Run two implementations alternately: `rounds` measured pairs, after `warm_up` discarded ones."""
     pairs = [(ours(), theirs()) for _ in range(warm_up + rounds)][warm_up:]
     return Pairs(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
@@ -254,11 +250,6 @@ def fixed_threads(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
-
-
-def cores() -> int:
-    """Number of CPU cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:

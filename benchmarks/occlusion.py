@@ -54,16 +54,7 @@ def measure(
     batch_sizes: tuple[int, ...] = BATCH_SIZES,
     rounds: int = ROUNDS,
 ) -> Report:
-    """Measure the occlusion map of one class.
-
-    Args:
-        setting: device and threads.
-        cases: backbones.
-        size: height and width of the image.
-        row_stride: vertical stride of captum in pixels.
-        batch_sizes: numbers of patches per batch to try for captum.
-        rounds: number of pairs if the setting has none; one takes minutes on a CPU.
-    """
+    """Measure the occlusion map of one class; a pair of rounds takes minutes on a CPU."""
     columns, rows = (size - PATCH) // STRIDE + 1, (size - PATCH) // row_stride + 1
     with fixed_threads(setting.threads):
         results = [

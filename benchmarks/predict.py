@@ -79,14 +79,7 @@ class FileDifferences:
 def measure(
     setting: Setting, *, sizes: tuple[tuple[int, Size], ...] = SIZES, rounds: int = ROUNDS, batched: bool = True
 ) -> Report:
-    """Measure the prediction of a folder.
-
-    Args:
-        setting: device and threads.
-        sizes: number of images by (height, width).
-        rounds: number of pairs if the setting has none.
-        batched: whether the networks are measured in batches, too.
-    """
+    """Measure the prediction of a folder, with `sizes` numbers of images by (height, width), and of batches."""
     predictor, rounds = load("depth", str(setting.device), "auto"), setting.rounds or rounds
     with fixed_threads(setting.threads), tempfile.TemporaryDirectory() as root:
         folder, ours_out, theirs_out = (Path(root) / name for name in ("photos", "ours", "theirs"))
@@ -137,11 +130,7 @@ def measure(
 
 
 def write_folder(folder: Path, sizes: tuple[tuple[int, Size], ...]) -> list[Path]:
-    """Write photos in several sizes, two JPEGs per PNG, some gray, some rotated by EXIF, and some damaged files.
-
-    Raises:
-        UserError: scikit-image is not installed.
-    """
+    """Write photos in several sizes, two JPEGs per PNG, some gray, some rotated by EXIF, and some damaged files."""
     from PIL import Image
 
     try:

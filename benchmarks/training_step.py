@@ -41,12 +41,8 @@ def measure(
 ) -> Report:
     """Measure training steps in fp32 and, if the device supports it in hardware, in bf16.
 
-    Args:
-        setting: device, threads, compile.
-        batch_size: images per step; None: 16, on a GPU 256.
-        image_size: height and width of the images.
-        matmul_size: size of the square matrices whose product is one of the two peak measurements.
-        rounds: number of pairs if the setting has none.
+    Batches are of 16, on a GPU of 256; one of the two peak measurements multiplies square matrices of `matmul_size`.
+
     """
     cuda = setting.device.type == "cuda"
     batch_size = batch_size or (CUDA_BATCH if cuda else BATCH)

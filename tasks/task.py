@@ -62,6 +62,19 @@ class Metrics(ABC):
         """All scores by name; nan if no sample was counted."""
 
 
+class RowMetrics(Metrics):
+    """Metrics that keep one row of values per counted sample; `update` appends to `rows`, and `compute` averages."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+
+    def state(self) -> list[Any]:
+        return list(self.rows)
+
+    def merge(self, states: Iterable[list[Any]]) -> None:
+        self.rows = [row for state in states for row in state]
+
+
 @dataclass(frozen=True)
 class MonitoredMetric:
     """The metric that decides which checkpoint is the best."""

@@ -61,13 +61,12 @@ class Capture:
         every_frame: bool = False,
         timeout: float = STALL_TIMEOUT,
     ) -> None:
-        """
-        Args:
-            source: source of the frames.
-            num_frames: number of consecutive frames to keep.
-            max_side: maximum length of a frame's longer side in pixels, larger ones are resized; 0: no limit.
-            every_frame: make the source wait until a frame was consumed, so that none is dropped.
-            timeout: seconds without a frame after which `next` raises an error.
+        """Keep the newest `num_frames` consecutive frames.
+
+        Frames whose longer side has more than `max_side` pixels are resized (0: no limit). With `every_frame` the
+        source waits until a frame was consumed, so that none is dropped. After `timeout` seconds without a frame `next`
+        raises an error.
+
         """
         self.source, self.ended = source, False
         self._max_side, self._every_frame, self._timeout = max_side, every_frame, timeout

@@ -23,13 +23,11 @@ Cell = tuple[np.ndarray, str]
 def compose(frame: Cell, predictions: Sequence[Cell], hint: str = "") -> np.ndarray:
     """Tile the frame and its predictions in rows of two, or of three from five cells on.
 
-    Args:
-        frame: the captured frame, whose size is that of every cell.
-        predictions: images to fit into the other cells.
-        hint: a line of text below the cells; empty: none.
+    Every cell has the size of the frame; `hint` is a line of text below the cells.
 
     Returns:
         (H, W, 3) uint8 RGB with even height and width.
+
     """
     height, width = (size + size % 2 for size in map(max, frame[0].shape[:2], MIN_CELL_SIZE))
     cells = [

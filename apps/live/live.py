@@ -46,14 +46,11 @@ class Live:
         out: Path,
         offline: bool = False,
     ) -> None:
-        """
-        Args:
-            capture: source of the frames.
-            models: one is active at a time; the key n selects the next one, and all of them after the last.
-            viewer: display and keyboard.
-            recorder: video recording.
-            out: folder for snapshots.
-            offline: all models are active from the start, and captions have frame numbers instead of timings.
+        """Of the models one is active at a time; the key n selects the next one, and all of them after the last.
+
+        Snapshots are written to `out`. If `offline`, all models are active from the start, and captions have frame
+        numbers instead of timings.
+
         """
         self._capture, self._viewer, self._recorder, self._out = capture, viewer, recorder, out
         self._choices = [[model] for model in models] + ([list(models)] if len(models) > 1 else [])
@@ -204,11 +201,7 @@ class LatencyMeter:
         return f"{rate:.1f} frames/s, latency {1000 * statistics.mean(recent):.0f} ms"
 
     def summary(self, captured: int | None = None) -> str:
-        """The final figures.
-
-        Args:
-            captured: number of frames captured, of which only the newest were displayed; None: offline.
-        """
+        """The final figures; `captured` frames, of which only the newest were displayed, or None: offline."""
         if not self.displayed:
             return "no frame was processed"
         if captured is None:

@@ -38,11 +38,7 @@ class LivePredictor:
         return task.inference.inputs_per_prediction(task.inputs(self.predictor.fields)) or 0
 
     def predict(self, frames: Sequence[Frame]) -> Prediction | None:
-        """Prediction for the newest frames; None if there are fewer than `num_frames`.
-
-        Args:
-            frames: consecutive frames, oldest first.
-        """
+        """Prediction for the newest of consecutive frames, oldest first; None if there are fewer than `num_frames`."""
         if len(frames) < self.num_frames:
             return None
         return self.predictor.predict(*(frame.pixels for frame in frames[-self.num_frames :]), mode=self.mode)
@@ -55,15 +51,11 @@ class LivePredictor:
 
 
 def live_predictors(names: str, device: str, amp: str, mode: str | None = None) -> list[LivePredictor]:
-    """Load models.
-
-    Args:
-        names: comma-separated names of tasks or checkpoint files.
-        device, amp: see `tasks.inference.load`.
-        mode: input mode, see `Predictor.predict`.
+    """Load the models of comma-separated names of tasks or checkpoint files; see `tasks.inference.load`.
 
     Raises:
         UserError: no name, an unknown one, an unknown input mode, or a model whose inputs are not color or gray images.
+
     """
     from ...datasets.field_types import Image
     from ...tasks.inference import load

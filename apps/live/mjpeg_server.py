@@ -44,14 +44,11 @@ class MjpegServer:
     needs_overlay = False
 
     def __init__(self, host: str = HOST, port: int = PORT) -> None:
-        """Start the server.
-
-        Args:
-            host: address to listen on.
-            port: TCP port; 0: any free one.
+        """Start the server; port 0 is any free one.
 
         Raises:
             UserError: not an address of this machine, or the port is in use.
+
         """
         try:
             self._server = _Server((host, port), self)

@@ -68,10 +68,9 @@ class Recorder:
     def write(self, image: np.ndarray, at: float, duration: float = 0.0) -> None:
         """Append an image, letterboxed to the size of the file's first image; does nothing if recording is off.
 
-        Args:
-            image: (H, W, 3) uint8 RGB with even height and width.
-            at: time of the frame in its source in seconds.
-            duration: seconds until the next frame, which the last one is displayed for; 0 if unknown.
+        The image, (H, W, 3) uint8 RGB of even height and width, is displayed from `at`, a time of its source in
+        seconds; the last one for `duration` seconds, if that is known (not 0).
+
         """
         if self._writer is None:
             return

@@ -72,13 +72,11 @@ class Camera:
     """
 
     def __init__(self, number: int, width: int, open_device: Callable[[int], Any] | None = None) -> None:
-        """
-        Args:
-            number, width: see the attributes.
-            open_device: returns a cv2.VideoCapture, or an object with its interface.
+        """`open_device` returns a cv2.VideoCapture, or an object with its interface.
 
         Raises:
             UserError: there is no such camera, as far as this is known without opening it.
+
         """
         self.name, self.number, self.width = f"camera {number}", number, width
         self._open_device = open_device or device

@@ -77,11 +77,7 @@ def web(
 
 
 def require_gradio() -> None:
-    """Check that Gradio is installed.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Raise a UserError if Gradio is not installed."""
     import importlib.util
 
     from ...errors import UserError

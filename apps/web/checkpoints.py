@@ -73,14 +73,13 @@ class CheckpointEntry:
 
 
 def checkpoint_entries(extra: Sequence[str], device: str, amp: str) -> dict[str, list[CheckpointEntry]]:
-    """The checkpoints of each task: the packaged ones, then the additional ones.
+    """The checkpoints of each task: the packaged ones, then the additional ones, for which see `load`.
 
-    Args:
-        extra: additional checkpoints, see `load`; they are loaded at once, so that errors appear at the start.
-        device, amp: see `load`.
+    These are loaded at once, so that errors appear at the start.
 
     Raises:
         UserError: a missing or damaged file.
+
     """
     entries: dict[str, list[CheckpointEntry]] = {task: [] for task in list_tasks()}
     for task, of_task in entries.items():

@@ -41,14 +41,11 @@ STREET = (
 
 
 def write_examples(entry: CheckpointEntry, folder: Path) -> list[list[Path]]:
-    """Write example images for a checkpoint.
-
-    Args:
-        entry: the checkpoint.
-        folder: folder to write to.
+    """Write example images for a checkpoint to a folder.
 
     Returns:
         One row of files per example, with a file for each input of the model; empty if there is no fitting example.
+
     """
     field_types = list(entry.inputs.values())
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from ...datasets.formats.image import image_to_rgb
 from ...errors import UserError
+from ..live.capture import downscale
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .uploads import Limits, decode_image
 
@@ -61,16 +61,11 @@ def response_dir(root: Path) -> Iterator[Path]:
 
 
 def handle_images(entry: CheckpointEntry, uploads: Sequence[Path | None], limits: Limits, root: Path) -> Response:
-    """Predict uploaded images.
-
-    Args:
-        entry: the checkpoint.
-        uploads: one file per input of the model, None for a missing one.
-        limits: limits of uploads.
-        root: parent of the folders of responses.
+    """Predict uploaded images, one file per input of the model, into a new folder in `root`; None is a missing image.
 
     Raises:
         UserError: an image is missing, was rejected or does not fit the model.
+
     """
     images, remarks = validate_uploads(entry, uploads, limits)
     with INFERENCE_LOCK:
@@ -112,31 +107,17 @@ def describe(prediction: Prediction) -> str:
     return f"{summary[0].upper()}{summary[1:]}{unit}."
 
 
-def downscale(image: np.ndarray, max_side: int) -> np.ndarray:
-    """Resize an image so that its longer side has at most `max_side` pixels."""
-    scale = max_side / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    height, width = (max(1, round(size * scale)) for size in image.shape[:2])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-
-
 def handle_frame(
     entry: CheckpointEntry, frame: bytes, previous: tuple[np.ndarray, ...], limits: Limits
 ) -> tuple[Response, tuple[np.ndarray, ...]]:
     """Predict the newest image of a client's camera, together with earlier ones if the model takes several.
 
-    Args:
-        entry: the checkpoint.
-        frame: the encoded image.
-        previous: the earlier images, (H, W, 3) uint8, as returned by the last call.
-        limits: limits of uploads.
-
     Returns:
-        The response, and the images to pass to the next call.
+        The response, and the images, (H, W, 3) uint8, to pass to the next call as `previous`.
 
     Raises:
         UserError: the frame is not an image, or the model does not take camera images.
+
     """
     if not entry.accepts_camera:
         raise UserError(f"{entry.name} takes label maps, which a camera does not provide.")
@@ -166,9 +147,8 @@ def trim_memory() -> None:
 def safe_call(handler: Callable[[], Response], log_error: Callable[[], None]) -> Response:
     """Call a handler; every exception becomes a response with an error message.
 
-    Args:
-        handler: returns the response.
-        log_error: called in the exception handler of errors other than UserError and MemoryError.
+    `log_error` is called in the exception handler of errors other than UserError and MemoryError.
+
     """
     try:
         return handler()

@@ -54,12 +54,7 @@ class RequestFilter:
     """ASGI middleware that rejects all requests which the page does not need."""
 
     def __init__(self, app: ASGIApp, folder: Path, file_bytes: int) -> None:
-        """
-        Args:
-            app: the application behind the filter.
-            folder: folder of uploads, the only files that a request may refer to.
-            file_bytes: maximum size of an uploaded file in bytes.
-        """
+        """Filter requests to `app`: they may refer to files in `folder` only, and uploads have at most `file_bytes`."""
         self.app, self.folder, self.file_bytes = app, Path(folder).resolve(), file_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -34,15 +34,11 @@ OFF: dict[str, Any] = {
 def serve(
     entries: dict[str, list[CheckpointEntry]], limits: Limits, host: str = "127.0.0.1", port: int = 7860
 ) -> Iterator[str]:
-    """Serve the page as a context manager; yields its address.
-
-    Args:
-        entries: the checkpoints of each task.
-        limits: limits of uploads.
-        host, port: address to listen on.
+    """Serve the page with the checkpoints of each task as a context manager; yields its address.
 
     Raises:
         UserError: the port is in use, or not an address of this machine.
+
     """
     with TemporaryDirectory(prefix="densevision-web-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()

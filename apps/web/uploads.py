@@ -47,16 +47,12 @@ class DecodedImage:
 
 
 def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) -> DecodedImage:
-    """Validate and decode an uploaded image.
-
-    Args:
-        upload: the file, or its bytes.
-        field_type: field type of the model's input.
-        limits: limits of uploads.
+    """Validate and decode an uploaded image, a file or its bytes, for an input of the model.
 
     Raises:
         UserError: the file is too large, damaged, not an image of an accepted format, or not a label map where one is
             needed.
+
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -47,11 +47,9 @@ class Classification(Task[Classifier]):
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("top1", higher_is_better=True)
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The image."""
         return {"image": self.require_field(fields, "image", Image)}
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The class label."""
         return {"category": self.require_field(fields, "category", ClassLabel)}
 
     def names(self, fields: dict[str, FieldType]) -> tuple[str, ...]:
@@ -59,22 +57,18 @@ class Classification(Task[Classifier]):
         return self.require_field(fields, "category", ClassLabel).names
 
     def backbone_options(self, fields: dict[str, FieldType]) -> dict[str, int]:
-        """As many classes as the dataset has names."""
         return {**super().backbone_options(fields), "num_classes": len(self.names(fields))}
 
     @property
     def augmentation(self) -> AugmentationPolicy:
-        """PCA color noise."""
         return PCAColorNoise()
 
     @property
     def inference(self) -> InferencePolicy:
-        """The test crops of the papers."""
         return ClassificationInference(tuple(TEST_CROPS))
 
     @property
     def evaluation(self) -> EvaluationPolicy:
-        """Protocols are the input modes."""
         return ClassificationEvaluation(self.protocols)
 
     def build(
@@ -94,7 +88,6 @@ class Classification(Task[Classifier]):
         return (Phase("classifier", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """top1, top5 and nll."""
         return ClassificationMetrics()
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
@@ -108,14 +101,11 @@ class Classification(Task[Classifier]):
         return lambda sample: ClassScores(names, share)
 
     def output_spec(self, model: Classifier, fields: dict[str, FieldType]) -> OutputSpec:
-        """One probability per class."""
         return OutputSpec(self.names(fields), "probability", "classes")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
-        """Class names and probabilities."""
         return ClassScores(self.names(context.fields), output[0].cpu().numpy())
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """Probability 1 for the labeled class."""
         names = self.names(fields)
         return ClassScores(names, np.eye(len(names))[int(sample["category"])])

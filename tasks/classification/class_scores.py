@@ -44,7 +44,6 @@ class ClassScores(Prediction):
         return [(name, share) for name, share in best if share > 0]
 
     def summary(self) -> str:
-        """The three most probable classes."""
         return ", ".join(f"{name} {share:.3f}" for name, share in self.top(3))
 
     def to_image(self, reference: Prediction | None = None) -> np.ndarray:

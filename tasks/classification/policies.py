@@ -109,7 +109,6 @@ class PCAColorNoise(AugmentationPolicy):
     """PCA color noise of Krizhevsky et al. 2012, section 4.1; strength 1 is their standard deviation of 0.1."""
 
     def augment(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """Add the noise to RGB images."""
         if rng is None or color_jitter == 0 or sample["image"].shape[-1] != 3:
             return sample
         return {**sample, "image": pca_color(sample["image"], rng, 0.1 * color_jitter)}
@@ -129,7 +128,6 @@ class ClassificationInference(InferencePolicy):
         return Probabilities(model, dense=mode in DENSE_CROPS)
 
     def merge(self, outputs: list[Tensor]) -> Tensor:
-        """The mean probability over all crops."""
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
@@ -141,5 +139,4 @@ class ClassificationEvaluation(EvaluationPolicy):
     """Protocols and input modes have the same names."""
 
     def mode(self, protocol: str) -> str:
-        """The input mode of the protocol's name."""
         return protocol

@@ -105,7 +105,6 @@ class Colorization(Task[ColorNetwork]):
         return (Phase("colors", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """auc, plain and rebalanced, psnr and colorfulness."""
         return ColorizationMetrics()
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
@@ -118,7 +117,6 @@ class Colorization(Task[ColorNetwork]):
         return predict
 
     def output_spec(self, model: ColorNetwork, fields: dict[str, FieldType]) -> OutputSpec:
-        """a and b and, with bins, confidence."""
         if self.output == "regression":
             return OutputSpec(("a", "b"), "CIE Lab under D65")
         return OutputSpec(("a", "b", "confidence"), "a and b of CIE Lab under D65; confidence from 0 to 1")
@@ -130,6 +128,5 @@ class Colorization(Task[ColorNetwork]):
         return ColorizedImage(lightness, values[..., :2], values[..., 2] if values.shape[-1] == 3 else None)
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The image's own colors."""
         lab = lab_of(sample["image"])
         return ColorizedImage(lab[..., 0], lab[..., 1:])

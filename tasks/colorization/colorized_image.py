@@ -45,7 +45,6 @@ class ColorizedImage(Prediction):
         return np.round(self._rgb.clip(0, 1) * 255).astype(np.uint8)
 
     def summary(self) -> str:
-        """Mean chroma, mean confidence, and the percentage of clipped pixels."""
         parts = [f"mean chroma {np.linalg.norm(self.ab, axis=-1).mean():.1f}"]
         if self.confidence is not None:
             parts.append(f"confidence {self.confidence.mean():.2f}")

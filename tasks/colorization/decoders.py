@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...datasets.dataset import Dataset
+from ..heads.head import init_prediction
 from .encoding import BINS, color_bins, measured_prior
 from .lab import AB_RANGE
 
@@ -18,8 +19,6 @@ dull). The released network multiplies its logits by 2.606, a temperature of 0.3
 
 CHROMA_SCALE = 30.0
 """Scale of the initial prior: a bin of chroma c starts exp(-c / 30) times as likely as gray."""
-
-LAST_LAYER_STD = 0.01
 
 
 class BinClassification(nn.Module):
@@ -55,7 +54,7 @@ class BinClassification(nn.Module):
 
     def init_last_layer(self, last: nn.Conv2d) -> None:
         """Initialize the last layer to a grayish color distribution everywhere, as in photos."""
-        _init_last_layer(last, -self.bins.norm(dim=1) / CHROMA_SCALE)
+        init_prediction(last, -self.bins.norm(dim=1) / CHROMA_SCALE)
 
 
 class Regression(nn.Module):
@@ -72,7 +71,7 @@ class Regression(nn.Module):
 
     def init_last_layer(self, last: nn.Conv2d) -> None:
         """Initialize the last layer to gray everywhere."""
-        _init_last_layer(last, torch.zeros(2))
+        init_prediction(last)
 
 
 DECODERS: dict[str, type[BinClassification] | type[Regression]] = {"bins": BinClassification, "regression": Regression}
@@ -92,10 +91,3 @@ def annealed_mean(logits: Tensor, bins: Tensor, temperature: float = TEMPERATURE
     Source: Zhang et al. 2016, equation 5.
     """
     return functional.conv2d((logits / temperature).softmax(1), bins.T[..., None, None])
-
-
-def _init_last_layer(last: nn.Conv2d, bias: Tensor) -> None:
-    assert last.bias is not None
-    with torch.no_grad():
-        nn.init.normal_(last.weight, 0.0, LAST_LAYER_STD)
-        last.bias.copy_(bias)

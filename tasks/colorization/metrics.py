@@ -10,7 +10,7 @@ import numpy as np
 
 from ...datasets.dataset import Sample
 from ..prediction import Prediction
-from ..task import Metrics
+from ..task import RowMetrics
 from .colorized_image import ColorizedImage
 from .encoding import BINS, bin_counts, smoothed
 from .lab import lab_of
@@ -28,7 +28,7 @@ their training set; they change with the split and the number of samples, as the
 ImageNet's training images."""
 
 
-class ColorizationMetrics(Metrics):
+class ColorizationMetrics(RowMetrics):
     """auc, auc_rebalanced, psnr, colorfulness, colorfulness_of_ground_truth, clipped and samples.
 
     auc: mean over the thresholds of the fraction of pixels with an error in a and b up to the threshold, 0 to 1. psnr:
@@ -37,8 +37,8 @@ class ColorizationMetrics(Metrics):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._pixels, self._within = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
-        self._rows: list[tuple[float, ...]] = []
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one image.
@@ -62,33 +62,30 @@ class ColorizationMetrics(Metrics):
         self._within += bin_counts(ab, thresholds_reached(prediction.ab, ab))
         predicted, target = prediction.to_image(), ColorizedImage(lab[..., 0], ab).to_image()
         row = psnr(predicted, target), colorfulness(predicted), colorfulness(target), float(prediction.clipped.mean())
-        self._rows.append(row)
+        self.rows.append(row)
 
     def state(self) -> Any:
-        """Pixels and reached thresholds per bin, and one row of scores per image."""
-        return self._pixels.copy(), self._within.copy(), list(self._rows)
+        return self._pixels.copy(), self._within.copy(), super().state()
 
     def merge(self, states: Iterable[Any]) -> None:
-        """See `Metrics.merge`."""
         states = list(states)
+        super().merge(rows for _, _, rows in states)
         self._pixels, self._within = (
             sum((state[part] for state in states), np.zeros(BINS, np.int64)) for part in (0, 1)
         )
-        self._rows = [row for state in states for row in state[2]]
 
     def compute(self) -> dict[str, float]:
-        """Scores by name; `samples` is the number of images. nan without any."""
         names = ("psnr", "colorfulness", "colorfulness_of_ground_truth", "clipped")
-        if not self._rows:
+        if not self.rows:
             return {**dict.fromkeys(("auc", "auc_rebalanced", *names), math.nan), "samples": 0.0}
-        means = [math.fsum(column) / len(self._rows) for column in zip(*self._rows, strict=True)]
+        means = [math.fsum(column) / len(self.rows) for column in zip(*self.rows, strict=True)]
         weight = 1 / smoothed(self._pixels)
         reached, possible = self._within / (MAX_THRESHOLD + 1), self._pixels
         return {
             "auc": float(reached.sum() / possible.sum()),
             "auc_rebalanced": float((weight * reached).sum() / (weight * possible).sum()),
             **dict(zip(names, means, strict=True)),
-            "samples": float(len(self._rows)),
+            "samples": float(len(self.rows)),
         }
 
 

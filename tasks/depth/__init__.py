@@ -57,16 +57,13 @@ class Depth(Task[Network]):
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("abs_rel", higher_is_better=False)
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """`image`; see `Task.inputs`."""
         return {"image": self.require_field(fields, "image", Image)}
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """`depth`; see `Task.targets`."""
         return {"depth": self.require_field(fields, "depth", DepthKind)}
 
     @property
     def augmentation(self) -> AugmentationPolicy:
-        """Color jitter of the image; depth does not change."""
         return ColorJitter("image")
 
     def build(
@@ -90,7 +87,6 @@ class Depth(Task[Network]):
         return (Phase("depth", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """Metrics (abs_rel, rmse, delta1 and others) under a protocol."""
         return DepthMetrics(lookup("depth protocol", protocol, PROTOCOLS))
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
@@ -116,7 +112,6 @@ class Depth(Task[Network]):
         return predict
 
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
-        """One channel, in meters."""
         return OutputSpec(("depth",), "meters along the camera's axis")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
@@ -124,5 +119,4 @@ class Depth(Task[Network]):
         return DepthMap(resize_to_input(output, context)[..., 0])
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The stored depth as a `DepthMap`."""
         return DepthMap(sample["depth"])

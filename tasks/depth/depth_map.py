@@ -36,7 +36,6 @@ class DepthMap(Prediction):
         return DepthKind().colorize(self.meters, reference_meters)
 
     def summary(self) -> str:
-        """Range of the depth, and the meaning of the colors."""
         # fmin and fmax return the number if the other operand is nan.
         near, far = np.fmin.reduce(self.meters, axis=None), np.fmax.reduce(self.meters, axis=None)
         return f"{near:.1f} to {far:.1f} m, near is bright" if near <= far else "no known depth"

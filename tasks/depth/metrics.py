@@ -12,7 +12,7 @@ distribution over processes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,7 +22,7 @@ from ...datasets.core.geometry import plain_resize, warp_image, warp_nearest
 from ...datasets.dataset import Sample
 from ...errors import UserError
 from ..prediction import Prediction
-from ..task import Metrics
+from ..task import RowMetrics
 from .depth_map import DepthMap
 
 Crop = Callable[[int, int], tuple[slice, slice]]
@@ -130,12 +130,12 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-class DepthMetrics(Metrics):
+class DepthMetrics(RowMetrics):
     """abs_rel, sq_rel, rmse, rmse_log, log10, silog, delta1, delta2, delta3 and samples, under one protocol."""
 
     def __init__(self, protocol: Protocol) -> None:
+        super().__init__()
         self.protocol = protocol
-        self._sums: list[np.ndarray] = []
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Add one image; it does not count if it has no evaluated pixel.
@@ -152,19 +152,10 @@ class DepthMetrics(Metrics):
             raise TypeError(f"depth metrics need a DepthMap, not {type(prediction).__name__}")
         p, g = valid_pixels(prediction.meters, ground_truth["depth"], self.protocol)
         if g.size:
-            self._sums.append(_error_sums(p, g))
-
-    def state(self) -> list[np.ndarray]:
-        """One row of sums per evaluated image."""
-        return list(self._sums)
-
-    def merge(self, states: Iterable[list[np.ndarray]]) -> None:
-        """See `Metrics.merge`."""
-        self._sums = [row for state in states for row in state]
+            self.rows.append(_error_sums(p, g))
 
     def compute(self) -> dict[str, float]:
-        """Score by metric name, nan if no image was evaluated; `samples` is the number of evaluated images."""
-        rows = np.array(self._sums, dtype=np.float64).reshape(-1, 1 + _ERRORS)
+        rows = np.array(self.rows, dtype=np.float64).reshape(-1, 1 + _ERRORS)
         scores = _scores(_exact_sums(rows)[None] if self.protocol.averaging == "pooled" else rows)
         means = _exact_sums(scores) / len(scores) if len(rows) else np.full(len(_NAMES), np.nan)
         return {**dict(zip(_NAMES, means.tolist(), strict=True)), "samples": float(len(rows))}

@@ -9,12 +9,11 @@ import math
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
-from ..heads.head import Head
+from ..heads.head import Head, init_prediction
 from ..heads.up_projection import Form, Pad, UpProjectionHead
 from ..network import EncoderDecoder, Network
 
@@ -23,8 +22,6 @@ INITIAL_DEPTH = 2.5
 
 LOG_RANGE = (-5.0, 5.3)
 """ln meters: 7 mm to 200 m. Predictions are clamped to it, with gradient 0 beyond, so that losses are finite."""
-
-PREDICTION_STD = 0.01
 
 
 class DepthNetwork(EncoderDecoder):
@@ -38,7 +35,7 @@ class DepthNetwork(EncoderDecoder):
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__(backbone, head)
-        _initialize_last_layer(head.predict, math.log(INITIAL_DEPTH))
+        init_prediction(head.predict, math.log(INITIAL_DEPTH))
 
     def forward(self, image: Tensor) -> Tensor:
         """Predict the depth of every pixel.
@@ -101,7 +98,7 @@ class FCRN(Network):
         self.backbone = create_backbone("resnet50", weights, num_classes=0, stride_in="1x1")
         self.head = UpProjectionHead(self.backbone.levels, 1, form, pad, dropout)
         self.activation = nn.ReLU() if relu else nn.Identity()
-        _initialize_last_layer(self.head.predict, INITIAL_DEPTH)
+        init_prediction(self.head.predict, INITIAL_DEPTH)
         if bn_eps is not None:
             for layer in self.modules():
                 if isinstance(layer, nn.BatchNorm2d):
@@ -122,11 +119,3 @@ class FCRN(Network):
 
 fcrn_plain = partial(FCRN, "plain")
 """FCRN with zero insertion and full 5x5 convolutions (`--model fcrn_plain`): the same function, but slower."""
-
-
-def _initialize_last_layer(predict: nn.Conv2d, value: float) -> None:
-    """Initialize a last layer so that its output is about `value` everywhere."""
-    assert predict.bias is not None
-    with torch.no_grad():
-        nn.init.normal_(predict.weight, 0.0, PREDICTION_STD)
-        nn.init.constant_(predict.bias, value)

@@ -50,17 +50,11 @@ def convert_model(
     dynamic_axes: DynamicAxes,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> ConvertedModel:
-    """Convert a network, with as many of the dynamic axes as torch can convert.
-
-    Args:
-        module: the network.
-        field_types: field types of its inputs.
-        format: "onnx" or "torch-export".
-        dynamic_axes: axes that may vary in the network itself.
-        progress: called with a phrase at the start of each stage.
+    """Convert a network to a format, with as many of its dynamic axes as torch can convert.
 
     Raises:
         UserError: torch cannot convert the network at all.
+
     """
     candidates = (
         dynamic_axes,

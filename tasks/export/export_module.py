@@ -74,14 +74,7 @@ def odd_multiple(length: float, base: int) -> int:
 
 
 def example_inputs(field_types: dict[str, FieldType], batch: int, size: Size, seed: int = 0) -> list[Tensor]:
-    """Random inputs of the network: smooth images with noise, or random labels.
-
-    Args:
-        field_types: field types of the inputs.
-        batch: batch size.
-        size: (height, width).
-        seed: random seed.
-    """
+    """Random inputs of the network, of a (height, width): smooth images with noise, or random labels."""
     rng = torch.Generator().manual_seed(seed)
     inputs = []
     for field_type in field_types.values():

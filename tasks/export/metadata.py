@@ -46,15 +46,7 @@ def build_metadata(
     dynamic_axes: DynamicAxes,
     terms: list[str],
 ) -> dict[str, Any]:
-    """Build the metadata as plain data.
-
-    Args:
-        predictor: predictor whose network is exported.
-        module: the network in its exported form.
-        field_types: field types of its inputs.
-        dynamic_axes: axes that may vary in the file.
-        terms: license terms of data and weights.
-    """
+    """Build the metadata as plain data; `terms` are the license terms of data and weights."""
     task, header, mode = predictor.task, predictor.header, predictor.task.inference.modes[0]
     backbone = predictor.model.backbone
     geometry = task.inference.geometries(mode, EXAMPLE_SIZE, predictor.size, predictor.model)[0]

@@ -73,21 +73,17 @@ class Flow(Task[FlowNetwork]):
             raise UserError(f"--relative-motion is {self.relative_motion}; it must be between 0 and 1.")
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The two images."""
         return {name: self.require_field(fields, name, Image) for name in ("first", "second")}
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The flow from the first image to the second."""
         return {"flow": self.require_field(fields, "flow", FlowType)}
 
     def backbone_options(self, fields: dict[str, FieldType]) -> dict[str, int]:
-        """Channels of one image; with early fusion, of both."""
         channels = [self.require_field(fields, name, Image).channels for name in ("first", "second")]
         return {"in_channels": sum(channels) if self.fusion == "early" else channels[0], "num_classes": 0}
 
     @property
     def augmentation(self) -> FlowAugmentation:
-        """Colors of both images and of the second alone, noise, and `relative_motion`."""
         return FlowAugmentation(self.relative_motion)
 
     @property
@@ -125,15 +121,12 @@ class Flow(Task[FlowNetwork]):
         return (Phase("flow", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """epe, its parts and outlier rates under a named protocol."""
         return FlowMetrics(lookup("flow protocol", protocol, PROTOCOLS))
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
-        """Zero flow."""
         return lambda sample: FlowField(np.zeros_like(sample["flow"]), sample["first"])
 
     def output_spec(self, model: FlowNetwork, fields: dict[str, FieldType]) -> OutputSpec:
-        """u and v in pixels of the input."""
         return OutputSpec(
             ("flow-u", "flow-v"), "pixels of the input, from the first image to the second; u right, v down"
         )
@@ -144,5 +137,4 @@ class Flow(Task[FlowNetwork]):
         return FlowField(resize_to_input(output, context) / scale, context.inputs["first"])
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The stored flow."""
         return FlowField(sample["flow"], sample["first"])

@@ -41,7 +41,6 @@ class FlowField(Prediction):
         return FlowType().colorize(self.vectors, scale)
 
     def summary(self) -> str:
-        """Mean and maximum length of the motion."""
         lengths = np.hypot(self.vectors[..., 0], self.vectors[..., 1])
         known = lengths[np.isfinite(lengths)]
         return f"mean {known.mean():.1f} px, max {known.max():.1f} px" if known.size else "no known motion"

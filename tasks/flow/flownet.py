@@ -111,12 +111,7 @@ class _FlowNet(FlowNetwork):
         return outputs
 
     def _refine(self, body_input: Tensor, conv2: Tensor) -> list[Tensor]:
-        """Flow at every level, coarse to fine, in pixels.
-
-        Args:
-            body_input: input of conv3_1.
-            conv2: the finest skip connection.
-        """
+        """Flow at every level, coarse to fine, in pixels, from the input of conv3_1 and the finest skip connection."""
         features = {"conv2": conv2, **self._run_layers(BODY, body_input)}
         maps, level = features["conv6_1"], 6
         flows = [self.predict_flow6(maps)]

@@ -20,7 +20,6 @@ for datasets of small motion. Only epe, the monitored metric, is always present,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +27,7 @@ import numpy as np
 
 from ...datasets.dataset import Sample
 from ..prediction import Prediction
-from ..task import Metrics
+from ..task import RowMetrics
 from .flow_field import FlowField
 
 Averaging = Literal["pooled", "per-image"]
@@ -69,12 +68,12 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-class FlowMetrics(Metrics):
+class FlowMetrics(RowMetrics):
     """The metrics above, and `samples`, under one protocol."""
 
     def __init__(self, protocol: Protocol) -> None:
+        super().__init__()
         self.protocol = protocol
-        self._rows: list[np.ndarray] = []
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one image; images without a known pixel are ignored.
@@ -96,19 +95,10 @@ class FlowMetrics(Metrics):
         known = np.isfinite(g).all(axis=-1)
         if known.any():
             visible_known = None if visible is None else visible[known]
-            self._rows.append(_pixel_sums(f[known].astype(np.float64), g[known].astype(np.float64), visible_known))
-
-    def state(self) -> list[np.ndarray]:
-        """One table of counts and sums per image."""
-        return list(self._rows)
-
-    def merge(self, states: Iterable[list[np.ndarray]]) -> None:
-        """See `Metrics.merge`."""
-        self._rows = [row for state in states for row in state]
+            self.rows.append(_pixel_sums(f[known].astype(np.float64), g[known].astype(np.float64), visible_known))
 
     def compute(self) -> dict[str, float]:
-        """Scores by name, without those to which no pixel contributes; `samples` is the number of images."""
-        rows = np.array(self._rows, dtype=np.float64).reshape(-1, len(ERRORS) + len(OUTLIER_RATES), 2)
+        rows = np.array(self.rows, dtype=np.float64).reshape(-1, len(ERRORS) + len(OUTLIER_RATES), 2)
         scores: dict[str, float] = {}
         for index, name in enumerate((*ERRORS, *OUTLIER_RATES)):
             score = _mean(rows[:, index], self.protocol.errors if name in ERRORS else self.protocol.outlier_rates)
@@ -120,9 +110,8 @@ class FlowMetrics(Metrics):
 def _pixel_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -> np.ndarray:
     """Table of one image, (scores, 2): for every score the number of its pixels and the sum of their values.
 
-    Args:
-        f, g: (N, 2) float64, predicted and true flow of the known pixels.
-        visible: (N,) bool; None for datasets without visibility.
+    `f` and `g` are (N, 2) float64, `visible` is (N,) bool or None, all of the known pixels.
+
     """
     error, length = np.hypot(*(f - g).T), np.hypot(*g.T)
     empty = np.zeros(len(g), bool)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ...backbones.backbone import Backbone, Level
 from ...backbones.initialization import initialize
-from ..heads.head import Head, distinct_strides, used_levels
+from ..heads.head import Head, distinct_strides, init_prediction, used_levels
 from ..network import Network
 from .correlation import correlation
 from .warping import MATCH_CHANNELS, MAX_DISPLACEMENT, NUM_DISPLACEMENTS, Warping, standardize_channels
@@ -44,7 +44,6 @@ class FlowNetwork(Network):
 
 MIN_CORRELATION_STRIDE = 8
 """Minimum stride of correlated levels: the receptive field of finer ones is too small to be distinctive."""
-PREDICTION_STD = 0.01
 
 
 class EarlyFusionFlow(FlowNetwork):
@@ -61,7 +60,7 @@ class EarlyFusionFlow(FlowNetwork):
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head, self.stride = backbone, head, head.stride
-        _init_near_zero(head.predict)
+        init_prediction(head.predict)
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """One prediction, (B, 2, H, W); see `FlowNetwork.pyramid`."""
@@ -93,7 +92,7 @@ class CorrelatedFlow(FlowNetwork):
             }
         )
         initialize(self.match, "he_fan_in")
-        _init_near_zero(head.predict)
+        init_prediction(head.predict)
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """One prediction, (B, 2, H, W); see `FlowNetwork.pyramid`."""
@@ -152,14 +151,6 @@ def correlation_levels(levels: tuple[Level, ...]) -> tuple[Level, ...]:
 def _to_pixels(output: Tensor, stride: int) -> Tensor:
     """Convert a head's output, in pixels of the coarsest level, to pixels of the input: typical outputs are about 1."""
     return output.float() * stride
-
-
-def _init_near_zero(predict: nn.Conv2d) -> None:
-    """Initialize a prediction layer such that the flow is about zero before training."""
-    assert predict.bias is not None
-    with torch.no_grad():
-        nn.init.normal_(predict.weight, 0.0, PREDICTION_STD)
-        nn.init.zeros_(predict.bias)
 
 
 ITERATIONS = 12

@@ -35,7 +35,6 @@ class FlowAugmentation(AugmentationPolicy):
     relative_motion: float
 
     def limits(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
-        """The given limits with the motion between the images."""
         return replace(augmentation, relative_motion=self.relative_motion)
 
     def augment(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
@@ -55,5 +54,4 @@ class FlowInference(InferencePolicy):
     """Flow, whose x component changes its sign in a mirror."""
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
-        """Flip the flow back and negate its x component."""
         return output.flip(-1) * output.new_tensor([-1.0, 1.0])[:, None, None]

@@ -86,3 +86,11 @@ def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def init_prediction(layer: nn.Conv2d, value: float | Tensor = 0.0, std: float = 0.01) -> None:
+    """Initialize a last layer such that its output is about `value`, of one channel or (channels,), before training."""
+    assert layer.bias is not None
+    with torch.no_grad():
+        nn.init.normal_(layer.weight, 0.0, std)
+        layer.bias.copy_(torch.as_tensor(value))

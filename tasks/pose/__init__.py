@@ -84,21 +84,17 @@ class HumanPose(Task[PoseNetwork]):
             raise unknown_name("decoding of heat maps", self.decoding, heatmaps.DECODINGS)
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The field `image`."""
         return {"image": self.require_field(fields, "image", Image)}
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The field `joints`."""
         return {"joints": self.require_field(fields, "joints", Keypoints)}
 
     @property
     def augmentation(self) -> PoseAugmentation:
-        """The complete person in view, color jitter, and gray patches."""
         return PoseAugmentation(self.keep_aspect, self.random_erase)
 
     @property
     def inference(self) -> PoseInference:
-        """The largest person, or one per box, complete at the training size."""
         return PoseInference(augmentation=self.augmentation)
 
     def build(
@@ -124,11 +120,9 @@ class HumanPose(Task[PoseNetwork]):
         return (Phase("pose", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """Percentages of correct joints (PCK) or limbs (PCP), or COCO's average precision, under a named protocol."""
         return lookup("pose protocol", protocol, PROTOCOLS)()
 
     def baseline(self, dataset: Dataset) -> MeanPose:
-        """The mean pose, scaled to each image."""
         return MeanPose.of(dataset)
 
     def output_spec(self, model: PoseNetwork, fields: dict[str, FieldType]) -> OutputSpec:
@@ -156,6 +150,5 @@ class HumanPose(Task[PoseNetwork]):
         return PosePrediction(joints, skeleton, context.inputs["image"], box, context.note)
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The labeled joints."""
         skeleton = self.require_field(fields, "joints", Keypoints).skeleton
         return PosePrediction.from_labels(sample["joints"], skeleton, sample["image"])

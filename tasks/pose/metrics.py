@@ -35,7 +35,7 @@ from ...datasets.dataset import Sample
 from ...datasets.field_types import Skeleton
 from ...errors import UserError
 from ..prediction import Prediction
-from ..task import Metrics
+from ..task import Metrics, RowMetrics
 from .oks import Detection, EvaluatedPerson, GroundTruth, average_precision, group_by_image, joint_sigmas
 from .pose_prediction import PosePrediction, canonical_name, joint_indices, part_name, require_pose
 
@@ -207,11 +207,9 @@ class HitRateMetrics(Metrics):
             self._hits[name] += sum(correct)
 
     def state(self) -> tuple[Counter[str], Counter[str]]:
-        """Number of counted and of correct joints or limbs for every score."""
         return self._totals.copy(), self._hits.copy()
 
     def merge(self, states: Iterable[tuple[Counter[str], Counter[str]]]) -> None:
-        """See `Metrics.merge`."""
         self._totals, self._hits = Counter(), Counter()
         for totals, hits in states:
             self._totals.update(totals)
@@ -224,7 +222,7 @@ class HitRateMetrics(Metrics):
         return {"score": rates.get(self.criterion.main_score, math.nan), **rates, **counts}
 
 
-class CocoMetrics(Metrics):
+class CocoMetrics(RowMetrics):
     """COCO's ap, ap50, ap75, ap_medium, ap_large and the corresponding recalls; `samples` and `left_out`.
 
     People of one image are matched together if their samples have the image ("image_id") and the position of the crop
@@ -233,10 +231,6 @@ class CocoMetrics(Metrics):
     other predictions at their position do not count. Predictions are ranked by their confidence, which means little
     for a network whose confidence is constant.
     """
-
-    def __init__(self) -> None:
-        self._skeleton: Skeleton | None = None
-        self._people: list[EvaluatedPerson] = []
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one person.
@@ -253,7 +247,6 @@ class CocoMetrics(Metrics):
         """
         pose = require_pose(prediction, ground_truth)
         joint_sigmas(pose.skeleton)
-        self._skeleton = pose.skeleton
         shift = np.array([ground_truth.get("left", 0), ground_truth.get("top", 0)], np.float64)
         box, area = (_require_field(ground_truth, name, "coco") for name in ("box", "area"))
         left, top, width, height = (*(box[:2] + shift).tolist(), *(box[2:] - box[:2] + 1).tolist())
@@ -264,26 +257,15 @@ class CocoMetrics(Metrics):
             detection = Detection(pose.joints[:, :2] + shift, float(np.nan_to_num(pose.score)))
         has_position = all(name in ground_truth for name in ("image_id", "left", "top"))
         image_id = int(ground_truth["image_id"]) if has_position else None
-        self._people.append(EvaluatedPerson(person, detection, image_id))
-
-    def state(self) -> tuple[Skeleton | None, list[EvaluatedPerson]]:
-        """The skeleton, and all people."""
-        return self._skeleton, list(self._people)
-
-    def merge(self, states: Iterable[tuple[Skeleton | None, list[EvaluatedPerson]]]) -> None:
-        """See `Metrics.merge`."""
-        self._skeleton, self._people = None, []
-        for skeleton, people in states:
-            self._skeleton = self._skeleton or skeleton
-            self._people += people
+        self.rows.append((pose.skeleton, EvaluatedPerson(person, detection, image_id)))
 
     def compute(self) -> dict[str, float]:
-        """Every score that has samples."""
-        samples = sum(person.detection is not None for person in self._people)
+        people = [person for _, person in self.rows]
+        samples = sum(person.detection is not None for person in people)
         scores: dict[str, float] = {}
-        if self._skeleton is not None:
-            scores = average_precision(group_by_image(self._people), joint_sigmas(self._skeleton))
-        counts = {"samples": float(samples), "left_out": float(len(self._people) - samples)}
+        if people:
+            scores = average_precision(group_by_image(people), joint_sigmas(self.rows[0][0]))
+        counts = {"samples": float(samples), "left_out": float(len(people) - samples)}
         return {"score": scores.get("ap", math.nan), **scores, **counts}
 
 

@@ -210,19 +210,12 @@ def _out_of_range(value: float, area: tuple[float, float]) -> bool:
 def _match(
     people: Sequence[GroundTruth], detections: Sequence[Detection], similarity: np.ndarray, area: tuple[float, float]
 ) -> np.ndarray:
-    """Which detections are correct and which are wrong at every threshold; the others are ignored.
+    """(2, thresholds, detections) bool: which detections are correct, and which are wrong; the others are ignored.
 
-    Detections are matched in order of score, each with the most similar person that is still free; with an ignored
-    person only if no other is left. A detection is ignored if it matches an ignored person, or if it matches nobody
-    and its area is out of range.
+    Detections, in descending order of score, are matched each with the most similar person that is still free; with an
+    ignored person only if no other is left. A detection is ignored if it matches an ignored person, or if it matches
+    nobody and its area is out of range. `similarity` is (detections, people) OKS.
 
-    Args:
-        people, detections: of one image, detections in descending order of score.
-        similarity: (detections, people) OKS.
-        area: minimum and maximum that count.
-
-    Returns:
-        (2, thresholds, detections) bool.
     """
     counted = np.array([not _is_ignored(person, area) for person in people], bool)
     crowds = np.array([person.crowd for person in people], bool)
@@ -247,9 +240,8 @@ def _match(
 def _precision_recall(correct: np.ndarray, wrong: np.ndarray, people: int) -> tuple[np.ndarray, float]:
     """Precision at each of `RECALL_THRESHOLDS`, 0 beyond the maximum recall, and that recall.
 
-    Args:
-        correct, wrong: (N,) bool, in descending order of score.
-        people: number of labeled people.
+    `correct` and `wrong` are (N,) bool, in descending order of score.
+
     """
     if not len(correct):
         return np.zeros(len(RECALL_THRESHOLDS)), 0.0

@@ -44,7 +44,6 @@ class PoseAugmentation(AugmentationPolicy):
         return replace(augmentation, framing="fit" if self.keep_aspect else "stretch")
 
     def augment(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
-        """Jitter the colors and hide parts behind gray patches."""
         if rng is None:
             return sample
         image = sample["image"]
@@ -82,7 +81,6 @@ class PoseInference(InferencePolicy):
         return person_crop(np.array([x, y, x + width - 1, y + height - 1]), size)
 
     def geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
-        """The complete image at the training size."""
         return (sample_geometry(None, source, training_size, self.augmentation.limits(Augmentation(), {}, source)),)
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
@@ -98,11 +96,9 @@ class PoseInference(InferencePolicy):
         return torch.stack([width - 1 - x, y, confidence], dim=-1)
 
     def read_boxes(self, file: Path, fields: dict[str, FieldType]) -> BoxFile:
-        """The boxes of the skeleton's category."""
         return BoxFile.read(file, category_of(_skeleton(fields)))
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path:
-        """Write keypoints.json in COCO's results format."""
         return write_results(out, stems)
 
 

@@ -68,7 +68,6 @@ class Restoration(Task[Network]):
         return {"degraded": self._rgb(fields, "degraded" if "degraded" in fields else "image")}
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """`image`, the clean image."""
         return {"image": self._rgb(fields, "image")}
 
     def _rgb(self, fields: dict[str, FieldType], name: str) -> Image:
@@ -79,7 +78,6 @@ class Restoration(Task[Network]):
 
     @property
     def augmentation(self) -> Degradation:
-        """Random degradations of clean images; images that are degraded already keep their resolution."""
         return Degradation(parse_degradations(self.degradations))
 
     @property
@@ -89,7 +87,6 @@ class Restoration(Task[Network]):
 
     @property
     def evaluation(self) -> DegradedEvaluation:
-        """Clean images with reproducible degradations."""
         return DegradedEvaluation(self.protocols, parse_degradations(self.degradations))
 
     def build(
@@ -112,7 +109,6 @@ class Restoration(Task[Network]):
         return (Phase("restoration", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """PSNR and SSIM under a protocol."""
         return RestorationMetrics(lookup("restoration protocol", protocol, PROTOCOLS))
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
@@ -120,15 +116,12 @@ class Restoration(Task[Network]):
         return lambda sample: RestoredImage(Image().colorize(sample["degraded"]))
 
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
-        """Three channels, in sRGB."""
         return OutputSpec(("red", "green", "blue"), "sRGB from 0 to 1, to be clipped to that")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
-        """A `RestoredImage` at the size of the input."""
         return RestoredImage.from_floats(resize_to_input(output, context))
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The clean image as a `RestoredImage`."""
         return RestoredImage(Image().colorize(sample["image"]))
 
 

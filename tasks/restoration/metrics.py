@@ -9,7 +9,6 @@ border, error, in float64. Y is computed from the rounded RGB and not rounded ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -19,7 +18,7 @@ from ...datasets.dataset import Sample
 from ...datasets.field_types import Image
 from ..image_quality import mean_score, psnr, ssim
 from ..prediction import ImagePrediction, Prediction, eight_bits
-from ..task import Metrics
+from ..task import RowMetrics
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,12 +66,12 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-class RestorationMetrics(Metrics):
+class RestorationMetrics(RowMetrics):
     """psnr (dB), ssim and samples, under one protocol. Images smaller than the SSIM window have no ssim."""
 
     def __init__(self, protocol: Protocol) -> None:
+        super().__init__()
         self.protocol = protocol
-        self._rows: list[tuple[float, float]] = []
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Add one image; it does not count if it is not larger than the border.
@@ -91,20 +90,11 @@ class RestorationMetrics(Metrics):
             raise ValueError(f"an image of {prediction.pixels.shape} cannot be compared with one of {clean.shape}")
         first, second = (protocol_values(image, self.protocol) for image in (prediction.pixels, clean))
         if first.size:
-            self._rows.append((psnr(first, second), ssim(first, second)))
-
-    def state(self) -> list[tuple[float, float]]:
-        """(psnr, ssim) of every image."""
-        return list(self._rows)
-
-    def merge(self, states: Iterable[list[tuple[float, float]]]) -> None:
-        """See `Metrics.merge`."""
-        self._rows = [row for state in states for row in state]
+            self.rows.append((psnr(first, second), ssim(first, second)))
 
     def compute(self) -> dict[str, float]:
-        """Means over the images; `samples` is the number of evaluated images."""
-        psnrs, ssims = ([row[column] for row in self._rows] for column in (0, 1))
-        return {"psnr": mean_score(psnrs), "ssim": mean_score(ssims), "samples": float(len(self._rows))}
+        means = {name: mean_score(row[column] for row in self.rows) for column, name in enumerate(("psnr", "ssim"))}
+        return {**means, "samples": float(len(self.rows))}
 
 
 def protocol_values(image: np.ndarray, protocol: Protocol) -> np.ndarray:

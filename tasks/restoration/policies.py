@@ -55,7 +55,6 @@ class DegradedEvaluation(EvaluationPolicy):
     names: tuple[str, ...] = ()
 
     def dataset(self, dataset: Dataset) -> Dataset:
-        """The dataset with the field `degraded`."""
         return dataset if "degraded" in dataset.fields else DegradedDataset(dataset, self.names)
 
 

@@ -82,7 +82,6 @@ class Translation(Task[Network]):
             raise UserError(f"--lambda-l1 is {self.lambda_l1}; it must be at least 0.")
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """The source field, as the dataset stores it."""
         return self._select_field(fields, self.source_field, 0)
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
@@ -110,7 +109,6 @@ class Translation(Task[Network]):
 
     @property
     def evaluation(self) -> EvaluationPolicy:
-        """The protocol depends on what is predicted."""
         return TranslationEvaluation(self.protocols, self)
 
     def build(
@@ -182,7 +180,6 @@ class Translation(Task[Network]):
         return MeanImage(map(dataset.read, dataset.spread(BASELINE_SAMPLES)), target, target_type)
 
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
-        """An image, or class logits."""
         (target,) = self.targets(fields).values()
         if isinstance(target, SegmentationMask):
             return OutputSpec(target.names, "logits; the class is the maximum", "class-map")
@@ -191,7 +188,6 @@ class Translation(Task[Network]):
         return OutputSpec(channels, "sRGB from 0 to 1")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
-        """An image or a label map at the size of the input."""
         ((target, target_type),) = self.targets(context.fields).items()
         values = resize_to_input(output, context)
         if isinstance(target_type, SegmentationMask):
@@ -199,7 +195,6 @@ class Translation(Task[Network]):
         return TranslatedImage.from_floats(values, target)
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The target field of the sample."""
         ((target, target_type),) = self.targets(fields).items()
         if isinstance(target_type, SegmentationMask):
             return LabelMap(sample[target], target_type, target)

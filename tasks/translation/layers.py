@@ -116,7 +116,6 @@ class BatchStatistics(nn.BatchNorm2d):
         super().__init__(channels, eps, affine=affine, track_running_stats=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize (B, C, H, W)."""
         return _scale_and_shift(self, input) if _is_1x1(input) else super().forward(input)
 
 
@@ -127,7 +126,6 @@ class InstanceStatistics(nn.InstanceNorm2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize (B, C, H, W)."""
         return _scale_and_shift(self, input) if _is_1x1(input) else super().forward(input)
 
 

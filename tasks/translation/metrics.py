@@ -41,7 +41,7 @@ from ...registry import lookup
 from ..image_io import LUMINANCE
 from ..image_quality import mean_score, psnr, ssim
 from ..prediction import Prediction
-from ..task import Metrics
+from ..task import Metrics, RowMetrics
 from .fcn_score import (
     Absent,
     SegmentationEvaluator,
@@ -54,17 +54,14 @@ from .fid import FeatureExtractor, frechet_distance, inception
 from .predictions import LabelMap, TranslatedImage
 
 ABSENT_ZERO = "+absent-zero"
-NO_COUNTS = np.zeros((0, 1), np.int64)
-"""The confusion matrix before the first image, when the number of classes is unknown."""
+NO_COUNTS = np.zeros((), np.int64)
+"""The confusion matrix before the first image, when the number of classes is unknown: to be added to any."""
 
 
-class ImageMetrics(Metrics):
+class ImageMetrics(RowMetrics):
     """error, l1, psnr, ssim, sharpness and samples."""
 
     names = ("l1", "psnr", "ssim", "sharpness")
-
-    def __init__(self) -> None:
-        self._rows: list[tuple[float, ...]] = []
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one image.
@@ -78,49 +75,43 @@ class ImageMetrics(Metrics):
             UserError: the prediction is a label map.
         """
         fake, real = image_pair(prediction, ground_truth)
+        assert isinstance(prediction, TranslatedImage)
+        more = self.measure(prediction.target_field, ground_truth, fake, real)
         first, second = fake.astype(np.float64), real.astype(np.float64)
         l1 = float(np.abs(first - second).mean() / 255)
-        self._rows.append((l1, psnr(first, second), ssim(first, second), sharpness(first, second)))
+        self.rows.append((l1, psnr(first, second), ssim(first, second), sharpness(first, second), *more))
 
-    def state(self) -> Any:
-        """The scores of every image."""
-        return list(self._rows)
-
-    def merge(self, states: Iterable[Any]) -> None:
-        """See `Metrics.merge`."""
-        self._rows = [row for state in states for row in state]
+    def measure(self, target_field: str, sample: Sample, fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What a derived class adds to the row of a translated and a real image, (H, W, 3) uint8."""
+        return ()
 
     def compute(self) -> dict[str, float]:
-        """The means over the images; `samples` is the number of images."""
-        means = {name: mean_score(row[index] for row in self._rows) for index, name in enumerate(self.names)}
-        return {"error": means["l1"], **means, "samples": float(len(self._rows))}
+        means = {name: mean_score(row[index] for row in self.rows) for index, name in enumerate(self.names)}
+        return {"error": means["l1"], **means, "samples": float(len(self.rows))}
 
 
 class FCNScoreMetrics(ImageMetrics):
-    """The scores of images, and those of the labels that an evaluator reads in the translated and the real images."""
+    """The scores of images, and those of the labels that an evaluator reads in the translated and the real images.
+
+    Args:
+        evaluator: from a target field to its evaluator; called at every image.
+        absent: how a class without any pixel counts.
+    """
 
     def __init__(self, evaluator: Callable[[str], SegmentationEvaluator], absent: Absent = "skip") -> None:
-        """Create empty metrics.
-
-        Args:
-            evaluator: from a target field to its evaluator; called at the first image.
-            absent: how a class without any pixel counts.
-        """
         super().__init__()
         self.evaluator = evaluator
         self.absent: Absent = absent
         self._fake, self._real = NO_COUNTS, NO_COUNTS
 
-    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Count one image, see `ImageMetrics.update`; the sample needs the evaluator's labels too.
+    def measure(self, target_field: str, sample: Sample, fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Count the labels of both images; the sample needs the evaluator's labels.
 
         Raises:
             UserError: the sample lacks them, or the evaluator does not fit the target field.
         """
-        fake, real = image_pair(prediction, ground_truth)
-        assert isinstance(prediction, TranslatedImage)
-        evaluator = self.evaluator(prediction.target_field)
-        labels = ground_truth.get(evaluator.field)
+        evaluator = self.evaluator(target_field)
+        labels = sample.get(evaluator.field)
         if labels is None or labels.ndim != 2:
             raise UserError(
                 f"The FCN-score needs the label map '{evaluator.field}', which the dataset lacks: use the protocol "
@@ -129,19 +120,16 @@ class FCNScoreMetrics(ImageMetrics):
         fake_counts, real_counts = (
             confusion(evaluator.predict_labels(image), labels, evaluator.field_type) for image in (fake, real)
         )
-        super().update(prediction, ground_truth)
-        self._fake, self._real = sum_counts([self._fake, fake_counts]), sum_counts([self._real, real_counts])
+        self._fake, self._real = self._fake + fake_counts, self._real + real_counts
+        return ()
 
     def state(self) -> Any:
-        """The scores of every image, and the confusion matrices of translated and real images."""
         return super().state(), self._fake, self._real
 
     def merge(self, states: Iterable[Any]) -> None:
-        """See `Metrics.merge`."""
         states = list(states)
         super().merge(rows for rows, _, _ in states)
-        self._fake = sum_counts(counts for _, counts, _ in states)
-        self._real = sum_counts(counts for _, _, counts in states)
+        self._fake, self._real = (sum((state[part] for state in states), NO_COUNTS) for part in (1, 2))
 
     def compute(self) -> dict[str, float]:
         """Every score; those with the prefix `true_` are the evaluator's on the real images."""
@@ -150,42 +138,28 @@ class FCNScoreMetrics(ImageMetrics):
 
 
 class FIDMetrics(ImageMetrics):
-    """The scores of images, and fid between all translated and all real ones."""
+    """The scores of images, and fid between all translated and all real ones.
+
+    Args:
+        extractor: creates the feature extractor; called at every image.
+    """
 
     def __init__(self, extractor: Callable[[], FeatureExtractor] = inception) -> None:
-        """Create empty metrics.
-
-        Args:
-            extractor: creates the feature extractor; called at every image.
-        """
         super().__init__()
         self.extractor = extractor
-        self._features: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Count one image, see `ImageMetrics.update`.
+    def measure(self, target_field: str, sample: Sample, fake: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The features of both images.
 
         Raises:
             UserError: the weights cannot be downloaded.
         """
-        fake, real = image_pair(prediction, ground_truth)
         extract = self.extractor()
-        self._features.append((extract(fake), extract(real)))
-        super().update(prediction, ground_truth)
-
-    def state(self) -> Any:
-        """The scores and the features of both images of every sample."""
-        return super().state(), list(self._features)
-
-    def merge(self, states: Iterable[Any]) -> None:
-        """See `Metrics.merge`."""
-        states = list(states)
-        super().merge(rows for rows, _ in states)
-        self._features = [pair for _, features in states for pair in features]
+        return extract(fake), extract(real)
 
     def compute(self) -> dict[str, float]:
         """Every score; fid is nan for fewer than two images."""
-        fake, real = (np.array([pair[index] for pair in self._features]) for index in (0, 1))
+        fake, real = (np.array([row[index] for row in self.rows]) for index in (-2, -1))
         return {**super().compute(), "fid": frechet_distance(fake, real)}
 
 
@@ -215,20 +189,18 @@ class LabelMetrics(Metrics):
         if not isinstance(prediction, LabelMap):
             raise TypeError(f"segmentation metrics take a LabelMap, not a {type(prediction).__name__}")
         counts = confusion(prediction.classes, ground_truth[prediction.target_field], prediction.field_type)
-        self._counts = sum_counts([self._counts, counts])
+        self._counts = self._counts + counts
         self._samples += bool(counts.any())
 
     def state(self) -> Any:
-        """The confusion matrix, and the number of images."""
         return self._counts, self._samples
 
     def merge(self, states: Iterable[Any]) -> None:
-        """See `Metrics.merge`."""
         states = list(states)
-        self._counts, self._samples = sum_counts(counts for counts, _ in states), sum(samples for _, samples in states)
+        self._counts = sum((counts for counts, _ in states), NO_COUNTS)
+        self._samples = sum(samples for _, samples in states)
 
     def compute(self) -> dict[str, float]:
-        """Every score by name; `samples` is the number of images."""
         scores = segmentation_scores(self._counts, self.absent)
         return {"error": 1 - scores["pixel_accuracy"], **scores, "samples": float(self._samples)}
 
@@ -305,9 +277,3 @@ def _mean_gradient(luminance: np.ndarray) -> float:
     """Mean length over (H, W), from every pixel to its right and lower neighbors; 0 for a single row or column."""
     dx, dy = np.diff(luminance, axis=1)[:-1], np.diff(luminance, axis=0)[:, :-1]
     return float(np.hypot(dx, dy).mean()) if dx.size else 0.0
-
-
-def sum_counts(tables: Iterable[np.ndarray]) -> np.ndarray:
-    """The sum of confusion matrices, of which some may be empty."""
-    filled = [table for table in tables if table.any()]
-    return np.sum(filled, axis=0) if filled else NO_COUNTS

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones.backbone import Backbone, Level, features_on_meta, meta_input
-from ...backbones.initialization import gaussian
-from ..heads.head import Head
+from ..heads.head import Head, init_prediction
 from ..heads.smp import SmpHead
 from ..network import EncoderDecoder, Network
 from ..tiling import pad_by_reflection
@@ -26,8 +25,6 @@ MIN_CELLS = 2
 """Minimum height and width of a backbone's coarsest map: a single cell has no variance to normalize by."""
 MAX_CELLS = 16
 """Maximum number of strides tried for the smallest image that a backbone takes; Inception-v4 needs 4, LeNet-5 9."""
-COLOR_MARGIN = 1e-3
-"""Minimum distance of the initial output from 0 and 1, which tanh never reaches and where its gradient vanishes."""
 
 
 class TranslationNetwork(Network):
@@ -48,7 +45,6 @@ class TranslationNetwork(Network):
 
     @property
     def inference_noise(self) -> str:
-        """See `Network.inference_noise`: dropout that stays on."""
         if not any(isinstance(module, EvalDropout) and module.always_on for module in self.modules()):
             return ""
         return "its dropout stays on; train with --norm frozen-batch or instance to turn it off"
@@ -103,7 +99,6 @@ class GeneratorTranslator(TranslationNetwork):
         self.stride, self.min_size = generator.stride, generator.min_size
 
     def logits(self, image: Tensor) -> Tensor:
-        """See `TranslationNetwork.logits`."""
         return self.generator(image * 2 - 1).float()
 
 
@@ -135,20 +130,7 @@ class BackboneTranslator(EncoderDecoder, TranslationNetwork):
         if isinstance(head, SmpHead) and norm != "frozen-batch":
             # Both other modes leave a global average as it is, so the head supports a batch of one.
             head.normalizes_images = False  # pyright: ignore[reportAttributeAccessIssue] - this head's own
-        assert head.predict.bias is not None
-        gaussian(head.predict.weight, std=STD)
-        nn.init.zeros_(head.predict.bias)
-
-    def init_output_bias(self, mean: Tensor) -> None:
-        """Set the last layer's bias such that the initial output is about constant.
-
-        Args:
-            mean: (C of the target,) a color in [0, 1]; if the target is labels, the frequency of every class.
-        """
-        mean = mean.clamp(COLOR_MARGIN, 1 - COLOR_MARGIN)
-        assert self.head.predict.bias is not None
-        with torch.no_grad():
-            self.head.predict.bias.copy_(mean.log() if self.target_is_labels else torch.atanh(2 * mean - 1))
+        init_prediction(head.predict, std=STD)
 
     def logits(self, image: Tensor) -> Tensor:
         """See `TranslationNetwork.logits`; applies the backbone's own preprocessing."""

@@ -59,7 +59,6 @@ class LabelMap(Prediction):
         return self.field_type.colorize(self.classes)
 
     def summary(self) -> str:
-        """The most frequent classes and their percentages."""
         count = np.bincount(self.classes[self.classes != self.field_type.ignore], minlength=1)
         first = [index for index in np.argsort(-count, kind="stable")[:SUMMARY_CLASSES] if count[index]]
         shares = [f"{self.field_type.names[index]} {100 * count[index] / count.sum():.0f} %" for index in first]

@@ -278,7 +278,8 @@ def test_crowds_and_unlabeled_people_are_left_out():
 def test_box_of_pixel_centers_is_a_pixel_wider():
     metrics = PROTOCOLS["coco"]()
     metrics.update(shifted(coco(), 0, COCO), coco(500))
-    assert metrics.state()[1][0].ground_truth.box == (500, 0, 100, 100)
+    ((_, person),) = metrics.state()
+    assert person.ground_truth.box == (500, 0, 100, 100)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
