@@ -205,7 +205,6 @@ def iter_requests(
 
     Raises:
         UserError: at the call: the number of images does not fit the model.
-
     """
     groups = [group for source in sources for group in source.groups(needed, names)]
     return (request for files, stem in groups for request in _requests(files, stem, needed))

@@ -229,7 +229,6 @@ def run_all(
     """Process the requests whose results do not exist yet, and print a line for each; `noun` is their name in the log.
 
     After Ctrl-C the finished ones are in the manifest.
-
     """
     # Pillow warns above its size limit and raises above twice the limit, which becomes an error message: the warning
     # adds nothing.
@@ -305,7 +304,6 @@ def license_notes(header: dict) -> list[str]:
     """Training data of a model, and the license terms of that data and of the backbone's weights; one line each.
 
     The training data is named because a model has only its own classes: one trained on MNIST calls a cup a nine.
-
     """
     lines, ancestor, backbone = [], header, header.get("backbone_weights") or {}
     if data := header.get("data"):

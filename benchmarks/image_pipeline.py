@@ -55,7 +55,6 @@ def measure(
     """Measure batches of random resized crops with random flips, of square `crop_size`, on one thread.
 
     The setting's device gets the batch; its threads are ignored, since a loader's worker has one.
-
     """
     rounds, preprocessing, watch = setting.rounds or rounds, Preprocessing(), Stopwatch(setting.device)
     figures, facts = [], {}

@@ -57,7 +57,6 @@ def measure(
     """Measure the loader alone, the step alone, and both together as in training.
 
     Batches are of 16, on a GPU of 64, and workers as many as in training, where they and the model share the threads.
-
     """
     batch_size = batch_size or (CUDA_BATCH if setting.device.type == "cuda" else BATCH)
     rounds = setting.rounds or rounds
@@ -173,7 +172,6 @@ def measure_rendering(
 
     Rates are images per second of CPU time, which excludes other processes; every round renders new rooms. `sizes` are
     (height, width) with the required rate.
-
     """
     cpu = torch.device("cpu")
     watch, figures, facts = Stopwatch(cpu, time.process_time), [], {}

@@ -42,7 +42,6 @@ def measure(
     """Measure training steps in fp32 and, if the device supports it in hardware, in bf16.
 
     Batches are of 16, on a GPU of 256; one of the two peak measurements multiplies square matrices of `matmul_size`.
-
     """
     cuda = setting.device.type == "cuda"
     batch_size = batch_size or (CUDA_BATCH if cuda else BATCH)

@@ -66,7 +66,6 @@ class Capture:
         Frames whose longer side has more than `max_side` pixels are resized (0: no limit). With `every_frame` the
         source waits until a frame was consumed, so that none is dropped. After `timeout` seconds without a frame `next`
         raises an error.
-
         """
         self.source, self.ended = source, False
         self._max_side, self._every_frame, self._timeout = max_side, every_frame, timeout

@@ -27,7 +27,6 @@ def compose(frame: Cell, predictions: Sequence[Cell], hint: str = "") -> np.ndar
 
     Returns:
         (H, W, 3) uint8 RGB with even height and width.
-
     """
     height, width = (size + size % 2 for size in map(max, frame[0].shape[:2], MIN_CELL_SIZE))
     cells = [

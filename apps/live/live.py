@@ -50,7 +50,6 @@ class Live:
 
         Snapshots are written to `out`. If `offline`, all models are active from the start, and captions have frame
         numbers instead of timings.
-
         """
         self._capture, self._viewer, self._recorder, self._out = capture, viewer, recorder, out
         self._choices = [[model] for model in models] + ([list(models)] if len(models) > 1 else [])

@@ -55,7 +55,6 @@ def live_predictors(names: str, device: str, amp: str, mode: str | None = None) 
 
     Raises:
         UserError: no name, an unknown one, an unknown input mode, or a model whose inputs are not color or gray images.
-
     """
     from ...datasets.field_types import Image
     from ...tasks.inference import load

@@ -48,7 +48,6 @@ class MjpegServer:
 
         Raises:
             UserError: not an address of this machine, or the port is in use.
-
         """
         try:
             self._server = _Server((host, port), self)

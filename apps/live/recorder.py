@@ -70,7 +70,6 @@ class Recorder:
 
         The image, (H, W, 3) uint8 RGB of even height and width, is displayed from `at`, a time of its source in
         seconds; the last one for `duration` seconds, if that is known (not 0).
-
         """
         if self._writer is None:
             return

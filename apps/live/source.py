@@ -76,7 +76,6 @@ class Camera:
 
         Raises:
             UserError: there is no such camera, as far as this is known without opening it.
-
         """
         self.name, self.number, self.width = f"camera {number}", number, width
         self._open_device = open_device or device

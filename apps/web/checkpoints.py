@@ -79,7 +79,6 @@ def checkpoint_entries(extra: Sequence[str], device: str, amp: str) -> dict[str,
 
     Raises:
         UserError: a missing or damaged file.
-
     """
     entries: dict[str, list[CheckpointEntry]] = {task: [] for task in list_tasks()}
     for task, of_task in entries.items():

@@ -45,7 +45,6 @@ def write_examples(entry: CheckpointEntry, folder: Path) -> list[list[Path]]:
 
     Returns:
         One row of files per example, with a file for each input of the model; empty if there is no fitting example.
-
     """
     field_types = list(entry.inputs.values())
     folder.mkdir(parents=True, exist_ok=True)

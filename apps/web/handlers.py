@@ -65,7 +65,6 @@ def handle_images(entry: CheckpointEntry, uploads: Sequence[Path | None], limits
 
     Raises:
         UserError: an image is missing, was rejected or does not fit the model.
-
     """
     images, remarks = validate_uploads(entry, uploads, limits)
     with INFERENCE_LOCK:
@@ -117,7 +116,6 @@ def handle_frame(
 
     Raises:
         UserError: the frame is not an image, or the model does not take camera images.
-
     """
     if not entry.accepts_camera:
         raise UserError(f"{entry.name} takes label maps, which a camera does not provide.")
@@ -148,7 +146,6 @@ def safe_call(handler: Callable[[], Response], log_error: Callable[[], None]) ->
     """Call a handler; every exception becomes a response with an error message.
 
     `log_error` is called in the exception handler of errors other than UserError and MemoryError.
-
     """
     try:
         return handler()

@@ -38,7 +38,6 @@ def serve(
 
     Raises:
         UserError: the port is in use, or not an address of this machine.
-
     """
     with TemporaryDirectory(prefix="densevision-web-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()

@@ -52,7 +52,6 @@ def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) ->
     Raises:
         UserError: the file is too large, damaged, not an image of an accepted format, or not a label map where one is
             needed.
-
     """
     from PIL import Image, UnidentifiedImageError
 

@@ -41,11 +41,7 @@ class ColorizationMetrics(RowMetrics):
         self._pixels, self._within = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Count one image.
-
-        Args:
-            prediction: `ColorizedImage` of (H, W).
-            ground_truth: a sample whose "image" is (H, W, 3).
+        """Count one image, of which "image" is (H, W, 3).
 
         Raises:
             ValueError: the two differ in size.

@@ -140,9 +140,7 @@ class DepthMetrics(RowMetrics):
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Add one image; it does not count if it has no evaluated pixel.
 
-        Args:
-            prediction: a `DepthMap` of (H, W) meters.
-            ground_truth: a sample with "depth" (H, W) in meters, nan or 0 where unknown.
+        The sample has "depth", (H, W) in meters, nan or 0 where unknown.
 
         Raises:
             ValueError: the sizes differ.

@@ -38,14 +38,7 @@ class DepthNetwork(EncoderDecoder):
         init_prediction(head.predict, math.log(INITIAL_DEPTH))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predict the depth of every pixel.
-
-        Args:
-            image: (B, C, H, W) in [0, 1], C = `in_channels` of the backbone.
-
-        Returns:
-            (B, 1, H, W) float32 meters, 0.007 to 200.
-        """
+        """(B, C, H, W) in [0, 1], C = `in_channels` of the backbone, to (B, 1, H, W) float32 meters, 0.007 to 200."""
         return self.logits(image).clamp(*LOG_RANGE).exp()
 
 
@@ -105,14 +98,7 @@ class FCRN(Network):
                     layer.eps = bn_eps
 
     def forward(self, image: Tensor) -> Tensor:
-        """Predict depth at the native resolution of the model.
-
-        Args:
-            image: (B, 3, H, W) in [0, 1].
-
-        Returns:
-            (B, 1, 16 ⌈H / 32⌉, 16 ⌈W / 32⌉) float32 meters.
-        """
+        """(B, 3, H, W) in [0, 1] to (B, 1, 16 ⌈H / 32⌉, 16 ⌈W / 32⌉) float32 meters, at the native resolution."""
         features = self.backbone.features(self.backbone.preprocessing(image))
         return self.activation(self.head.native(features)).float()
 

@@ -54,7 +54,6 @@ def convert_model(
 
     Raises:
         UserError: torch cannot convert the network at all.
-
     """
     candidates = (
         dynamic_axes,

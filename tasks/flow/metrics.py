@@ -78,10 +78,7 @@ class FlowMetrics(RowMetrics):
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one image; images without a known pixel are ignored.
 
-        Args:
-            prediction: a `FlowField` of (H, W, 2) pixels.
-            ground_truth: a sample with "flow", (H, W, 2) pixels, nan where unknown, and optionally "visible", (H, W)
-                bool.
+        The sample has "flow", (H, W, 2) pixels, nan where unknown, and optionally "visible", (H, W) bool.
 
         Raises:
             ValueError: the sizes differ.
@@ -111,7 +108,6 @@ def _pixel_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -> np.
     """Table of one image, (scores, 2): for every score the number of its pixels and the sum of their values.
 
     `f` and `g` are (N, 2) float64, `visible` is (N,) bool or None, all of the known pixels.
-
     """
     error, length = np.hypot(*(f - g).T), np.hypot(*g.T)
     empty = np.zeros(len(g), bool)

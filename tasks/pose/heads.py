@@ -71,11 +71,9 @@ class Deconvolution(nn.Module):
                 gaussian(layer.weight, std=STD)
 
     def forward(self, features: list[Tensor], size: tuple[int, int]) -> Tensor:
-        """Compute heat maps, (B, joints, ⌈height / 4⌉, ⌈width / 4⌉) float32, linear, evenly spaced over the image.
+        """Levels of the backbone to heat maps, (B, joints, ⌈height / 4⌉, ⌈width / 4⌉) float32, linear.
 
-        Args:
-            features: the backbone's levels, (B, C, h, w).
-            size: (height, width) of the image.
+        They are evenly spaced over the image, whose (height, width) is `size`.
         """
         x = features[-1]
         if self.pool_factor > 1:
@@ -118,11 +116,7 @@ class Regression(nn.Module):
         nn.init.zeros_(self.predict.bias)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Compute offsets (x, y) from the mean pose, (B, joints, 2) float32, linear, in fractions of width and height.
-
-        Args:
-            features: the backbone's levels, (B, C, h, w) of any size.
-        """
+        """Levels of any size to offsets (B, joints, 2) float32 from the mean pose, in fractions of width and height."""
         return linear_float32(self.predict, self.hidden(features[-1].mean((2, 3)))).unflatten(1, (-1, 2))
 
 

@@ -191,10 +191,8 @@ class HitRateMetrics(Metrics):
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one person.
 
-        Args:
-            prediction: a `PosePrediction`.
-            ground_truth: a sample with "joints" (J, 3): x, y in pixels, and 0 unlabeled, 1 occluded, 2 visible; and,
-                if the dataset has them, "box" and "head": left, top, right, bottom in pixels.
+        The sample has "joints" (J, 3): x, y in pixels, and 0 unlabeled, 1 occluded, 2 visible; and, if the dataset has
+        them, "box" and "head": left, top, right, bottom in pixels.
 
         Raises:
             ValueError: the numbers of joints differ.
@@ -235,11 +233,9 @@ class CocoMetrics(RowMetrics):
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         """Count one person.
 
-        Args:
-            prediction: a `PosePrediction`.
-            ground_truth: a sample with "joints" (J, 3), "area" of the person's segment in pixels², "box" (left, top,
-                right, bottom as in pixel centers), and optionally "crowd" (0 or 1), "image_id", and "left" and "top",
-                the position of the sample's crop in the original image.
+        The sample has "joints" (J, 3), "area" of the person's segment in pixels², "box" (left, top, right, bottom as in
+        pixel centers), and optionally "crowd" (0 or 1), "image_id", and "left" and "top", the position of the sample's
+        crop in the original image.
 
         Raises:
             ValueError: the numbers of joints differ.

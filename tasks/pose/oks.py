@@ -215,7 +215,6 @@ def _match(
     Detections, in descending order of score, are matched each with the most similar person that is still free; with an
     ignored person only if no other is left. A detection is ignored if it matches an ignored person, or if it matches
     nobody and its area is out of range. `similarity` is (detections, people) OKS.
-
     """
     counted = np.array([not _is_ignored(person, area) for person in people], bool)
     crowds = np.array([person.crowd for person in people], bool)
@@ -241,7 +240,6 @@ def _precision_recall(correct: np.ndarray, wrong: np.ndarray, people: int) -> tu
     """Precision at each of `RECALL_THRESHOLDS`, 0 beyond the maximum recall, and that recall.
 
     `correct` and `wrong` are (N,) bool, in descending order of score.
-
     """
     if not len(correct):
         return np.zeros(len(RECALL_THRESHOLDS)), 0.0

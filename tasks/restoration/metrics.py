@@ -74,11 +74,7 @@ class RestorationMetrics(RowMetrics):
         self.protocol = protocol
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Add one image; it does not count if it is not larger than the border.
-
-        Args:
-            prediction: a `RestoredImage`.
-            ground_truth: a sample whose "image" is the clean image.
+        """Add one image, of which "image" is the clean one; it does not count if it is not larger than the border.
 
         Raises:
             ValueError: the sizes differ.

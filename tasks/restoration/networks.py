@@ -42,14 +42,7 @@ class RestorationNetwork(EncoderDecoder):
         nn.init.zeros_(head.predict.bias)
 
     def forward(self, degraded: Tensor) -> Tensor:
-        """Restore an image.
-
-        Args:
-            degraded: (B, 3, H, W) in [0, 1].
-
-        Returns:
-            (B, 3, H, W) float32, about [0, 1].
-        """
+        """(B, 3, H, W) in [0, 1] to (B, 3, H, W) float32, about [0, 1]."""
         return degraded + self.logits(degraded)
 
 
@@ -86,13 +79,9 @@ class Eigen(Network):
             nn.init.zeros_(layer.bias)
 
     def interior(self, degraded: Tensor) -> Tensor:
-        """Restore the interior of an image: the mean of the overlapping patches.
+        """(B, 3, H, W) in [0, 1], H and W at least 16, to (B, 3, H - 8, W - 8) float32: mean of overlapping patches.
 
-        Args:
-            degraded: (B, 3, H, W) in [0, 1], H and W at least 16.
-
-        Returns:
-            (B, 3, H - 8, W - 8) float32; pixel (y, x) corresponds to (y + 4, x + 4) of the input.
+        Pixel (y, x) corresponds to (y + 4, x + 4) of the input.
         """
         maps = torch.tanh(self.conv2(torch.tanh(self.conv1(degraded - 0.5))))
         patch = self.conv3.kernel_size
@@ -101,14 +90,7 @@ class Eigen(Network):
         return self.conv3(maps).float() / coverage + 0.5
 
     def forward(self, degraded: Tensor) -> Tensor:
-        """Restore an image.
-
-        Args:
-            degraded: (B, 3, H, W) in [0, 1].
-
-        Returns:
-            (B, 3, H, W) float32; in training (B, 3, H - 8, W - 8), see `interior`.
-        """
+        """(B, 3, H, W) in [0, 1] to (B, 3, H, W) float32; in training (B, 3, H - 8, W - 8), see `interior`."""
         if self.training:
             return self.interior(degraded)
         height, width = degraded.shape[-2:]

@@ -108,14 +108,7 @@ class UNetGenerator(nn.Module):
         init_weights(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The output before the tanh.
-
-        Args:
-            image: (B, in_channels, H, W) in [-1, 1], H and W multiples of `stride`.
-
-        Returns:
-            (B, out_channels, H, W), linear.
-        """
+        """(B, in_channels, H, W) in [-1, 1], multiples of `stride`, to (B, out_channels, H, W) before the tanh."""
         x = self.downs[0](image)
         activated: list[Tensor] = []
         for down in self.downs[1:]:
@@ -195,12 +188,5 @@ class ResNetGenerator(nn.Module):
         init_weights(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The output before the tanh.
-
-        Args:
-            image: (B, in_channels, H, W) in [-1, 1], H and W multiples of 4 and at least 8.
-
-        Returns:
-            (B, out_channels, H, W), linear.
-        """
+        """(B, in_channels, H, W) in [-1, 1], multiples of 4 from 8 on, to (B, out_channels, H, W) before the tanh."""
         return self.predict(self.body(image))

@@ -64,11 +64,7 @@ class ImageMetrics(RowMetrics):
     names = ("l1", "psnr", "ssim", "sharpness")
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Count one image.
-
-        Args:
-            prediction: a `TranslatedImage`.
-            ground_truth: a sample, whose field `prediction.target_field` is the real image.
+        """Count one image; the real one is the sample's field `prediction.target_field`.
 
         Raises:
             ValueError: the sizes differ.
@@ -171,11 +167,7 @@ class LabelMetrics(Metrics):
         self._counts, self._samples = NO_COUNTS, 0
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Count one image; one without labeled pixels is not a sample.
-
-        Args:
-            prediction: a `LabelMap`.
-            ground_truth: a sample, whose field `prediction.target_field` is (H, W) labels.
+        """Count one image by the (H, W) labels of the field `prediction.target_field`; one without any is not a sample.
 
         Raises:
             ValueError: the sizes differ.

@@ -55,24 +55,16 @@ class TranslationNetwork(Network):
         return self.norm != "batch" and super().batchable
 
     def logits(self, image: Tensor) -> Tensor:
-        """The output before the final activation.
+        """The output before the final activation, (B, C of the target, H, W) float32, linear.
 
-        Args:
-            image: (B, C, H, W) in [0, 1], H and W multiples of `stride` and at least `min_size`.
-
-        Returns:
-            (B, C of the target, H, W) float32, linear.
+        The image is (B, C, H, W) in [0, 1], H and W multiples of `stride` and at least `min_size`.
         """
         raise NotImplementedError
 
     def forward(self, source: Tensor) -> Tensor:
-        """Translate an image.
+        """(B, C, H, W) in [0, 1], of any size, to (B, C of the target, H, W) float32.
 
-        Args:
-            source: (B, C, H, W) in [0, 1], of any size.
-
-        Returns:
-            (B, C of the target, H, W) float32: an image in [0, 1], or logits if the target is labels.
+        The result is an image in [0, 1], or logits if the target is labels.
         """
         height, width = source.shape[-2:]
         multiple = self.stride if min(height, width) >= self.min_size else self.min_size

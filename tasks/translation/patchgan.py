@@ -78,13 +78,9 @@ class PatchGAN(nn.Module):
         return int(receptive_fields(_DiscriminatorBackbone(self))["patches"].size)
 
     def forward(self, pair: Tensor) -> Tensor:
-        """Classify every patch as real or generated.
+        """(B, in_channels, H, W) in [-1, 1] to logits (B, 1, h, w), h = ⌊H / 2^n⌋ - 2; with n = 0, h = H.
 
-        Args:
-            pair: (B, in_channels, H, W) in [-1, 1], the source's channels first; H and W at least `min_size`.
-
-        Returns:
-            (B, 1, h, w) logits, h = ⌊H / 2^n⌋ - 2; with n = 0, h = H.
+        The source's channels come first; H and W are at least `min_size`.
 
         Raises:
             UserError: an image that is too small for a single patch.
