@@ -20,9 +20,8 @@ from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
-from .class_scores import ClassScores
 from .losses import LOSSES
-from .metrics import PROTOCOLS, ClassificationMetrics
+from .metrics import PROTOCOLS, ClassificationMetrics, ClassScores
 from .networks import Classifier
 from .policies import TEST_CROPS, ClassificationEvaluation, ClassificationInference, PCAColorNoise
 from .recipes import RECIPES

@@ -1,16 +1,78 @@
-"""Top-1 and top-5 accuracy and negative log-likelihood."""
+"""Class scores, the prediction of a classifier, and its metrics: top-1, top-5 accuracy, negative log-likelihood."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
+import cv2
 import numpy as np
 
+from ...atomic_io import write_json
 from ...datasets.dataset import Sample
+from ...datasets.formats.image import write_image
 from ..prediction import Prediction
 from ..task import RowMetrics
-from .class_scores import ClassScores
 from .policies import TEST_CROPS
+
+TOP = 5
+ROW, WIDTH = 36, 300
+BAR = (176, 204, 232)
+RIGHT = (160, 214, 160)
+
+
+@dataclass(frozen=True, repr=False)
+class ClassScores(Prediction):
+    """Class probabilities of an image.
+
+    Attributes:
+        names: class names.
+        probabilities: (num_classes,), with sum 1.
+    """
+
+    names: tuple[str, ...]
+    probabilities: np.ndarray
+    unit: ClassVar[str] = "probability"
+
+    @property
+    def name(self) -> str:
+        """The most probable class."""
+        return self.names[int(np.argmax(self.probabilities))]
+
+    def top(self, count: int = TOP) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities, best first; classes of probability 0 are left out."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        best = [(self.names[index], float(self.probabilities[index])) for index in order]
+        return [(name, share) for name, share in best if share > 0]
+
+    def summary(self) -> str:
+        return ", ".join(f"{name} {share:.3f}" for name, share in self.top(3))
+
+    def to_image(self, reference: Prediction | None = None) -> np.ndarray:
+        """(180, 300, 3) uint8: the five most probable classes as bars; the class of `reference` is green."""
+        right = reference.name if isinstance(reference, ClassScores) else None
+        page = np.full((ROW * TOP, WIDTH, 3), 255, np.uint8)
+        for row, (name, share) in enumerate(self.top()):
+            top = row * ROW
+            color = RIGHT if name == right else BAR
+            cv2.rectangle(page, (0, top + 4), (round(share * WIDTH), top + ROW - 4), color, -1)
+            text = f"{name[:26]} {share:.2f}"
+            cv2.putText(page, text, (6, top + 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (20, 20, 20), 1, cv2.LINE_AA)
+        return page
+
+    def _repr_parts(self) -> tuple[str, ...]:
+        return f"{len(self.names)} classes", self.unit, f"{self.name} {self.probabilities.max():.2f}"
+
+    def save(self, folder: str | Path, stem: str) -> list[Path]:
+        """STEM_classes.json ({"name": probability}, best five first) and STEM_classes.png."""
+        folder = Path(folder)
+        json_file, image_file = folder / f"{stem}_classes.json", folder / f"{stem}_classes.png"
+        write_json(json_file, {name: round(share, 6) for name, share in self.top()}, indent=2)
+        write_image(image_file, self.to_image())
+        return [json_file, image_file]
+
 
 PROTOCOLS: tuple[str, ...] = tuple(TEST_CROPS)
 """Protocols differ in the crops of the image; the metrics are the same."""

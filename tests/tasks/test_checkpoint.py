@@ -22,7 +22,7 @@ from densevision.tasks.checkpoint import (
     read_header,
     save_checkpoint,
 )
-from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.conversion import convert_to_fp16
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap

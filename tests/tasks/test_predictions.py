@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from densevision.datasets.field_types import SegmentationMask, Skeleton
-from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.colorization.colorized_image import ColorizedImage
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.flow.flow_field import FlowField

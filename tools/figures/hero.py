@@ -21,7 +21,7 @@ from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.rendering.chairs import draw_chairs
 from densevision.datasets.rendering.weather import degrade
-from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.flow.flow_field import FlowField
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "hero.jpg"

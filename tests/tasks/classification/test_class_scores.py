@@ -7,7 +7,7 @@ import pytest
 
 from densevision.datasets.formats.image import read_image
 from densevision.tasks.classification import Classification
-from densevision.tasks.classification.class_scores import RIGHT, ClassScores
+from densevision.tasks.classification.metrics import RIGHT, ClassScores
 
 from .toys import fields
 

@@ -19,7 +19,7 @@ from densevision.errors import UserError
 from densevision.tasks import create_task
 from densevision.tasks.checkpoint import read_header
 from densevision.tasks.classification import BASELINE_SAMPLES, Classification
-from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.classification.networks import Classifier
 from densevision.tasks.conformance import check_task
 from densevision.tasks.evaluation import evaluate as score

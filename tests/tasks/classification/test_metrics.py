@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.tasks.classification import Classification
-from densevision.tasks.classification.class_scores import ClassScores
-from densevision.tasks.classification.metrics import ClassificationMetrics
+from densevision.tasks.classification.metrics import ClassificationMetrics, ClassScores
 
 TEN = tuple("abcdefghij")
 

@@ -17,7 +17,7 @@ from densevision.datasets.core.geometry import MAX_FIT_FACTOR, Filter, transform
 from densevision.datasets.field_types import Image
 from densevision.errors import UserError
 from densevision.tasks.classification import Classification
-from densevision.tasks.classification.class_scores import ClassScores
+from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.classification.networks import Classifier, Probabilities
 from densevision.tasks.classification.policies import DENSE_CROPS, TEST_CROPS, center_crop, with_short_side
 from densevision.tasks.inference import Predictor
