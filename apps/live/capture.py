@@ -10,15 +10,12 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ...errors import UserError
-
-if TYPE_CHECKING:
-    from .source import Source
+from .source import Source
 
 STALL_TIMEOUT = 10.0
 """Seconds without a frame after which a source counts as stalled."""
@@ -71,12 +68,10 @@ class Capture:
         self._max_side, self._every_frame, self._timeout = max_side, every_frame, timeout
         self._frames: deque[Frame] = deque(maxlen=num_frames)
         self._consumed, self._last_time = 0, time.perf_counter()
-        self._finished, self._failure = False, None
-        self._closing = False
+        self._failure: BaseException | None = None
+        self._finished = self._closing = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._read, name="capture", daemon=True)
-
-    _failure: BaseException | None
 
     def __enter__(self) -> Capture:
         self._last_time = time.perf_counter()

@@ -18,8 +18,6 @@ from .recorder import Recorder
 from .viewer import HINT, State, Viewer
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ...tasks.prediction import Prediction
 
 WAIT = 0.05

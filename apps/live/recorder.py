@@ -30,9 +30,7 @@ class Recorder:
         """
         self.files: list[tuple[Path, int]] = []
         self._path, self._folder = path, folder
-        self._writer = None if path is None else VideoWriter(path)
-
-    _writer: VideoWriter | None
+        self._writer: VideoWriter | None = None if path is None else VideoWriter(path)
 
     def __enter__(self) -> Recorder:
         return self

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,6 @@ from .checkpoints import INFERENCE_LOCK, CheckpointEntry
 from .uploads import Limits, decode_image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ...tasks.prediction import Prediction
 
 MAX_DISPLAY_SIDE = 1600

@@ -1,17 +1,15 @@
 """Heads of pose estimation: heat maps by transposed convolutions (`Deconvolution`), coordinates by `Regression`.
 
 `Deconvolution`. Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation and Tracking. ECCV 2018, arXiv:1804.06208,
-section 2: three
-times deconvolution 4x4 of stride 2 and width 256, batch normalization and ReLU, then 1x1. For 16 joints 33,999,440
-parameters with ResNet-50, 52,991,568 with ResNet-101 and 68,635,216 with ResNet-152.
+section 2: three times deconvolution 4x4 of stride 2 and width 256, batch normalization and ReLU, then 1x1. For 16
+joints 33,999,440 parameters with ResNet-50, 52,991,568 with ResNet-101 and 68,635,216 with ResNet-152.
 
 Deviations: there are as many deconvolutions as lead from the backbone's coarsest stride to 4, none to three for our
 backbones, and they are not wider than the level that they read: a light backbone has a light head. Backbones that end
 before stride 4 are average-pooled to it.
 
 `Regression`. Toshev, Szegedy: DeepPose: Human Pose Estimation via Deep Neural Networks. CVPR 2014, arXiv:1312.4659,
-section 3.1: a
-classifier whose last layer predicts coordinates instead.
+section 3.1: a classifier whose last layer predicts coordinates instead.
 
 Deviations: DeepPose keeps AlexNet's fully connected layers, which take one image size; here the deepest level is
 averaged over all positions, as in a residual network, and normalized, so that any backbone and any size will do. The
