@@ -74,10 +74,10 @@ class AugmentedDataset(TorchDataset):
 class InfiniteBatchSampler(Sampler[list[SampleKey]]):
     """Batch sampler of one process: sample keys as a function of the micro-step.
 
-    The `samples` of a run (None: infinitely many) form one sequence: epoch after epoch, each in its own random order, and
-    no epoch drops its last ones (a batch may contain samples of two epochs). Micro-step m of process `rank` takes batch
-    m * processes + rank, so that two processes with batch size B get the same samples as one process with 2B. A resumed
-    run starts with later `steps`.
+    The `samples` of a run (None: infinitely many) form one sequence: epoch after epoch, each in its own random order,
+    and no epoch drops its last ones (a batch may contain samples of two epochs). Micro-step m of process `rank` takes
+    batch m * processes + rank, so that two processes with batch size B get the same samples as one process with 2B. A
+    resumed run starts with later `steps`.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from painting import painting
 
 from densevision.datasets.core.drawing import add_caption, fit_to_cell, image_grid
@@ -34,14 +35,14 @@ from densevision.visualize.attribution.saliency import saliency
 from densevision.visualize.core import images as render
 from densevision.visualize.core.images import list_images, resize, scaled_size, to_pixels
 from densevision.visualize.core.model import open_model
-from densevision.visualize.core.objectives import Channel, PerImage
+from densevision.visualize.core.objectives import Channel
 from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence import patches
 from densevision.visualize.correspondence.receptive_field import unit_fields
 from densevision.visualize.features import activations as activations_module
 from densevision.visualize.features.deep_dream import DreamOptions, deep_dream, resolve_dream_target
-from densevision.visualize.features.feature_inversion import InversionOptions, invert_features
-from densevision.visualize.features.feature_visualization import OptimizationOptions, maximize
+from densevision.visualize.features.feature_inversion import feature_inversion
+from densevision.visualize.features.feature_visualization import feature_visualization
 from densevision.visualize.features.style_transfer import StyleOptions, transfer_style
 
 QUALITY = 88
@@ -168,11 +169,8 @@ def nearest_neighbors(weights: str, out: str) -> None:
 def class_visualizations(weights: str, out: str) -> None:
     """Images that maximize eight classes, optimized in one batch."""
     model = open_model("resnet50", weights)
-    targets = tuple(parse_target(f"class:{name}", model) for name in CLASSES)
-    result = maximize(
-        model, PerImage(targets), count=len(targets), options=OptimizationOptions(amp="auto"), callback=print
-    )
-    images = [render.to_uint8_image(pixels) for pixels in result.pixels[0]]
+    result = feature_visualization(model, [f"class:{name}" for name in CLASSES], amp="auto", progress=print)
+    images = [render.to_uint8_image(torch.from_numpy(pixels)) for pixels in result.array]
     cells = [add_caption(image, name) for image, name in zip(images, CLASSES, strict=True)]
     write_image(out, image_grid(cells, 4), QUALITY)
 
@@ -190,8 +188,8 @@ def feature_inversions(resnet: str, alexnet: str, out: str) -> None:
             photo = fit_to_cell(render.to_uint8_image(pixels[0]), (TILE, TILE))
             cells.append(add_caption(photo, f"{name}, {backbone}"))
             for level in levels:
-                result = invert_features(model, pixels, level, InversionOptions(steps=200, amp="auto"))
-                reconstruction = fit_to_cell(render.to_uint8_image(result.pixels[0]), (TILE, TILE))
+                result = feature_inversion(model, pixels, level, steps=200, amp="auto")
+                reconstruction = fit_to_cell(render.to_uint8_image(torch.from_numpy(result.array)), (TILE, TILE))
                 cells.append(add_caption(reconstruction, f"{level.split('.')[-1]}: error {result.error:.3f}"))
                 print(name, backbone, level, result.error, flush=True)
     write_image(out, image_grid(cells, 5), QUALITY)

@@ -396,13 +396,21 @@ def evaluate_objective(
 
 def gradients(model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective) -> tuple[Tensor, ...]:
     """Gradient of the objective with respect to the pixels, (B, C, H, W) each; may be 0."""
+    return scores_and_gradients(model, pixels, objective)[1]
+
+
+def scores_and_gradients(
+    model: InspectedModel, pixels: tuple[Tensor, ...], objective: Objective, bf16: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Scores (B,), and their gradients with respect to the pixels, (B, C, H, W) each; may be 0."""
     inputs = tuple(each.detach().to(model.device).requires_grad_() for each in pixels)
     with torch.enable_grad():
-        values, _ = evaluate_objective(model, inputs, objective)
-        if not values.requires_grad:
-            return tuple(torch.zeros_like(each) for each in inputs)
-        grads = torch.autograd.grad(values.sum(), inputs, allow_unused=True)
-    return tuple(torch.zeros_like(each) if g is None else g for each, g in zip(inputs, grads, strict=True))
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+            scores, _ = evaluate_objective(model, inputs, objective)
+        if not scores.requires_grad:
+            return scores, tuple(torch.zeros_like(each) for each in inputs)
+        grads = torch.autograd.grad(scores.sum(), inputs, allow_unused=True)
+    return scores.detach(), tuple(torch.zeros_like(x) if g is None else g for x, g in zip(inputs, grads, strict=True))
 
 
 def check_nonzero_gradient(

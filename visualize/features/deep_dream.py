@@ -169,24 +169,19 @@ def _step(
     import torch
 
     from ...tasks.device import use_bf16
-    from ..core.objectives import check_nonzero_gradient, evaluate_objective
+    from ..core.objectives import check_nonzero_gradient, scores_and_gradients
 
     down, right = torch.randint(-options.jitter, options.jitter + 1, (2,), generator=generator).tolist()
-    shifted = tuple(each.roll((down, right), (2, 3)).requires_grad_() for each in pixels)
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=use_bf16(options.amp, model.device))
-    with torch.enable_grad():
-        with autocast:
-            score = evaluate_objective(model, shifted, objective)[0].sum()
-        grads = torch.autograd.grad(score, shifted, allow_unused=True)
-    grads_or_zeros = [torch.zeros_like(each) if one is None else one for each, one in zip(shifted, grads, strict=True)]
-    check_nonzero_gradient(model, tuple(each.detach() for each in shifted), objective, grads_or_zeros)
+    shifted = tuple(each.roll((down, right), (2, 3)) for each in pixels)
+    scores, grads = scores_and_gradients(model, shifted, objective, use_bf16(options.amp, model.device))
+    check_nonzero_gradient(model, shifted, objective, grads)
     results = []
-    for each, grad in zip(shifted, grads_or_zeros, strict=True):
+    for each, grad in zip(shifted, grads, strict=True):
         # One scale for all channels: a scale per channel would change the colors.
         scale = grad.abs().mean().clamp_min(EPSILON)
-        image = (each.detach() + options.lr / 255 * grad / scale).clamp(0, 1)
+        image = (each + options.lr / 255 * grad / scale).clamp(0, 1)
         results.append(image.roll((-down, -right), (2, 3)))
-    return tuple(results), float(score.detach())
+    return tuple(results), float(scores.sum())
 
 
 def without_classifier(model: InspectedModel, objective: Objective) -> InspectedModel:

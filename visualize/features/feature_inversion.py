@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.result import Progress, Visualization
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from ..core.model import InspectedModel
     from .parameterization import Parameterization
 
 ALPHA = 6.0
@@ -59,53 +58,70 @@ class InversionOptions:
     """Weight of the sum of sixth powers of the pixels."""
 
 
-class InversionResult(NamedTuple):
-    """Reconstruction.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inversion(Visualization):
+    """A reconstruction: `array` is (P, C, H, W) float32 in [0, 1], for each of the P inputs.
 
     Attributes:
-        pixels: (1, C, H, W) in [0, 1], for every model input.
         error: relative error |F(x) - F(x0)|^2 / |F(x0)|^2; 0: identical features, 1: as far as zero features.
     """
 
-    pixels: tuple[Tensor, ...]
     error: float
 
 
-def invert_features(
-    model: InspectedModel,
-    pixels: tuple[Tensor, ...],
+def feature_inversion(
+    model: Any,
+    image: Any,
     level: str,
+    *,
     options: InversionOptions | None = None,
-    callback: Callable[[int, float], None] | None = None,
-) -> InversionResult:
-    """Optimize an image, from noise, until its features match those of the original.
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Inversion:
+    """Reconstruct an image from the features of a level; the original and the reconstruction are drawn side by side.
 
     Args:
-        model: the model.
-        pixels: x0, (1, C, H, W) in [0, 1] each.
-        level: F, a level of the backbone or any submodule.
+        model: see `inspect_model`.
+        image: see `InspectedModel.take`.
+        level: level of the backbone, or any layer.
         options: options of the optimization.
-        callback: called after every step with its number, from 1, and the relative error.
+        progress: called after every step with the relative error.
+        settings: options by name, instead of or over `options`.
 
     Raises:
         UserError: an unknown level, one that is 0 on this image, or an invalid option.
     """
+    import numpy as np
     import torch
 
     from ...errors import UserError
     from ...tasks.device import use_bf16
-    from .parameterization import alpha_norm, total_variation
+    from ..core.images import to_uint8_image
+    from ..core.model import inspect_model
+    from .parameterization import FFTParam, PixelParam, alpha_norm, total_variation
 
-    options = validate_options(options or InversionOptions())
-    pixels = tuple(each.detach().to(model.device) for each in pixels)
+    options = validate_options(replace(options or InversionOptions(), **settings))
+    model = inspect_model(model)
+    pixels = tuple(each.detach() for each in model.take(image).pixels)
     with torch.no_grad():
         target_activations = model.forward(pixels, (level,), run_output=False).levels[level].float()
     if not bool(target_activations.any()):
         raise UserError(f"'{level}' of {model.name} is 0 everywhere on this image; choose another level.")
+    assert model.optimized_channels
     grays = [each.new_tensor(model.neutral_color).view(1, -1, 1, 1) for each in pixels]
     centered = [PIXEL_SCALE * (each - gray) for each, gray in zip(pixels, grays, strict=True)]
     squared_norm = float(torch.stack([each.square().sum() for each in centered]).sum()) or 1.0
-    parameterizations = _parameterizations(model, pixels, squared_norm, options)
+    # Noise of the size of the inputs; for pixels, with the same distance from gray as the inputs.
+    generator = torch.Generator("cpu").manual_seed(options.seed)
+    init_std = math.sqrt(squared_norm / sum(each.numel() for each in pixels)) / PIXEL_SCALE
+    parameterizations = []
+    for each in pixels:
+        channels, size = each.shape[1], (each.shape[2], each.shape[3])
+        parameterizations.append(
+            FFTParam(1, channels, size, generator, device=model.device)
+            if options.param == "fft"
+            else PixelParam(1, model.neutral_color, channels, size, generator, init_std=init_std, device=model.device)
+        )
     optimizer, set_lr = _optimizer(parameterizations, options, squared_norm)
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=use_bf16(options.amp, model.device))
 
@@ -129,11 +145,15 @@ def invert_features(
             optimizer.step()
             for parameterization in parameterizations:
                 parameterization.clamp()
-            if callback is not None:
-                callback(step + 1, float(error.detach()))
+            if progress is not None:
+                progress(step + 1, options.steps, {"relative error": float(error.detach())})
     images = tuple(parameterization.to_image().detach() for parameterization in parameterizations)
     with torch.no_grad():
-        return InversionResult(images, float(relative_error(images)))
+        final_error = float(relative_error(images))
+    pairs = zip(pixels, images, strict=True)
+    rows = [np.concatenate([to_uint8_image(each) for each in pair], axis=1) for pair in pairs]
+    note = f"After {options.steps} steps: relative error {final_error:.4f}."
+    return Inversion(torch.cat(images).cpu().numpy(), np.concatenate(rows), (note,), error=final_error)
 
 
 def validate_options(options: InversionOptions) -> InversionOptions:
@@ -150,31 +170,6 @@ def validate_options(options: InversionOptions) -> InversionOptions:
     if options.optimizer == "momentum" and options.param != "pixel":
         raise UserError("--optimizer momentum is for pixels only; use --optimizer adam with --param fft.")
     return options
-
-
-def _parameterizations(
-    model: InspectedModel, pixels: tuple[Tensor, ...], squared_norm: float, options: InversionOptions
-) -> list[Parameterization]:
-    """Noise of the size of the inputs; for pixels, with the same distance from gray as the inputs."""
-    import torch
-
-    from .parameterization import FFTParam, PixelParam
-
-    assert model.optimized_channels
-    generator = torch.Generator("cpu").manual_seed(options.seed)
-    init_std = math.sqrt(squared_norm / sum(each.numel() for each in pixels)) / PIXEL_SCALE
-    parameterizations: list[Parameterization] = []
-    for each in pixels:
-        channels, image_size = each.shape[1], (each.shape[2], each.shape[3])
-        if options.param == "fft":
-            parameterizations.append(FFTParam(1, channels, image_size, generator, device=model.device))
-        else:
-            parameterizations.append(
-                PixelParam(
-                    1, model.neutral_color, channels, image_size, generator, init_std=init_std, device=model.device
-                )
-            )
-    return parameterizations
 
 
 def _optimizer(
@@ -202,51 +197,3 @@ def _optimizer(
             sgd.param_groups[0]["lr"] = lr
 
     return sgd, scheduled
-
-
-def feature_inversion(
-    model: Any,
-    image: Any,
-    level: str,
-    *,
-    options: InversionOptions | None = None,
-    progress: Progress | None = None,
-    **settings: Any,
-) -> Visualization:
-    """Reconstruct an image from the features of a level; the original and the reconstruction are drawn side by side.
-
-    Args:
-        model: see `inspect_model`.
-        image: see `InspectedModel.take`.
-        level: level of the backbone, or any layer.
-        options: options of the optimization.
-        progress: called after every step with the relative error.
-        settings: options by name, instead of or over `options`.
-
-    Returns:
-        array: (P, C, H, W) float32, the reconstruction of each of the P inputs.
-
-    Raises:
-        UserError: an unknown level, one that is 0 on this image, or an invalid option.
-    """
-    import numpy as np
-
-    from ..core.images import to_uint8_image
-    from ..core.model import inspect_model
-
-    options = validate_options(replace(options or InversionOptions(), **settings))
-    model = inspect_model(model)
-    pixels = model.take(image).pixels
-
-    def report(step: int, error: float) -> None:
-        if progress is not None:
-            progress(step, options.steps, {"relative error": error})
-
-    result = invert_features(model, pixels, level, options, report)
-    rows = [
-        np.concatenate([to_uint8_image(one), to_uint8_image(other)], axis=1)
-        for one, other in zip(pixels, result.pixels, strict=True)
-    ]
-    array = np.concatenate([each.cpu().numpy() for each in result.pixels])
-    note = f"After {options.steps} steps: relative error {result.error:.4f}."
-    return Visualization(array, np.concatenate(rows), (note,))

@@ -18,20 +18,18 @@ pass through inactive ReLUs by the deconvnet rule; lucid uses a rule of its own 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.result import Progress, Visualization
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
-    from ...datasets.core.geometry import Size
     from ..core.model import InspectedModel
     from ..core.objectives import Objective
-    from .parameterization import Parameterization
 
 COARSE_SCALE = 0.7
 """Relative image size in the coarse phase."""
@@ -77,63 +75,75 @@ class OptimizationOptions:
     """Standard deviation, in pixels, of a Gaussian blur after every step (--param pixel)."""
 
 
-class OptimizationResult(NamedTuple):
-    """Optimized images.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SynthesizedImages(Visualization):
+    """Optimized images: `array` is (P B, C, H, W) float32 in [0, 1], the B images of all targets for each of P inputs.
 
     Attributes:
-        pixels: (B, C, H, W) in [0, 1], for every model input.
-        scores: (B,) scores of the objective.
+        scores: (B,) float32, scores of the targets.
     """
 
-    pixels: tuple[Tensor, ...]
-    scores: Tensor
+    scores: np.ndarray
 
 
-OptimizationCallback = Callable[[int, "Tensor"], None]
-"""Called after every step with its number, from 1, and the (B,) scores."""
-
-
-def maximize(
-    model: InspectedModel,
-    objective: Objective,
-    size: Size | None = None,
+def feature_visualization(
+    model: Any,
+    target: Any,
+    *,
+    size: tuple[int, int] | None = None,
     count: int = 1,
     options: OptimizationOptions | None = None,
-    callback: OptimizationCallback | None = None,
-) -> OptimizationResult:
-    """Maximize an objective by gradient ascent on an image.
+    progress: Progress | None = None,
+    **settings: Any,
+) -> SynthesizedImages:
+    """Synthesize an image that maximizes a target (activation maximization).
 
     Args:
-        model: the model.
-        objective: what is maximized; `-1 * objective` is minimized. `PerImage` has one objective for every image.
-        size: (height, width); None: the usual input size of the model.
-        count: B, images from different noise. Their BN statistics are those of the batch, not of each image.
+        model: see `inspect_model`.
+        target: target to maximize: class:tabby, layer3:17, depth@120,80 in pixels of the result. Several targets
+            are optimized in one batch, which improves classes.
+        size: height and width in pixels; the usual input size of the model if not stated.
+        count: number of images per target, from different noise.
         options: options of the optimization.
-        callback: called after every step.
+        progress: called after every step with the score of each target.
+        settings: options by name, instead of or over `options`.
 
     Raises:
-        UserError: the image does not change the objective, or an invalid option.
+        UserError: the image does not change a target, or an invalid option.
     """
+    import numpy as np
     import torch
 
     from ...tasks.device import use_bf16
-    from ..core.objectives import check_nonzero_gradient, evaluate_objective, gradients
-    from .parameterization import bn_statistics_loss
+    from ..core.images import to_uint8_image
+    from ..core.model import inspect_model
+    from ..core.objectives import PerImage, check_nonzero_gradient, evaluate_objective, gradients
+    from ..core.targets import resolve_target
+    from .parameterization import FFTParam, PixelParam, bn_statistics_loss
 
-    options = validate_options(options or OptimizationOptions(), count)
+    options = validate_options(replace(options or OptimizationOptions(), **settings), count)
+    model = inspect_model(model)
+    targets = target if isinstance(target, (tuple, list)) else (target,)
+    objectives = tuple(resolve_target(each, model) for each in targets for _ in range(count))
+    names = [f"{each} ({number})" if count > 1 else str(each) for number, each in enumerate(objectives)]
+    objective = objectives[0] if len(targets) == 1 else PerImage(objectives)
     generator = torch.Generator("cpu").manual_seed(options.seed)
-    parameterizations = _parameterizations(model, size or model.size, count, options, generator)
+    image_size, batch, device = size or model.size, len(objectives), model.device
+    parameterizations = [
+        PixelParam(batch, model.neutral_color, channels, image_size, generator, options.blur, device=device)
+        if options.param == "pixel"
+        else FFTParam(batch, channels, image_size, generator, options.decay_power, device)
+        for channels in model.optimized_channels
+    ]
     coarse = (
-        _default_coarse_fraction(model, objective, options)
+        _default_coarse_fraction(model, objectives, options)
         if options.coarse_fraction is None
         else options.coarse_fraction
     )
-    optimizer = torch.optim.Adam(
-        [parameterization.params for parameterization in parameterizations], options.lr, maximize=True
-    )
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=use_bf16(options.amp, model.device))
-    start = maximum = torch.zeros(count, device=model.device)
-    weight = torch.zeros((), device=model.device)
+    optimizer = torch.optim.Adam([each.params for each in parameterizations], options.lr, maximize=True)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(options.amp, device))
+    start = maximum = torch.zeros(batch, device=device)
+    weight = torch.zeros((), device=device)
     with bn_statistics_loss(model.module) as pop_bn_loss, torch.enable_grad():
         for step in range(options.steps):
             optimizer.param_groups[0]["lr"] = options.lr * (1 + math.cos(math.pi * step / options.steps)) / 2
@@ -157,14 +167,21 @@ def maximize(
             optimizer.step()
             for parameterization in parameterizations:
                 parameterization.clamp()
-            if callback is not None:
-                callback(step + 1, scores.detach())
+            if progress is not None:
+                progress(step + 1, options.steps, dict(zip(names, scores.tolist(), strict=True)))
     pixels = tuple(parameterization.to_image().detach() for parameterization in parameterizations)
     with torch.no_grad():
         scores = evaluate_objective(model, pixels, objective)[0].detach()
     if torch.equal(scores, start):
         check_nonzero_gradient(model, pixels, objective, gradients(model, pixels, objective))
-    return OptimizationResult(pixels, scores)
+    rows = [np.concatenate([to_uint8_image(image) for image in each], axis=1) for each in pixels]
+    named = (f"{name} {score:.4g}" for name, score in zip(names, scores.tolist(), strict=True))
+    return SynthesizedImages(
+        torch.cat(pixels).cpu().numpy(),
+        np.concatenate(rows),
+        (f"After {options.steps} steps: {', '.join(named)}.",),
+        scores=scores.float().cpu().numpy(),
+    )
 
 
 def validate_options(options: OptimizationOptions, count: int = 1) -> OptimizationOptions:
@@ -186,31 +203,16 @@ def validate_options(options: OptimizationOptions, count: int = 1) -> Optimizati
     return options
 
 
-def _default_coarse_fraction(model: InspectedModel, objective: Objective, options: OptimizationOptions) -> float:
+def _default_coarse_fraction(
+    model: InspectedModel, objectives: tuple[Objective, ...], options: OptimizationOptions
+) -> float:
     """`COARSE_FRACTION` if the objectives are classes, and the model accepts any size; otherwise 0."""
-    from ..core.objectives import ClassLogit, PerImage
+    from ..core.objectives import ClassLogit
 
     backbone = model.backbone
-    objectives = objective.objectives if isinstance(objective, PerImage) else (objective,)
     any_size = backbone is not None and backbone.fixed_size is None and backbone.classifier_input_size is None
     classes = all(isinstance(each, ClassLogit) for each in objectives)
     return COARSE_FRACTION if options.param == "fft" and classes and any_size else 0.0
-
-
-def _parameterizations(
-    model: InspectedModel, size: Size, count: int, options: OptimizationOptions, generator: torch.Generator
-) -> list[Parameterization]:
-    from .parameterization import FFTParam, PixelParam
-
-    device = model.device
-    if options.param == "pixel":
-        return [
-            PixelParam(count, model.neutral_color, channels, size, generator, options.blur, device=device)
-            for channels in model.optimized_channels
-        ]
-    return [
-        FFTParam(count, channels, size, generator, options.decay_power, device) for channels in model.optimized_channels
-    ]
 
 
 def _transform(images: tuple[Tensor, ...], strength: float, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -264,55 +266,3 @@ def _penalties(model: InspectedModel, images: tuple[Tensor, ...], options: Optim
         if options.tv_weight:
             total = total + options.tv_weight * total_variation(image, options.tv_beta)
     return total
-
-
-def feature_visualization(
-    model: Any,
-    target: Any,
-    *,
-    size: tuple[int, int] | None = None,
-    count: int = 1,
-    options: OptimizationOptions | None = None,
-    progress: Progress | None = None,
-    **settings: Any,
-) -> Visualization:
-    """Synthesize an image that maximizes a target (activation maximization).
-
-    Args:
-        model: see `inspect_model`.
-        target: target to maximize: class:tabby, layer3:17, depth@120,80 in pixels of the result. Several targets
-            are optimized in one batch, which improves classes.
-        size: height and width in pixels; the usual input size of the model if not stated.
-        count: number of images per target, from different noise.
-        options: options of the optimization.
-        progress: called after every step with the score of each target.
-        settings: options by name, instead of or over `options`.
-
-    Returns:
-        array: (B, C, H, W) float32, the images of all targets, of the first input first.
-
-    Raises:
-        UserError: the image does not change a target, or an invalid option.
-    """
-    import numpy as np
-
-    from ..core.images import to_uint8_image
-    from ..core.model import inspect_model
-    from ..core.objectives import PerImage
-    from ..core.targets import resolve_target
-
-    options = validate_options(replace(options or OptimizationOptions(), **settings), count)
-    model = inspect_model(model)
-    targets = target if isinstance(target, (tuple, list)) else (target,)
-    objectives = tuple(resolve_target(each, model) for each in targets for _ in range(count))
-    names = [f"{each} ({number})" if count > 1 else str(each) for number, each in enumerate(objectives)]
-
-    def report(step: int, scores: Tensor) -> None:
-        if progress is not None:
-            progress(step, options.steps, dict(zip(names, scores.tolist(), strict=True)))
-
-    result = maximize(model, PerImage(objectives), size, len(objectives), options, report)
-    rows = [np.concatenate([to_uint8_image(each) for each in pixels], axis=1) for pixels in result.pixels]
-    array = np.concatenate([pixels.cpu().numpy() for pixels in result.pixels])
-    scores = (f"{each} {score:.4g}" for each, score in zip(names, result.scores.tolist(), strict=True))
-    return Visualization(array, np.concatenate(rows), (f"After {options.steps} steps: {', '.join(scores)}.",))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.features.feature_inversion import InversionOptions, invert_features
+from densevision.visualize.features.feature_inversion import InversionOptions, feature_inversion
 
 from ..core.test_model import state_of
 from ..toys import Toy, random_image, toy
@@ -20,11 +20,13 @@ QUICK = InversionOptions(steps=60, tv_weight=0.01)
 def test_the_first_level_is_inverted_almost_exactly():
     # Six rectified channels for three colors, before any pool: little information is lost.
     model, pixels = toy(norm=False), random_image(14, 11)
-    result = invert_features(model, pixels, "a", InversionOptions(steps=300, tv_weight=0.0, l_alpha_weight=0.0))
+    result = feature_inversion(
+        model, pixels, "a", options=InversionOptions(steps=300, tv_weight=0.0, l_alpha_weight=0.0)
+    )
     assert result.error < 1e-2
     # With few active channels at a pixel, several colors have the same features.
     noise = (random_image(14, 11, seed=1)[0] - pixels[0]).square().mean()
-    assert (result.pixels[0] - pixels[0]).square().mean() < noise / 4
+    assert np.square(result.array - pixels[0].numpy()).mean() < noise / 4
 
 
 @pytest.mark.parametrize(
@@ -39,21 +41,29 @@ def test_the_first_level_is_inverted_almost_exactly():
 def test_the_relative_error_falls_and_is_that_of_the_result(options):
     model, pixels = toy(), random_image(16, 13)
     errors: list[float] = []
-    result = invert_features(model, pixels, "b", options, lambda step, error: errors.append(error))
+    result = feature_inversion(
+        model,
+        pixels,
+        "b",
+        options=options,
+        progress=lambda done, total, values: errors.append(values["relative error"]),
+    )
     assert len(errors) == 60 and result.error < errors[0] / 2
-    expected, activations = (model.forward(each, ("b",)).levels["b"] for each in (pixels, result.pixels))
+    expected, activations = (
+        model.forward(each, ("b",)).levels["b"] for each in (pixels, (torch.from_numpy(result.array),))
+    )
     assert result.error == pytest.approx(
         float((activations - expected).square().sum() / expected.square().sum()), rel=1e-4
     )
-    assert result.pixels[0].shape == (1, 3, 16, 13) and result.pixels[0].min() >= 0 and result.pixels[0].max() <= 1
+    assert result.array.shape == (1, 3, 16, 13) and result.array.min() >= 0 and result.array.max() <= 1
 
 
 def test_the_initial_noise_has_the_norm_of_the_image():
     # Facts 4: Gaussian noise rescaled to the norm x0. A step with learning rate 0 returns the initial image.
     model, pixels = toy(), random_image(64, 64)
-    result = invert_features(model, pixels, "a", InversionOptions(steps=1, lr=0.0))
+    result = feature_inversion(model, pixels, "a", options=InversionOptions(steps=1, lr=0.0))
     gray = pixels[0].new_tensor(model.neutral_color).view(1, -1, 1, 1)
-    norms = [float((each - gray).norm()) for each in (pixels[0], result.pixels[0])]
+    norms = [float((each - gray).norm()) for each in (pixels[0], torch.from_numpy(result.array))]
     # The noise is clamped to [0, 1].
     assert norms[1] == pytest.approx(norms[0], rel=0.1)
 
@@ -61,11 +71,7 @@ def test_the_initial_noise_has_the_norm_of_the_image():
 def test_total_variation_smooths():
     model, pixels = toy(), random_image(16, 16)
     unregularized, smooth = (
-        invert_features(model, pixels, "b", InversionOptions(steps=40, tv_weight=weight))
-        .pixels[0]
-        .diff(dim=3)
-        .square()
-        .mean()
+        np.square(np.diff(feature_inversion(model, pixels, "b", steps=40, tv_weight=weight).array, axis=3)).mean()
         for weight in (0.0, 100.0)
     )
     assert smooth < unregularized / 2
@@ -73,19 +79,16 @@ def test_total_variation_smooths():
 
 def test_the_seed_determines_the_image():
     model, pixels = toy(), random_image(16, 16)
-    first, second = (invert_features(model, pixels, "b", InversionOptions(steps=10)) for _ in range(2))
-    assert torch.equal(first.pixels[0], second.pixels[0])
-    assert not torch.equal(
-        first.pixels[0], invert_features(model, pixels, "b", InversionOptions(steps=10, seed=1)).pixels[0]
-    )
+    first, second, other = (feature_inversion(model, pixels, "b", steps=10, seed=seed).array for seed in (0, 0, 1))
+    assert np.array_equal(first, second) and not np.array_equal(first, other)
 
 
 def test_the_model_is_unchanged():
     model = toy("re-used in place")
     before = state_of(model.module)
-    invert_features(model, random_image(), "b", InversionOptions(steps=2))
+    feature_inversion(model, random_image(), "b", options=InversionOptions(steps=2))
     with pytest.raises(UserError):
-        invert_features(model, random_image(), "c", InversionOptions(steps=2))
+        feature_inversion(model, random_image(), "c", options=InversionOptions(steps=2))
     assert state_of(model.module) == before
 
 
@@ -95,7 +98,7 @@ def test_a_level_of_zeros_is_refused():
     with torch.no_grad():
         backbone.conv1.bias.fill_(-1e4)
     with pytest.raises(UserError, match="'a' of toy is 0 everywhere on this image"):
-        invert_features(inspect_backbone(backbone), random_image(), "a")
+        feature_inversion(inspect_backbone(backbone), random_image(), "a")
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ def test_a_level_of_zeros_is_refused():
 )
 def test_invalid_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        invert_features(toy(), random_image(), "b", InversionOptions(**options))
+        feature_inversion(toy(), random_image(), "b", options=InversionOptions(**options))
 
 
 def test_the_command_writes_an_image_and_its_array(run, tmp_path):

@@ -12,12 +12,12 @@ from torch import nn
 
 from densevision.errors import UserError
 from densevision.visualize.core.model import inspect_backbone
-from densevision.visualize.core.objectives import Channel, ClassLogit, Neuron, PerImage
+from densevision.visualize.core.objectives import Channel, ClassLogit, Neuron
 from densevision.visualize.core.targets import parse_target
 from densevision.visualize.features.feature_visualization import (
     BN_WARMUP_STEPS,
     OptimizationOptions,
-    maximize,
+    feature_visualization,
 )
 from densevision.visualize.features.parameterization import (
     GRAY,
@@ -184,10 +184,11 @@ def test_optimization_raises_the_score_above_start_and_noise(param):
     model = toy()
     minimum_scores: list[float] = []
     options = OptimizationOptions(param=param, steps=40, lr=0.2, transform_strength=0.5, bn_weight=0)
-    result = maximize(
-        model, CLASS, (24, 21), 2, options, lambda step, scores: minimum_scores.append(float(scores.min()))
-    )
-    assert result.pixels[0].shape == (2, 3, 24, 21) and result.pixels[0].min() >= 0 and result.pixels[0].max() <= 1
+    result = feature_visualization(
+        model, CLASS, size=(24, 21), count=2, options=options,
+        progress=lambda done, total, scores: minimum_scores.append(min(scores.values())),
+    )  # fmt: skip
+    assert result.array.shape == (2, 3, 24, 21) and result.array.min() >= 0 and result.array.max() <= 1
     assert len(minimum_scores) == 40 and float(result.scores.min()) > minimum_scores[0] + 0.1
     assert float(result.scores.min()) > float(model.forward(random_image(24, 21)).output[0, 1])
 
@@ -197,18 +198,18 @@ def test_images_of_a_batch_equal_those_optimized_alone_from_the_same_noise():
         toy(),
         OptimizationOptions(param="pixel", steps=BN_WARMUP_STEPS + 4, transform_strength=0, bn_weight=0),
     )
-    both = maximize(model, CLASS, (12, 10), 2, options)
-    alone = maximize(model, CLASS, (12, 10), 1, options)
-    torch.testing.assert_close(both.pixels[0][:1], alone.pixels[0], atol=1e-4, rtol=0)
-    assert not torch.equal(both.pixels[0][0], both.pixels[0][1])
+    both = feature_visualization(model, CLASS, size=(12, 10), count=2, options=options)
+    alone = feature_visualization(model, CLASS, size=(12, 10), count=1, options=options)
+    np.testing.assert_allclose(both.array[:1], alone.array, atol=1e-4, rtol=0)
+    assert not np.array_equal(both.array[0], both.array[1])
 
 
 def test_per_image_objectives():
     model, classes = toy(), (CLASS, ClassLogit("class 4", 4))
     options = OptimizationOptions(steps=BN_WARMUP_STEPS + 20, lr=0.2, transform_strength=0)
-    result = maximize(model, PerImage(classes), (24, 20), 2, options)
-    logits = model.forward(result.pixels).output
-    torch.testing.assert_close(result.scores, logits[[0, 1], [1, 4]])
+    result = feature_visualization(model, classes, size=(24, 20), options=options)
+    logits = model.forward((torch.from_numpy(result.array),)).output.detach()
+    torch.testing.assert_close(torch.from_numpy(result.scores), logits[[0, 1], [1, 4]])
     assert logits[0, 1] > logits[1, 1] and logits[1, 4] > logits[0, 4]
 
 
@@ -221,11 +222,10 @@ def test_a_larger_decay_power_raises_low_frequencies():
 
 def test_the_seed_determines_the_image():
     model = toy()
-    options = OptimizationOptions(steps=20)
-    first, second = (maximize(model, CLASS, (16, 16), 1, options) for _ in range(2))
-    assert torch.equal(first.pixels[0], second.pixels[0])
-    other = maximize(model, CLASS, (16, 16), 1, OptimizationOptions(steps=20, seed=1))
-    assert not torch.equal(first.pixels[0], other.pixels[0])
+    first, second, other = (
+        feature_visualization(model, CLASS, size=(16, 16), steps=20, seed=seed).array for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, second) and not np.array_equal(first, other)
 
 
 def test_every_prior_lowers_its_own_loss():
@@ -235,7 +235,7 @@ def test_every_prior_lowers_its_own_loss():
         options = OptimizationOptions(
             param="pixel", steps=60, lr=0.02, transform_strength=0, **{"bn_weight": 0.0, **kwargs}
         )
-        pixels = maximize(model, CLASS, (16, 16), 1, options).pixels[0]
+        pixels = torch.from_numpy(feature_visualization(model, CLASS, size=(16, 16), options=options).array)
         with bn_statistics_loss(model.module) as pop_loss, torch.no_grad():
             model.forward((pixels,))
             return pixels, float(pop_loss())
@@ -251,9 +251,9 @@ def test_every_prior_lowers_its_own_loss():
 def test_the_model_is_unchanged():
     model = toy("re-used in place")
     before, weights = state_of(model.module), [each.clone() for each in model.module.state_dict().values()]
-    maximize(model, CLASS, (12, 10), 1, OptimizationOptions(steps=3))
+    feature_visualization(model, CLASS, size=(12, 10), steps=3)
     with pytest.raises(UserError):
-        maximize(model, Neuron("a", 1, 50, 0), (12, 10), 1, OptimizationOptions(steps=3))
+        feature_visualization(model, Neuron("a", 1, 50, 0), size=(12, 10), steps=3)
     assert state_of(model.module) == before
     assert all(
         torch.equal(first, other) for first, other in zip(weights, model.module.state_dict().values(), strict=True)
@@ -274,22 +274,21 @@ def test_an_initially_inactive_channel_is_optimized():
     model = inspect_backbone(with_a_bias(-1.0))
     objective = Channel("a", 2)
     assert not model.forward((torch.full((1, 3, 12, 10), 0.45),), ("a",)).levels["a"][:, 2].any()
-    result = maximize(model, objective, (12, 10), 1, OptimizationOptions(steps=60, lr=0.2, transform_strength=0))
-    assert float(result.scores) > 0.1
+    result = feature_visualization(model, objective, size=(12, 10), steps=60, lr=0.2, transform_strength=0)
+    assert result.scores[0] > 0.1
 
 
 def test_a_dead_channel_is_an_error_with_the_nearest_active_ones():
     model = inspect_backbone(with_a_bias(-1e4))
     with pytest.raises(UserError, match=r"No pixel changes a:2 .*: it is not active; nearest active ones: a:[0-9]"):
-        maximize(model, Channel("a", 2), (12, 10), 1, OptimizationOptions(steps=5))
+        feature_visualization(model, Channel("a", 2), size=(12, 10), steps=5)
 
 
 def test_a_model_with_two_inputs_gives_two_images():
     model = untrained("flow")
     objective = parse_target("flow-u@10,10,20,20", model)
-    result = maximize(model, objective, (32, 32), 1, OptimizationOptions(steps=4))
-    assert [each.shape for each in result.pixels] == [(1, 3, 32, 32)] * 2
-    assert not torch.equal(*result.pixels)
+    result = feature_visualization(model, objective, size=(32, 32), steps=4)
+    assert result.array.shape == (2, 3, 32, 32) and not np.array_equal(*result.array)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +305,7 @@ def test_a_model_with_two_inputs_gives_two_images():
 )
 def test_invalid_options_are_refused(options, message):
     with pytest.raises(UserError, match=message):
-        maximize(toy(), CLASS, (12, 10), 1, OptimizationOptions(**options))
+        feature_visualization(toy(), CLASS, size=(12, 10), **options)
 
 
 def test_the_command_writes_an_image_and_its_array(run, tmp_path):
