@@ -175,8 +175,10 @@ class Preprocessor:
         Args:
             dataset: the training split.
             index: index of the sample.
-            augmentation, color_jitter: strengths, from the training options.
-            geometry_rng, color_rng: random streams of this sample.
+            augmentation: limits of the geometry, from the training options.
+            color_jitter: strength of the color augmentation, 0 to 1.
+            geometry_rng: random stream of the geometry of this sample.
+            color_rng: that of its colors.
         """
         source = dataset.image_size(index)
         limits = self.task.augmentation.limits(augmentation, self.fields, source)
