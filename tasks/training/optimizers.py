@@ -159,18 +159,12 @@ def create_optimizer(module: nn.Module, options: Options, backbone_lr_factor: fl
     groups = parameter_groups(module, options, backbone_lr_factor)
     device = groups[0]["params"][0].device.type
     fused = device in ("cpu", "cuda")
-    lr, momentum = options.lr, options.momentum
-    match options.optimizer:
-        case "sgd":
-            return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
-        case "sgd-caffe":
-            for group in groups:
-                group["lr_in_velocity"] = True
-            return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=fused)
-        case "adam":
-            return torch.optim.Adam(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
-        case _:
-            return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999), fused=fused)
+    if options.optimizer == "sgd-caffe":
+        groups = [{**group, "lr_in_velocity": True} for group in groups]
+    if options.optimizer in ("sgd", "sgd-caffe"):
+        return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
+    adam = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    return adam(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=fused)
 
 
 def learning_rate(

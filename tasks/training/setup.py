@@ -21,7 +21,6 @@ from ..checkpoint import load_initial_weights
 from ..device import choose_device, split_cpu_cores, use_bf16
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
-from ..network import Network
 from ..task import Task
 from .data import AugmentedDataset
 from .endings import graceful_interrupt
@@ -84,10 +83,8 @@ def build_trainer(
     task = create_task(task) if isinstance(task, str) else task
     require_own_types(task, options, data, eval_data)
     explicit = Options.from_plain(overrides, "train()").merge_defaults(options.require_types("Options"))
-    if data is not None:
-        explicit = dataclasses.replace(explicit, data=registry_name(data))
-    if eval_data is not None:
-        explicit = dataclasses.replace(explicit, eval_data=registry_name(eval_data))
+    given = {name: one for name, one in (("data", data), ("eval_data", eval_data)) if one is not None}
+    explicit = dataclasses.replace(explicit, **{name: registry_name(one) for name, one in given.items()})
     if explicit.config is not None:
         explicit, task = config_options(explicit, task)
     with run_folder_errors(explicit.out):
@@ -96,19 +93,20 @@ def build_trainer(
         explicit, task = resume_options(explicit, folder), resume_task(task, folder)
     options = resolve_options(task, explicit).validate()
 
-    train_set = data if isinstance(data, Dataset) else open_training_set(options)
     if isinstance(data, Dataset) and options.eval_data is None:
         raise UserError("train(data=...) got a Dataset object: pass the dataset to evaluate on as eval_data=...")
+    if isinstance(data, Dataset):
+        train_set = data
+    else:
+        train_set = open_dataset(str(options.data), options.root, "train", seed=options.seed)
     eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
     # The package's loaders check what they read; a sample without ground truth is none of their errors.
     for given, dataset in ((data, train_set), (eval_data, eval_set)):
         if isinstance(given, Dataset):
             require_valid_sample(task, dataset)
     require_classes(task, train_set)
-    train_set, eval_set = (
-        train_set.with_size(options.image_size),
-        task.evaluation.dataset(eval_set.with_size(options.image_size)),
-    )
+    train_set = train_set.with_size(options.image_size)
+    eval_set = task.evaluation.dataset(eval_set.with_size(options.image_size))
     train_samples = training_samples(train_set, options)
 
     device = choose_device(options.device)
@@ -132,7 +130,10 @@ def build_trainer(
     if options.init_from is not None:
         load_initial_weights(model, model_spec, options.init_from)
     if model.backbone is not None and model.backbone.num_classes and options.crop_area is None:
-        set_crop_preprocessing(model, (options.resize_short_side or options.image_size)[0], options.image_size[0])
+        # Inference at the scale of training. Random resized crops have none: theirs is the default ratio to the crop.
+        resize = (options.resize_short_side or options.image_size)[0]
+        preprocessing = dataclasses.replace(model.backbone.preprocessing, resize=resize, crop=options.image_size[0])
+        model.backbone.preprocessing = preprocessing
     if not options.resume:
         model.calibrate(train_set)
     trainer = Trainer(
@@ -178,16 +179,6 @@ def build_trainer(
     return trainer
 
 
-def set_crop_preprocessing(model: Network, resize: int, crop: int) -> None:
-    """Store the resize and crop of training in a classifier's preprocessing, so that inference uses the same scale.
-
-    Random resized crops have no single scale: their classifiers keep the default ratio of resize to crop.
-    """
-    backbone = model.backbone
-    if backbone is not None:
-        backbone.preprocessing = dataclasses.replace(backbone.preprocessing, resize=resize, crop=crop)
-
-
 def registry_name(data: Dataset | str) -> str:
     """Registry name of a dataset, or the name of its class if it is not registered."""
     if isinstance(data, str):
@@ -229,11 +220,6 @@ def backbone_options(options: Options) -> dict[str, Any]:
     """Options of the backbone for `create_backbone`."""
     stated = {"levels": options.backbone_levels, "stride_in": options.stride_in}
     return {name: value for name, value in stated.items() if value is not None}
-
-
-def open_training_set(options: Options) -> Dataset:
-    """Open the training split of the dataset in the options."""
-    return open_dataset(str(options.data), options.root, "train", seed=options.seed)
 
 
 def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:

@@ -14,7 +14,7 @@ import torch
 from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
 from ..task import Task
-from .options import DEFAULTS, PER_CALL, Options
+from .options import DEFAULTS, PER_CALL, Options, flag
 
 STATE_KEYS = {
     "model", "auxiliary", "optimizers", "ema", "step", "steps", "evaluated_step", "best", "evals_without_improvement",
@@ -77,8 +77,7 @@ def resume_options(explicit: Options, folder: Path) -> Options:
     for name, value in explicit.explicit().items():
         before = getattr(stored, name)
         if name not in CHANGEABLE_ON_RESUME and value != before:
-            option = f"--{name.replace('_', '-')}"
-            was = f"without {option}" if before is None else f"with {option} {before}, not {value}"
+            was = f"without {flag(name)}" if before is None else f"with {flag(name)} {before}, not {value}"
             raise UserError(
                 f"--resume continues {folder} {was}; leave the option out, or start a new run with --init-from."
             )

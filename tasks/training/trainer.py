@@ -107,10 +107,8 @@ class Trainer:
     def run(self, on_step: Callable[[int], None] | None = None) -> dict[str, Any]:
         """Train from the current step to the end and return the contents of result.json.
 
-        If anything fails or a stop is requested, the state after the last complete step is saved first.
-
-        Args:
-            on_step: called after every optimizer step with the number of steps done.
+        If anything fails or a stop is requested, the state after the last complete step is saved first. `on_step` is
+        called after every optimizer step with the number of steps done.
         """
         batches = self.data_loader()
         for line in (self.describe(), *self.notes):
@@ -148,20 +146,14 @@ class Trainer:
         return terms
 
     def optimizer_step(self, step: int, batches: Iterator[Batch], lr: float) -> LossTerms:
-        """Every micro-batch through every phase, and one update per phase.
+        """Every micro-batch through every phase, and one update per phase; returns all loss terms, averaged.
 
-        Args:
-            step: index of the step, which seeds the random numbers on the device.
-            batches: iterator over micro-batches.
-            lr: learning rate.
-
-        Returns:
-            All loss terms, averaged over the micro-batches.
+        The step seeds the random numbers on the device. If a stop was requested before it began, nothing changes.
 
         Raises:
             NonFiniteLoss: a loss term became nan or infinite.
             UserError: not enough memory, or too few values for a normalization.
-            KeyboardInterrupt: a stop was requested before the step began; nothing has changed.
+            KeyboardInterrupt: a stop was requested before the step began.
         """
         options, accelerator = self.options, self.accelerator
         with self.interruptible():
@@ -263,11 +255,7 @@ class Trainer:
         return self.interruption.at_once() if self.accelerator.num_processes == 1 else nullcontext()
 
     def stop_if_requested(self) -> None:
-        """Stop all processes if a stop was requested in any of them.
-
-        Raises:
-            KeyboardInterrupt: with the signal.
-        """
+        """Stop all processes by a KeyboardInterrupt, with the signal, if a stop was requested in any of them."""
         if any_process(self.accelerator, self.interruption()):
             raise KeyboardInterrupt(self.interruption.signal or signal.SIGINT)
 
@@ -285,11 +273,7 @@ class Trainer:
         return nullcontext() if self.ema is None else self.ema.applied(self.model)
 
     def evaluate(self) -> None:
-        """Evaluate the current weights, log the result, and save the best.
-
-        Raises:
-            KeyboardInterrupt: a stop was requested; the state is that before the evaluation.
-        """
+        """Evaluate the current weights, log the result, and save the best; a stop leaves the state before it."""
         with self.meter.paused():
             if self.accelerator.num_processes > 1:
                 broadcast_buffers(self.model, {} if self.ema is None else self.ema.average)
@@ -357,12 +341,9 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved training state.
+        """Continue from a saved training state of the same model and number of processes.
 
         With another number of steps than before, the run continues with the learning rates of a run of that length.
-
-        Raises:
-            UserError: the state belongs to another model or to another number of processes, or has done more steps.
         """
         require_same_run(self.folder, state, self.steps, self.images_per_step)
         try:
@@ -428,11 +409,7 @@ class Trainer:
         )
 
     def finish(self) -> dict[str, Any]:
-        """Write result.json and return it.
-
-        Raises:
-            UserError: the last evaluation has no value of the monitored metric.
-        """
+        """Write result.json and return it; the last evaluation must have a value of the monitored metric."""
         if self.evaluator.evaluation is None:
             self.evaluate()
         name, value = self.task.monitor.name, self.evaluator.value

@@ -186,8 +186,12 @@ class InspectedModel:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names of an image classifier; empty for other models."""
+        return self.channels("classes")
+
+    def channels(self, *layouts: str) -> tuple[str, ...]:
+        """Names of the output's channels if it has one of these layouts; otherwise empty."""
         spec = self.output_spec
-        return spec.channels if spec is not None and spec.layout == "classes" else ()
+        return spec.channels if spec is not None and spec.layout in layouts else ()
 
     @property
     def device(self) -> torch.device:

@@ -77,23 +77,8 @@ def attribution_inputs(model: Any, image: Any, target: Any) -> AttributionInputs
 
 def dense_channels(model: InspectedModel) -> dict[str, int]:
     """Names to indices of channels that can precede an @; empty for models without a dense prediction."""
-    spec = model.output_spec
-    if spec is None or spec.layout not in ("map", "class-map"):
-        return {}
-    prefix = "class:" if spec.layout == "class-map" else ""
-    return {f"{prefix}{name}": index for index, name in enumerate(spec.channels)}
-
-
-def keypoint_names(model: InspectedModel) -> tuple[str, ...]:
-    """Keypoints that a pose model predicts; empty for other models."""
-    spec = model.output_spec
-    return spec.channels if spec is not None and spec.layout == "keypoints" else ()
-
-
-def value_names(model: InspectedModel) -> tuple[str, ...]:
-    """Numbers that a model predicts for an image, other than scores of classes; empty for other models."""
-    spec = model.output_spec
-    return spec.channels if spec is not None and spec.layout == "values" else ()
+    names = model.channels("map") or [f"class:{name}" for name in model.channels("class-map")]
+    return {name: index for index, name in enumerate(names)}
 
 
 def list_targets(model: Any) -> list[str]:
@@ -115,8 +100,8 @@ def list_targets(model: Any) -> list[str]:
         *levels,
         *(f"{level}@X,Y" for level in levels),
         *(f"{name}@{position}" for name in dense_channels(model) for position in ("X,Y", "X,Y,WIDTH,HEIGHT")),
-        *(f"{keypoint} {axis}" for keypoint in keypoint_names(model) for axis in "xy"),
-        *value_names(model),
+        *(f"{keypoint} {axis}" for keypoint in model.channels("keypoints") for axis in "xy"),
+        *model.channels("values"),
         *(f"class:{name}" for name in model.classes),
     ]
 
@@ -199,12 +184,12 @@ def _parse_term(text: str, model: InspectedModel) -> Objective:
             return channel
         x, y = _parse_position(text, position, (2,))
         return Neuron(channel.level, channel.index, x, y)
-    if text in value_names(model):
-        return OutputValue(text, value_names(model).index(text))
-    for keypoint in keypoint_names(model):
+    if text in model.channels("values"):
+        return OutputValue(text, model.channels("values").index(text))
+    for keypoint in model.channels("keypoints"):
         for axis in "xy":
             if text.casefold() == f"{keypoint} {axis}".casefold():
-                return Keypoint(keypoint, keypoint_names(model).index(keypoint), axis)
+                return Keypoint(keypoint, model.channels("keypoints").index(keypoint), axis)
     if colon and not level.startswith("class"):
         _check_level(level, model)
         raise UserError(f"'{index}' in '{text}' is not a channel; give its number: {level}:17.")
@@ -263,8 +248,8 @@ def _parse_position(text: str, position: str, counts: Iterable[int]) -> tuple[in
 
 
 def _unknown_target(name: str, model: InspectedModel) -> UserError:
-    names = [*dense_channels(model), *(f"{keypoint} {axis}" for keypoint in keypoint_names(model) for axis in "xy")]
-    names += [*value_names(model), *(f"{level}:0" for level in model.level_names()[:20])]
+    names = [*dense_channels(model), *(f"{each} {axis}" for each in model.channels("keypoints") for axis in "xy")]
+    names += [*model.channels("values"), *(f"{level}:0" for level in model.level_names()[:20])]
     closest = closest_names(name, [*names, *(f"class:{each}" for each in model.classes)]) or names[:3]
     hint = f"nearest: {', '.join(closest)}" if closest else f"try {_example(model)}"
     return UserError(f"'{name}' is not a target of {model.name}; {hint}; densevision visualize list-targets lists all.")

@@ -51,16 +51,20 @@ def receptive_field(
     Raises:
         UserError: a model that cannot be traced, or that does not accept images of this size.
     """
+    import cv2
     import numpy as np
 
     from ...errors import UserError
+    from ...tasks.image_io import load_image
+    from ..core.images import one_image
     from ..core.model import inspect_model
 
     if size is not None and min(size) < 1:
         raise UserError(f"--size is {size[0]}x{size[1]}; both must be at least 1 pixel.")
     model = inspect_model(model)
     size = size or (None if model.backbone is None else model.backbone.fixed_size)
-    photo = np.full((*(size or model.size), 3), 255, np.uint8) if image is None else read_photo(image, size)
+    photo = np.full((*(size or model.size), 3), 255, np.uint8) if image is None else load_image(one_image(image))
+    photo = photo if size is None else cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA)
     backbone = traced_backbone(model, (photo.shape[0], photo.shape[1]))
     notes = level_table(backbone).split("\n") + (["", *layer_table(backbone).split("\n")] if layers else [])
     pairs = zip(*(each.values() for each in fields_by_axis(backbone)), strict=True)
@@ -169,17 +173,6 @@ def format_axes(height: float, width: float) -> str:
     """Format a number along both axes; after a global operation, sizes are "all" and centers "-"."""
     one, other = ("all" if math.isinf(each) else "-" if math.isnan(each) else f"{each:g}" for each in (height, width))
     return one if one == other else f"{one} x {other}"
-
-
-def read_photo(image: Any, size: tuple[int, int] | None) -> np.ndarray:
-    """Load an image as (H, W, 3) uint8, resized if a size is given."""
-    import cv2
-
-    from ...tasks.image_io import load_image
-    from ..core.images import one_image
-
-    photo = load_image(one_image(image))
-    return photo if size is None else cv2.resize(photo, size[::-1], interpolation=cv2.INTER_AREA)
 
 
 class Frame(NamedTuple):

@@ -102,9 +102,8 @@ def transfer_style(
     loss_fn = make_loss(model, start_image, styles, blend_weights, options)
     if options.init == "noise":
         noise = torch.rand(start_image.shape, generator=torch.Generator("cpu").manual_seed(options.seed))
-        output = optimize(noise.to(model.device), loss_fn, options, callback)
-    else:
-        output = optimize(start_image.clone(), loss_fn, options, callback)
+        start_image = noise.to(model.device)
+    output = optimize(start_image.clone(), loss_fn, options, callback)
     return with_luminance(content, output) if options.preserve_color == "luminance" else output
 
 
@@ -242,13 +241,11 @@ def validate_styles(
             f"{len(styles)} style image(s) need as many --style-blend-weights, at least 0 and not all 0; "
             f"got {list(blend_weights)}."
         )
-    positive = {"steps": options.steps, "lr": options.lr}
-    weights = {name: getattr(options, name) for name in ("content_weight", "style_weight", "tv_weight")}
-    for name, value in {**positive, **weights}.items():
-        if value < 0 or (name in positive and value == 0):
-            raise UserError(
-                f"--{name.replace('_', '-')} is {value:g}; it must be {'above' if name in positive else 'at least'} 0."
-            )
+    for name in ("steps", "lr", "content_weight", "style_weight", "tv_weight"):
+        value, positive = getattr(options, name), name in ("steps", "lr")
+        if value < 0 or (positive and value == 0):
+            minimum = "above 0" if positive else "at least 0"
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; it must be {minimum}.")
     return tuple(each / sum(blend_weights) for each in blend_weights) or (1 / len(styles),) * len(styles)
 
 
