@@ -33,10 +33,7 @@ METHODS: dict[str, tuple[str, str]] = {
     "list_targets": ("core.targets", "List the targets of a model: classes, channels, pixels, keypoints."),
     "saliency": ("attribution.saliency", "Saliency map: absolute gradient of the target, or SmoothGrad."),
     "guided_backprop": ("attribution.guided_backprop", "Guided backpropagation of the target."),
-    "deconvnet": (
-        "attribution.guided_backprop",
-        "Deconvnet: project an activation back through the pooling switches.",
-    ),
+    "deconvnet": ("attribution.guided_backprop", "Deconvnet: project an activation back through the pooling switches."),
     "input_x_gradient": ("attribution.integrated_gradients", "Input times the gradient of the target."),
     "integrated_gradients": (
         "attribution.integrated_gradients",
@@ -46,14 +43,8 @@ METHODS: dict[str, tuple[str, str]] = {
     "occlusion": ("attribution.occlusion", "Occlusion sensitivity: score lost when a patch is covered."),
     "activations": ("features.activations", "Activation maps of the channels of a level."),
     "filters": ("features.activations", "Filters of the first convolution, as RGB images."),
-    "receptive_field": (
-        "correspondence.receptive_field",
-        "Exact receptive fields of all levels, printed or drawn.",
-    ),
-    "top_activations": (
-        "correspondence.patches",
-        "Images of a folder that activate a channel most.",
-    ),
+    "receptive_field": ("correspondence.receptive_field", "Exact receptive fields of all levels, printed or drawn."),
+    "top_activations": ("correspondence.patches", "Images of a folder that activate a channel most."),
     "feature_visualization": (
         "features.feature_visualization",
         "Activation maximization: synthesize an image that maximizes a target.",

@@ -40,7 +40,7 @@ from densevision.visualize.core.targets import parse_target
 from densevision.visualize.correspondence import patches
 from densevision.visualize.correspondence.receptive_field import unit_fields
 from densevision.visualize.features import activations as activations_module
-from densevision.visualize.features.deep_dream import DreamOptions, deep_dream, resolve_dream_target
+from densevision.visualize.features.deep_dream import DreamOptions, amplify, resolve_dream_target
 from densevision.visualize.features.feature_inversion import feature_inversion
 from densevision.visualize.features.feature_visualization import feature_visualization
 from densevision.visualize.features.style_transfer import StyleOptions, transfer_style
@@ -204,7 +204,7 @@ def deepdreams(weights: str, out: str) -> None:
         cells.append(add_caption(fit_to_cell(render.to_uint8_image(pixels), (240, LONG_SIDE)), name))
         for level, guided_by in (("layer2", None), ("layer3", None), ("layer3", guide)):
             objective = resolve_dream_target(level, model, guided_by)
-            (dreamed,) = deep_dream(model, (pixels,), objective, DreamOptions(amp="auto"))
+            (dreamed,) = amplify(model, (pixels,), objective, DreamOptions(amp="auto"))
             caption = str(objective).replace("the guide", guide_name)
             cells.append(add_caption(fit_to_cell(render.to_uint8_image(dreamed), (240, LONG_SIDE)), caption))
     write_image(out, image_grid(cells, 4), QUALITY)

@@ -54,7 +54,7 @@ class DreamOptions:
     """Maximum random shift before every step, in pixels."""
 
 
-def deep_dream(
+def amplify(
     model: InspectedModel,
     pixels: tuple[Tensor, ...],
     objective: Objective,
@@ -65,9 +65,6 @@ def deep_dream(
 
     Objectives with a position need `octaves=1`. The callback gets the number of every octave, from 1, its
     (height, width), and the score.
-
-    Raises:
-        UserError: an octave too small for the model, a gradient that is 0 everywhere, or an invalid option.
     """
     import torch
 
@@ -128,9 +125,9 @@ def zoom(
     frames: int,
     zoom_per_frame: float = 0.05,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Frames of a video that alternates `deep_dream`, with the next seed for every frame, and zooming in."""
+    """Frames of a video that alternates `amplify`, with the next seed for every frame, and zooming in."""
     for frame in range(frames):
-        pixels = deep_dream(model, pixels, objective, replace(options, seed=options.seed + frame))
+        pixels = amplify(model, pixels, objective, replace(options, seed=options.seed + frame))
         yield pixels
         pixels = tuple(zoom_in(each, zoom_per_frame) for each in pixels)
 
@@ -256,7 +253,7 @@ def deepdream(
         array: (C, H, W) float32 in [0, 1].
 
     Raises:
-        UserError: as `deep_dream`, or an invalid video.
+        UserError: an octave too small for the model, a gradient that is 0 everywhere, or an invalid option or video.
     """
     from ...errors import UserError
     from ..core.images import one_image, to_uint8_image
@@ -282,7 +279,7 @@ def deepdream(
         if progress is not None:
             progress(octave, options.octaves, {str(objective): score})
 
-    images = deep_dream(model, pixels, objective, options, report)
+    images = amplify(model, pixels, objective, options, report)
     if video is not None:
         from ...datasets.formats.video import write_video
 

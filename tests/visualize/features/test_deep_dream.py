@@ -14,7 +14,7 @@ from densevision.visualize.core.model import ForwardResult, inspect_backbone
 from densevision.visualize.core.objectives import Channel, GuidedSimilarity, L2Activation, gradients
 from densevision.visualize.features.deep_dream import (
     DreamOptions,
-    deep_dream,
+    amplify,
     octave_sizes,
     resize,
     resolve_dream_target,
@@ -38,7 +38,7 @@ def test_octave_sizes_are_those_of_the_notebook():
 def test_the_mean_change_per_step_is_the_learning_rate():
     # Facts 4: x += 1.5 g / mean(abs g), the mean over all pixels and channels.
     model, pixels = toy(), tuple(0.4 + 0.2 * each for each in random_image(20, 18))
-    (result,) = deep_dream(model, pixels, L2Activation("a"), DreamOptions(octaves=1, steps=1, jitter=0))
+    (result,) = amplify(model, pixels, L2Activation("a"), DreamOptions(octaves=1, steps=1, jitter=0))
     (grad,) = gradients(model, pixels, L2Activation("a"))
     torch.testing.assert_close(result, pixels[0] + 1.5 / 255 * grad / grad.abs().mean())
 
@@ -65,17 +65,17 @@ def test_deep_dream_raises_the_objective_and_keeps_the_size():
         objective = resolve_dream_target(text, model)
         before, after = (
             float(objective(model.forward(each, objective.levels)))
-            for each in (pixels, deep_dream(model, pixels, objective, QUICK))
+            for each in (pixels, amplify(model, pixels, objective, QUICK))
         )
         assert after > before, text
-    (result,) = deep_dream(model, pixels, L2Activation("b"), QUICK)
+    (result,) = amplify(model, pixels, L2Activation("b"), QUICK)
     assert result.shape == pixels[0].shape and result.min() >= 0 and result.max() <= 1
 
 
 def test_only_the_details_are_upsampled():
     # Facts 4: the details, not the image, are upsampled. With a step size of 0, the image stays as sharp as it was.
     model, pixels = toy(), random_image(40, 33)
-    (result,) = deep_dream(model, pixels, L2Activation("b"), DreamOptions(octaves=3, steps=2, lr=0.0))
+    (result,) = amplify(model, pixels, L2Activation("b"), DreamOptions(octaves=3, steps=2, lr=0.0))
     torch.testing.assert_close(result, pixels[0])
 
 
@@ -84,7 +84,7 @@ def test_shifts_are_undone():
     # Level a has stride 1: away from the border, the same pixels change in the same way for every shift.
     unshifted, shifted = (
         (
-            deep_dream(model, pixels, L2Activation("a"), DreamOptions(octaves=1, steps=1, jitter=jitter))[0] - pixels[0]
+            amplify(model, pixels, L2Activation("a"), DreamOptions(octaves=1, steps=1, jitter=jitter))[0] - pixels[0]
         ).flatten()
         for jitter in (0, 32)
     )
@@ -93,15 +93,15 @@ def test_shifts_are_undone():
 
 def test_the_seed_determines_the_image():
     model, pixels = toy(), random_image(40, 33)
-    first, second = (deep_dream(model, pixels, L2Activation("b"), QUICK)[0] for _ in range(2))
-    other = deep_dream(model, pixels, L2Activation("b"), DreamOptions(octaves=2, steps=3, jitter=4, seed=1))[0]
+    first, second = (amplify(model, pixels, L2Activation("b"), QUICK)[0] for _ in range(2))
+    other = amplify(model, pixels, L2Activation("b"), DreamOptions(octaves=2, steps=3, jitter=4, seed=1))[0]
     assert torch.equal(first, second) and not torch.equal(first, other)
 
 
 def test_model_and_input_are_unchanged():
     model, pixels = toy("re-used in place"), random_image(40, 33)
     before, original = state_of(model.module), pixels[0].clone()
-    deep_dream(model, pixels, resolve_dream_target("b", model, random_image(20, 20)), QUICK)
+    amplify(model, pixels, resolve_dream_target("b", model, random_image(20, 20)), QUICK)
     assert state_of(model.module) == before and torch.equal(pixels[0], original)
 
 
@@ -111,7 +111,7 @@ def test_a_dead_channel_is_an_error():
     with torch.no_grad():
         backbone.conv1.bias[2] = -1e4
     with pytest.raises(UserError, match="it is not active; nearest active ones: a:"):
-        deep_dream(inspect_backbone(backbone), random_image(40, 33), Channel("a", 2), QUICK)
+        amplify(inspect_backbone(backbone), random_image(40, 33), Channel("a", 2), QUICK)
 
 
 def test_a_guide_needs_a_level():
@@ -136,7 +136,7 @@ def test_zoom_in_keeps_the_center():
 def test_the_video_starts_with_the_output_image():
     model, pixels = toy(), random_image(40, 33)
     frames = [each[0] for each in zoom(model, pixels, L2Activation("b"), QUICK, 3)]
-    assert torch.equal(frames[0], deep_dream(model, pixels, L2Activation("b"), QUICK)[0])
+    assert torch.equal(frames[0], amplify(model, pixels, L2Activation("b"), QUICK)[0])
     assert len(frames) == 3 and not torch.equal(frames[1], frames[2])
 
 
