@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
 from ..network import Batch
-from .endings import NonFiniteLoss
+from .interruption import NonFiniteLoss
 from .trainer import Trainer
 
 STEPS = 120

@@ -23,7 +23,7 @@ from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Task
 from .data import AugmentedDataset
-from .endings import graceful_interrupt
+from .interruption import graceful_interrupt
 from .lr_finder import find_lr
 from .optimizers import count_parameters, train_mode
 from .options import Options, flag, resolve

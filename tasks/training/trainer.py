@@ -23,8 +23,8 @@ from ..distributed import any_process, broadcast_buffers, create_accelerator
 from ..model_spec import ModelSpec
 from ..network import Batch, LossTerms, Network
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
-from .endings import Interruption, check_finite, explain_error
 from .evaluator import Evaluator
+from .interruption import Interruption, check_finite, explain_error
 from .log import Meter, RunLog
 from .optimizers import (
     MovingAverage,

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from densevision import train
-from densevision.tasks.training.endings import NonFiniteLoss
+from densevision.tasks.training.interruption import NonFiniteLoss
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer
 

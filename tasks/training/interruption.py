@@ -1,4 +1,4 @@
-"""How a run ends early: Ctrl-C and SIGTERM, a loss that is not finite, or memory that runs out.
+"""Interruption of a run: Ctrl-C and SIGTERM, a loss that is not finite, or memory that runs out.
 
 Ctrl-C and SIGTERM stop a run after a complete step, or at once while it waits.
 """
