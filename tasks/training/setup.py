@@ -83,8 +83,8 @@ def build_trainer(
     task = create_task(task) if isinstance(task, str) else task
     require_own_types(task, options, data, eval_data)
     explicit = Options.from_plain(overrides, "train()").merge_defaults(options.require_types("Options"))
-    given = {name: one for name, one in (("data", data), ("eval_data", eval_data)) if one is not None}
-    explicit = dataclasses.replace(explicit, **{name: registry_name(one) for name, one in given.items()})
+    stated = {name: one for name, one in (("data", data), ("eval_data", eval_data)) if one is not None}
+    explicit = dataclasses.replace(explicit, **{name: registry_name(one) for name, one in stated.items()})
     if explicit.config is not None:
         explicit, task = config_options(explicit, task)
     with run_folder_errors(explicit.out):
