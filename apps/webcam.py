@@ -57,7 +57,7 @@ def webcam(
         amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
     """
     from ..errors import UserError
-    from ..tasks.training.endings import graceful_interrupt
+    from ..tasks.training.interruption import graceful_interrupt
     from .live.capture import Capture
     from .live.live import Live
     from .live.live_predictor import live_predictors
