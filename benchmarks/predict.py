@@ -121,7 +121,7 @@ def measure(
     batches, batch_differences = batch_figures(setting) if batched else ([], {})
     if batched:
         remarks += (
-            f"Batched outputs differ from those one by one by at most {max(batch_differences.values()):.1g} of the "
+            f"Batched outputs differ from those one by one by at most {max(batch_differences.values()):.2g} of the "
             "largest output, in fp32.",
         )
         facts["batch_differences"] = batch_differences
