@@ -149,6 +149,7 @@ def test_an_index_a_class_and_a_function_are_the_same_target():
     ("target", "message"),
     [
         (7, r"class:7 is not in the output of shape \(1, 5\), which has to be \(B, classes\)"),
+        ("class:tabby", "Plain has no class names, hence no target class:tabby; give an index: class:3"),
         ("layer2:3", "no level of Plain named 'layer2'; nearest: layer1"),
         ("layer1:8", "layer1 has the channels 0 to 7, not 8"),
         (lambda output: output.mean(), r"returned shape \(\); it must return one score for every image, shape \(1,\)"),

@@ -205,6 +205,8 @@ def _class_logit(name: str, model: InspectedModel) -> ClassLogit:
     names = model.classes
     if model.is_plain and name.isdigit():
         return ClassLogit(name, int(name))
+    if model.is_plain:
+        raise UserError(f"{model.name} has no class names, hence no target class:{name}; give an index: class:3.")
     if not names:
         raise UserError(
             f"{model.name} has no classifier, hence no target class:{name}; choose a level: {_example(model)}."
