@@ -1,4 +1,5 @@
-"""Networks of the tasks: `Network` (any model), `EncoderDecoder` (backbone and head), `Phase` (of a training step)."""
+"""Networks of the tasks: `Network` (any model), `EncoderDecoder` (backbone and head), `Classifier` (backbone with its
+own classifier), `Phase` (of a training step)."""
 
 from __future__ import annotations
 
@@ -97,6 +98,32 @@ class EncoderDecoder(Network):
         """
         features = self.backbone.features(self.backbone.preprocessing(image))
         return self.head(features, (image.shape[-2], image.shape[-1])).float()
+
+
+class Classifier(Network):
+    """A backbone with its own classifier, for images in [0, 1].
+
+    Raises:
+        UserError: the backbone has no classifier.
+    """
+
+    input_policy = "fixed"
+    backbone: Backbone
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        backbone.require_classifier()
+        self.backbone = backbone
+        self.stride = backbone.levels[-1].stride
+
+    def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """(B, C, H, W) in [0, 1] to (B, num_classes) logits; with `auxiliary` those of every classifier, main first."""
+        inputs = self.backbone.preprocessing(image)
+        return self.backbone.forward_train(inputs) if auxiliary else self.backbone(inputs)
+
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, num_classes, h, w) logits at every position of the classifier."""
+        return self.backbone.forward_dense(self.backbone.preprocessing(image))
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ import numpy as np
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import ClassLabel, FieldType, Image
-from ..network import Batch, LossTerms, Phase
+from ..crops import TEST_CROPS, CropEvaluation
+from ..network import Batch, Classifier, LossTerms, Phase
 from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ClassificationMetrics, ClassScores
-from .networks import Classifier
-from .policies import TEST_CROPS, ClassificationEvaluation, ClassificationInference, PCAColorNoise
+from .policies import ClassificationInference, PCAColorNoise
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000
@@ -68,7 +68,7 @@ class Classification(Task[Classifier]):
 
     @property
     def evaluation(self) -> EvaluationPolicy:
-        return ClassificationEvaluation(self.protocols)
+        return CropEvaluation(self.protocols)
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None

@@ -13,9 +13,9 @@ import numpy as np
 from ...atomic_io import write_json
 from ...datasets.dataset import Sample
 from ...datasets.formats.image import write_image
+from ..crops import TEST_CROPS
 from ..prediction import Prediction
 from ..task import RowMetrics
-from .policies import TEST_CROPS
 
 TOP = 5
 ROW, WIDTH = 36, 300

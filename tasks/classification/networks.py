@@ -1,37 +1,10 @@
-"""Classifiers: a backbone with the preprocessing of its weights."""
+"""Classifiers with a softmax, for averaging over test crops."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ...backbones.backbone import Backbone
-from ..network import Network
-
-
-class Classifier(Network):
-    """A backbone with its own classifier, for images in [0, 1].
-
-    Raises:
-        UserError: the backbone has no classifier.
-    """
-
-    input_policy = "fixed"
-    backbone: Backbone
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        backbone.require_classifier()
-        self.backbone = backbone
-        self.stride = backbone.levels[-1].stride
-
-    def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, ...]:
-        """(B, C, H, W) in [0, 1] to (B, num_classes) logits; with `auxiliary` those of every classifier, main first."""
-        inputs = self.backbone.preprocessing(image)
-        return self.backbone.forward_train(inputs) if auxiliary else self.backbone(inputs)
-
-    def forward_dense(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to (B, num_classes, h, w) logits at every position of the classifier."""
-        return self.backbone.forward_dense(self.backbone.preprocessing(image))
+from ..network import Classifier, Network
 
 
 class Probabilities(Network):

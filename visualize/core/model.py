@@ -33,7 +33,7 @@ from ...tasks import create_task, list_tasks
 from ...tasks.device import choose_device
 from ...tasks.image_io import load_image_as
 from ...tasks.inference import Predictor, load
-from ...tasks.network import Network
+from ...tasks.network import Classifier, Network
 from ...tasks.prediction import OutputSpec, PredictionContext
 from ...tasks.preprocessing import Preprocessor
 from ...tasks.task import Task
@@ -402,8 +402,6 @@ def inspect_backbone(backbone: Backbone, names: tuple[str, ...] = ()) -> Inspect
     size = backbone.fixed_size or backbone.classifier_input_size or (crop, crop)
     if not backbone.num_classes:
         return InspectedModel(backbone.name, HeadlessBackbone(backbone), backbone, None, size)
-    from ...tasks.classification.networks import Classifier
-
     imagenet_names = imagenet_classes()[1]
     if not names:
         names = (

@@ -20,11 +20,11 @@ from densevision.tasks import create_task
 from densevision.tasks.checkpoint import read_header
 from densevision.tasks.classification import BASELINE_SAMPLES, Classification
 from densevision.tasks.classification.metrics import ClassScores
-from densevision.tasks.classification.networks import Classifier
 from densevision.tasks.conformance import check_task
 from densevision.tasks.evaluation import evaluate as score
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
+from densevision.tasks.network import Classifier
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import build_trainer
 

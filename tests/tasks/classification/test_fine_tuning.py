@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from densevision.backbones import create_backbone
-from densevision.tasks.classification.networks import Classifier
+from densevision.tasks.network import Classifier
 from densevision.tasks.training.optimizers import freeze_backbone, parameter_groups
 from densevision.tasks.training.options import DEFAULTS
 

@@ -18,9 +18,10 @@ from densevision.datasets.field_types import Image
 from densevision.errors import UserError
 from densevision.tasks.classification import Classification
 from densevision.tasks.classification.metrics import ClassScores
-from densevision.tasks.classification.networks import Classifier, Probabilities
-from densevision.tasks.classification.policies import DENSE_CROPS, TEST_CROPS, center_crop, with_short_side
+from densevision.tasks.classification.networks import Probabilities
+from densevision.tasks.crops import DENSE_CROPS, TEST_CROPS, center_crop, with_short_side
 from densevision.tasks.inference import Predictor
+from densevision.tasks.network import Classifier
 
 from .toys import Linear, fields
 
