@@ -60,7 +60,32 @@ def _table(names: Sequence[str]) -> np.ndarray:
     return np.array([name.encode() for name in names], np.bytes_)
 
 
-EncodedSource = Files | TarMembers
+class JoinedSources:
+    """Images of several sources, one source after the other.
+
+    Args:
+        sources: each with its number of images.
+    """
+
+    def __init__(self, sources: Sequence[tuple[Files | TarMembers, int]]) -> None:
+        self._sources = [source for source, _ in sources]
+        self._ends = np.cumsum([count for _, count in sources])
+
+    def _find(self, index: int) -> tuple[Files | TarMembers, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return self._sources[number], index - int(self._ends[number - 1] if number else 0)
+
+    def name(self, index: int) -> str:
+        """Name of an image relative to the root of its source."""
+        source, number = self._find(index)
+        return source.name(number)
+
+    def read(self, index: int) -> bytes:
+        source, number = self._find(index)
+        return source.read(number)
+
+
+EncodedSource = Files | TarMembers | JoinedSources
 """Source of the bytes of encoded images."""
 
 

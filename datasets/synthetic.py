@@ -10,7 +10,19 @@ import numpy as np
 
 from .core.geometry import Size, covering_size
 from .dataset import Sample, SyntheticDataset
-from .field_types import Box, Camera, ClassLabel, Depth, FieldType, Flow, Image, Keypoints, Mask, SegmentationMask
+from .field_types import (
+    Box,
+    Camera,
+    ClassLabel,
+    Depth,
+    FieldType,
+    Flow,
+    Image,
+    Keypoints,
+    Mask,
+    Scalar,
+    SegmentationMask,
+)
 from .formats.image import EncodedImage
 from .image_folders import ImageFolders
 from .pose.skeletons import LSP
@@ -18,6 +30,7 @@ from .rendering import facades, shapes
 from .rendering.chairs import draw_chairs
 from .rendering.figures import draw_figure
 from .rendering.poses import EVERYDAY, SPORT, Manner
+from .rendering.recognition_game import draw_rated_image
 from .rendering.rooms import render_room
 
 MAX_PHOTO_SIZE = 640
@@ -77,6 +90,36 @@ class SyntheticFacades(SyntheticDataset):
     def generate(self, rng: np.random.Generator, size: Size) -> Sample:
         facade = facades.draw_facade(rng, *size)
         return {"labels": facade.labels, "image": facade.image}
+
+
+class RecognitionGame(SyntheticDataset):
+    """Scenes with the memorability score that 20 simulated players give them; it says nothing of what people remember.
+
+    What the players recognize is a documented function of what is visible, with false alarms and the noise of a finite
+    number of players (`rendering/recognition_game.py`). `expected_score` is the score without that noise, for
+    measurements of the ceiling; the task does not read it.
+
+    Attributes:
+        players: number of players who rate every image.
+    """
+
+    title: ClassVar[str] = "Recognition game, 20 simulated players (synthetic)"
+    default_size: ClassVar[Size] = (64, 64)
+    test_samples: ClassVar[int] = 1000
+    cpu_heavy: ClassVar[bool] = False
+    players: ClassVar[int] = 20
+    field_types: ClassVar[dict[str, FieldType]] = {"image": Image(), "score": Scalar(), "expected_score": Scalar()}
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        image, score, expected_score = draw_rated_image(rng, size, self.players)
+        return {"image": image, "score": np.array(score), "expected_score": np.array(expected_score)}
+
+
+class RecognitionGame40(RecognitionGame):
+    """The same scenes with the scores of 40 players: half the variance of the noise."""
+
+    title: ClassVar[str] = "Recognition game, 40 simulated players (synthetic)"
+    players: ClassVar[int] = 40
 
 
 class PhotoTextured(SyntheticDataset):

@@ -1,0 +1,1 @@
+"""Loaders of memorability datasets, one module per official dataset."""
