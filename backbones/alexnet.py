@@ -10,7 +10,8 @@ conv1 need 227 without padding, as in Caffe. The response normalization of Caffe
 paper's (option `lrn`; the metadata of a weights file decide). The paper halves outputs in testing where torch doubles
 them in training: the same expectation. It subtracts a mean image, here a mean color. Its initialization
 (`init="gaussian"`) sets the biases of `BIASES_OF_ONE` to 1 and expects images of range 0 to 255, which is the default
-preprocessing.
+preprocessing. CaffeNet, the base of MemNet, pools before it normalizes (option `pool_first`): another function of the
+same parameters.
 
 Deviations of `alexnet_tv`: neither the paper nor torchvision chose an initialization; the default is "he_fan_in".
 Images of other sizes than 224 are brought to the classifier's 6 x 6 by adaptive average pooling, as in torchvision.
@@ -52,9 +53,9 @@ CAFFE_LRN = LRN(alpha=1e-4 / 5, k=1.0)  # of Caffe's published AlexNet, which di
 # (section 3.4). Comments: the units of a 227 x 227 image, with `one_tower` of a 224 x 224 one.
 
 
-def two_groups(in_channels: int, lrn: LRN) -> nn.Sequential:
-    """The convolutions of the paper's figure 2."""
-    return nn.Sequential(
+def two_groups(in_channels: int, lrn: LRN, pool_first: bool = False) -> nn.Sequential:
+    """The convolutions of the paper's figure 2; with `pool_first` in CaffeNet's order."""
+    layers = nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(in_channels, 96, 11, stride=4),  # 55 x 55
             relu1=nn.ReLU(),
@@ -73,6 +74,11 @@ def two_groups(in_channels: int, lrn: LRN) -> nn.Sequential:
             pool5=nn.MaxPool2d(3, stride=2),  # 6 x 6
         )
     )
+    if not pool_first:
+        return layers
+    swapped = {"lrn1": "pool1", "pool1": "lrn1", "lrn2": "pool2", "pool2": "lrn2"}
+    names = [swapped.get(name, name) for name, _ in layers.named_children()]
+    return nn.Sequential(OrderedDict((name, layers.get_submodule(name)) for name in names))
 
 
 def one_tower(in_channels: int) -> nn.Sequential:
@@ -119,10 +125,11 @@ class AlexNet(Backbone):
         name: "alexnet" or "alexnet_tv".
         lrn: constants of the response normalization in a form that `LRN.parse` reads; None is the paper's here
             (`create_backbone` takes the weights file's first). `alexnet_tv` has none.
+        pool_first: CaffeNet's order of layers, response normalization after each pool; `alexnet` only.
         init: a rule of `initialization.RULES`; None is "gaussian" for `alexnet` and "he_fan_in" for `alexnet_tv`.
 
     Raises:
-        UserError: an impossible number, `lrn` for `alexnet_tv`, or a malformed `lrn`.
+        UserError: an impossible number, `lrn` or `pool_first` for `alexnet_tv`, or a malformed `lrn`.
     """
 
     state_dict_aliases: Mapping[str, str] = {
@@ -144,6 +151,7 @@ class AlexNet(Backbone):
         in_channels: int = 3,
         levels: int | None = None,
         lrn: LRN | Mapping[str, Any] | str | None = None,
+        pool_first: bool = False,
         init: str | None = None,
     ) -> None:
         super().__init__()
@@ -153,11 +161,11 @@ class AlexNet(Backbone):
             self.preprocessing = PAPER_PREPROCESSING.for_channels(in_channels)
             self.classifier_input_size = PAPER_SIZE
             self.options = {"lrn": asdict(constants)}
-            convolutions = two_groups(in_channels, constants)
-        elif lrn is None:
+            convolutions = two_groups(in_channels, constants, pool_first)
+        elif lrn is None and not pool_first:
             convolutions = one_tower(in_channels)
         else:
-            raise UserError(f"{name} has no response normalization; leave lrn out, or use alexnet.")
+            raise UserError(f"{name} has no response normalization; leave lrn and pool_first out, or use alexnet.")
         # The last layer of each level.
         self.level_ends = [level.name.replace("conv", "relu") for level in self.levels]
         names = [layer for layer, _ in convolutions.named_children()]

@@ -83,10 +83,10 @@ class MonitoredMetric:
     higher_is_better: bool
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether a value is better than the best one so far (None: there is none); nan never is."""
+        """Whether a value is better than the best one so far (None: there is none); nan is worse than every number."""
         if value != value:
             return False
-        return than is None or (value > than if self.higher_is_better else value < than)
+        return than is None or than != than or (value > than if self.higher_is_better else value < than)
 
 
 class Task(ABC, Generic[NetworkT]):

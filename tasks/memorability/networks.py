@@ -1,0 +1,116 @@
+"""Networks that predict a memorability score: any backbone with its own classifier of one output, and MemNet."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...backbones import create_backbone
+from ...backbones.alexnet import CAFFE_LRN, CLASSIFIER_SIDE, PAPER_SIZE, classifier
+from ...backbones.backbone import Backbone
+from ...backbones.initialization import initialize
+from ...backbones.layers import classifier_as_convolutions
+from ...datasets.dataset import Dataset
+from ..network import Classifier, Network
+
+CALIBRATION_SAMPLES = 300
+"""Maximum number of training samples whose scores `calibrate` measures."""
+
+
+class ScoreScale(nn.Module):
+    """Mean and standard deviation of the training scores, in which a network's raw output is expressed.
+
+    Scores of a dataset differ little from their mean. In these units, an untrained network predicts about the mean
+    score, and no learning rate depends on the scale.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    def measure(self, dataset: Dataset) -> None:
+        """Measure the scores of a training set."""
+        scores = torch.tensor([float(dataset.read(index)["score"]) for index in dataset.spread(CALIBRATION_SAMPLES)])
+        self.mean.copy_(scores.mean())
+        deviation = scores.std(correction=0)
+        # Equal scores have no scale.
+        self.std.copy_(deviation if deviation > 0 else torch.ones(()))
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Scores of a raw output of any shape, float32; not clipped to 0..1."""
+        return self.mean + self.std * output.float()
+
+
+class BackboneScore(Classifier):
+    """A backbone with its own classifier of one output.
+
+    Raises:
+        UserError: the backbone has no classifier.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__(backbone)
+        self.scale = ScoreScale()
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Measure mean and standard deviation of the training scores."""
+        self.scale.measure(dataset)
+
+    def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """(B, C, H, W) in [0, 1] to (B, 1) scores; with `auxiliary` those of every classifier, main first."""
+        outputs = super().forward(image, auxiliary)
+        return self.scale(outputs) if isinstance(outputs, Tensor) else tuple(map(self.scale, outputs))
+
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, 1, h, w) scores at every position of the classifier."""
+        return self.scale(super().forward_dense(image))
+
+
+class MemNet(Network):
+    """MemNet of Khosla, Raju, Torralba, Oliva 2015 (ICCV, section 4): CaffeNet with one output, `fc8-euclidean`.
+
+    CaffeNet is the AlexNet of two groups with pooling before response normalization, in Caffe's constants.
+    56,872,321 parameters. Input: crops of 227 x 227 of images whose short side is 256.
+
+    Deviations: colors are RGB (the released weights take BGR: flip the channels of their first layer). The output is in
+    units of `ScoreScale`; the released network gives the score itself. The paper initializes the network with
+    Hybrid-CNN, trained on ImageNet and Places; from scratch, layers are initialized as in AlexNet. Images of other
+    sizes are resized to 227 x 227.
+    """
+
+    input_policy = "fixed"
+    stride = 32
+    backbone: Backbone
+    head: nn.Sequential
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = create_backbone("alexnet", num_classes=0, pool_first=True, lrn=CAFFE_LRN)
+        self.head = classifier("alexnet", 1)
+        initialize(self.head, "gaussian")
+        for name, parameter in self.head.named_parameters():
+            if name in ("fc6.bias", "fc7.bias"):  # section 5 of AlexNet
+                nn.init.ones_(parameter)
+        self.scale = ScoreScale()
+
+    def calibrate(self, dataset: Dataset) -> None:
+        """Measure mean and standard deviation of the training scores."""
+        self.scale.measure(dataset)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 1) scores."""
+        if image.shape[-2:] != PAPER_SIZE:
+            image = functional.interpolate(image, PAPER_SIZE, mode="bilinear", align_corners=False, antialias=True)
+        return self.scale(self.head(self._features(image).flatten(1)))
+
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1], at least 227 x 227, to (B, 1, h, w) scores at every position of the network."""
+        return self.scale(classifier_as_convolutions(self.head, self._features(image), CLASSIFIER_SIDE))
+
+    def _features(self, image: Tensor) -> Tensor:
+        return self.backbone.features(self.backbone.preprocessing(image))[-1]

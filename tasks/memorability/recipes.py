@@ -1,0 +1,28 @@
+"""Recipes for memorability: options that differ from the defaults in `training.options.Options`."""
+
+from __future__ import annotations
+
+from ..training.options import Options
+
+RECOGNITION_GAME = Options(
+    image_size=(48, 48), batch_size=64, steps=700, lr=4e-3, warmup_steps=50, weight_decay=1e-2, ema_decay=0.99,
+    eval_every=350,
+)  # fmt: skip
+"""`recognition-game`, from scratch, in minutes on two CPU cores. No crops and no color jitter: the score depends on
+the complete image and on its colors."""
+
+PHOTOS = Options(
+    backbone="resnet18", image_size=(176, 176), batch_size=32, epochs=12, lr=1e-3, warmup_steps=50, weight_decay=1e-2,
+    ema_decay=0.99, freeze_bn=True,
+)  # fmt: skip
+"""Hundreds to thousands of photos with a pretrained backbone (LNSIM, LaMem, your own): --weights imagenet."""
+
+MEMNET_2015 = Options(
+    model="memnet", image_size=(227, 227), resize_short_side=(256, 256), batch_size=256, epochs=60, lr=1e-3,
+    optimizer="sgd-caffe", weight_decay=5e-4, weight_decay_on="all", schedule="multistep", backbone_lr_factor=0.1,
+)  # fmt: skip
+"""MemNet (Khosla et al. 2015) on LaMem. The paper multiplies the learning rate of the last layer by 10; here it is that
+of all three fully connected layers, relative to the convolutions (`--backbone-lr-factor 0.1`). Batch size, length and
+weight decay are not printed: those of CaffeNet."""
+
+RECIPES: dict[str, Options] = {"recognition-game": RECOGNITION_GAME, "photos": PHOTOS, "memnet-2015": MEMNET_2015}
