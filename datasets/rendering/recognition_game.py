@@ -12,8 +12,8 @@ probability `false_alarm`; both depend only on what is visible:
 `figure` is 1 with a face-like figure and `horizon` is 1 with an open horizon; figure_size, contrast (the greatest of an
 object to its ground), colorfulness and clutter are in [0, 1]; `objects` is 1 to 5. The score is (hits - false alarms) /
 N, at least 0. Infinitely many players would give max(0, hit - false_alarm), and what remains is the noise of N players.
-So the ceiling of a rank correlation is known: `CEILINGS`. All proportions are relative to the shorter side, and no draw depends on the
-size of the image: the same generator shows the same scene at any size.
+So the ceiling of a rank correlation is known: `CEILINGS`. All proportions are relative to the shorter side, and no draw
+depends on the size of the image: the same generator shows the same scene at any size.
 """
 
 from __future__ import annotations
