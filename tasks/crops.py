@@ -110,7 +110,6 @@ class CropInference(InferencePolicy):
         return TEST_CROPS[mode](source, training_size, model.backbone.preprocessing)
 
     def merge(self, outputs: list[Tensor]) -> Tensor:
-        """The mean output over all crops."""
         return sum(outputs[1:], outputs[0]) / len(outputs)
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
@@ -122,5 +121,4 @@ class CropEvaluation(EvaluationPolicy):
     """Protocols and input modes have the same names."""
 
     def mode(self, protocol: str) -> str:
-        """The input mode of the protocol's name."""
         return protocol

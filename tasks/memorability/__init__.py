@@ -37,7 +37,6 @@ class MemorabilityInference(CropInference):
     """Test crops, with the mean of their scores, and a ranking of all inputs of a run."""
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path:
-        """Write ranking.csv and the inputs in this order, ranking.png."""
         return write_ranking(out, stems)
 
 
@@ -62,15 +61,12 @@ class Memorability(Task[Network]):
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("rho", higher_is_better=True)
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """`image`; see `Task.inputs`."""
         return {"image": self.require_field(fields, "image", Image)}
 
     def targets(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
-        """`score`; see `Task.targets`."""
         return {"score": self.require_field(fields, "score", Scalar)}
 
     def backbone_options(self, fields: dict[str, FieldType]) -> dict[str, int]:
-        """A classifier of one output."""
         return {**super().backbone_options(fields), "num_classes": 1}
 
     @property
@@ -80,12 +76,10 @@ class Memorability(Task[Network]):
 
     @property
     def inference(self) -> InferencePolicy:
-        """One crop or ten, and the ranking of the inputs."""
         return MemorabilityInference(PROTOCOLS)
 
     @property
     def evaluation(self) -> EvaluationPolicy:
-        """Protocols are the input modes."""
         return CropEvaluation(self.protocols)
 
     def build(
@@ -109,7 +103,6 @@ class Memorability(Task[Network]):
         return (Phase("memorability", model, compute_loss),)
 
     def metrics(self, protocol: str) -> Metrics:
-        """rho with its confidence interval, mse, sd and sd_ratio."""
         return MemorabilityMetrics()
 
     def baseline(self, dataset: Dataset) -> Callable[[Sample], Prediction]:
@@ -119,7 +112,6 @@ class Memorability(Task[Network]):
         return lambda sample: MemorabilityScore(mean, sample["image"])
 
     def output_spec(self, model: Network, fields: dict[str, FieldType]) -> OutputSpec:
-        """One number, the score."""
         return OutputSpec(("memorability",), "score, 0 to 1", "values")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
@@ -127,5 +119,4 @@ class Memorability(Task[Network]):
         return MemorabilityScore(min(max(float(output[0, 0]), 0.0), 1.0), context.inputs["image"])
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
-        """The stored score."""
         return MemorabilityScore(float(sample["score"]), sample["image"])

@@ -51,7 +51,6 @@ class MemorabilityScore(Prediction):
         return np.concatenate([fit_to_cell(Image().colorize(self.image), CELL), bar])
 
     def summary(self) -> str:
-        """The score with its range."""
         return f"memorability {self.value:.3f} of 1"
 
     def _repr_parts(self) -> tuple[str, ...]:

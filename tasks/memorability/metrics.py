@@ -9,13 +9,11 @@ see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from ...datasets.dataset import Sample
 from ..prediction import Prediction
-from ..task import Metrics
+from ..task import RowMetrics
 from .memorability_score import MemorabilityScore
 
 PROTOCOLS = ("center-crop", "ten-crop")
@@ -67,32 +65,19 @@ def confidence_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, f
     return float(low), float(high)
 
 
-class MemorabilityMetrics(Metrics):
+class MemorabilityMetrics(RowMetrics):
     """rho with its interval rho_low to rho_high, mse, sd of the predictions, sd_ratio and samples."""
 
-    def __init__(self) -> None:
-        self._pairs: list[tuple[float, float]] = []
-
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
-        """Add one image; see `Metrics.update`."""
         if not isinstance(prediction, MemorabilityScore):
             raise TypeError(f"memorability metrics need a MemorabilityScore, not {type(prediction).__name__}")
-        self._pairs.append((prediction.value, float(ground_truth["score"])))
-
-    def state(self) -> list[tuple[float, float]]:
-        """Prediction and score of every image."""
-        return list(self._pairs)
-
-    def merge(self, states: Iterable[list[tuple[float, float]]]) -> None:
-        """See `Metrics.merge`."""
-        self._pairs = [pair for state in states for pair in state]
+        self.rows.append((prediction.value, float(ground_truth["score"])))
 
     def compute(self) -> dict[str, float]:
-        """Score by metric name; rho and its interval are nan for constant predictions."""
-        if not self._pairs:
+        if not self.rows:
             return {**dict.fromkeys(("rho", "rho_low", "rho_high", "mse", "sd", "sd_ratio"), np.nan), "samples": 0.0}
         # In one order, so that the resamples do not depend on how processes shared the images.
-        predicted, scores = np.array(sorted(self._pairs)).T
+        predicted, scores = np.array(sorted(self.rows)).T
         low, high = confidence_interval(predicted, scores)
         return {
             "rho": float(spearman(predicted, scores)),

@@ -58,7 +58,6 @@ class BackboneScore(Classifier):
         self.scale = ScoreScale()
 
     def calibrate(self, dataset: Dataset) -> None:
-        """Measure mean and standard deviation of the training scores."""
         self.scale.measure(dataset)
 
     def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, ...]:
@@ -99,7 +98,6 @@ class MemNet(Network):
         self.scale = ScoreScale()
 
     def calibrate(self, dataset: Dataset) -> None:
-        """Measure mean and standard deviation of the training scores."""
         self.scale.measure(dataset)
 
     def forward(self, image: Tensor) -> Tensor:
