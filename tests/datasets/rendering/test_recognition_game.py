@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset
@@ -29,6 +29,10 @@ from densevision.datasets.rendering.recognition_game import (
 
 NAMES = {20: "recognition-game", 40: "recognition-game-40"}
 SAMPLES = 1000
+
+
+def spearman(first: np.ndarray | list[float], second: np.ndarray | list[float]) -> float:
+    return float(np.corrcoef(rankdata(first), rankdata(second))[0, 1])
 
 
 @cache
@@ -52,7 +56,7 @@ def test_it_conforms_and_states_its_players(players):
 @pytest.mark.parametrize("players", NAMES)
 def test_the_stated_ceiling_is_reproduced(players):
     split = drawn_split(players)
-    rho = spearmanr(split["score"], split["expected_score"]).statistic
+    rho = spearman(split["score"], split["expected_score"])
     assert rho == pytest.approx(CEILINGS[players], abs=0.01)
 
 
@@ -132,16 +136,16 @@ def cross_validated(features: np.ndarray, values: np.ndarray) -> float:
         x, y = features[~test], values[~test]
         weights = np.linalg.solve(x.T @ x + 300 * np.eye(x.shape[1]), x.T @ (y - y.mean()))
         predicted[test] = y.mean() + features[test] @ weights
-    return float(spearmanr(predicted, values).statistic)
+    return spearman(predicted, values)
 
 
 def test_neither_the_order_nor_the_seed_predicts_the_score():
     score = drawn_split(20)["score"]
     limit = 3 / math.sqrt(SAMPLES)  # three standard deviations of rho without any relation
-    assert abs(spearmanr(np.arange(SAMPLES), score).statistic) < limit
-    assert abs(spearmanr(score[:-1], score[1:]).statistic) < limit
+    assert abs(spearman(np.arange(SAMPLES), score)) < limit
+    assert abs(spearman(score[:-1], score[1:])) < limit
     seeds = [float(open_dataset(NAMES[20], seed=seed).read(0)["score"]) for seed in range(200)]
-    assert abs(spearmanr(np.arange(200), seeds).statistic) < 3 / math.sqrt(200)
+    assert abs(spearman(np.arange(200), seeds)) < 3 / math.sqrt(200)
 
 
 def test_thumbnails_predict_nothing_that_the_scene_does_not_explain():

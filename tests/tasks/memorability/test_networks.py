@@ -38,7 +38,7 @@ class Scores(Dataset):
 def on_meta(name: str | None) -> BackboneScore | MemNet:
     task = Memorability()
     with torch.device("meta"):
-        backbone = create_backbone(name, **task.backbone_options(FIELDS)) if name else None
+        backbone = create_backbone(name, None, **task.backbone_options(FIELDS)) if name else None
         network = task.build(FIELDS, backbone, None, None if name else "memnet")
     assert isinstance(network, BackboneScore | MemNet)
     return network
