@@ -79,12 +79,14 @@ class MemorabilityMetrics(RowMetrics):
         # In one order, so that the resamples do not depend on how processes shared the images.
         predicted, scores = np.array(sorted(self.rows)).T
         low, high = confidence_interval(predicted, scores)
+        # Of equal values, numpy's standard deviation is a rounding error.
+        sd, sd_of_scores = (float(values.std()) if np.ptp(values) else 0.0 for values in (predicted, scores))
         return {
             "rho": float(spearman(predicted, scores)),
             "rho_low": low,
             "rho_high": high,
             "mse": float(((predicted - scores) ** 2).mean()),
-            "sd": float(predicted.std()),
-            "sd_ratio": float(predicted.std() / scores.std()) if np.ptp(scores) else np.nan,
+            "sd": sd,
+            "sd_ratio": sd / sd_of_scores if sd_of_scores else np.nan,
             "samples": float(len(scores)),
         }

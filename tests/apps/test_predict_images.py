@@ -156,6 +156,9 @@ def check_files(task: str, out: Path, prediction: Any) -> None:
         )
         np.testing.assert_allclose(annotation["keypoint_scores"], prediction.joints[:, 2], atol=1e-4)
         assert coco.loadCats([1])[0]["keypoints"] == list(prediction.skeleton.names)
+    elif task == "memorability":
+        stored = json.loads((out / "a_memorability.json").read_text())
+        assert stored["score"] == pytest.approx(prediction.value, abs=1e-6)
     else:
         assert task == "classification", f"check the files of {task} here"
         assert json.loads((out / "a_classes.json").read_text()) == pytest.approx(dict(prediction.top()), abs=1e-6)
@@ -169,7 +172,7 @@ def test_the_files_of_every_task_read_back_as_the_prediction(run, tmp_path, task
     assert result.code == 0, result.err
     prediction = predictor.predict(*files)
     check_files(task, tmp_path / "predictions", prediction)
-    if task != "classification":
+    if task not in ("classification", "memorability"):
         for file in (tmp_path / "predictions").glob("*.png"):
             assert read_image(file).shape[:2] == (33, 47), file
 

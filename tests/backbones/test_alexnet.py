@@ -389,3 +389,23 @@ def test_caffes_convolutions_say_that_a_classifier_is_not_among_them(
 def test_caffes_convolutions_are_not_torchvisions(shared_data: Path) -> None:
     with pytest.raises(UserError, match="holds weights of alexnet, not of alexnet_tv"):
         create_backbone("alexnet_tv", shared_data / "weights" / CAFFE, num_classes=0)
+
+
+def test_caffenet_pools_before_it_normalizes_with_the_same_parameters():
+    # Facts-next B.1: CaffeNet swaps the two layers of the first two levels.
+    torch.manual_seed(0)
+    alexnet, caffenet = (create_backbone("alexnet", num_classes=0, pool_first=first) for first in (False, True))
+    assert caffenet.options["pool_first"] is True
+    caffenet.load_state_dict(alexnet.state_dict())
+    image = 255 * torch.rand(1, 3, 99, 131)
+    with torch.no_grad():
+        ours, theirs = alexnet.features(image), caffenet.features(image)
+        # conv1 is before both layers, all others are another function of them.
+        torch.testing.assert_close(ours[0], theirs[0])
+        lrn, pool = LocalResponseNorm(LRN()), nn.MaxPool2d(3, stride=2)
+        expected = caffenet.get_submodule("convolutions.conv2")(lrn(pool(theirs[0]))).relu()
+        torch.testing.assert_close(theirs[1], expected)
+    assert [level.shape for level in ours] == [level.shape for level in theirs]
+    assert not torch.allclose(ours[1], theirs[1])
+    with pytest.raises(UserError, match="leave lrn and pool_first out"):
+        create_backbone("alexnet_tv", pool_first=True)
