@@ -165,7 +165,7 @@ class AlexNet(Backbone):
         elif lrn is None and not pool_first:
             convolutions = one_tower(in_channels)
         else:
-            raise UserError(f"{name} has no response normalization; leave lrn and pool_first out, or use alexnet.")
+            raise UserError(f"{name} has no response normalization; leave lrn out, and pool_first, or use alexnet.")
         # The last layer of each level.
         self.level_ends = [level.name.replace("conv", "relu") for level in self.levels]
         names = [layer for layer, _ in convolutions.named_children()]

@@ -407,5 +407,5 @@ def test_caffenet_pools_before_it_normalizes_with_the_same_parameters():
         torch.testing.assert_close(theirs[1], expected)
     assert [level.shape for level in ours] == [level.shape for level in theirs]
     assert not torch.allclose(ours[1], theirs[1])
-    with pytest.raises(UserError, match="leave lrn and pool_first out"):
+    with pytest.raises(UserError, match="leave lrn out, and pool_first"):
         create_backbone("alexnet_tv", pool_first=True)
