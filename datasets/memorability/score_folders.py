@@ -58,8 +58,8 @@ def read_ratings(file: Path, problems: list[Problem]) -> list[Rating]:
         DatasetError: the file is missing, empty, or not text.
     """
     expected = "lines 'NAME SCORE' with a score from 0 to 1"
-    rows = (line.rpartition(" ")[::2] for line in read_lines(file, expected))
-    return _checked(file, rows, expected, problems)
+    parts = (line.rpartition(" ") for line in read_lines(file, expected))
+    return _checked(file, ((name, score) for name, _, score in parts), expected, problems)
 
 
 def _checked(file: Path, rows: Iterable[tuple[str, str]], expected: str, problems: list[Problem]) -> list[Rating]:
