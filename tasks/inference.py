@@ -89,7 +89,7 @@ class Predictor:
     ) -> list[Prediction]:
         """Predict for many images; those that have one size at the network run together.
 
-        The predictions equal those of `predict` up to rounding (1e-5 in fp32).
+        The predictions equal those of `predict` up to rounding, in fp32 about 1e-5 of the largest value.
 
         Args:
             inputs: one entry per prediction: a path, array, PIL image or tensor; a tuple of them for tasks with several

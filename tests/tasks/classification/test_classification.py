@@ -67,14 +67,6 @@ class Stored(Dataset):
         image = np.full((9, 12, self.channels), 60 * category + 40, np.uint8)
         return {"image": image, "category": np.array(category)}
 
-    @classmethod
-    def validate(cls, root):
-        return []
-
-    @classmethod
-    def write_example(cls, root):
-        raise NotImplementedError
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, dict[str, Any]]:

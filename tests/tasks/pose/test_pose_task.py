@@ -151,14 +151,6 @@ class MovingPose(Dataset):
         joints = np.array([[10 + index, 5, 2], [20 + index, 15, 1], [0, 15, 0]], np.float32)
         return {"image": np.zeros((30, 40, 3), np.uint8), "joints": joints}
 
-    @classmethod
-    def validate(cls, root):
-        return []
-
-    @classmethod
-    def write_example(cls, root):
-        raise NotImplementedError
-
 
 def test_baseline_is_the_mean_pose_of_evenly_spaced_samples(small_baseline):
     dataset = MovingPose()

@@ -65,14 +65,6 @@ class Reliefs(Dataset):
         depth[rng.random(self.size) < 0.1] = np.nan
         return {"image": image, "depth": depth}
 
-    @classmethod
-    def validate(cls, root):
-        return []
-
-    @classmethod
-    def write_example(cls, root):
-        raise NotImplementedError
-
 
 class DamagedReliefs(Reliefs):
     """Reliefs whose sample 3 cannot be read."""
