@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...limits import LimitExceeded, read_file
 from .problems import DatasetError, Problem
 
 IMAGE_SUFFIXES = (
@@ -183,14 +184,16 @@ def read_bytes(path: str | Path, expected: str) -> bytes:
         expected: description of the file for the error message ("an image").
 
     Raises:
-        DatasetError: the file is missing, cannot be opened, or is empty.
+        DatasetError: the file is missing, cannot be opened, is not a regular file, is empty, or beyond `LIMITS`.
     """
     try:
-        data = existing_path(Path(path)).read_bytes()
+        data = read_file(existing_path(Path(path)))
     except FileNotFoundError:
         raise DatasetError(path, expected, "no file") from None
     except OSError as error:
         raise DatasetError(path, expected, (error.strerror or str(error)).lower()) from None
+    except LimitExceeded as error:
+        raise DatasetError(path, expected, str(error)) from None
     if not data:
         raise DatasetError(path, expected, "an empty file")
     return data

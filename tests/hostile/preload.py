@@ -1,0 +1,10 @@
+"""Imports of the fork server: what a command would import, once instead of in every process."""
+
+import densevision
+import densevision.apps.cli
+import densevision.apps.evaluate
+import densevision.apps.predict
+import densevision.apps.train
+import densevision.apps.weights
+
+_ = densevision.load
