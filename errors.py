@@ -16,6 +16,18 @@ class UserError(Exception):
     exit_code: ClassVar[int] = 2
 
 
+MAX_CHARACTERS = 4000
+"""Length of a message; of a longer one, the middle is left out."""
+
+
+def printable(text: str) -> str:
+    """Text of an input, for a terminal: characters that do not print (control, bidirectional, half of a pair) are
+    escaped as in Python, and the middle of more than `MAX_CHARACTERS` is left out."""
+    if len(text) > MAX_CHARACTERS:
+        text = f"{text[: MAX_CHARACTERS // 2]}...{text[-MAX_CHARACTERS // 2 :]}"
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def os_error_message(error: OSError) -> str:
     """What the operating system refused, and for which file, as a sentence."""
     reason = error.strerror or str(error) or type(error).__name__

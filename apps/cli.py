@@ -10,7 +10,7 @@ import sys
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
-from ..errors import UserError, os_error_message, unknown_name
+from ..errors import UserError, os_error_message, printable, unknown_name
 from ..version import VERSION
 
 app = App(
@@ -67,6 +67,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print(f"densevision: {error_message(error)}", file=sys.stderr)
         sys.exit(error.exit_code if isinstance(error, UserError) else 2)
+    except (MemoryError, RuntimeError) as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        print("densevision: Out of memory; use smaller inputs or batches, or close other programs.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt as error:
         if debug:
             raise
@@ -74,8 +79,17 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(128 + next((one for one in error.args if isinstance(one, signal.Signals)), signal.SIGINT))
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; on the CPU, PyTorch raises a `RuntimeError` for it."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
 def error_message(error: Exception) -> str:
-    """The error message as one line."""
+    """The error message as one printable line, whatever names it quotes."""
+    return printable(_error_message(error))
+
+
+def _error_message(error: Exception) -> str:
     if isinstance(error, OSError):
         return os_error_message(error)
     if isinstance(error, UnknownCommandError) and error.app is not None and error.unused_tokens:

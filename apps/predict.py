@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import UserError, unknown_name
+from ..errors import UserError, printable, unknown_name
 from ..tasks.distributed import ProcessGroup
 from ..version import VERSION
 from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests, sampling_request
@@ -282,9 +282,9 @@ def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut)
     )
     skipped = [message for each in summaries for message in each.skipped]
     for message in skipped:
-        print(f"skipped: {message}", file=sys.stderr)
+        print(f"skipped: {printable(message)}", file=sys.stderr)
     for line in describe_left_out(left_out):
-        print(f"left out: {line}", file=sys.stderr)
+        print(f"left out: {printable(line)}", file=sys.stderr)
     if outdated:
         print(f"{outdated} prediction(s) of another checkpoint or other options were replaced.", file=sys.stderr)
     earlier = f" ({existing} in an earlier run)" if existing else ""

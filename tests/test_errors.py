@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from densevision.errors import UserError, unknown_name
+from densevision.errors import UserError, printable, unknown_name
 from densevision.registry import lookup
 
 BACKBONES = ["vgg16", "resnet50", "resnet18", "alexnet"]
@@ -47,3 +47,11 @@ def test_a_user_error_can_be_pickled():
     mistake = pickle.loads(pickle.dumps(UserError("fix this")))
     assert isinstance(mistake, UserError)
     assert str(mistake) == "fix this"
+
+
+def test_names_of_an_input_are_printed_on_one_line_without_control_characters():
+    assert printable("a\x1b[2J\n\u202eb\udcff é 写") == "a\\x1b[2J\\n\\u202eb\\udcff é 写"
+
+
+def test_a_message_of_any_length_is_printed_with_both_ends():
+    assert len(printable("a" * 10**6 + "end.")) < 5000 and printable("a" * 10**6 + "end.").endswith("end.")

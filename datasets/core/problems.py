@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, printable
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Problem:
     found: str
 
     def __str__(self) -> str:
-        return f"{self.file}: expected {self.expected}, found {self.found}."
+        return printable(f"{self.file}: expected {self.expected}, found {self.found}.")
 
 
 class DatasetError(UserError):

@@ -89,6 +89,21 @@ def test_an_error_of_the_file_system_is_one_line(run, tmp_path, checkpoint, imag
     assert "not empty" in run("data", "make-example", "seven-scenes", tmp_path).error
 
 
+def test_control_characters_of_a_name_are_escaped(run):
+    assert run("predict", "depth", "a\x1b.png").error == "There is no image or folder 'a\\x1b.png'."
+
+
+@pytest.mark.parametrize("error", [MemoryError("of NumPy"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_exhausted_memory_is_one_sentence(run, tmp_path, monkeypatch, error):
+    def validate(root):
+        raise error
+
+    monkeypatch.setattr("densevision.datasets.pose.lsp.LSP.validate", validate)
+    result = run("data", "validate", "lsp", tmp_path)
+    assert result.code == 1
+    assert result.err == "densevision: Out of memory; use smaller inputs or batches, or close other programs.\n"
+
+
 def test_a_closed_pipe_prints_no_traceback(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "densevision", "data", "validate", "synthetic-rooms"],
