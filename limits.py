@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +17,12 @@ class Limits:
 
     max_megapixels: float = 100
     """Pixels of one image or map, in millions; `--max-megapixels` of the commands sets it."""
-    max_file_mb: float = 4096
-    """Size of a file that is read into memory as a whole, and of what it unpacks to, in MiB."""
+    max_file_mb: float = float(os.environ.get("DENSEVISION_MAX_FILE_MB", "640"))
+    """Size of a file that is read into memory as a whole, and of what it unpacks to, in MiB; the environment variable
+    `DENSEVISION_MAX_FILE_MB` sets it. Archives and MATLAB v7.3 files are read in parts and may be larger."""
+    max_entries: int = int(float(os.environ.get("DENSEVISION_MAX_ENTRIES", "3e6")))
+    """Lines of a list, rows of a table, members of an archive, lists and objects of a JSON file, arrays of a MATLAB
+    file; the environment variable `DENSEVISION_MAX_ENTRIES` sets it."""
 
 
 LIMITS = Limits()
@@ -47,7 +52,64 @@ def check_bytes(count: int) -> None:
         LimitExceeded: it is more than `max_file_mb` MiB.
     """
     if count > LIMITS.max_file_mb * 2**20:
-        raise LimitExceeded(f"{count / 2**20:.0f} MiB, more than {LIMITS.max_file_mb:g} MiB")
+        size = f"{count / 2**20:.0f} MiB" if count < 2**70 else "more than 2^70 bytes"
+        raise LimitExceeded(f"{size}, more than {LIMITS.max_file_mb:g} MiB (DENSEVISION_MAX_FILE_MB allows more)")
+
+
+def check_entries(count: int) -> None:
+    """Check the number of entries that a file has or states: each takes some hundred bytes of memory.
+
+    Raises:
+        LimitExceeded: it is more than `max_entries`.
+    """
+    if count > LIMITS.max_entries:
+        found = f"{count} entries" if count < 2**70 else "more than 2^70 entries"
+        raise LimitExceeded(f"{found}, more than {LIMITS.max_entries} (DENSEVISION_MAX_ENTRIES allows more)")
+
+
+MAX_JSON_DEPTH = 64
+"""Lists and objects in each other. Code that follows a value down must not exhaust the stack."""
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
+_BYTES_OF_JSON = {b"{": 200, b"[": 100, b",": 24, b":": 40, b'"': 30}
+"""Bytes that Python needs for what a character begins or separates, as measured."""
+
+
+def check_json(data: bytes) -> None:
+    """Check JSON before it is parsed: 60 MB of `{}` take more than 2 GB, and deep nesting exhausts the stack.
+
+    Raises:
+        LimitExceeded: it has more lists and objects than `max_entries`, is nested deeper than `MAX_JSON_DEPTH`, or
+            takes more than three times `max_file_mb`.
+    """
+    counts = {character: data.count(character) for character in _BYTES_OF_JSON}
+    check_entries(counts[b"{"] + counts[b"["])
+    if max(accumulate(map(_STEPS.__getitem__, data.translate(None, _NOT_BRACKETS))), default=0) > MAX_JSON_DEPTH:
+        raise LimitExceeded(f"more than {MAX_JSON_DEPTH} lists and objects in each other")
+    text = len(data) * (1 if data.isascii() else 4)
+    check_bytes((text + sum(_BYTES_OF_JSON[character] * count for character, count in counts.items())) // 3)
+
+
+def check_lines(text: str) -> None:
+    """Check the number of lines of a text before it is split.
+
+    Raises:
+        LimitExceeded: it has more than `max_entries`.
+    """
+    check_entries(sum(text.count(end) for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+
+
+def read_stream(stream: BinaryIO) -> bytearray:
+    """Read a stream that unpacks a file to its end.
+
+    Raises:
+        LimitExceeded: it unpacks to more than `max_file_mb` MiB.
+    """
+    data = bytearray()
+    while chunk := stream.read(2**20):
+        data += chunk
+        check_bytes(len(data))
+    return data
 
 
 def open_file(path: str | Path) -> BinaryIO:

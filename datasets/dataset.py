@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..errors import UserError
+from .core.files import name_table, read_lines
 from .core.geometry import Geometry, Size
 from .core.problems import DatasetError, Problem
 from .core.randomness import Purpose, generator
@@ -54,7 +54,7 @@ class Dataset(ABC):
         self.skipped = []
         terms_file = self.root / "terms.txt"
         if root and terms_file.is_file():
-            self.terms = " ".join(terms_file.read_text(encoding="utf-8").split())  # type: ignore[misc]
+            self.terms = " ".join(" ".join(read_lines(terms_file, "a license as text")).split())  # type: ignore[misc]
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -150,15 +150,16 @@ class FileDataset(Dataset):
         A file may be missing, so that reading it reports that.
 
         Raises:
-            DatasetError: there are problems; its `dataset` can be read all the same.
+            DatasetError: there are problems; its `dataset` can be read all the same, unless a name leads out of `root`.
         """
-        self._files = np.array([[os.fsencode(name) for name in row] for row in rows], np.bytes_)
+        columns = [name_table(self.root, column) for column in zip(*rows, strict=True)]
+        self._files = np.stack(columns, axis=1) if columns else np.empty((0, 0), np.bytes_)
         if problems:
             raise DatasetError.from_problems(problems, dataset=self)
 
     def files(self, index: int) -> tuple[str, ...]:
         """Names of the files of a sample."""
-        return tuple(os.fsdecode(name) for name in self._files[index])
+        return tuple(name.decode() for name in self._files[index])
 
     def __len__(self) -> int:
         return len(self._files)

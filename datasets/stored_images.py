@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core.files import is_hidden, list_files, normalize_name, read_bytes
+from .core.files import is_hidden, list_files, name_table, normalize_name, read_bytes
 from .core.geometry import Geometry, Size, crop_and_resize, scaling
 from .core.problems import Problem
 from .dataset import Dataset, Sample
@@ -23,7 +23,7 @@ class Files:
     """Images in files, by their names relative to `root`, with forward slashes."""
 
     def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root, self._names = root, _table(names)
+        self.root, self._names = root, name_table(root, names)
 
     def name(self, index: int) -> str:
         """Name of an image relative to the root."""
@@ -42,7 +42,7 @@ class TarMembers:
         numbers: dict[str, int] = {}
         self._tar = np.array([numbers.setdefault(tar, len(numbers)) for tar, _ in members], np.int32)
         self._tars = list(numbers)
-        self._names = _table([member.name for _, member in members])
+        self._names = name_table(root, [member.name.lstrip("/") for _, member in members])
         self._offsets = np.array([member.offset for _, member in members], np.int64)
         self._sizes = np.array([member.size for _, member in members], np.int64)
 
@@ -53,11 +53,6 @@ class TarMembers:
     def read(self, index: int) -> bytes:
         tar = self.root / self._tars[self._tar[index]]
         return read_member(tar, int(self._offsets[index]), int(self._sizes[index]))
-
-
-def _table(names: Sequence[str]) -> np.ndarray:
-    # Bytes, since str arrays of numpy take four bytes per character: 100 MB per worker for a million names.
-    return np.array([name.encode() for name in names], np.bytes_)
 
 
 class JoinedSources:

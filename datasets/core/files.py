@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...limits import LimitExceeded, read_file
+import numpy as np
+
+from ...limits import LimitExceeded, check_bytes, check_lines, read_file
 from .problems import DatasetError, Problem
 
 IMAGE_SUFFIXES = (
@@ -32,6 +34,9 @@ DOCUMENTS = re.compile(
 """Names of files that accompany a dataset without being samples."""
 NOT_UTF8 = re.compile("[\ud800-\udfff]")
 """Bytes of a file name that are not UTF-8, as Python represents them."""
+
+_OUTSIDE = re.compile(r"(^|[/\\])\.\.($|[/\\])|[\0\ud800-\udfff]")
+"""A part `..` of a path, or characters that no name in UTF-8 has."""
 
 
 def is_hidden(name: str) -> bool:
@@ -194,6 +199,8 @@ def read_bytes(path: str | Path, expected: str) -> bytes:
         raise DatasetError(path, expected, (error.strerror or str(error)).lower()) from None
     except LimitExceeded as error:
         raise DatasetError(path, expected, str(error)) from None
+    except ValueError:
+        raise DatasetError(path, expected, "a name that no file can have") from None
     if not data:
         raise DatasetError(path, expected, "an empty file")
     return data
@@ -205,14 +212,41 @@ def read_lines(path: str | Path, expected: str) -> list[str]:
     Raises:
         DatasetError: as in `read_bytes`, or the file is not UTF-8 text, or all lines are empty.
     """
+    data = read_bytes(path, expected)
     try:
-        lines = [line.strip() for line in read_bytes(path, expected).decode("utf-8-sig").splitlines()]
+        text = data.decode("utf-8-sig")
+        check_lines(text)
     except UnicodeDecodeError:
         raise DatasetError(path, expected, "bytes that are not UTF-8 text") from None
+    except LimitExceeded as error:
+        raise DatasetError(path, expected, str(error)) from None
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
     if not lines:
         raise DatasetError(path, expected, "only empty lines")
     return lines
+
+
+def name_table(root: Path, names: Sequence[str]) -> np.ndarray:
+    """(N,) bytes of the names of files, UTF-8: str arrays of NumPy take four bytes per character.
+
+    Raises:
+        DatasetError: a name is not below `root`, or no file can have it. Links in `root` may lead elsewhere.
+    """
+    problems = [
+        Problem(str(root / name), f"a file in '{root}'", "a name that leads out of it, or that no file can have")
+        for name in names
+        if name.startswith("/") or os.path.isabs(name) or _OUTSIDE.search(name)
+    ]
+    if problems:
+        raise DatasetError.from_problems(problems)
+    encoded = [name.encode() for name in names]
+    try:
+        # All rows are as long as the longest.
+        check_bytes(len(encoded) * max(map(len, encoded), default=0))
+    except LimitExceeded as error:
+        raise DatasetError(root, f"names of {len(names)} files", str(error)) from None
+    return np.array(encoded, np.bytes_)
 
 
 def data_offset(data: bytes, end: int, size: int) -> int:

@@ -5,7 +5,7 @@ Pixels are counted from 0 with their centers at integers; the flag of a joint is
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...atomic_io import json_text, write_json
-from ..core.files import read_bytes
+from ..core.files import NOT_UTF8
 from ..core.problems import DatasetError, Problem
+from .text import read_json
 
 
 class KeypointTable(NamedTuple):
@@ -152,21 +153,6 @@ def write_keypoints(path: str | Path, table: KeypointTable) -> None:
     write_json(path, stored)
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
-    """Read a JSON file that contains an object.
-
-    Raises:
-        DatasetError: the file is missing, truncated, or does not contain an object.
-    """
-    try:
-        stored = json.loads(read_bytes(path, "a JSON file"))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(path, "a complete JSON file", f"one that cannot be read ({error})") from None
-    if not isinstance(stored, dict):
-        raise DatasetError(path, "a JSON object", type(stored).__name__)
-    return stored
-
-
 def parse_id(value: Any) -> int | str:
     """Id of an image or a category for comparisons: 1, 1.0 and "1" are the same id; 0.1, "01" and "cat-1" are others.
 
@@ -208,7 +194,7 @@ def _images(
         try:
             key, file = parse_id(_object(entry)["id"]), entry["file_name"]
             size = entry.get("width"), entry.get("height")
-            if not isinstance(file, str) or not file:
+            if not isinstance(file, str) or not file or NOT_UTF8.search(file):
                 raise ValueError(f"the file name {file}")
         except (KeyError, TypeError, ValueError) as error:
             problems.append(Problem(f"{path} image {number}", "an image with 'id' and 'file_name'", _reason(error)))
@@ -245,6 +231,8 @@ def _person(
     box = _box(annotation.get("bbox"), points, images[key].size, where, skipped)
     area = annotation.get("area")
     area = box[2] * box[3] if area is None else float(area)
+    if area in (math.inf, -math.inf):
+        raise ValueError(f"an area of {area}")
     return _Person(key, values, box, area, bool(int(annotation.get("iscrowd") or 0)))
 
 

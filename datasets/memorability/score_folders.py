@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..core.splits import empty_split, in_split, read_split_list
 from ..dataset import Sample
 from ..examples import fake_jpeg
 from ..field_types import FieldType, Image, Scalar
+from ..formats.text import read_table
 from ..stored_images import EncodedSource, Files, StoredImages
 
 Rating = tuple[str, float]
@@ -128,7 +128,7 @@ class ScoreFolders(ScoredImages):
 def _read_csv(file: Path, problems: list[Problem]) -> list[Rating]:
     """Read lines `NAME,SCORE`, with an optional header."""
     expected = "lines 'NAME,SCORE' with a score from 0 to 1"
-    table = [[value.strip() for value in row] for row in csv.reader(read_lines(file, expected))]
+    table = read_table(file, expected)
     rows = [(normalize_name(row[0]), ",".join(row[1:])) for row in table]
     if len(table[0]) == 2 and not _is_number(table[0][1]):
         rows = rows[1:]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from ..core.files import read_lines
 from ..core.problems import DatasetError, Problem
 from ..core.splits import in_split
 from ..examples import fake_people
 from ..field_types import Box, Image, Keypoints, Skeleton
-from ..formats.coco import KeypointTable, read_json, read_keypoints, write_keypoints
+from ..formats.coco import KeypointTable, read_keypoints, write_keypoints
 from ..formats.image import write_image
+from ..formats.text import read_json, read_table
 from ..stored_images import Files
 from .coco_people import corners_of_boxes
 from .people import People, bounding_boxes
@@ -24,6 +24,8 @@ from .skeletons import normalized_name, pairs_by_name
 TABLE = "people"
 SKELETON = "skeleton.json"
 PARTS = ("x", "y", "flag")
+MAX_COORDINATE = 1e9
+"""In pixels; beyond it, and at nan, a coordinate is a mistake."""
 
 
 class PoseFolders(People):
@@ -65,8 +67,8 @@ class PoseFolders(People):
         rows = has_joints & ~table.crowds
         has_people = rows.any()
         if not is_split_table:
-            names = np.array([Path(name).with_suffix("").as_posix() for name in table.files], np.str_)
-            rows[rows] = in_split(names[table.image[rows]].tolist(), split)
+            names = [os.path.splitext(name)[0] for name in table.files]
+            rows[rows] = in_split([names[image] for image in table.image[rows]], split)
         if not (rows.any() or problems):
             expected = f"people for '{split}'" + (", or separate train and test tables" if has_people else "")
             problems.append(Problem(str(file), expected, "none"))
@@ -108,10 +110,10 @@ def read_csv(path: str | Path, problems: list[Problem], skipped: list[Problem]) 
     Raises:
         DatasetError: the file is missing, or its first line has another form.
     """
-    first, *lines = csv.reader(read_lines(path, "a table 'file,NAME_x,NAME_y,NAME_flag,...'"))
-    names = [column.strip().removesuffix("_x") for column in first[1::3]]
+    first, *lines = read_table(path, "a table 'file,NAME_x,NAME_y,NAME_flag,...'")
+    names = [column.removesuffix("_x") for column in first[1::3]]
     columns = ["file", *(f"{name}_{part}" for name in names for part in PARTS)]
-    if not names or [column.strip() for column in first] != columns:
+    if not names or first != columns:
         raise DatasetError(f"{path} line 1", "'file,NAME_x,NAME_y,NAME_flag,...'", f"'{','.join(first)}'")
     rows: list[tuple[str, list[float]]] = []
     seen: dict[tuple[str, ...], int] = {}
@@ -121,16 +123,17 @@ def read_csv(path: str | Path, problems: list[Problem], skipped: list[Problem]) 
             skipped.append(Problem(f"{path} line {number}", "another person in each line", found))
             continue
         try:
-            rows.append((line[0].strip(), _joint_values(line[1:], names)))
+            rows.append((line[0], _joint_values(line[1:], names)))
         except ValueError as error:
             expected = "a file, and x, y and a flag 0 to 2 per joint"
             problems.append(Problem(f"{path} line {number}", expected, f"{error}"))
     rows.sort(key=lambda row: row[0])
-    files, image = np.unique([file for file, _ in rows], return_inverse=True)
+    numbers: dict[str, int] = {}
+    image = np.array([numbers.setdefault(file, len(numbers)) for file, _ in rows], np.int64)
     joints = np.array([values for _, values in rows], np.float32).reshape(-1, len(names), 3)
     areas = np.full(len(rows), np.nan)
     boxes = np.repeat(areas[:, None], 4, axis=1)
-    return KeypointTable(tuple(names), (), files.tolist(), image, image, joints, boxes, areas, areas == 0, "")
+    return KeypointTable(tuple(names), (), list(numbers), image, image, joints, boxes, areas, areas == 0, "")
 
 
 def _joint_values(cells: Sequence[str], names: Sequence[str]) -> list[float]:
@@ -141,7 +144,10 @@ def _joint_values(cells: Sequence[str], names: Sequence[str]) -> list[float]:
         if float(flag) not in (0, 1, 2):
             raise ValueError(f"the flag '{flag}' of '{name}'")
         labeled = float(flag) > 0
-        values += [float(x) if labeled else 0.0, float(y) if labeled else 0.0, float(flag)]
+        point = (float(x), float(y)) if labeled else (0.0, 0.0)
+        if not max(map(abs, point)) < MAX_COORDINATE:
+            raise ValueError(f"the coordinates '{x},{y}' of '{name}'")
+        values += [*point, float(flag)]
     return values
 
 

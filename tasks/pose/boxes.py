@@ -14,7 +14,7 @@ import numpy as np
 
 from ...datasets.core.geometry import Rectangle
 from ...datasets.core.problems import DatasetError
-from ...datasets.formats.coco import read_json
+from ...datasets.formats.text import read_json
 from ...errors import UserError
 from ..policies import ObjectBoxes
 from ..prediction import Prediction
@@ -117,7 +117,7 @@ def _category_id(file: Path, categories: list[Any], annotations: list[Any], cate
 def _rectangle(file: Path, entry: dict[str, Any]) -> Rectangle:
     try:
         x, y, width, height = (float(value) for value in entry["bbox"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         x, y, width, height = [math.nan] * 4
     if not (math.isfinite(x + y + width + height) and min(width, height) > 0):
         expected = "a 'bbox' of x, y, and a width and height above 0"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -439,10 +438,11 @@ def test_size_is_that_of_the_first_map_and_a_sample_is_read_once():
 
 
 def test_an_image_file_is_opened_once_per_training_sample(tmp_path, monkeypatch):
-    opened, read_bytes = [], Path.read_bytes
+    opened: list[str] = []
     write_image(tmp_path / "train" / "a.jpg", GRAY)
     dataset = open_dataset("image-folders", tmp_path)
-    monkeypatch.setattr(Path, "read_bytes", lambda file: opened.append(file.name) or read_bytes(file))
+    module = "densevision.datasets.core.files.read_file"
+    monkeypatch.setattr(module, lambda file: opened.append(file.name) or file.read_bytes())
     dataset.read_transformed(0, plain_resize(dataset.image_size(0), (3, 4)))
     assert opened == ["a.jpg"]
 
