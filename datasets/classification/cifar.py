@@ -7,9 +7,10 @@ plain numbers only, so a restricted unpickler refuses every other name.
 
 from __future__ import annotations
 
-import codecs
 import io
 import pickle
+import pickletools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,16 +26,49 @@ from ..formats.tar import contains_folder, unpack_members
 from ..rendering.shapes import draw_shape
 from ..stored_images import LabeledImages
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
+MAX_NUMBER = 2**20
+"""Largest number of a stored object in a pickle: the unpickler allocates a table up to it."""
+
+
+class _Type:
+    """Stands in for `numpy.dtype`, whose state could be impossible."""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name = name.decode() if isinstance(name, bytes) else str(name)
+        self.order = "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1].decode() if isinstance(state[1], bytes) else str(state[1])
+
+
+class _Array:
+    """Stands in for `numpy.ndarray`, which would allocate memory for any shape."""
+
+    array = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, stored, is_fortran, data = state
+        data = data.encode("latin-1") if isinstance(data, str) else data
+        if not (isinstance(stored, _Type) and re.fullmatch("[biuf][1248]", stored.name) and isinstance(data, bytes)):
+            raise pickle.UnpicklingError("an array of other values than numbers")
+        values = np.frombuffer(data, np.dtype(stored.name).newbyteorder(stored.order))
+        self.array = values.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"a call of '_codecs.encode' with '{encoding}'")
+    return text.encode(encoding)
+
 
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,  # numpy 1, and Python 2, which wrote the official files
-    ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): codecs.encode,  # how Python 3 writes bytes for Python 2
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),  # numpy 1, and Python 2: the official files
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes for Python 2
 }
-"""(module, name) of the callables that a pickle may use."""
+"""(module, name) that a pickle may use, to what stands in for it: nothing that allocates more than the pickle has."""
 
 
 class _Restricted(pickle.Unpickler):
@@ -59,12 +93,18 @@ def load_pickled_batch(data: bytes, path: str | Path) -> dict[str, Any]:
     """
     expected = "a pickled dictionary of arrays, without calls of other code"
     try:
+        for operation, number, _ in pickletools.genops(data):
+            if operation.name.endswith("PUT") and int(number) > MAX_NUMBER:  # type: ignore[call-overload]
+                raise pickle.UnpicklingError(f"an object number {number}")
         batch = _Restricted(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a damaged pickle can raise any exception
+    except (Exception, MemoryError) as error:  # a damaged pickle can raise any exception
         raise DatasetError(path, expected, " ".join(str(error).split()).rstrip(".") or "a truncated file") from None
     if not isinstance(batch, dict):
         raise DatasetError(path, expected, f"a {type(batch).__name__}")
-    return {name.decode("latin-1") if isinstance(name, bytes) else str(name): value for name, value in batch.items()}
+    return {
+        name.decode("latin-1") if isinstance(name, bytes) else str(name): getattr(value, "array", value)
+        for name, value in batch.items()
+    }
 
 
 def write_pickled_batch(path: str | Path, batch: dict[str, Any]) -> None:
@@ -101,10 +141,11 @@ class CIFAR(LabeledImages):
         self._source, read, files = _open(self.root, self.folder, self.archive)
         meta = load_pickled_batch(read(self.meta), self._source / self.meta)
         names = meta.get(self.names)
-        if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        if not isinstance(names, list) or not all(isinstance(name, bytes) and name.isascii() for name in names):
             raise DatasetError(self._source / self.meta, f"a list of names '{self.names}'", f"{type(names).__name__}")
         self.fields = {"image": Image(), "category": ClassLabel(tuple(name.decode() for name in names))}
-        batch_size = int(meta.get("num_cases_per_batch", 0))
+        stated = meta.get("num_cases_per_batch")
+        batch_size = stated if isinstance(stated, int) else 0
         images, categories, sample_names = [], [], []
         for number, name in enumerate(self.batches[split]):
             is_subset = bool(images) and len(images[0]) < batch_size
@@ -132,7 +173,7 @@ class CIFAR(LabeledImages):
             raise DatasetError(path, f"{len(rows)} numbers in '{self.labels}'", found)
         invalid = [label for label in labels if not isinstance(label, int) or not 0 <= label < classes]
         if invalid:
-            raise DatasetError(path, f"labels from 0 to {classes - 1}", f"{invalid[0]!r}")
+            raise DatasetError(path, f"labels from 0 to {classes - 1}", _described(invalid[0]))
         return rows, np.array(labels, np.int64)
 
     def sample_name(self, index: int) -> str:
@@ -183,6 +224,10 @@ EXAMPLE_NAMES = {
     "label_names": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "fine_label_names": ("apple", "aquarium_fish", "baby", "bear", "beaver", "bed"),
 }
+
+
+def _described(label: Any) -> str:
+    return f"{label}" if isinstance(label, int) and abs(label) < 2**60 else f"a {type(label).__name__}"
 
 
 def _open(root: Path, folder: str, archive: str) -> Source:

@@ -99,7 +99,7 @@ class ImageNet(EncodedImages):
         for inner in sorted(list_members(tar)):
             wnid = inner.name.removeprefix("./").removesuffix(".tar")
             if self._is_class(wnid, tar / inner.name, problems):
-                images = sorted(list_members(tar, inner.offset))
+                images = sorted(list_members(tar, inner.offset, inner.size))
                 members += [(tar.name, Member(f"{wnid}/{name}", offset, size)) for name, offset, size in images]
                 categories += [self._labels[wnid]] * len(images)
         if not members and not problems:
@@ -204,7 +204,10 @@ def _read_labels(folder: Path, origin: Path, labels: dict[str, int]) -> np.ndarr
         raise DatasetError(file, error.problem.expected, error.problem.found) from None
     if synsets is None or not {"ILSVRC2012_ID", "WNID"} <= set(synsets.dtype.names or ()):
         raise DatasetError(origin / META, "'synsets' with the fields 'ILSVRC2012_ID' and 'WNID'", "none")
-    wnids = {int(row["ILSVRC2012_ID"].item()): str(row["WNID"].item()) for row in synsets.ravel()}
+    try:
+        wnids = {int(row["ILSVRC2012_ID"].item()): str(row["WNID"].item()) for row in synsets.ravel()}
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise DatasetError(origin / META, "a number and a WordNet id for each of the 'synsets'", f"{error}") from None
     try:
         return np.array([labels[wnids[int(line)]] for line in lines], np.int64)
     except (KeyError, ValueError) as error:

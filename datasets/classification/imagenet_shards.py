@@ -6,7 +6,6 @@ other datasets. Streaming shards from end to end would be faster on spinning dis
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..core.problems import DatasetError, Problem
 from ..examples import fake_jpeg
 from ..field_types import ClassLabel, Image
 from ..formats.tar import Member, list_members, read_member, write_tar
+from ..formats.text import parse_json
 from ..stored_images import EncodedImages, TarMembers
 from .imagenet import imagenet_classes
 
@@ -26,6 +26,9 @@ SHARD_NAME = re.compile(r"(?:.*[-_])?(train|val|validation)[-_](\d+)\.tar")
 SPLIT_WORDS = {"train": ("train",), "val": ("val", "validation")}
 IMAGE_PARTS = ("jpg", "jpeg", "png", "webp")
 LABEL_PARTS = ("cls", "json")
+MAX_LABEL_BYTES = 2**20
+"""Of a class; WebDataset stores other data of the sample in the same JSON."""
+MAX_SHARDS = 1_000_000
 
 
 class ImageNetShards(EncodedImages):
@@ -76,6 +79,9 @@ def _shards(root: Path, split: str, problems: list[Problem]) -> list[Path]:
         match = SHARD_NAME.fullmatch(path.name)
         if match is not None and match[1] in SPLIT_WORDS[split]:
             number = int(match[2])
+            if number >= MAX_SHARDS:
+                problems.append(Problem(str(path), f"numbers below {MAX_SHARDS}", f"{number}"))
+                continue
             if number in numbered:
                 problems.append(Problem(str(path), "one shard of each number", f"also '{numbered[number].name}'"))
             numbered[number] = path
@@ -117,10 +123,12 @@ def _samples(shard: Path, problems: list[Problem]) -> list[tuple[Member, int]]:
 def _label(shard: Path, available: dict[str, Member]) -> int | None:
     for part in LABEL_PARTS:
         if part in available:
+            if available[part].size > MAX_LABEL_BYTES:
+                continue
             stored = read_member(shard, available[part].offset, available[part].size)
             try:
-                label = int(json.loads(stored)["label"] if part == "json" else stored)
-            except (ValueError, KeyError, TypeError):
+                label = int(parse_json(stored, shard)["label"] if part == "json" else stored)
+            except (ValueError, KeyError, TypeError, OverflowError, DatasetError):
                 continue
             return label if 0 <= label < len(imagenet_classes()[0]) else None
     return None

@@ -6,6 +6,7 @@ Its format is IDX: two zero bytes, type, number of axes, their lengths, the valu
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ...limits import LimitExceeded, read_stream
 from ..core.files import read_bytes
 from ..core.problems import DatasetError
 from ..core.randomness import Purpose, generator
@@ -51,10 +53,10 @@ class MNIST(LabeledImages):
         images, labels = (
             _find(self.root, f"{PREFIXES[split]}-{part}-ubyte") for part in ("images-idx3", "labels-idx1")
         )
-        self._images, self._categories = read_idx(images), read_idx(labels)
-        self._name = images.relative_to(self.root).as_posix()
+        self._images, self._name = read_idx(images), images.relative_to(self.root).as_posix()
         if self._images.shape[1:] != SIZE or self._images.dtype != np.uint8:
             raise DatasetError(images, "images of 28x28 uint8", _shape(self._images))
+        self._categories = read_idx(labels)
         if self._categories.shape != self._images.shape[:1]:
             raise DatasetError(labels, f"a label for each of {len(self._images)} images", _shape(self._categories))
         if self._categories.size and not 0 <= self._categories.min() <= self._categories.max() <= 9:
@@ -106,21 +108,24 @@ def read_idx(path: str | Path) -> np.ndarray:
     data = read_bytes(path, "an IDX file")
     if data.startswith(_GZIP):
         try:
-            data = gzip.decompress(data)
-        except (EOFError, OSError, zlib.error) as error:
+            data = read_stream(gzip.GzipFile(fileobj=io.BytesIO(data)))
+        except (EOFError, OSError, zlib.error, LimitExceeded) as error:
             found = f"one that cannot be unpacked ({' '.join(str(error).split()).rstrip('.')})"
             raise DatasetError(path, "a complete gzip file", found) from None
     code, axes = (data[2], data[3]) if len(data) >= 4 and data[:2] == bytes(2) else (0, 0)
     start = 4 + 4 * axes
     if code not in IDX_TYPES or axes == 0 or len(data) < start:
-        raise DatasetError(path, "an IDX header (0, 0, type, axes, lengths)", repr(data[:16])[1:])
+        raise DatasetError(path, "an IDX header (0, 0, type, axes, lengths)", repr(bytes(data[:16]))[1:])
     shape = struct.unpack_from(f">{axes}I", data, 4)
     stored = np.dtype(IDX_TYPES[code])
     needed = math.prod(shape) * stored.itemsize
     if len(data) - start != needed:
         size = "x".join(map(str, shape))
         raise DatasetError(path, f"{needed} bytes after the header of an IDX array {size}", f"{len(data) - start}")
-    return np.frombuffer(data, stored, offset=start).reshape(shape).astype(stored.newbyteorder("="))
+    try:
+        return np.frombuffer(data, stored, math.prod(shape), start).reshape(shape).astype(stored.newbyteorder("="))
+    except ValueError as error:
+        raise DatasetError(path, "an IDX array", str(error).rstrip(".")) from None
 
 
 def write_idx(path: str | Path, array: np.ndarray) -> None:

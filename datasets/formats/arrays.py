@@ -7,7 +7,9 @@ signed scale), then rows from the bottom up.
 from __future__ import annotations
 
 import io
+import math
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,23 +18,47 @@ from typing import Any
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ...limits import LimitExceeded, check_bytes, check_entries
 from ..core.files import data_offset, read_bytes
 from ..core.problems import DatasetError
 
-_PFM_HEADER = re.compile(rb"P([Ff])\s+(\d+)\s+(\d+)\s+([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s")
+_PFM_HEADER = re.compile(
+    rb"P([Ff])\s+(\d{1,9})\s+(\d{1,9})\s+([-+]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][-+]?\d{1,3})?)\s"
+)
+_PFM_HEADER_BYTES = 1024
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError)
+_SMALLEST_ZIP_ENTRY = 46
 
 
 def read_npy(path: str | Path) -> np.ndarray:
     """Read an array.
 
     Raises:
-        DatasetError: the file is missing, truncated, or contains pickled objects.
+        DatasetError: the file is missing, truncated, beyond `LIMITS`, or contains pickled objects.
     """
+    return _parse_npy(read_bytes(path, "an NPY array"), path, "an NPY array")
+
+
+def _parse_npy(data: bytes, path: str | Path, expected: str) -> np.ndarray:
+    """The array of an NPY file, writable; its header has to state the size of the data before memory is allocated."""
+    stream = io.BytesIO(data)
     try:
-        return np.load(io.BytesIO(read_bytes(path, "an NPY array")), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        found = " ".join(str(error).split()).rstrip(".") or "a truncated file"
-        raise DatasetError(path, "an NPY array", found) from None
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(stream)
+    except (Exception, MemoryError) as error:  # the header is a Python literal: a damaged one can raise anything
+        raise DatasetError(path, expected, f"a header that cannot be read ({_reason(error)})") from None
+    start, needed = stream.tell(), math.prod(shape) * dtype.itemsize
+    if dtype.hasobject:
+        raise DatasetError(path, expected, "pickled objects, which could run code")
+    if min(shape, default=0) < 0 or len(data) - start != needed:
+        size = "x".join(map(str, shape)) or "one value"
+        raise DatasetError(path, f"{expected} with {needed} bytes for {size} {dtype}", f"{len(data) - start}")
+    try:
+        array = np.frombuffer(data, dtype, math.prod(shape), start) if needed else np.empty(math.prod(shape), dtype)
+        return array.reshape(shape, order="F" if is_fortran else "C").copy()
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise DatasetError(path, expected, _reason(error)) from None
 
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:
@@ -45,19 +71,39 @@ def read_npz(path: str | Path, key: str) -> np.ndarray:
     """Read one array by its name.
 
     Raises:
-        DatasetError: the file is missing, truncated, has no such array, or the array contains pickled objects.
+        DatasetError: the file is missing, truncated, beyond `LIMITS`, has no such array, or the array contains pickled
+            objects.
     """
     expected = f"an NPZ archive with the array '{key}'"
     data = read_bytes(path, expected)
     if not data.startswith(b"PK"):
         raise DatasetError(path, expected, "a file of another format")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            if key not in arrays.files:
-                raise DatasetError(path, expected, f"only {', '.join(sorted(arrays.files)) or 'an empty one'}")
-            return arrays[key]
-    except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(path, expected, " ".join(str(error).split()).rstrip(".") or "a truncated file") from None
+        _check_directory(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if key not in names:
+                raise DatasetError(path, expected, f"only {', '.join(sorted(names)) or 'an empty one'}")
+            if names[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DatasetError(path, expected, "a compression that NumPy does not write")
+            # The directory can state less than the member unpacks to; zipfile stops there, and its checksum differs.
+            check_bytes(names[key].file_size)
+            stored = archive.read(names[key])
+    except (ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error, *_ZIP_ERRORS) as error:
+        raise DatasetError(path, expected, _reason(error)) from None
+    return _parse_npy(stored, path, expected)
+
+
+def _check_directory(data: bytes) -> None:
+    """Check the size of the directory of a zip archive, of which zipfile reads every entry into memory.
+
+    Raises:
+        LimitExceeded: it has too many entries, or is of the 64-bit format of archives larger than `LIMITS` allow.
+    """
+    end = data.rfind(b"PK\5\6")
+    if end < 0 or len(data) < end + 22 or data[max(0, end - 20) : end].startswith(b"PK\6\7"):
+        raise LimitExceeded("no directory of an archive below 4 GB")
+    check_entries(struct.unpack_from("<I", data, end + 12)[0] // _SMALLEST_ZIP_ENTRY)
 
 
 def write_npz(path: str | Path, key: str, array: np.ndarray) -> None:
@@ -76,7 +122,7 @@ def read_pfm(path: str | Path) -> np.ndarray:
         DatasetError: the file is missing, has no PFM header, or fewer bytes than the header states.
     """
     data = read_bytes(path, "a PFM file")
-    header = _PFM_HEADER.match(data)
+    header = _PFM_HEADER.match(data[:_PFM_HEADER_BYTES])
     if header is None:
         raise DatasetError(path, "a PFM header ('Pf', width height, scale)", repr(data[:16])[1:])
     width, height, channels = int(header[2]), int(header[3]), 3 if header[1] == b"F" else 1
@@ -99,3 +145,7 @@ def write_pfm(path: str | Path, values: np.ndarray, little_endian: bool = True) 
     header = f"{variant}\n{values.shape[1]} {values.shape[0]}\n{scale}\n".encode()
     with atomic_path(path) as temporary:
         temporary.write_bytes(header + values[::-1].astype("<f4" if little_endian else ">f4").tobytes())
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or "a truncated file"

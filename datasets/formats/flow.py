@@ -65,7 +65,8 @@ def read_flow(path: str | Path) -> np.ndarray:
     if stored.ndim != 3 or stored.shape[2] != channels or stored.dtype.kind != "f":
         found = f"{'x'.join(map(str, stored.shape))} {stored.dtype}"
         raise DatasetError(path, f"float flow of shape HxWx{channels}", found)
-    flow = stored[..., :2].astype(np.float32)
+    with np.errstate(over="ignore"):
+        flow = stored[..., :2].astype(np.float32)
     flow[np.isnan(flow).any(axis=-1)] = np.nan
     return flow
 
@@ -105,7 +106,7 @@ def read_flo(path: str | Path) -> np.ndarray:
         raise DatasetError(path, expected, f"{len(data) - _HEADER}")
     flow = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2).astype(np.float32)
     # With the negated comparison, a stored nan is unknown as well.
-    flow[~(np.abs(flow) <= MAX_KNOWN).all(axis=-1)] = np.nan
+    flow[~((flow <= MAX_KNOWN) & (flow >= -MAX_KNOWN)).all(axis=-1)] = np.nan
     return flow
 
 

@@ -67,7 +67,7 @@ class MPII(People):
                 continue
             try:
                 people_in_frame = list(_people(stored))
-            except (KeyError, ValueError, TypeError, IndexError) as error:
+            except (KeyError, ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
                 problems.append(Problem(f"{file} {name}", "people with joints, center, scale and head", f"{error}"))
                 continue
             image_of += [len(names)] * len(people_in_frame)
@@ -126,7 +126,7 @@ def _frames(file: Path) -> list[tuple[str, np.ndarray]]:
             for frame, train in zip(frames, trains, strict=True)
             if train
         ]
-    except (AssertionError, IndexError, KeyError, ValueError, TypeError):
+    except (AssertionError, IndexError, KeyError, ValueError, TypeError, AttributeError):
         raise DatasetError(file, expected, "another structure" if stored is not None else "none") from None
 
 
@@ -141,11 +141,15 @@ def _people(annotations: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         for point in points["point"].ravel():
             # The first pixel of MATLAB is (1, 1).
             flag = 1 if _number(point, "is_visible") == 0 else 2
-            joints[int(point["id"].item())] = point["x"].item() - 1, point["y"].item() - 1, flag
+            if not 0 <= (number := int(point["id"].item())) < JOINTS:
+                raise ValueError(f"a joint with the id {number}")
+            joints[number] = point["x"].item() - 1, point["y"].item() - 1, flag
         if (joints[:, 2] > 0).any():
             shifted = np.array([center["x"].item(), center["y"].item() + CENTER_SHIFT_PX * scale]) - 1
             half = (SCALE_PX * scale - 1) / 2
             box = np.concatenate([shifted - half, shifted + half])
+            if not (np.isfinite(box).all() and np.isfinite(joints).all() and scale > 0):
+                raise ValueError("a center, scale or joint that is not finite")
             yield {"joints": joints, "box": box, "head": np.array(head, np.float64) - 1}
 
 

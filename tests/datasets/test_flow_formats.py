@@ -279,7 +279,7 @@ def test_npz_error_lists_the_available_arrays(tmp_path):
 
 def test_npz_with_pickled_objects_and_npy_instead_of_npz_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", flow=np.array([{"a": 1}], dtype=object))
-    assert "allow_pickle" in refuses(lambda path: read_npz(path, "flow"), tmp_path / "a.npz")
+    assert "pickled objects" in refuses(lambda path: read_npz(path, "flow"), tmp_path / "a.npz")
     with (tmp_path / "b.npz").open("wb") as file:
         np.save(file, FLOW)
     assert "another format" in refuses(lambda path: read_npz(path, "flow"), tmp_path / "b.npz")

@@ -188,7 +188,7 @@ def test_pfm_round_trip_keeps_every_byte(tmp_path):
 
 def test_pickled_objects_in_an_npy_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert "allow_pickle" in refuses(read_npy, tmp_path / "a.npy")
+    assert "pickled objects" in refuses(read_npy, tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("compressed", [True, False])
