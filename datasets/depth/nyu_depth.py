@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,6 +76,8 @@ class NYUDepth(Dataset):
             if name not in variables:
                 raise DatasetError(splits, f"a variable '{name}'", f"only {', '.join(variables) or 'nothing'}")
             # MATLAB counts from 1.
+            if variables[name].dtype.kind not in "iuf" or not np.isfinite(variables[name]).all():
+                raise DatasetError(splits, f"frame numbers in '{name}'", f"{variables[name].dtype}")
             lists[split] = variables[name].ravel().astype(np.int64) - 1
         numbers = np.concatenate(list(lists.values()))
         if numbers.size == 0 or numbers.min() < 0 or numbers.max() >= frames:
@@ -174,6 +177,8 @@ def read_bts_list(path: Path) -> tuple[list[tuple[str, str, float]], list[Proble
             image, depth, focal = words
             # os.path.join(root, "/a") would drop the root.
             rows.append((image.lstrip("/"), depth.lstrip("/"), float(focal)))
+            if not 0 < rows[-1][2] < math.inf:
+                raise ValueError(f"the focal length {rows.pop()[2]}")
         except ValueError:
             problems.append(Problem(f"{path} line {number}", "'image depth focal'", f"'{line}'"))
     return rows, problems

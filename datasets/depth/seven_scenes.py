@@ -96,7 +96,7 @@ def _images_of(root: Path, scene: Path, split: str, problems: list[Problem]) -> 
         frames = []
         official = scene / SEQUENCE_LISTS[split]
         for line in read_lines(official, "lines like 'sequence1'"):
-            number = re.fullmatch(r"sequence\s*(\d+)", line)
+            number = re.fullmatch(r"sequence\s*(\d{1,4})", line)
             if number is None:
                 problems.append(Problem(str(official), "lines like 'sequence1'", f"'{line}'"))
                 continue
@@ -138,6 +138,6 @@ def _camera(scene: Path, width: int) -> np.ndarray:
         camera = np.array(rows, dtype=np.float64)
     except ValueError:
         camera = np.empty(0)
-    if camera.shape != (3, 3):
+    if camera.shape != (3, 3) or not np.isfinite(camera).all():
         raise DatasetError(stored, "a 3x3 matrix of numbers", f"{len(rows)} rows like '{' '.join(rows[0])}'")
     return camera

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -16,6 +17,9 @@ from ..dataset import FileDataset, Sample
 from ..field_types import Flow, Image, Mask
 from ..formats.flow import read_flow
 from ..formats.image import read_image
+
+MAX_GAP = 10_000
+"""Missing frames of a sequence: one file with a number of ten digits must not stand for billions of pairs."""
 
 
 class Pair(NamedTuple):
@@ -96,6 +100,9 @@ def with_successor(numbers: Collection[int]) -> range:
     """Frame numbers of a sequence without the last one.
 
     Args:
-        numbers: frames of which any file exists. Gaps count as frames, so that reading them reports the missing file.
+        numbers: frames of which any file exists. Gaps count as frames, so that reading them reports the missing file;
+            beyond a gap of `MAX_GAP`, they do not belong to the sequence.
     """
-    return range(min(numbers), max(numbers)) if numbers else range(0)
+    known = sorted(numbers)
+    last = next((first for first, second in pairwise(known) if second - first > MAX_GAP), known[-1] if known else 0)
+    return range(known[0], last) if known else range(0)

@@ -17,6 +17,9 @@ from ..core.files import NOT_UTF8
 from ..core.problems import DatasetError, Problem
 from .text import read_json
 
+MAX_JOINTS = 1000
+"""Names of joints: every person has three numbers for each."""
+
 
 class KeypointTable(NamedTuple):
     """Annotated people in columns: entry i of every array is person i; people of one image are adjacent.
@@ -74,6 +77,8 @@ def read_keypoints(path: str | Path, problems: list[Problem], skipped: list[Prob
     stored = read_json(path)
     category, categories = _category(stored, path)
     names = tuple(str(name) for name in category["keypoints"])
+    if len(names) > MAX_JOINTS:
+        raise DatasetError(path, f"at most {MAX_JOINTS} 'keypoints'", f"{len(names)}")
     try:
         edges = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
     except (TypeError, ValueError, OverflowError):

@@ -13,7 +13,7 @@ from ..core.problems import DatasetError, Problem
 from ..core.splits import in_split
 from ..examples import fake_people
 from ..field_types import Box, Image, Keypoints, Skeleton
-from ..formats.coco import KeypointTable, read_keypoints, write_keypoints
+from ..formats.coco import MAX_JOINTS, KeypointTable, read_keypoints, write_keypoints
 from ..formats.image import write_image
 from ..formats.text import read_json, read_table
 from ..stored_images import Files
@@ -113,7 +113,7 @@ def read_csv(path: str | Path, problems: list[Problem], skipped: list[Problem]) 
     first, *lines = read_table(path, "a table 'file,NAME_x,NAME_y,NAME_flag,...'")
     names = [column.removesuffix("_x") for column in first[1::3]]
     columns = ["file", *(f"{name}_{part}" for name in names for part in PARTS)]
-    if not names or first != columns:
+    if not 0 < len(names) <= MAX_JOINTS or first != columns:
         raise DatasetError(f"{path} line 1", "'file,NAME_x,NAME_y,NAME_flag,...'", f"'{','.join(first)}'")
     rows: list[tuple[str, list[float]]] = []
     seen: dict[tuple[str, ...], int] = {}

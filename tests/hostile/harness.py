@@ -66,10 +66,12 @@ class Outcome:
             return f"exit code {self.code}: {self.err[-300:]}"
         if "Traceback" in self.err:
             return f"a traceback: {lines[-1][:300]}"
-        if len(lines) != 1 and not (self.code == 1 and lines):
+        # A validation lists the problems on stdout.
+        if len(lines) != 1 and not (self.code == 1 and (lines or self.out)):
             return f"{len(lines)} lines on stderr: {self.err[:300]}"
-        if not self.err.isprintable() and not self.err.replace("\n", "").replace("\t", "").isprintable():
-            return f"control characters: {self.err[:300]!r}"
+        for text in (self.out, self.err):
+            if not all(each.isprintable() or each in "\n\t" for each in text):
+                return f"control characters: {text[:300]!r}"
         return None
 
 

@@ -1,5 +1,8 @@
 """Imports of the fork server: what a command would import, once instead of in every process."""
 
+import h5py
+import scipy.io
+
 import densevision
 import densevision.apps.cli
 import densevision.apps.evaluate
@@ -7,4 +10,4 @@ import densevision.apps.predict
 import densevision.apps.train
 import densevision.apps.weights
 
-_ = densevision.load
+_ = densevision.load, h5py, scipy.io

@@ -9,10 +9,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from .arrays import generate_arrays
 from .harness import Generator, generate, run_case, table
 from .images import generate_images
 
-GENERATORS: dict[str, Generator] = {"images": generate_images}
+GENERATORS: dict[str, Generator] = {"arrays": generate_arrays, "images": generate_images}
 """The generators by name."""
 
 
