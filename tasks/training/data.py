@@ -32,6 +32,8 @@ from ..task import Task
 
 SampleKey = tuple[int, int]
 """(epoch, index); the stream of an infinite dataset is one endless epoch."""
+PREFETCHED = 4
+"""Batches that each worker loads in advance."""
 
 
 class AugmentedDataset(TorchDataset):
@@ -124,7 +126,7 @@ def data_loader(
         num_workers=workers,
         collate_fn=_collated,
         pin_memory=pin_memory,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=PREFETCHED if workers else None,
         worker_init_fn=partial(_start_worker, status=status),
     )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -53,25 +54,45 @@ class Evaluator:
 
         Inside `interruptible`, a request to stop raises KeyboardInterrupt.
         """
-        if self.baseline is None:
-            self.log.info("Evaluating the baseline ...")
-            with interruptible():
-                self.baseline = self._score(self.task.baseline(self.training_set.dataset))
-        fields, size = self.training_set.dataset.fields, self.training_set.size
-        predictor = Predictor(self.task, model, fields, size, device, "bf16" if bf16 else "off")
         with interruptible():
-            self.evaluation = self._score(predictor, NUM_EXAMPLES, self.options.batch_size)
+            self.score_baseline()
+            self.evaluation = self._score(
+                self._predictor(model, device, bf16), NUM_EXAMPLES, batch_size=self.options.batch_size
+            )
         return self.task.monitor.better(self.value, None if self.best is None else self.best["value"])
 
+    def score_baseline(self) -> None:
+        """Score the task's baseline, once in a run."""
+        if self.baseline is None:
+            self.log.info("Evaluating the baseline ...")
+            self.baseline = self._score(self.task.baseline(self.training_set.dataset))
+
+    def measure(self, model: Network, device: torch.device, bf16: bool) -> float:
+        """Seconds of one evaluation of a model, from one of the first two batches."""
+        all_samples = len(self.eval_set) if self.options.eval_samples is None else self.options.eval_samples
+        samples = min(len(self.eval_set), all_samples)
+        measured = min(samples, 2 * self.options.batch_size)
+        begun = time.monotonic()
+        self._score(self._predictor(model, device, bf16), samples=measured, batch_size=self.options.batch_size)
+        return (time.monotonic() - begun) / measured * samples
+
+    def _predictor(self, model: Network, device: torch.device, bf16: bool) -> Predictor:
+        fields, size = self.training_set.dataset.fields, self.training_set.size
+        return Predictor(self.task, model, fields, size, device, "bf16" if bf16 else "off")
+
     def _score(
-        self, predict: Predictor | Callable[[Sample], Prediction], num_examples: int = 0, batch_size: int = 1
+        self,
+        predict: Predictor | Callable[[Sample], Prediction],
+        num_examples: int = 0,
+        samples: int | None = None,
+        batch_size: int = 1,
     ) -> Evaluation:
         return evaluate(
             self.task,
             predict,
             self.eval_set,
             self.protocol,
-            self.options.eval_samples,
+            self.options.eval_samples if samples is None else samples,
             num_examples=num_examples,
             batch_size=batch_size,
             progress=self.log.evaluation_progress,

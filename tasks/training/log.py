@@ -139,6 +139,12 @@ class RunLog:
             self.events.close()
 
 
+def format_seconds(seconds: float) -> str:
+    """A duration as minutes and seconds, or hours and minutes: "0:07", "12:30", "3 h 05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02}"
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The valid lines of a log; those that a crash or a damaged disk tore are dropped."""
     lines = []

@@ -7,6 +7,7 @@ A recipe is an instance of the same dataclass that states only what differs. `re
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
 import shlex
 from collections.abc import Iterable
@@ -28,8 +29,9 @@ OWN_LOSS = "for a loss of your own, override `phases` in a subclass of the task 
 PER_CALL = ("resume", "config", "dry_run")
 """Options of one call, which config.yaml does not store."""
 REPLACED: dict[str, tuple[str, ...]] = {
-    "steps": ("epochs",),
-    "epochs": ("steps",),
+    "steps": ("epochs", "minutes"),
+    "epochs": ("steps", "minutes"),
+    "minutes": ("steps", "epochs"),
     "model": ("backbone", "head", "backbone_levels", "stride_in"),
     "backbone": ("model", "backbone_levels", "stride_in"),
     "head": ("model",),
@@ -38,6 +40,10 @@ REPLACED: dict[str, tuple[str, ...]] = {
     "schedule": ("milestones", "gamma"),
 }
 """Options that a stated option replaces, since they say the same in another way or belong to another value."""
+
+
+MAX_STEPS = 10_000_000
+"""Steps of a run that only `minutes` limits."""
 
 
 def option(default: Any = None, *, minimum: float | None = None, maximum: float | None = None) -> Any:
@@ -113,6 +119,8 @@ class Options:
     """Number of optimizer steps."""
     epochs: float | None = option()
     """Number of passes over the training set, instead of --steps."""
+    minutes: float | None = option()
+    """Minutes that the run may take, evaluations included. How many steps fit is measured before the first one."""
     batch_size: int = option(16, minimum=1)
     """Images per process and forward pass."""
     image_size: tuple[int, int] = option((224, 224))
@@ -315,8 +323,10 @@ class Options:
                 "--model is a complete model: give either it, or --backbone and --head (with --backbone-levels and "
                 "--stride-in)."
             )
-        if self.epochs is not None and self.epochs <= 0:
-            raise UserError(f"--epochs is {self.epochs}; it must be above 0.")
+        for name in ("epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"--{name} is {value}; it must be above 0.")
         if self.epochs and self.steps:
             raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
         if self.schedule != "multistep" and (self.milestones is not None or self.gamma is not None):
@@ -324,9 +334,14 @@ class Options:
         return self
 
     def total_steps(self, samples: int | None, images_per_step: int) -> int:
-        """Number of steps with these options, once resolved, for `samples` in an epoch (None: infinite)."""
+        """Number of steps with these options, once resolved, for `samples` in an epoch (None: infinite).
+
+        With `minutes`, it is the maximum.
+        """
         if self.epochs is not None and samples is None:
             raise UserError("--epochs needs a finite training set; give --steps, or --train-samples N.")
+        if self.steps is None and self.epochs is None:
+            return MAX_STEPS
         steps = self.steps or max(1, round((self.epochs or 0) * (samples or 0) / images_per_step))
         if self.warmup_steps >= steps:
             raise UserError(
@@ -356,7 +371,7 @@ def resolve(explicit: Options, recipe: Options, task: Options) -> Options:
     options = explicit.over(recipe)
     options = options.merge_defaults(task.without(("backbone", "head")) if options.model else task)
     defaults = dataclasses.replace(DEFAULTS, backbone_lr_factor=0.1 if options.weights else 1.0)
-    if options.epochs is not None:
+    if options.epochs is not None or options.minutes is not None:
         defaults = defaults.without(("steps",))
     if (options.schedule or defaults.schedule) != "multistep":
         defaults = defaults.without(("milestones", "gamma"))

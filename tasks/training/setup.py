@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..device import choose_device, split_cpu_cores, use_bf16
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Task
+from .budget import settle_steps
 from .data import AugmentedDataset
 from .interruption import graceful_interrupt
 from .lr_finder import find_lr
@@ -60,13 +62,17 @@ def train(
         UserError: invalid options, or a damaged sample (`SampleError` if reading it failed).
         KeyboardInterrupt: the run was interrupted, with the signal as argument; its state is saved.
     """
-    threads = torch.get_num_threads()
+    started, threads = time.monotonic(), torch.get_num_threads()
     trainer = build_trainer(task, options or Options(), data, eval_data, options_by_name)
     with graceful_interrupt() as trainer.interruption, trainer.log.heartbeat():
         try:
             if trainer.options.dry_run:
                 return summarize(trainer)
-            return find_lr(trainer) if trainer.options.find_lr else trainer.run(on_step)
+            if trainer.options.find_lr:
+                return find_lr(trainer)
+            if trainer.options.minutes is not None:
+                settle_steps(trainer, started)
+            return trainer.run(on_step)
         finally:
             trainer.close()
             torch.set_num_threads(threads)

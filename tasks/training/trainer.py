@@ -25,7 +25,7 @@ from ..network import Batch, LossTerms, Network
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .evaluator import Evaluator
 from .interruption import Interruption, check_finite, explain_error
-from .log import Meter, RunLog
+from .log import Meter, RunLog, format_seconds
 from .optimizers import (
     MovingAverage,
     PhaseRunner,
@@ -203,7 +203,11 @@ class Trainer:
         lr = self.optimizers[0].param_groups[-1]["lr"]
         self.log.write(self.step, "train", {**means, "lr": lr, "images_per_second": round(images_per_second, 2)})
         terms = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        self.log.info(f"step {self.step:>6}/{self.steps}  {terms}  lr {lr:.2e}  {images_per_second:.1f} images/s")
+        left = (self.steps - self.step) * self.meter.total / self.step
+        self.log.info(
+            f"step {self.step:>6}/{self.steps}  {terms}  lr {lr:.2e}  {images_per_second:.1f} images/s  "
+            f"{format_seconds(left)} left"
+        )
 
     def should_evaluate(self) -> bool:
         """Whether to evaluate after the current step, if that was not done yet; the last step always is evaluated."""
@@ -326,12 +330,18 @@ class Trainer:
         command = f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
         self.log.info(f"Stopped after step {self.step}. Resume with: {command}")
 
-    def state(self) -> dict[str, Any]:
-        """The training state as plain tensors and numbers."""
+    def weights(self) -> dict[str, Any]:
+        """The part of the training state that an optimizer step changes."""
         return {
             "model": self.model.state_dict(),
             "auxiliary": [module.state_dict() for module in self.auxiliary],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def state(self) -> dict[str, Any]:
+        """The training state as plain tensors and numbers."""
+        return {
+            **self.weights(),
             "ema": None if self.ema is None else self.ema.state(),
             "step": self.step,
             "steps": self.steps,
@@ -340,6 +350,14 @@ class Trainer:
             **self.evaluator.state(),
         }
 
+    def restore_weights(self, state: dict[str, Any]) -> None:
+        """Continue from what `weights` returned."""
+        self.model.load_state_dict(state["model"])
+        for module, stored in zip(self.auxiliary, state["auxiliary"], strict=True):
+            module.load_state_dict(stored)
+        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
+
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved training state of the same model and number of processes.
 
@@ -347,11 +365,7 @@ class Trainer:
         """
         require_same_run(self.folder, state, self.steps, self.images_per_step)
         try:
-            self.model.load_state_dict(state["model"])
-            for module, stored in zip(self.auxiliary, state["auxiliary"], strict=True):
-                module.load_state_dict(stored)
-            for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(stored)
+            self.restore_weights(state)
         except (RuntimeError, ValueError) as error:
             raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
         if self.ema is not None:
@@ -383,6 +397,16 @@ class Trainer:
         if self.main:
             create_run_folder(self.folder, self.options, self.task)
         self.log.open(self.step)
+
+    def set_length(self, steps: int, eval_every: int) -> None:
+        """Settle the length of a run that was limited by --minutes, and store it as the run's --steps."""
+        warmup_steps = min(self.options.warmup_steps, steps // 10)
+        self.options = dataclasses.replace(
+            self.options, minutes=None, epochs=None, steps=steps, warmup_steps=warmup_steps, eval_every=eval_every
+        )
+        self.steps, self.eval_every = steps, eval_every
+        if self.main:
+            create_run_folder(self.folder, self.options, self.task)
 
     def close(self) -> None:
         """End the data loading processes and close the log."""

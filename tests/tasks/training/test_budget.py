@@ -1,0 +1,116 @@
+"""Time budget: the number of steps that fit, and runs that are those of --steps afterwards."""
+
+from __future__ import annotations
+
+import pytest
+
+from densevision.errors import UserError
+from densevision.tasks.training import budget
+from densevision.tasks.training.log import format_seconds
+from densevision.tasks.training.options import MAX_STEPS, Options
+
+from .toys import LINEAR, Relief, Rivals, build_toy_trainer, require_same_runs, resume_toy, stop_after, train_toy
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Replaces what is measured: 0.5 s a step, and so many seconds an evaluation."""
+
+    def replace(evaluation_seconds: float = 2.0) -> None:
+        monkeypatch.setattr(budget, "measure_step", lambda trainer: 0.5)
+        monkeypatch.setattr("densevision.tasks.training.evaluator.Evaluator.measure", lambda *_: evaluation_seconds)
+
+    return replace
+
+
+def settle(trainer, seconds_ago: float = 0.0) -> tuple[int, int]:
+    budget.settle_steps(trainer, budget.time.monotonic() - seconds_ago)
+    return trainer.steps, trainer.eval_every
+
+
+@pytest.mark.parametrize(
+    "task, options",
+    [
+        (Relief(), {"model": "dropout", **LINEAR, "optimizer": "sgd-caffe"}),
+        (Relief(), {"model": "normalized", "optimizer": "adamw", "workers": 1}),
+        (Rivals(), {"model": "pair", "optimizer": "adam"}),
+    ],
+)
+def test_the_measurement_leaves_no_trace(tmp_path, task, options):
+    train_toy(task, tmp_path / "steps", eval_every=2, **options)
+    train_toy(task, tmp_path / "minutes", eval_every=2, minutes=10, **options)
+    require_same_runs(tmp_path / "steps", tmp_path / "minutes")
+
+
+def test_a_budgeted_run_resumes_as_one_of_its_steps(tmp_path, measured):
+    measured()
+    options = {"model": "normalized", "steps": None, "minutes": 0.2, "eval_every": 5}
+    train_toy(Relief(), tmp_path / "whole", **options)
+    stored = Options.read(tmp_path / "whole" / "config.yaml")
+    assert stored.minutes is None and stored.steps is not None and 5 < stored.steps < 24
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(
+            Relief(), tmp_path / "parts", on_step=stop_after(4), **{**options, "minutes": None, "steps": stored.steps}
+        )
+    resume_toy(Relief(), tmp_path / "parts")
+    for name in ("whole", "parts"):
+        assert (tmp_path / name / "result.json").exists()
+    repeated = {**options, "minutes": None, "steps": stored.steps, "eval_every": stored.eval_every}
+    train_toy(Relief(), tmp_path / "repeated", **repeated)
+    require_same_runs(tmp_path / "whole", tmp_path / "repeated")
+
+
+def test_steps_fill_what_start_and_evaluations_leave(tmp_path, measured):
+    measured()
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=5, steps=1000, eval_every=250)
+    steps, eval_every = settle(trainer, seconds_ago=29)
+    # Four evaluations of 2 s, and 29 s of start.
+    assert steps == pytest.approx((5 * 60 * budget.MARGIN - 29 - 8) / 0.5, abs=2)
+    assert -(-steps // eval_every) == 4
+
+
+def test_steps_bound_the_budget(tmp_path, measured):
+    measured()
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=5, steps=100, eval_every=40)
+    assert settle(trainer) == (100, 34)
+
+
+def test_expensive_evaluations_are_fewer(tmp_path, measured):
+    measured(evaluation_seconds=60)
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=5, steps=1000, eval_every=100)
+    steps, eval_every = settle(trainer)
+    assert steps == pytest.approx((5 * 60 * budget.MARGIN - 2 * 60) / 0.5, abs=2)
+    assert -(-steps // eval_every) == 2
+
+
+def test_the_warm_up_stays_a_part_of_a_shorter_run(tmp_path, measured):
+    measured()
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=0.5, steps=900, warmup_steps=300)
+    steps, _ = settle(trainer)
+    assert trainer.options.warmup_steps == steps // 10 < 6
+
+
+def test_a_budget_without_a_step_is_refused(tmp_path, measured):
+    measured(evaluation_seconds=20)
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=0.1, steps=9)
+    with pytest.raises(UserError, match=r"--minutes 0\.1 is too short: .* take 0:2[0-9]"):
+        settle(trainer)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(value):
+    with pytest.raises(UserError, match="--minutes"):
+        Options(minutes=value).validate()
+
+
+def test_minutes_replace_the_steps_of_a_recipe_and_steps_its_minutes():
+    recipe = Options(minutes=5.0, steps=1200)
+    assert (Options(minutes=60.0).over(recipe).steps, Options(minutes=60.0).total_steps(None, 16)) == (None, MAX_STEPS)
+    assert Options(steps=300).over(recipe).minutes is None
+    assert Options(epochs=2.0).over(recipe).minutes is None
+    assert Options().over(recipe) == recipe
+
+
+@pytest.mark.parametrize("seconds, words", [(7.4, "0:07"), (750, "12:30"), (5999, "99:59"), (11_100, "3 h 05")])
+def test_durations_are_minutes_or_hours(seconds, words):
+    assert format_seconds(seconds) == words
