@@ -27,7 +27,7 @@ def evaluate(
     batch_size: int = 8,
     save_worst: int = 0,
     device: str = "auto",
-    amp: Literal["auto", "bf16", "off"] = "auto",
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
     out: Path | None = None,
 ) -> None:
     """Evaluate a checkpoint on a dataset.
@@ -45,7 +45,7 @@ def evaluate(
         batch_size: Samples that are read together; those of one size run through the model together.
         save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
         device: Device: cpu, cuda, mps or auto.
-        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
+        amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         out: Output folder for result.json and worst.png; if not stated, the result is only printed, and worst.png is
             saved in the working directory.
     """
@@ -111,7 +111,7 @@ def evaluate(
         "tta_flip": tta_flip,
         "samples": evaluation.samples,
         "seconds": round(seconds, 1),
-        "device": f"{predictor.device.type}{', bf16' if predictor.bf16 else ''}",
+        "device": f"{predictor.device.type}, {predictor.precision}",
         "metrics": evaluation.metrics,
         **evaluation.undefined(),
         "baseline": None if baseline is None else baseline.metrics,

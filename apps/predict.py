@@ -44,7 +44,7 @@ def predict(
     batch_size: int = 1,
     seed: int = 0,
     device: str = "auto",
-    amp: Literal["auto", "bf16", "off"] = "auto",
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
 ) -> None:
     """Run a model on images, folders of images and videos.
 
@@ -74,7 +74,7 @@ def predict(
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
         seed: Random seed of stochastic models (the dropout of translation); another seed gives another image.
         device: Device: cpu, cuda, mps or auto.
-        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
+        amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
     """
     from ..tasks.inference import load
 
@@ -180,7 +180,7 @@ class InferenceConfig:
             "tta_flip": self.tta_flip,
             "box": self.box if self.boxes is None else self.boxes.digest,
             "seed": predictor.seed,
-            "bf16": predictor.bf16,
+            "precision": predictor.precision,
         }
 
     def prepare(self, request: InferenceRequest) -> PreparedRequest:

@@ -28,7 +28,7 @@ def webcam(
     frames: int | None = None,
     input_mode: str | None = None,
     device: str = "auto",
-    amp: Literal["auto", "bf16", "off"] = "auto",
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
 ) -> None:
     """Run models live on a camera or a video.
 
@@ -54,7 +54,7 @@ def webcam(
         frames: Number of frames after which to stop; the end of the source if not stated.
         input_mode: How frames are fed to the model, see densevision predict; each task's first mode if not stated.
         device: Device: cpu, cuda, mps or auto.
-        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
+        amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
     """
     from ..errors import UserError
     from ..tasks.training.interruption import graceful_interrupt

@@ -14,6 +14,7 @@ import torch
 from ..datasets.core.geometry import Size
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
+from ..tasks.device import dtype_name
 from ..tasks.network import Batch
 from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options
@@ -108,7 +109,7 @@ def describe_model(trainer: Trainer) -> str:
     """Short description of the model."""
     levels = f" to level {trainer.options.backbone_levels}" if trainer.options.backbone_levels else ""
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6
-    precision = "bf16" if trainer.bf16 else "fp32"
+    precision = dtype_name(trainer.dtype)
     model = f"{trainer.options.backbone}{levels} + {trainer.options.head}"
     return f"step of {model} ({parameters:.1f} M parameters, {precision})"
 

@@ -33,6 +33,7 @@ from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType, SegmentationMask
 from ..errors import UserError
 from ..tasks import list_tasks
+from ..tasks.device import autocast
 from ..tasks.inference import Predictor, load, packaged_checkpoint
 from ..tasks.preprocessing import ImageInputs
 from ..tasks.tiling import eval_mode, run_padded
@@ -104,7 +105,7 @@ def measure(
     figure = Figure.from_pairs(
         "a folder predicted", shapes, "densevision predict", "one by one", pairs, count, required=1.5, goal=1.8
     )
-    precision = "bf16" if predictor.bf16 else "fp32"
+    precision = predictor.precision
     remarks = (
         f"Both in {precision}; both predicted {differences.images} images, and skipped {skipped} and {unreadable}.",
         f"Their files differ by at most {differences.meters:.2g} m, {differences.millimeters} mm and "
@@ -201,7 +202,7 @@ def plain_model(predictor: Predictor) -> Callable[[np.ndarray], np.ndarray]:
         fitting = fitting_size(size, predictor.size)
         small = warp_image(pixels, plain_resize(size, fitting).matrix(), fitting)
         image = torch.from_numpy(small)[None].movedim(-1, 1).to(device).float() / 255
-        with eval_mode(model), torch.autocast(device.type, torch.bfloat16, enabled=predictor.bf16):
+        with eval_mode(model), autocast(device, predictor.dtype):
             output = run_padded(model, [image]).float()
         depth = torch.nn.functional.interpolate(output, size, mode="bilinear", align_corners=False)
         return depth[0, 0].cpu().numpy()

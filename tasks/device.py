@@ -71,10 +71,32 @@ def use_bf16(amp: str, device: torch.device) -> bool:
     """Whether to use autocast to bf16.
 
     Args:
-        amp: "auto" (if the hardware supports it), "bf16" or "off".
+        amp: "auto" (if the hardware supports it), "bf16", or another for no.
         device: the device of the network.
     """
     return amp == "bf16" or (amp == "auto" and bf16_in_hardware(device))
+
+
+def amp_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """Type of mixed precision; None: fp32.
+
+    Args:
+        amp: "auto" (bf16 if the hardware supports it; else fp16 on a CUDA device), "bf16", "fp16" or "off".
+        device: the device of the network.
+    """
+    if use_bf16(amp, device):
+        return torch.bfloat16
+    return torch.float16 if amp == "fp16" or (amp == "auto" and device.type == "cuda") else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """A context in which a network runs in mixed precision; without effect for None."""
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def dtype_name(dtype: torch.dtype | None) -> str:
+    """Name of a type of `amp_dtype`: "bf16", "fp16" or "fp32"."""
+    return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype or torch.float32, "fp32")
 
 
 def split_cpu_cores(device: torch.device, cpu_heavy: bool) -> tuple[int, int]:

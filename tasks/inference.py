@@ -21,7 +21,7 @@ from ..datasets.dataset import Sample
 from ..datasets.field_types import FieldType
 from ..errors import UserError
 from .checkpoint import is_backbone_weights, load_checkpoint, load_classifier
-from .device import choose_device, to_device, use_bf16
+from .device import amp_dtype, autocast, choose_device, dtype_name, to_device
 from .network import Network
 from .prediction import Prediction
 from .preprocessing import ImageInputs, ModelInput, Preprocessor
@@ -61,7 +61,7 @@ class Predictor:
         self.task, self.model, self.fields, self.size = task, model, fields, size
         self.preprocessor = Preprocessor(task, fields, size)
         self.device = torch.device(device)
-        self.bf16 = use_bf16(amp, self.device)
+        self.dtype = amp_dtype(amp, self.device)
         self.header = header or {}
 
     def predict(
@@ -189,7 +189,7 @@ class Predictor:
         is_map = [bool(kind.input_channels) for kind in self.preprocessor.inputs.values()]
         model = policy.network(self.model, mode or policy.modes[0])
         rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-        with rng_state, eval_mode(self.model), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with rng_state, eval_mode(self.model), autocast(self.device, self.dtype):
             torch.manual_seed(self.seed)
             output = run_padded(model, inputs, is_map=is_map)
             if flip:
@@ -197,6 +197,11 @@ class Predictor:
                 width = next((one.shape[-1] for one, sized in zip(inputs, is_map, strict=True) if sized), 0)
                 output = (output + policy.unflip(run_padded(model, mirrored, is_map=is_map), self.fields, width)) / 2
         return output.float()
+
+    @property
+    def precision(self) -> str:
+        """Name of the type in which the network runs: "fp32", "bf16" or "fp16"."""
+        return dtype_name(self.dtype)
 
     @property
     def weights_hash(self) -> str:

@@ -31,7 +31,7 @@ def web(
     max_upload_mb: float = 25,
     max_megapixels: float = 24,
     device: str = "auto",
-    amp: Literal["auto", "bf16", "off"] = "auto",
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
 ) -> None:
     """Serve a web demo: a tab per task, with uploads, example images and the camera, and a tab for visualization.
 
@@ -43,7 +43,7 @@ def web(
         max_upload_mb: Maximum size of an uploaded file, in megabytes.
         max_megapixels: Maximum size of an image, in megapixels.
         device: Device: cpu, cuda, mps or auto.
-        amp: Mixed precision; auto uses bf16 where the device supports it in hardware.
+        amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
     """
     from ...errors import UserError
     from ...tasks.device import choose_device

@@ -45,7 +45,7 @@ def settle_steps(trainer: Trainer, started: float) -> None:
     step_seconds = measure_step(trainer)
     with trainer.interruptible():
         trainer.evaluator.score_baseline()
-        evaluation_seconds = trainer.evaluator.measure(trainer.model, trainer.device, trainer.bf16)
+        evaluation_seconds = trainer.evaluator.measure(trainer.model, trainer.device, trainer.options.amp)
     trainer.meter = Meter()
     # All processes take what the main process has measured.
     times = [step_seconds, evaluation_seconds, time.monotonic() - started]

@@ -48,7 +48,7 @@ class Evaluator:
         self.evaluated_step = self.evals_without_improvement = 0
 
     def evaluate(
-        self, model: Network, device: torch.device, bf16: bool, interruptible: Callable[[], AbstractContextManager]
+        self, model: Network, device: torch.device, amp: str, interruptible: Callable[[], AbstractContextManager]
     ) -> bool:
         """Score a model, and return whether it is the best so far; `record` makes it count.
 
@@ -57,7 +57,7 @@ class Evaluator:
         with interruptible():
             self.score_baseline()
             self.evaluation = self._score(
-                self._predictor(model, device, bf16), NUM_EXAMPLES, batch_size=self.options.batch_size
+                self._predictor(model, device, amp), NUM_EXAMPLES, batch_size=self.options.batch_size
             )
         return self.task.monitor.better(self.value, None if self.best is None else self.best["value"])
 
@@ -67,18 +67,18 @@ class Evaluator:
             self.log.info("Evaluating the baseline ...")
             self.baseline = self._score(self.task.baseline(self.training_set.dataset))
 
-    def measure(self, model: Network, device: torch.device, bf16: bool) -> float:
+    def measure(self, model: Network, device: torch.device, amp: str) -> float:
         """Seconds of one evaluation of a model, from one of the first two batches."""
         all_samples = len(self.eval_set) if self.options.eval_samples is None else self.options.eval_samples
         samples = min(len(self.eval_set), all_samples)
         measured = min(samples, 2 * self.options.batch_size)
         begun = time.monotonic()
-        self._score(self._predictor(model, device, bf16), samples=measured, batch_size=self.options.batch_size)
+        self._score(self._predictor(model, device, amp), samples=measured, batch_size=self.options.batch_size)
         return (time.monotonic() - begun) / measured * samples
 
-    def _predictor(self, model: Network, device: torch.device, bf16: bool) -> Predictor:
+    def _predictor(self, model: Network, device: torch.device, amp: str) -> Predictor:
         fields, size = self.training_set.dataset.fields, self.training_set.size
-        return Predictor(self.task, model, fields, size, device, "bf16" if bf16 else "off")
+        return Predictor(self.task, model, fields, size, device, amp)
 
     def _score(
         self,

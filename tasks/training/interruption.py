@@ -89,7 +89,7 @@ def explain_error(error: Exception, runner: PhaseRunner, batch: Batch, options: 
         # The stack frames of the failed step keep its activations alive as long as the error exists.
         traceback.clear_frames(error.__traceback__)
         runner.zero_grad(set_to_none=True)
-        if runner.device == "cuda":
+        if runner.device.type == "cuda":
             torch.cuda.empty_cache()
         fits = runner.fitting_batch_size(batch)
         hint = (

@@ -172,15 +172,15 @@ class Meter:
         self._since = time.perf_counter()
 
     def add(self, terms: dict[str, float], images: int) -> None:
-        """Count one optimizer step."""
+        """Count one optimizer step; one without terms counts for the rate alone."""
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        self.steps, self.images = self.steps + 1, self.images + images
+        self.steps, self.images = self.steps + bool(terms), self.images + images
         self._tick()
 
     def flush(self) -> tuple[dict[str, float], float]:
         """Mean of every term and images per second since the last flush."""
-        means = {name: value / self.steps for name, value in self.sums.items()}
+        means = {name: value / max(1, self.steps) for name, value in self.sums.items()}
         rate = self.images / max(self.seconds, 1e-9)
         self.sums, self.steps, self.images, self.seconds = {}, 0, 0, 0.0
         return means, rate

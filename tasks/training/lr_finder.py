@@ -18,6 +18,7 @@ from ...atomic_io import atomic_path, write_json
 from ...errors import UserError
 from ..network import Batch
 from .interruption import NonFiniteLoss
+from .loss_scaling import MAX_SKIPPED
 from .trainer import Trainer
 
 STEPS = 120
@@ -48,7 +49,7 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
     Raises:
         UserError: the loss decreased at no learning rate.
     """
-    batches = iter(trainer.data_loader(STEPS))
+    batches = iter(trainer.data_loader(STEPS * MAX_SKIPPED))
     lrs: list[float] = []
     losses: list[float] = []
     diverged_at = None
@@ -87,7 +88,10 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
 def reduced_loss(trainer: Trainer, step: int, batches: Iterator[Batch], lr: float) -> float:
     """Loss of a step, averaged over all processes so that they stop together; inf if it is not finite."""
     try:
-        loss = sum(trainer.optimizer_step(step, batches, lr).values(), torch.zeros((), device=trainer.device))
+        # In fp16, the first steps are skipped until the factor of the loss fits.
+        while not (terms := trainer.optimizer_step(step, batches, lr)):
+            pass
+        loss = torch.stack(list(terms.values())).sum()
     except NonFiniteLoss:
         loss = torch.tensor(math.inf, device=trainer.device)
     return float(trainer.accelerator.reduce(loss, "mean"))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...backbones.backbone import levels_of_tensors
+from ..device import autocast
 from ..network import Batch, LossTerms, Network, Phase
 from .options import Options
 
@@ -19,15 +20,15 @@ from .options import Options
 class PhaseRunner(nn.Module):
     """All phases behind one `forward`, so that DDP sees every use of the network and averages its gradients once."""
 
-    def __init__(self, phases: tuple[Phase, ...], bf16: bool, device: str) -> None:
+    def __init__(self, phases: tuple[Phase, ...], dtype: torch.dtype | None, device: torch.device) -> None:
         super().__init__()
-        self.phases, self.bf16, self.device = phases, bf16, device
+        self.phases, self.dtype, self.device = phases, dtype, device
         self.phase_modules = nn.ModuleList(phase.module for phase in phases)
         self.trainable = [[one for one in phase.module.parameters() if one.requires_grad] for phase in phases]
 
     def forward(self, phase: int, batch: Batch, cache: dict[str, Any]) -> LossTerms:
         """Loss terms of one phase; losses compute in fp32 by their own `.float()`."""
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
+        with autocast(self.device, self.dtype):
             return self.phases[phase].loss(batch, cache)
 
     def set_requires_grad(self, phase: int) -> None:

@@ -120,7 +120,8 @@ class Options:
     epochs: float | None = option()
     """Number of passes over the training set, instead of --steps."""
     minutes: float | None = option()
-    """Minutes that the run may take, evaluations included. How many steps fit is measured before the first one."""
+    """Minutes that the run may take, evaluations included: how many steps fit, up to --steps, is measured before the
+    first one. Without it, the run takes as long as its steps."""
     batch_size: int = option(16, minimum=1)
     """Images per process and forward pass."""
     image_size: tuple[int, int] = option((224, 224))
@@ -189,8 +190,8 @@ class Options:
     """CPU threads of the model; all cores that data loading leaves free, if not stated."""
     device: str = option("auto")
     """Device: cpu, cuda, mps or auto."""
-    amp: Literal["auto", "bf16", "off"] = option("auto")
-    """Mixed precision; auto uses bf16 where the hardware supports it."""
+    amp: Literal["auto", "bf16", "fp16", "off"] = option("auto")
+    """Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices."""
     compile: bool = option(False)
     """Compile the model with torch.compile."""
     resume: bool = option(False)

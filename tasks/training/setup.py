@@ -19,7 +19,7 @@ from ...datasets.field_types import ClassLabel, SegmentationMask
 from ...errors import UserError, unknown_name
 from .. import create_task
 from ..checkpoint import load_initial_weights
-from ..device import choose_device, split_cpu_cores, use_bf16
+from ..device import choose_device, split_cpu_cores
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Task
@@ -165,7 +165,6 @@ def build_trainer(
         eval_set=eval_set,
         train_samples=train_samples,
         device=device,
-        bf16=use_bf16(options.amp, device),
     )
     if model.inference_noise:
         trainer.notes.append(

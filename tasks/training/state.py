@@ -17,8 +17,8 @@ from ..task import Task
 from .options import DEFAULTS, PER_CALL, Options, flag
 
 STATE_KEYS = {
-    "model", "auxiliary", "optimizers", "ema", "step", "steps", "evaluated_step", "best", "evals_without_improvement",
-    "meter", "images_per_step", "baseline", "evaluation",
+    "model", "auxiliary", "optimizers", "scaler", "ema", "step", "steps", "evaluated_step", "best",
+    "evals_without_improvement", "meter", "images_per_step", "baseline", "evaluation",
 }  # fmt: skip
 """Keys of a training state."""
 CHANGEABLE_ON_RESUME = (

@@ -18,7 +18,7 @@ from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ..checkpoint import provenance, save_checkpoint
-from ..device import device_name, to_device
+from ..device import amp_dtype, device_name, dtype_name, to_device
 from ..distributed import any_process, broadcast_buffers, create_accelerator
 from ..model_spec import ModelSpec
 from ..network import Batch, LossTerms, Network
@@ -26,6 +26,7 @@ from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
 from .evaluator import Evaluator
 from .interruption import Interruption, check_finite, explain_error
 from .log import Meter, RunLog, format_seconds
+from .loss_scaling import LossScaler
 from .optimizers import (
     MovingAverage,
     PhaseRunner,
@@ -50,7 +51,9 @@ class Trainer:
         phases, optimizers: one optimizer per phase.
         auxiliary: modules that are trained but are not part of the model (discriminators): they are in the training
             state, not in checkpoints.
+        dtype: type of mixed precision, or None.
         phase_runner: all phases behind one `forward`.
+        scaler: loss scaling, for fp16.
         ddp: `phase_runner`, wrapped by DistributedDataParallel if there are several processes.
         ema: moving average of the weights, or None.
         evaluator: evaluations, the best of them, and what is monitored.
@@ -70,11 +73,10 @@ class Trainer:
         eval_set: Dataset,
         train_samples: int | None,
         device: torch.device,
-        bf16: bool,
     ) -> None:
         self.options, self.folder, self.model_spec, self.task = options, folder, model_spec, model_spec.task
         self.training_set, self.train_samples = training_set, train_samples
-        self.device, self.bf16 = device, bf16
+        self.device, self.dtype = device, amp_dtype(options.amp, device)
         self.model = to_device(model, device)
         if options.freeze_backbone:
             freeze_backbone(self.model)
@@ -89,7 +91,8 @@ class Trainer:
             self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
         if options.compile:
             compile_network(self.model)
-        self.phase_runner = PhaseRunner(self.phases, bf16, device.type)
+        self.phase_runner = PhaseRunner(self.phases, self.dtype, device)
+        self.scaler = LossScaler(self.phase_runner, device, enabled=self.dtype == torch.float16)
         self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
         self.provenance = provenance(options.weights, options.init_from)
@@ -137,7 +140,7 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model)
         # Means over all processes on each of them, so that the state saved by one is valid for all.
-        means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist()
+        means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist() if terms else []
         self.meter.add(dict(zip(terms, means, strict=True)), self.images_per_step)
         self.complete = self.unsaved = True
         self.log.progress(self.step, self.steps)
@@ -147,6 +150,8 @@ class Trainer:
 
     def optimizer_step(self, step: int, batches: Iterator[Batch], lr: float) -> LossTerms:
         """Every micro-batch through every phase, and one update per phase; returns all loss terms, averaged.
+
+        Without terms, the step was skipped, since its gradients overflowed fp16.
 
         The step seeds the random numbers on the device. If a stop was requested before it began, nothing changes.
 
@@ -160,6 +165,7 @@ class Trainer:
             micro_batches = [self.to_device(next(batches)) for _ in range(options.grad_accum_steps)]
         train_mode(self.model, options)
         self.complete = False
+        self.scaler.begin_step()
         caches: list[dict[str, Any]] = [{} for _ in micro_batches]
         # Dropout and other random numbers on the device depend on (seed, step, rank) alone, so that resuming repeats
         # them. Seed after loading: a data loader uses the same generator when it starts.
@@ -175,20 +181,24 @@ class Trainer:
                 try:
                     with accelerator.no_sync(self.ddp) if accumulating else nullcontext():
                         terms = self.ddp(index, batch, cache)
-                        accelerator.backward(sum(terms.values()) / len(micro_batches))
+                        loss: Any = sum(terms.values())
+                        accelerator.backward(self.scaler.scale(loss / len(micro_batches)))
                 except (RuntimeError, ValueError) as error:
                     if (user_error := explain_error(error, self.phase_runner, batch, options)) is not None:
                         raise user_error from error
                     raise
-                check_finite(terms, step)
+                if not self.scaler.enabled:
+                    check_finite(terms, step)
                 for name, value in terms.items():
                     logged[name] = logged.get(name, torch.zeros_like(value)) + value.detach() / len(micro_batches)
+            self.scaler.unscale(optimizer)
             if options.clip_grad_norm:
                 accelerator.clip_grad_norm_(phase.module.parameters(), options.clip_grad_norm)
             set_learning_rate(optimizer, lr)
-            optimizer.step()
+            self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        return logged
+        # The loss of a skipped step may be nan; the mean of the log must not be.
+        return logged if self.scaler.end_step() else {}
 
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
@@ -282,7 +292,7 @@ class Trainer:
             if self.accelerator.num_processes > 1:
                 broadcast_buffers(self.model, {} if self.ema is None else self.ema.average)
             with self._ema_weights():
-                improved = self.evaluator.evaluate(self.model, self.device, self.bf16, self.interruptible)
+                improved = self.evaluator.evaluate(self.model, self.device, self.options.amp, self.interruptible)
                 if improved and self.main:
                     self.save_checkpoint("best.safetensors")
             self.evaluator.record(self.step, self.steps, improved)
@@ -336,6 +346,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "auxiliary": [module.state_dict() for module in self.auxiliary],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
         }
 
     def state(self) -> dict[str, Any]:
@@ -357,6 +368,7 @@ class Trainer:
             module.load_state_dict(stored)
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
+        self.scaler.load_state_dict(state["scaler"])
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved training state of the same model and number of processes.
@@ -425,7 +437,7 @@ class Trainer:
         model = self.options.model or " + ".join(parts)
         discriminator = f", and {auxiliary:,} of the discriminator" if auxiliary else ""
         height, width = self.options.image_size
-        device = f"{self.device}{', bf16' if self.bf16 else ''}, {self.accelerator.num_processes} process(es)"
+        device = f"{self.device}, {dtype_name(self.dtype)}, {self.accelerator.num_processes} process(es)"
         return (
             f"Training {self.task.name}: {model} ({parameters:,} parameters{discriminator}) on {self.options.data}, "
             f"steps {self.step}..{self.steps} of {self.images_per_step} images {height}x{width}, {device}. "
@@ -449,7 +461,7 @@ class Trainer:
             "steps": self.step,
             "seconds": round(self.meter.total, 1),
             "images_per_second": round(self.step * self.images_per_step / max(1e-9, self.meter.total), 2),
-            "device": device_name(self.device) + (", bf16" if self.bf16 else ", fp32"),
+            "device": f"{device_name(self.device)}, {dtype_name(self.dtype)}",
         }
         if self.main:
             write_json(self.folder / "result.json", result, indent=2)

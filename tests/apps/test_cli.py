@@ -30,7 +30,7 @@ ON_CPU = ("--device", "cpu", "--amp", "off")
         ("train depth --bakcbone resnet18", "Unknown option: --bakcbone. Did you mean --backbone"),
         ("train depth --steps many", 'unable to convert "many" into int. See densevision train depth --help'),
         ("train depth --optimizer adan", 'Did you mean "adam"'),
-        ("train depth --amp fp16", 'Choose from: "auto", "bf16", "off"'),
+        ("train depth --amp fp8", 'Choose from: "auto", "bf16", "fp16", "off"'),
         ("train depth --image-size 32", "--image-size requires 2 .* See densevision train depth --help"),
         ("train depth now", "Unexpected arguments: now. See densevision train depth --help"),
         ("list taks", 'Did you mean "tasks"'),

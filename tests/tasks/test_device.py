@@ -6,7 +6,7 @@ from torch import nn
 
 from densevision.errors import UserError
 from densevision.tasks import device as device_module
-from densevision.tasks.device import bf16_in_hardware, choose_device, to_device, use_bf16
+from densevision.tasks.device import amp_dtype, bf16_in_hardware, choose_device, to_device, use_bf16
 
 CPU = torch.device("cpu")
 
@@ -69,6 +69,15 @@ def test_amp_auto_depends_on_the_hardware(monkeypatch, fast):
     assert use_bf16("bf16", CPU) is True
     assert use_bf16("off", CPU) is False
     assert use_bf16("auto", CPU) is fast
+
+
+def test_fp16_is_chosen_on_cuda_devices_without_bf16(monkeypatch):
+    monkeypatch.setattr(device_module, "bf16_in_hardware", lambda device: False)
+    assert amp_dtype("auto", torch.device("cuda")) is torch.float16
+    assert amp_dtype("auto", CPU) is amp_dtype("off", torch.device("cuda")) is None
+    assert amp_dtype("fp16", CPU) is torch.float16
+    monkeypatch.setattr(device_module, "bf16_in_hardware", lambda device: True)
+    assert amp_dtype("auto", torch.device("cuda")) is torch.bfloat16
 
 
 def test_only_2d_convolutions_are_moved_to_channels_last():

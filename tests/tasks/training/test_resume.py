@@ -21,7 +21,7 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
 def test_a_resumed_run_equals_an_uninterrupted_one_exactly(tmp_path, workers, amp):
     options = {"model": "dropout", **EVERYTHING, "workers": workers, "amp": amp}
     uninterrupted = train_toy(Relief(), tmp_path / "uninterrupted", **options)

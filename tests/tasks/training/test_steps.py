@@ -56,7 +56,7 @@ def test_overfitting_uses_the_same_augmented_batch_at_every_step(tmp_path):
     assert all(difference(first, other) is None for other in others)
 
 
-@pytest.mark.parametrize(("amp", "inside"), [("off", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(("amp", "inside"), [("off", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_amp_sets_the_precision_of_the_model_and_losses_are_fp32(tmp_path, amp, inside):
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", amp=amp)
     dtypes = []
