@@ -1,6 +1,6 @@
 """Time budget of a run (`--minutes`): the number of steps that fit is measured once, before the first step.
 
-The measurement leaves nothing behind: a run that settles on 400 steps is that of `--steps 400`, and resumes as such.
+The measurement leaves nothing behind: a run in which 400 steps fit is that of `--steps 400`, and resumes as such.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EVALUATION_SHARE = 0.25
 """Part of the budget that evaluations before the last one may take; beyond, there are fewer of them."""
 
 
-def settle_steps(trainer: Trainer, started: float) -> None:
+def limit_steps(trainer: Trainer, started: float) -> None:
     """Replace --minutes by the number of steps that fit, at most those of --steps or --epochs, and store it.
 
     The evaluations stay as many as planned, as far as they leave time for training; the warm-up is at most a tenth of

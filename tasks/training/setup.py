@@ -23,7 +23,7 @@ from ..device import choose_device, split_cpu_cores
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Task
-from .budget import settle_steps
+from .budget import limit_steps
 from .data import AugmentedDataset
 from .interruption import graceful_interrupt
 from .lr_finder import find_lr
@@ -71,7 +71,7 @@ def train(
             if trainer.options.find_lr:
                 return find_lr(trainer)
             if trainer.options.minutes is not None:
-                settle_steps(trainer, started)
+                limit_steps(trainer, started)
             return trainer.run(on_step)
         finally:
             trainer.close()

@@ -411,7 +411,7 @@ class Trainer:
         self.log.open(self.step)
 
     def set_length(self, steps: int, eval_every: int) -> None:
-        """Settle the length of a run that was limited by --minutes, and store it as the run's --steps."""
+        """Set the length of a run that --minutes limited, and store it as the run's --steps."""
         warmup_steps = min(self.options.warmup_steps, steps // 10)
         self.options = dataclasses.replace(
             self.options, minutes=None, epochs=None, steps=steps, warmup_steps=warmup_steps, eval_every=eval_every

@@ -23,8 +23,8 @@ def measured(monkeypatch):
     return replace
 
 
-def settle(trainer, seconds_ago: float = 0.0) -> tuple[int, int]:
-    budget.settle_steps(trainer, budget.time.monotonic() - seconds_ago)
+def limit(trainer, seconds_ago: float = 0.0) -> tuple[int, int]:
+    budget.limit_steps(trainer, budget.time.monotonic() - seconds_ago)
     return trainer.steps, trainer.eval_every
 
 
@@ -63,7 +63,7 @@ def test_a_budgeted_run_resumes_as_one_of_its_steps(tmp_path, measured):
 def test_steps_fill_what_start_and_evaluations_leave(tmp_path, measured):
     measured()
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=5, steps=1000, eval_every=250)
-    steps, eval_every = settle(trainer, seconds_ago=29)
+    steps, eval_every = limit(trainer, seconds_ago=29)
     # Four evaluations of 2 s, and 29 s of start.
     assert steps == pytest.approx((5 * 60 * budget.MARGIN - 29 - 8) / 0.5, abs=2)
     assert -(-steps // eval_every) == 4
@@ -72,13 +72,13 @@ def test_steps_fill_what_start_and_evaluations_leave(tmp_path, measured):
 def test_steps_bound_the_budget(tmp_path, measured):
     measured()
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=5, steps=100, eval_every=40)
-    assert settle(trainer) == (100, 34)
+    assert limit(trainer) == (100, 34)
 
 
 def test_expensive_evaluations_are_fewer(tmp_path, measured):
     measured(evaluation_seconds=60)
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=5, steps=1000, eval_every=100)
-    steps, eval_every = settle(trainer)
+    steps, eval_every = limit(trainer)
     assert steps == pytest.approx((5 * 60 * budget.MARGIN - 2 * 60) / 0.5, abs=2)
     assert -(-steps // eval_every) == 2
 
@@ -86,7 +86,7 @@ def test_expensive_evaluations_are_fewer(tmp_path, measured):
 def test_the_warm_up_stays_a_part_of_a_shorter_run(tmp_path, measured):
     measured()
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=0.5, steps=900, warmup_steps=300)
-    steps, _ = settle(trainer)
+    steps, _ = limit(trainer)
     assert trainer.options.warmup_steps == steps // 10 < 6
 
 
@@ -94,7 +94,7 @@ def test_a_budget_without_a_step_is_refused(tmp_path, measured):
     measured(evaluation_seconds=20)
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", minutes=0.1, steps=9)
     with pytest.raises(UserError, match=r"--minutes 0\.1 is too short: .* take 0:2[0-9]"):
-        settle(trainer)
+        limit(trainer)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
