@@ -11,10 +11,10 @@ from __future__ import annotations
 from ..training.options import Options
 
 SYNTHETIC_SHAPES = Options(
-    image_size=(48, 48), batch_size=64, steps=1000, lr=0.4, optimizer="sgd", weight_decay=5e-4, warmup_steps=100,
-    loss="label-smoothing", color_jitter=1.0, ema_decay=0.995, eval_every=500,
+    image_size=(48, 48), batch_size=64, steps=1000, minutes=5.0, lr=0.4, optimizer="sgd", weight_decay=5e-4,
+    warmup_steps=100, loss="label-smoothing", color_jitter=1.0, ema_decay=0.995, eval_every=500,
 )  # fmt: skip
-"""Synthetic shapes, in minutes on two CPU cores. No crops: the generated stream never repeats an image."""
+"""Synthetic shapes. No crops: the generated stream never repeats an image."""
 
 MODERN = Options(
     backbone="resnet18", image_size=(176, 176), crop_area=(0.25, 1.0), batch_size=64, epochs=18, lr=0.03,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..training.options import Options
 
 RECOGNITION_GAME = Options(
-    image_size=(48, 48), batch_size=64, steps=700, lr=4e-3, warmup_steps=50, weight_decay=1e-2, ema_decay=0.99,
-    eval_every=350,
+    image_size=(48, 48), batch_size=64, steps=700, minutes=5.0, lr=4e-3, warmup_steps=50, weight_decay=1e-2,
+    ema_decay=0.99, eval_every=350,
 )  # fmt: skip
-"""`recognition-game`, from scratch, in minutes on two CPU cores. No crops and no color jitter: the score depends on
-the complete image and on its colors."""
+"""`recognition-game`, from scratch. No crops and no color jitter: the score depends on the complete image and on its
+colors."""
 
 PHOTOS = Options(
     backbone="resnet18", image_size=(176, 176), batch_size=32, epochs=12, lr=1e-3, warmup_steps=50, weight_decay=1e-2,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..training.options import Options
 
 WEATHER = Options(
-    backbone="resnet20_cifar", image_size=(96, 128), batch_size=8, steps=1500, lr=2e-3, warmup_steps=50,
+    backbone="resnet20_cifar", image_size=(96, 128), batch_size=8, steps=1500, minutes=5.0, lr=2e-3, warmup_steps=50,
     ema_decay=0.99, eval_every=500,
 )  # fmt: skip
-"""`synthetic-weather`, from scratch, about 5 minutes on two CPU cores with bf16. Dirt and rain are a pixel wide: the
-backbone needs a level of stride 1, which ResNet-20 for CIFAR (strides 1, 2, 4) has, but ResNet-18 does not."""
+"""`synthetic-weather`, from scratch. Dirt and rain are a pixel wide: the backbone needs a level of stride 1, which
+ResNet-20 for CIFAR (strides 1, 2, 4) has, but ResNet-18 does not."""
 
 PHOTOS = Options(
     backbone="vgg11", backbone_levels=3, image_size=(96, 128), batch_size=8, steps=2000, lr=1e-3, warmup_steps=50,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..training.options import Options
 
 FACADES = Options(
-    image_size=(128, 128), batch_size=8, steps=600, lr=1e-3, optimizer="adam", momentum=0.5, weight_decay=0.0,
-    schedule="linear", backbone_levels=4, eval_every=300, eval_samples=100,
+    image_size=(128, 128), batch_size=8, steps=600, minutes=5.0, lr=1e-3, optimizer="adam", momentum=0.5,
+    weight_decay=0.0, schedule="linear", backbone_levels=4, eval_every=300, eval_samples=100,
 )  # fmt: skip
-"""The synthetic dataset, from scratch, within 6 minutes on two CPU cores with bf16."""
+"""The synthetic dataset, from scratch."""
 
 ISOLA = Options(
     model="unet256", image_size=(256, 256), batch_size=1, epochs=200, lr=2e-4, optimizer="adam", momentum=0.5,
