@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib.util
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from cyclopts import App, Parameter
 
-from ..tasks import list_tasks, task_class
+from ..tasks import TASKS, list_tasks, task_class
 from ..tasks.distributed import ProcessGroup
-from ..tasks.task import Task
 from ..tasks.training.options import DEFAULTS, Options
-from ..tasks.training.setup import resolve_options, train
+
+if TYPE_CHECKING:
+    from ..tasks.task import Task
 
 app = App(name="train", help="Train a model on synthetic data or your own dataset.")
 FLAT = Parameter(name="*", negative_iterable=())
@@ -43,6 +47,8 @@ def options_with_defaults(task: type[Task]) -> type[Options]:
 
     The values stay None, so that a recipe chosen by the user takes precedence.
     """
+    from ..tasks.training.setup import resolve_options
+
     displayed = {"gamma": DEFAULTS.gamma, "milestones": DEFAULTS.milestones}
     displayed |= resolve_options(task(), Options()).explicit()
     if task.defaults.photo_recipe is not None:
@@ -67,6 +73,8 @@ def text(value: Any) -> str:
 
 
 def run(task: Task, options: Options) -> None:
+    from ..tasks.training.setup import train
+
     result = train(task, Options(**options.explicit()))
     if options.dry_run and ProcessGroup.from_environment().rank == 0:
         height, width = result["options"]["image_size"]
@@ -79,5 +87,19 @@ def run(task: Task, options: Options) -> None:
         print(f"Batch: {shapes}")
 
 
+def __getattr__(name: str) -> Callable[..., Any]:
+    """The training command of a task, which imports it."""
+    if name in TASKS:
+        return command_of(name)
+    raise AttributeError(name)
+
+
+def module_title(module: str) -> str:
+    """First line of a module's docstring. The module is not imported, so that the list of commands is fast."""
+    spec = importlib.util.find_spec(module, __package__)
+    assert spec is not None and spec.origin is not None
+    return (ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
 for _name in list_tasks():
-    app.command(command_of(_name), name=_name)
+    app.command(f"{__name__}:{_name}", name=_name, help=module_title(f"..{TASKS[_name].partition(':')[0]}"))

@@ -8,8 +8,8 @@ SYNTHETIC_SHAPES = Options(
     backbone_levels=4, image_size=(64, 64), batch_size=32, steps=1200, minutes=5.0, lr=3e-3, warmup_steps=50,
     ema_decay=0.99, eval_every=400, eval_samples=300,
 )  # fmt: skip
-"""Synthetic shapes, from scratch. Shapes have preferred hues and backgrounds have the colors of what they depict: the gray
-image determines a part of the colors only."""
+"""Synthetic shapes, from scratch. Shapes have preferred hues and backgrounds have the colors of what they depict: the
+gray image determines a part of the colors only."""
 
 PHOTOS = Options(
     data="image-folders", backbone_levels=4, image_size=(128, 128), batch_size=16, steps=2400, lr=2e-3,

@@ -8,8 +8,8 @@ ROOMS = Options(
     backbone_levels=4, image_size=(96, 128), batch_size=16, steps=1200, minutes=5.0, lr=4e-3, warmup_steps=50,
     loss="log-l1+grad-strong", ema_decay=0.99, eval_every=400,
 )  # fmt: skip
-"""`synthetic-rooms`, from scratch. The receptive field of four levels of a ResNet-18 is 211 pixels, more than the image; a
-fifth level would take a third of the time."""
+"""`synthetic-rooms`, from scratch. The receptive field of four levels of a ResNet-18 is 211 pixels, more than the
+image; a fifth level would take a third of the time."""
 
 INDOOR = Options(
     image_size=(192, 256), batch_size=8, steps=350, lr=1e-3, warmup_steps=30, loss="log-l1+grad", ema_decay=0.98,
