@@ -42,7 +42,7 @@ def show(weights: str, /) -> None:
     from ..atomic_io import json_text
     from ..backbones.weights import read_weights_info
     from ..errors import UserError
-    from ..tasks.checkpoint import read_header
+    from ..tasks.checkpoint import is_checkpoint, read_header
 
     path = resolve_path(weights)
     if path.suffix and not path.is_file():
@@ -64,7 +64,7 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
     """
     from ..atomic_io import json_text
     from ..backbones.state_dict_matching import verify_weights
-    from ..tasks.checkpoint import HEADER, load_checkpoint
+    from ..tasks.checkpoint import HEADER, is_checkpoint, load_checkpoint
 
     path = resolve_path(weights)
     info = verify_weights(path, sha256)
@@ -185,15 +185,3 @@ def resolve_path(weights: str) -> Path:
     from ..tasks.inference import packaged_checkpoint
 
     return packaged_checkpoint(weights) if weights in TASKS else Path(weights)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of a task, unlike backbone weights and damaged files."""
-    from ..errors import UserError
-    from ..tasks.checkpoint import read_header
-
-    try:
-        read_header(path)
-    except UserError:
-        return False
-    return True

@@ -10,9 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .backbone import Backbone, Level, Preprocessing
 from .build import BACKBONES, build_backbone, check_options, list_backbones
-from .state_dict_matching import load_into, resolve_options
+from .state_dict_matching import copy_tensors, match, resolve_options
 from .weights import open_weights
 
 __all__ = ["BACKBONES", "Backbone", "Level", "Preprocessing", "create_backbone", "list_backbones"]
@@ -51,6 +53,10 @@ def create_backbone(
     if weights is None:
         return build_backbone(name, num_classes, in_channels, levels, **options)
     file = open_weights(name, weights)
-    backbone = build_backbone(name, num_classes, in_channels, levels, **resolve_options(file, name, options))
-    load_into(backbone, file)
+    options = resolve_options(file, name, options)
+    # A file that does not fit is refused before the network takes memory.
+    with torch.device("meta"):
+        found = match(build_backbone(name, num_classes, in_channels, levels, **options), file)
+    backbone = build_backbone(name, num_classes, in_channels, levels, **options)
+    copy_tensors(backbone, found)
     return backbone

@@ -7,17 +7,18 @@ level of stride 1, ResNet has not.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ..atomic_io import json_text
 from ..errors import UserError
+from ..schema import MAX_CHANNELS, Schema, Side, create_dataclass, validate_json
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class Preprocessing:
     `(x in range - mean) / std` in the channel order of the weights. Resize and crop are for classification only.
     """
 
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=MAX_CHANNELS)] = (0.485, 0.456, 0.406)
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, max_length=MAX_CHANNELS)] = (
+        0.229, 0.224, 0.225,
+    )  # fmt: skip
     range: tuple[float, float] = (0.0, 1.0)
-    order: str = "RGB"
-    resize: int = 256
-    crop: int = 224
-    interpolation: str = "bilinear"
+    order: Literal["RGB", "BGR"] = "RGB"
+    resize: Side = 256
+    crop: Side = 224
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
 
     def __call__(self, image: Tensor) -> Tensor:
         """Normalize a batch.
@@ -94,13 +97,21 @@ class Preprocessing:
         return json_text(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Preprocessing:
-        """Read JSON of `to_json`. Missing keys take the defaults, unknown ones raise TypeError."""
-        stated: dict[str, Any] = json.loads(text)
-        for key in ("mean", "std", "range"):
-            if key in stated:
-                stated[key] = tuple(float(value) for value in stated[key])
-        return cls(**stated)
+    def from_json(cls, text: str, source: str = "the weights") -> Preprocessing:
+        """Read JSON of `to_json`. Missing keys take the defaults.
+
+        Args:
+            text: the JSON.
+            source: whose preprocessing it is, for messages.
+
+        Raises:
+            UserError: not as the attributes say.
+        """
+        where, remedy = f"The preprocessing of {source}", "copy the file again"
+        read = create_dataclass(cls, validate_json(Schema, text, where, remedy).model_dump(), where, remedy)
+        if len(read.mean) != len(read.std):
+            raise UserError(f"{where} has {len(read.mean)} means and {len(read.std)} standard deviations: {remedy}.")
+        return read
 
 
 class Backbone(nn.Module):

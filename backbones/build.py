@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import torch
+from pydantic import create_model
 
 from ..errors import UserError
 from ..registry import lookup
+from ..schema import Closed, validate_json
 from .backbone import Backbone
 
 # A backbone is one file and its lines here. Its class is called with name, num_classes, in_channels, levels, ...
@@ -75,6 +78,24 @@ def check_options(name: str, options: Iterable[str]) -> list[str]:
             offered = f"it offers {', '.join(known)}" if known else "it has none of its own"
             raise UserError(f"{name} has no option '{option}'; {offered}.")
     return known
+
+
+def stored_options(name: str, options: dict[str, Any], source: str) -> dict[str, Any]:
+    """A backbone's options from a file, validated by the type hints of its constructor.
+
+    Args:
+        name: name of the backbone.
+        options: `levels` and the backbone's own options, from JSON.
+        source: what states them, to begin the message.
+
+    Raises:
+        UserError: an unknown name or option, or a value of another type.
+    """
+    check_options(name, options.keys() - {"levels"})
+    parameters = inspect.signature(_backbone_class(name), eval_str=True).parameters
+    keys: dict[str, Any] = {option: (parameters[option].annotation, None) for option in options}
+    validate_json(create_model(name, __base__=Closed, **keys), json.dumps(options), source, "copy the file again")
+    return options
 
 
 def build_backbone(

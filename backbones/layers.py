@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..atomic_io import json_text
 from ..errors import UserError
+from ..schema import MAX_CHANNELS, Schema, create_dataclass, short, validate, validate_json
 from .backbone import Backbone
 
 
@@ -27,7 +28,7 @@ class LRN:
         k: what is added to the sum.
     """
 
-    size: int = 5
+    size: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 5
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 2.0
@@ -45,20 +46,30 @@ class LRN:
         """
         if isinstance(value, LRN):
             return value
-        try:
-            stated = json.loads(value) if isinstance(value, str) else dict(value)
-            if divided := stated.pop("alpha_is", None):
-                stated["size"] = stated.pop("n")
-                stated["alpha"] /= {"divided by n": stated["size"], "not divided": 1}[divided]
-            constants = cls(int(stated.pop("size")), *(float(stated.pop(key)) for key in ("alpha", "beta", "k")))
-            if stated or constants.size % 2 == 0:
-                raise ValueError(value)
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError) as error:
-            raise UserError(f"lrn='{value}' is not understood; use '{cls()}', with an odd size.") from error
+        text = value if isinstance(value, str) else json_text(value)
+        remedy = f"use '{cls()}', with an odd size"
+        stated = validate_json(Schema, text, "lrn", remedy).model_dump()
+        if divided := stated.pop("alpha_is", None):
+            old = validate(OldLRN, {**stated, "alpha_is": divided}, "lrn", remedy)
+            stated = {"size": old.n, "alpha": old.alpha / (old.n if old.alpha_is == "divided by n" else 1)}
+            stated |= {"beta": old.beta, "k": old.k}
+        constants = create_dataclass(cls, stated, "lrn", remedy)
+        if len(stated) < 4 or constants.size % 2 == 0:
+            raise UserError(f"lrn='{short(value)}' is not understood; {remedy}.")
         return constants
 
     def __str__(self) -> str:
         return json_text(asdict(self))
+
+
+class OldLRN(Schema):
+    """The constants in older files, which name the size n and say whether alpha is divided by it."""
+
+    n: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+    alpha: float
+    alpha_is: Literal["divided by n", "not divided"]
+    beta: float
+    k: float
 
 
 class LocalResponseNorm(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .backbone import Backbone, Preprocessing, levels_of_tensors
 from .build import AUXILIARY_OPTION, build_backbone, check_options, complete_backbone
 from .layers import LRN
 from .weights import (
+    DIGEST,
     NOT_LEARNED,
     OpenedWeights,
     WeightsWarning,
@@ -23,6 +25,7 @@ from .weights import (
     open_tensors,
     open_weights,
     read_weights_info,
+    tensors_digest,
 )
 
 # Options that a paper leaves open and the weights fix, and their form for comparison. The file decides where the
@@ -44,9 +47,10 @@ def load_weights(backbone: Backbone, weights: str | Path | Mapping[str, Tensor])
         UserError: as `create_backbone`.
     """
     if isinstance(weights, Mapping):
-        load_into(backbone, open_tensors("the given state_dict", {}, weights))
+        file = open_tensors("the given state_dict", {}, weights)
     else:
-        load_into(backbone, open_weights(backbone.name, weights))
+        file = open_weights(backbone.name, weights)
+    copy_tensors(backbone, match(backbone, file))
 
 
 def save_weights(backbone: Backbone, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
@@ -75,6 +79,7 @@ def save_weights(backbone: Backbone, path: str | Path, dtype: torch.dtype | None
         "preprocessing": backbone.preprocessing.to_json(),
         **_options_text(backbone),
         **metadata,
+        DIGEST: tensors_digest(tensors),
     }
     with atomic_path(path) as aside:
         save_file(tensors, aside, facts)
@@ -115,6 +120,9 @@ def verify_weights(path: str | Path, sha256: str | None = None) -> dict[str, Any
             if shape != tuple(own[name].shape) and not (first and differs_in_channels_only(shape, own[name].shape)):
                 found, wanted = format_shape(shape), format_shape(own[name].shape)
                 raise UserError(f"'{name}' is {found} in {path.name} and {wanted} in {network}.")
+    stated = opened.metadata.get(DIGEST)
+    if stated is not None and stated != tensors_digest({name: opened.read(name) for name in opened.shapes}):
+        raise UserError(f"{path.name} is damaged (its tensors do not have the digest that it states): copy it again.")
     return info
 
 
@@ -134,8 +142,27 @@ def resolve_options(file: OpenedWeights, name: str, options: Mapping[str, Any]) 
     return resolved
 
 
-def load_into(backbone: Backbone, file: OpenedWeights) -> None:
-    """Copy every tensor that `backbone` has, and take over the preprocessing.
+@dataclass(frozen=True)
+class Match:
+    """The tensors of a file that belong to a backbone.
+
+    Attributes:
+        file: the file.
+        names: names in the file by those in the backbone, of all tensors that are copied.
+        adapted: name of the first convolution, if it is adapted to another number of channels, else None.
+        preprocessing: that of the file.
+        fresh: names of the tensors that keep their initialization.
+    """
+
+    file: OpenedWeights
+    names: dict[str, str]
+    adapted: str | None
+    preprocessing: Preprocessing
+    fresh: list[str]
+
+
+def match(backbone: Backbone, file: OpenedWeights) -> Match:
+    """Find every tensor of a backbone, which may be on the meta device, in a file; nothing is read.
 
     Raises:
         UserError: the file is of another network, contradicts how this one is built, covers less than is built,
@@ -157,18 +184,22 @@ def load_into(backbone: Backbone, file: OpenedWeights) -> None:
         reshaped.remove(first)
     fresh = _left_fresh(file, backbone, missing, reshaped) if missing or reshaped else []
     _check_extra(file, backbone, sorted(set(file.shapes) - set(theirs.values())))
-    preprocessing = _preprocessing(file, backbone)
+    names = {name: called for name, called in there.items() if name not in fresh}
+    return Match(file, names, first if adapted else None, _preprocessing(file, backbone), fresh)
 
+
+def copy_tensors(backbone: Backbone, found: Match) -> None:
+    """Copy what `match` found into a backbone of the same kind, and take over the preprocessing."""
+    own, preprocessing = backbone.state_dict(), found.preprocessing
     with torch.no_grad():
-        for name, called in there.items():
-            if name not in fresh:
-                stored = file.read(called)
-                if adapted and name == first:
-                    bgr = preprocessing.order == "BGR"
-                    stored = adapt_first_convolution(stored.float(), backbone.in_channels, bgr)
-                own[name].copy_(stored)
+        for name, called in found.names.items():
+            stored = found.file.read(called)
+            if name == found.adapted:
+                bgr = preprocessing.order == "BGR"
+                stored = adapt_first_convolution(stored.float(), backbone.in_channels, bgr)
+            own[name].copy_(stored)
     backbone.preprocessing = preprocessing.for_channels(backbone.in_channels)
-    _warn_about_assumptions(file, backbone, preprocessing, fresh, adapted)
+    _warn_about_assumptions(found, backbone)
 
 
 def _preprocessing(file: OpenedWeights, backbone: Backbone) -> Preprocessing:
@@ -177,10 +208,7 @@ def _preprocessing(file: OpenedWeights, backbone: Backbone) -> Preprocessing:
     if not text:
         whole = complete_backbone(backbone)
         return whole.preprocessing if whole else Preprocessing()
-    try:
-        return Preprocessing.from_json(text)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"The preprocessing that {file.source} states cannot be read: {error}.") from error
+    return Preprocessing.from_json(text, file.source)
 
 
 def _check_network(file: OpenedWeights, name: str) -> None:
@@ -240,9 +268,8 @@ def _check_extra(file: OpenedWeights, backbone: Backbone, extra: list[str]) -> N
         raise UserError(f"{file.source} contains what {backbone.name} does not have: {_some(strange)} unexpected.")
 
 
-def _warn_about_assumptions(
-    file: OpenedWeights, backbone: Backbone, preprocessing: Preprocessing, fresh: list[str], adapted: bool
-) -> None:
+def _warn_about_assumptions(found: Match, backbone: Backbone) -> None:
+    file, preprocessing, fresh = found.file, found.preprocessing, found.fresh
     said = []
     if "network" not in file.metadata:
         options = [f"{key}='{value}'" for key, value in _options_text(backbone).items()]
@@ -255,7 +282,7 @@ def _warn_about_assumptions(
         said.append(
             f"it has {stated} classes and {backbone.num_classes} were requested, so {_some(fresh)} freshly initialized"
         )
-    if adapted:
+    if found.adapted:
         said.append(f"its first convolution was adapted to {backbone.in_channels} channels")
     if said:
         warnings.warn(f"{file.source}: {'; '.join(said)}.", WeightsWarning, stacklevel=4)

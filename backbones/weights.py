@@ -18,14 +18,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from ..errors import UserError, unknown_name
+from .. import limits
+from ..errors import UserError, printable, unknown_name
+from ..schema import Schema, Text, validate
 from .backbone import Preprocessing
 from .interop.timm import fetch_pretrained
+from .layers import LRN
+from .torch_files import UnsafeFile, load_torch_file
 
 # "network/name" to the source of the weights; `weights="imagenet"` is torchvision's first recipe, whose scores papers
 # compare with, and "imagenet_v2" its recipe of 2021.
@@ -69,8 +74,10 @@ OTHER_FILES: dict[str, tuple[bytes, ...]] = {
     ),
 }  # fmt: skip
 """Files that are mistaken for weights, with the way out, to their first bytes after white space."""
-MAX_HEADER = 100_000_000
-"""Maximum bytes of a safetensors header, a limit of the format."""
+MAX_HEADER = 16 * 2**20
+"""Maximum bytes of a safetensors header; that of a network of 2,000 tensors has 0.2 MB."""
+DIGEST = "digest"
+"""Key of `tensors_digest` in the metadata of files that this package writes."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -194,25 +201,70 @@ def open_file(path: Path) -> OpenedWeights:
     return _open_safetensors(path) if weights_format(path) == "safetensors" else _open_pickle(path)
 
 
-def _open_safetensors(path: Path) -> OpenedWeights:
+def open_safetensors(path: Path) -> Any:
+    """Open a `.safetensors` file: metadata and tensors are read on demand.
+
+    Raises:
+        UserError: it cannot be opened, or its header is longer than that of any network.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
-        file = safe_open(path, framework="pt")
+        with limits.open_file(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise UserError(f"{path} has a header of {length:,} bytes, more than {MAX_HEADER:,}: download it again.")
+        return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
+        raise UserError(f"{path} is not a readable safetensors file ({error}): download or copy it again.") from error
+
+
+def _open_safetensors(path: Path) -> OpenedWeights:
+    file = open_safetensors(path)
+    metadata = check_metadata(file.metadata() or {}, path.name)
     stored = {WRAPPER.sub("", name): name for name in file.keys()}  # noqa: SIM118 (not a dict)
     shapes = {name: tuple(file.get_slice(key).get_shape()) for name, key in stored.items()}
-    return OpenedWeights(path.name, file.metadata() or {}, shapes, lambda name: file.get_tensor(stored[name]))
+    return OpenedWeights(path.name, metadata, shapes, lambda name: file.get_tensor(stored[name]))
+
+
+class Metadata(Schema):
+    """Metadata of a `.safetensors` file of a backbone. All values are text; other keys are those of other programs."""
+
+    network: Text = ""
+    classes: Annotated[str, Field(pattern=r"^[0-9]{1,5}$")] = ""
+    levels: Text = ""
+    stride_in: Text = ""
+    origin: Text = ""
+
+
+def check_metadata(metadata: Mapping[str, str], source: str) -> dict[str, str]:
+    """Validate the metadata of a backbone's file, and return them with text that is printable.
+
+    Raises:
+        UserError: an entry is not as `Metadata`, `Preprocessing` and `LRN` say.
+    """
+    checked = validate(Metadata, dict(metadata), f"The metadata of {source}", "copy the file again")
+    if "preprocessing" in metadata:
+        Preprocessing.from_json(metadata["preprocessing"], source)
+    if "lrn" in metadata:
+        LRN.parse(metadata["lrn"])
+    return checked.model_dump(exclude_unset=True)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors on the CPU with their names, types and shapes; the same however a file orders them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _open_pickle(path: Path) -> OpenedWeights:
     try:
-        with path.open("rb") as file:  # given a path, torch.load chooses the format by the suffix
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path} is not a weights file that can be opened safely: {reason}") from error
+        loaded = load_torch_file(path)
+    except (UnsafeFile, OSError) as error:
+        raise UserError(f"{path} is not a weights file that can be opened safely: {error}") from error
     opened = open_tensors(path.name, {}, loaded if isinstance(loaded, dict) else {})
     if not opened.shapes:
         raise UserError(f"{path} does not contain a state dict; save a module's state_dict().")
@@ -241,23 +293,26 @@ def weights_format(path: Path) -> Literal["safetensors", "torch"]:
     Raises:
         UserError: the file is empty, text, a zip archive or one of `OTHER_FILES`; the message says which.
     """
-    with path.open("rb") as file:
+    with limits.open_file(path) as file:
         head = file.read(1024)
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip()
     if not text:
         raise UserError(f"{path} is an empty file: download or copy it again.")
     # A safetensors file: the length of its JSON header (8 bytes), then the header.
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MAX_HEADER:
+    if head[8:9] == b"{" and head[4:8] == bytes(4):
         return "safetensors"
     for description, starts in OTHER_FILES.items():
         if text.startswith(starts):
             raise UserError(f"{path} is {description}.")
     if is_text(text):
-        first_line = text.splitlines()[0].decode(errors="replace")[:60]
+        first_line = printable(text.splitlines()[0].decode(errors="replace")[:60])
         raise UserError(f"{path} is a text file ('{first_line}'), not weights: download or copy the weights again.")
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise UserError(f"{path} is a damaged zip archive ({error}): download or copy it again.") from error
         if not any(name.endswith("/data.pkl") for name in names):
             raise UserError(f"{path} is a zip archive, not weights: unpack it and give the weights file inside.")
         return "torch"

@@ -9,16 +9,22 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
+from ..registry import lookup
+from ..schema import MAX_CHANNELS, MAX_CLASSES, Schema, Text, create_dataclass, validate
 from .core.drawing import draw_depth, draw_flow, draw_labels, draw_skeleton
 from .core.geometry import Geometry, inverse_grid, transform_image, transform_points, warp_nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+# The bounds hold for what a file states, see `fields_from_json`.
+Names = Annotated[tuple[Text, ...], Field(max_length=MAX_CLASSES)]
+FrameIndex = Annotated[int, Field(ge=0, lt=1000)]
 Mismatch = tuple[str, str]
 """(expected, found), for a `Problem`."""
 
@@ -35,10 +41,17 @@ class Skeleton:
             differ in it only are equal.
     """
 
-    names: tuple[str, ...]
+    names: Names
     edges: tuple[tuple[int, int], ...]
     pairs: tuple[tuple[int, int], ...]
-    category: str = dataclasses.field(default="", compare=False)
+    category: Text = dataclasses.field(default="", compare=False)
+
+
+def _check_indices(skeleton: Skeleton) -> Skeleton:
+    for index in (index for pair in (*skeleton.edges, *skeleton.pairs) for index in pair):
+        if not 0 <= index < len(skeleton.names):
+            raise ValueError(f"its {len(skeleton.names)} joints have no index {index}")
+    return skeleton
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,7 @@ class FieldType(ABC):
     rank: ClassVar[int]
     input_channels: ClassVar[int] = 0
     # Keyword-only, so that the parameters of the subclasses come first: Image(1) is a gray image.
-    frame: int = dataclasses.field(default=0, kw_only=True)
+    frame: FrameIndex = dataclasses.field(default=0, kw_only=True)
 
     def __str__(self) -> str:
         """Short description for messages; types with class or joint names state how many and the first three."""
@@ -138,7 +151,7 @@ class Image(FieldType):
     """Image, (H, W, C): uint8 or uint16 over their full range, or float32 in [0, 1]. RGB if C is 3."""
 
     rank: ClassVar[int] = 3
-    channels: int = 3
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
 
     @property
     def input_channels(self) -> int:
@@ -218,8 +231,8 @@ class Flow(FieldType):
 
     rank: ClassVar[int] = 3
     input_channels: ClassVar[int] = 2
-    frame: int = 0
-    frame_to: int = 1
+    frame: FrameIndex = 0
+    frame_to: FrameIndex = 1
 
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != 2 or value.dtype != np.float32:
@@ -252,8 +265,8 @@ class SegmentationMask(FieldType):
     """
 
     rank: ClassVar[int] = 2
-    names: tuple[str, ...] = ()
-    ignore: int = 255
+    names: Names = ()
+    ignore: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 255
 
     def __str__(self) -> str:
         return _named(self.names, "labels")
@@ -317,7 +330,7 @@ class Keypoints(FieldType):
     """Joints of a skeleton, (J, 3) float32: x and y in pixels, and a flag (0 unlabeled, 1 occluded, 2 visible)."""
 
     rank: ClassVar[int] = 2
-    skeleton: Skeleton = Skeleton((), (), ())
+    skeleton: Annotated[Skeleton, AfterValidator(_check_indices)] = Skeleton((), (), ())
 
     def __str__(self) -> str:
         return _named(self.skeleton.names, "joints")
@@ -401,7 +414,7 @@ class ClassLabel(FieldType):
     """Class of an image: one integer, an index into `names`."""
 
     rank: ClassVar[int] = 0
-    names: tuple[str, ...] = ()
+    names: Names = ()
 
     def __str__(self) -> str:
         return _named(self.names, "classes")
@@ -454,19 +467,29 @@ def fields_to_json(fields: dict[str, FieldType]) -> dict[str, dict[str, Any]]:
     }
 
 
-def fields_from_json(stored: dict[str, dict[str, Any]]) -> dict[str, FieldType]:
-    """Field types from what `fields_to_json` returned."""
-    fields = {}
+class StoredField(Schema):
+    """A field type in the header of a checkpoint: the name of its class, and the attributes of that class."""
+
+    kind: str
+
+
+def fields_from_json(stored: dict[str, dict[str, Any]], source: str = "The header") -> dict[str, FieldType]:
+    """Field types from what `fields_to_json` returned.
+
+    Args:
+        stored: `kind` and attributes by name of the field.
+        source: what states them, to begin error messages.
+
+    Raises:
+        UserError: an unknown kind, or attributes that are not as its class says.
+    """
+    fields, remedy = {}, "copy the file again"
     for name, values in stored.items():
-        arguments = {key: _tuples(value) for key, value in values.items() if key != "kind"}
-        if "skeleton" in arguments:
-            arguments["skeleton"] = Skeleton(**{k: _tuples(v) for k, v in values["skeleton"].items()})
-        fields[name] = FIELD_TYPES[values["kind"]](**arguments)
+        where = f"{source}, in the field '{name}',"
+        kind = validate(StoredField, values, where, remedy).kind
+        attributes = {key: value for key, value in values.items() if key != "kind"}
+        fields[name] = create_dataclass(lookup("field type", kind, FIELD_TYPES), attributes, where, remedy)
     return fields
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, (list, tuple)) else value
 
 
 def transform_sample(

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..atomic_io import atomic_path, json_text
 from ..backbones.backbone import Preprocessing
-from ..backbones.weights import WEIGHTS, read_metadata, read_weights_info, weights_format
+from ..backbones.state_dict_matching import format_shape
+from ..backbones.weights import (
+    DIGEST,
+    WEIGHTS,
+    open_file,
+    open_safetensors,
+    read_weights_info,
+    tensors_digest,
+    weights_format,
+)
 from ..datasets.classification.imagenet import ImageNet, imagenet_classes
 from ..datasets.field_types import ClassLabel, FieldType, Image
 from ..errors import UserError
 from ..version import VERSION
 from . import create_task
+from .checkpoint_header import FORMAT, parse_header, stated_digest
 from .model_spec import ModelSpec, restore_preprocessing
 from .network import Network
 
 HEADER = "densevision"
 """Key of the header in the metadata of the file; its value is JSON."""
-FORMAT = 2
-"""Version of the names in the header; the first version had no number."""
 
 
 def save_checkpoint(path: str | Path, model: Network, model_spec: ModelSpec, metadata: dict[str, Any]) -> None:
@@ -37,28 +45,28 @@ def save_checkpoint(path: str | Path, model: Network, model_spec: ModelSpec, met
         metadata: the rest of the header: size, data and its terms, step, metrics with their protocol.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    header = {"format": FORMAT, "version": VERSION, **model_spec.to_json(model), **metadata}
+    write_checkpoint(path, tensors, {"format": FORMAT, "version": VERSION, **model_spec.to_json(model), **metadata})
+
+
+def write_checkpoint(path: str | Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write the file of a checkpoint atomically: tensors, header, and the digest of the tensors."""
+    # In the header: safetensors writes several entries of metadata in a random order, and equal runs write equal files.
+    text = json_text({**header, DIGEST: tensors_digest(tensors)}, ensure_ascii=False)
     with atomic_path(path) as aside:
-        save_file(tensors, aside, metadata={HEADER: json_text(header, ensure_ascii=False)})
+        save_file(tensors, aside, {HEADER: text})
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Read the header of a checkpoint: model, data, training and metrics.
+    """Read the header of a checkpoint: model, data, training and metrics, validated by `checkpoint_header.Header`.
 
     Raises:
         UserError: the file is missing, damaged, not a checkpoint, or has a header of the old names.
     """
-    header = raw_header(path)
-    if header.get("format") != FORMAT:
-        raise UserError(
-            f"{path} was written with the names of an earlier densevision; convert it with: "
-            f"densevision weights convert {path} NEW.safetensors"
-        )
-    return header
+    return parse_header(header_text(path), str(path))
 
 
-def raw_header(path: str | Path) -> dict[str, Any]:
-    """Read the header of a checkpoint without checking its format.
+def header_text(path: str | Path) -> str:
+    """The JSON text of the header of a checkpoint.
 
     Raises:
         UserError: the file is missing, damaged, or not a checkpoint.
@@ -71,31 +79,47 @@ def raw_header(path: str | Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of a task (a safetensors file with a densevision header): use torch files for "
             "training with --weights, or convert them with `densevision weights import`."
         )
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path} is not a readable safetensors file ({error}); copy it again or train again."
-        ) from error
+    metadata = open_safetensors(path).metadata() or {}
     if HEADER not in metadata:
         raise UserError(f"{path} contains weights but no densevision header: it is not a checkpoint of a task.")
-    return json.loads(metadata[HEADER])
+    return metadata[HEADER]
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether a file contains a header, valid or not."""
+    return HEADER in _metadata(Path(path))
 
 
 def is_backbone_weights(path: str | Path) -> bool:
     """Whether a file contains weights of a backbone, with its name in the metadata, and is not a checkpoint."""
-    try:
-        metadata = read_metadata(path)
-    except UserError:
-        return False
+    metadata = _metadata(Path(path))
     return "network" in metadata and HEADER not in metadata
 
 
+def _metadata(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file; empty for other files."""
+    if not path.is_file() or weights_format(path) != "safetensors":
+        return {}
+    return open_safetensors(path).metadata() or {}
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Read all tensors of a checkpoint, floating-point ones as fp32."""
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    """Read all tensors of a checkpoint as stored.
+
+    Raises:
+        UserError: they are not those that were written, by the digest. Checkpoints of earlier versions have none.
+    """
+    file = open_safetensors(Path(path))
+    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    stated = stated_digest(header_text(path), str(path))
+    if stated is not None and stated != tensors_digest(tensors):
+        raise UserError(f"{path} is damaged (its tensors do not have the digest that it states): copy it again.")
+    return tensors
+
+
+def read_float_tensors(path: str | Path) -> dict[str, Tensor]:
+    """`read_tensors`, floating-point ones as fp32."""
+    tensors = read_tensors(path)
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
@@ -106,15 +130,32 @@ def load_checkpoint(path: str | Path) -> tuple[Network, ModelSpec, dict[str, Any
         UserError: see `read_header`; or the weights do not fit the model that the header describes.
     """
     header = read_header(path)
-    model_spec = ModelSpec.from_json(header)
+    model_spec = ModelSpec.from_json(header, source=f"The header of {path}")
+    require_fit(model_spec, path)
     model = model_spec.build()
-    restore_preprocessing(model, header)
-    try:
-        model.load_state_dict(read_tensors(path))
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise UserError(f"{path} does not fit the model that its header describes: {reason}") from error
+    restore_preprocessing(model, header, str(path))
+    model.load_state_dict(read_float_tensors(path))
     return model.eval(), model_spec, header
+
+
+def require_fit(model_spec: ModelSpec, path: str | Path) -> None:
+    """Check that a file contains exactly the tensors of a model, before the model takes memory.
+
+    Raises:
+        UserError: the model cannot be built, or a tensor is missing, unexpected or of another shape.
+    """
+    stored, beginning = open_file(Path(path)).shapes, f"{path} does not fit the model that its header describes"
+    try:
+        with torch.device("meta"):
+            own = {name: tuple(value.shape) for name, value in model_spec.build().state_dict().items()}
+    except (UserError, ValueError) as error:
+        raise UserError(f"{beginning}: {error}") from error
+    for name in sorted(own.keys() | stored.keys(), key=lambda name: (name in own) == (name in stored)):
+        if own.get(name) != stored.get(name):
+            found, wanted = (
+                f"of shape {format_shape(shapes[name])}" if name in shapes else "missing" for shapes in (stored, own)
+            )
+            raise UserError(f"{beginning}: '{name}' is {found} in the file and {wanted} in the model.")
 
 
 def load_classifier(weights: str | Path) -> tuple[Network, ModelSpec, dict[str, Any]]:
@@ -129,12 +170,21 @@ def load_classifier(weights: str | Path) -> tuple[Network, ModelSpec, dict[str, 
         UserError: the weights contain no classifier.
     """
     metadata = read_weights_info(weights)
-    classes = int(metadata.get("classes", 0))
+    network, classes = metadata["network"], int(metadata.get("classes", 0))
     if classes == 0:
+        reach = f" up to the level '{metadata['levels']}'" if "levels" in metadata else ""
         raise UserError(
-            f"{weights} contains {metadata['network']} up to the level '{metadata.get('levels')}' without a "
-            "classifier: it cannot predict classes; use it for training with --weights."
+            f"{weights} contains {network}{reach} without a classifier: it cannot predict classes; use it for training "
+            "with --weights."
         )
+    if "preprocessing" not in metadata:
+        raise UserError(
+            f"{weights} contains weights of the backbone {network}, but does not state their preprocessing, without "
+            "which it cannot predict: use it for training with --weights, or write it again with `save_weights`, which "
+            "stores the preprocessing of the backbone."
+        )
+    if weights not in WEIGHTS and not any(classes in shape for shape in open_file(Path(weights)).shapes.values()):
+        raise UserError(f"{weights} states {classes} classes, but contains no classifier for as many: copy it again.")
     names = imagenet_classes()[1] if classes == len(imagenet_classes()[1]) else [f"class {n}" for n in range(classes)]
     preprocessing = Preprocessing(**metadata["preprocessing"])
     fields: dict[str, FieldType] = {"image": Image(len(preprocessing.mean)), "category": ClassLabel(tuple(names))}
@@ -165,7 +215,7 @@ def load_initial_weights(model: Network, model_spec: ModelSpec, path: str | Path
             raise UserError(
                 f"--init-from {path} has the {name} {stored[name]}, this model {current[name]}: use the same."
             )
-    tensors, own = read_tensors(path), model.state_dict()
+    tensors, own = read_float_tensors(path), model.state_dict()
     for name, value in own.items():
         if name not in tensors:
             raise UserError(f"--init-from {path} lacks '{name}': it is a checkpoint of another model.")
@@ -173,7 +223,7 @@ def load_initial_weights(model: Network, model_spec: ModelSpec, path: str | Path
             shapes = f"{tuple(tensors[name].shape)}, this model {tuple(value.shape)}"
             raise UserError(f"--init-from {path} has '{name}' of shape {shapes}.")
     model.load_state_dict({name: tensors[name] for name in own})
-    restore_preprocessing(model, header)
+    restore_preprocessing(model, header, str(path))
 
 
 def provenance(weights: str | None, init_from: Path | None) -> dict[str, Any]:

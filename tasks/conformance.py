@@ -23,7 +23,7 @@ from ..datasets.core.randomness import Purpose, generator
 from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import Depth, Flow, Image, Mask, SegmentationMask
 from ..errors import UserError
-from .checkpoint import read_header, read_tensors, save_checkpoint
+from .checkpoint import read_float_tensors, read_header, save_checkpoint
 from .evaluation import evaluate
 from .heads import HEADS
 from .inference import Predictor
@@ -288,12 +288,14 @@ def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFun
     assert task.monitor.name in scores, f"An evaluation lacks '{task.monitor.name}'."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        save_checkpoint(path, model, model_spec.with_weights_options(model), {"size": list(SIZE)})
+        data = {"name": task.defaults.data, "title": eval_set.title, "terms": eval_set.terms}
+        metadata = {"size": list(SIZE), "data": data, "backbone_weights": None, "init_from": None}
+        save_checkpoint(path, model, model_spec.with_weights_options(model), metadata)
         header = read_header(path)
         stored = ModelSpec.from_json(header, type(task))
         restored = stored.build()
         restore_preprocessing(restored, header)
-        restored.load_state_dict(read_tensors(path))
+        restored.load_state_dict(read_float_tensors(path))
         assert stored.task == task, f"The task is restored from a checkpoint as {stored.task}."
     loaded = Predictor(stored.task, restored, stored.fields, SIZE)
     prepared = [task.augmentation.augment(odd, None, 0.0)]

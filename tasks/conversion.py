@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-
-from ..atomic_io import atomic_path, json_text
+from ..atomic_io import json_text
 from ..backbones.weights import open_file
 from ..datasets import open_dataset
 from ..errors import UserError
 from . import renamed
-from .checkpoint import FORMAT, HEADER, raw_header, read_header, read_tensors, save_checkpoint
+from .checkpoint import header_text, read_float_tensors, read_header, read_tensors, save_checkpoint, write_checkpoint
+from .checkpoint_header import FORMAT, is_current, parse_header, parse_old_header
 from .model_spec import ModelSpec
 from .task import Task
 
@@ -26,10 +24,9 @@ def convert_to_fp16(path: str | Path, out: str | Path) -> None:
     header = read_header(path)
     tensors = {
         name: value.half() if value.is_floating_point() and value.ndim > 1 else value
-        for name, value in read_tensors(path).items()
+        for name, value in read_float_tensors(path).items()
     }
-    with atomic_path(out) as aside:
-        save_file(tensors, aside, metadata={HEADER: json_text(header, ensure_ascii=False)})
+    write_checkpoint(out, tensors, header)
 
 
 def import_weights(task: Task, model_name: str, weights: str | Path, out: str | Path, terms: str) -> None:
@@ -79,16 +76,13 @@ def convert_checkpoint(path: str | Path, out: str | Path) -> None:
     Raises:
         UserError: not a checkpoint, or one that already has the current names.
     """
-    header = raw_header(path)
-    if header.get("format") == FORMAT:
+    text = header_text(path)
+    if is_current(text, str(path)):
         raise UserError(f"{path} already has the current names: it needs no conversion.")
-    with safe_open(path, "pt") as file:
-        tensors = {
-            rename_tensor(header["task"], name): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118 - not a dict
-        }
-    with atomic_path(out) as aside:
-        save_file(tensors, aside, metadata={HEADER: json_text(convert_header(header), ensure_ascii=False)})
+    header = parse_old_header(text, str(path))
+    tensors = {rename_tensor(header["task"], name): value for name, value in read_tensors(path).items()}
+    converted = json_text(convert_header(header), ensure_ascii=False)
+    write_checkpoint(out, tensors, parse_header(converted, str(path)))
 
 
 def rename_tensor(task: str, name: str) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..backbones import create_backbone
 from ..backbones.backbone import Preprocessing
+from ..backbones.build import stored_options
 from ..datasets.field_types import FieldType, fields_from_json, fields_to_json
 from ..errors import UserError, unknown_name
+from ..schema import create_dataclass
 from . import task_class
+from .checkpoint_header import REMEDY
 from .network import Network
 from .task import Task
 
@@ -97,27 +101,43 @@ class ModelSpec:
         }
 
     @classmethod
-    def from_json(cls, header: dict[str, Any], task_type: type[Task] | None = None) -> ModelSpec:
+    def from_json(
+        cls, header: Mapping[str, Any], task_type: type[Task] | None = None, source: str = "The header"
+    ) -> ModelSpec:
         """The spec that `to_json` wrote.
 
         Args:
-            header: header of a checkpoint.
+            header: header of a checkpoint, as `read_header` returns it.
             task_type: class of the task, if it is not in the registry.
+            source: what it is, to begin error messages.
 
         Raises:
-            UserError: the header names an unknown task.
+            UserError: the header names an unknown task or field type, or options that these or the backbone do not
+                take.
         """
+        task_type = task_type or task_class(header["task"])
+        backbone, options = header["backbone"], header["backbone_options"]
         return cls(
-            (task_type or task_class(header["task"]))(**header["task_options"]),
-            fields_from_json(header["fields"]),
-            header["backbone"],
-            header["backbone_options"],
+            create_dataclass(task_type, header["task_options"], f"{source}, in 'task_options',", REMEDY),
+            fields_from_json(header["fields"], source),
+            backbone,
+            {} if backbone is None else stored_options(backbone, options, f"{source}, in 'backbone_options',"),
             header["head"],
             header["model"],
         )
 
 
-def restore_preprocessing(model: Network, header: dict[str, Any]) -> None:
-    """Set the preprocessing of a model's backbone from a checkpoint header."""
+def restore_preprocessing(model: Network, header: Mapping[str, Any], source: str = "the checkpoint") -> None:
+    """Set the preprocessing of a model's backbone from a checkpoint header.
+
+    Raises:
+        UserError: it is not that of as many channels, or cannot be read.
+    """
     if header["preprocessing"] is not None and model.backbone is not None:
-        model.backbone.preprocessing = Preprocessing.from_json(header["preprocessing"])
+        preprocessing = Preprocessing.from_json(header["preprocessing"], source)
+        if len(preprocessing.mean) != model.backbone.in_channels:
+            raise UserError(
+                f"The preprocessing of {source} is that of {len(preprocessing.mean)} channels, and the model reads "
+                f"{model.backbone.in_channels}: {REMEDY}."
+            )
+        model.backbone.preprocessing = preprocessing

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -12,7 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, ValidationError
+
 from ...atomic_io import atomic_path, json_text, write_text
+from ...limits import read_file
+from ...schema import Schema, Step, Text
 
 QUIET_SECONDS = 25.0
 """Without a terminal, the status is printed after so many seconds without a line."""
@@ -145,17 +148,26 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes}:{rest:02}" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02}"
 
 
+class Line(Schema):
+    """A line of log.jsonl: the step, the kind, and numbers by name (null: not finite)."""
+
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    step: Step
+    kind: Text
+
+
+def parse_line(text: str | bytes) -> dict[str, Any] | None:
+    """A line of log.jsonl as plain data; None for one that a crash or a damaged disk tore."""
+    try:
+        return Line.model_validate_json(text).model_dump()
+    except ValidationError:
+        return None
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The valid lines of a log; those that a crash or a damaged disk tore are dropped."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-            if isinstance(line["step"], int) and isinstance(line["kind"], str):
-                lines.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return lines
+    """The valid lines of a log."""
+    return [line for text in read_file(path).splitlines() if (line := parse_line(text)) is not None]
 
 
 class Meter:

@@ -253,8 +253,15 @@ class MovingAverage:
         """Plain tensors and numbers for the training state."""
         return {"updates": self.updates, "average": self.average}
 
-    def restore(self, state: dict) -> None:
-        """Continue from a training state."""
+    def restore(self, state: dict | None) -> None:
+        """Continue from a training state.
+
+        Raises:
+            ValueError: it has no moving average, or one of another model.
+        """
+        shapes = {name: value.shape for name, value in (state or {}).get("average", {}).items()}
+        if state is None or shapes != {name: value.shape for name, value in self.average.items()}:
+            raise ValueError("it has no moving average of the weights of this model")
         self.updates = state["updates"]
         for name, value in state["average"].items():
             self.average[name].copy_(value)

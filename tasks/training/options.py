@@ -19,13 +19,17 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 import yaml
 
 from ...atomic_io import write_text
-from ...errors import UserError, unknown_name
+from ...errors import UserError, printable, unknown_name
+from ...limits import LimitExceeded, check_pixels, open_file
+from ...schema import MAX_SIDE, short
 
 Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw"]
 Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
 """The schedules of `optimizers.learning_rate`."""
 
 OWN_LOSS = "for a loss of your own, override `phases` in a subclass of the task and pass an instance of it as the task"
+MAX_CONFIG_BYTES = 2**20
+"""Size of config.yaml."""
 PER_CALL = ("resume", "config", "dry_run")
 """Options of one call, which config.yaml does not store."""
 REPLACED: dict[str, tuple[str, ...]] = {
@@ -52,7 +56,7 @@ def option(default: Any = None, *, minimum: float | None = None, maximum: float 
 
 
 def has_type(value: Any, hint: Any) -> bool:
-    """Whether a value has the type of an option; integers are numbers too, and paths are text."""
+    """Whether a value has the type of an option; integers are numbers too, and paths are text. Numbers are finite."""
     if value is None:
         return True
     if get_origin(hint) in (Union, UnionType):
@@ -64,6 +68,8 @@ def has_type(value: Any, hint: Any) -> bool:
         parts = get_args(hint)
         several = isinstance(value, tuple) and (parts[-1] is ... or len(value) == len(parts))
         return several and all(has_type(entry, parts[0]) for entry in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
     abstract = {float: numbers.Real, int: numbers.Integral, str: (str, Path)}
     return isinstance(value, abstract.get(hint, hint)) and (hint is bool or not isinstance(value, bool))
 
@@ -99,7 +105,7 @@ class Options:
     """Evaluate on the first N samples only."""
     backbone: str | None = option()
     """Backbone by name (`densevision list backbones`)."""
-    backbone_levels: int | None = option(minimum=1)
+    backbone_levels: int | None = option(minimum=1, maximum=100)
     """Build only the first N feature levels of the backbone, from fine to coarse."""
     head: str | None = option()
     """Head by name (`densevision list heads`)."""
@@ -115,14 +121,14 @@ class Options:
     """Named recipe of the task (`densevision list recipes`)."""
     loss: str = option()
     """Loss function by name."""
-    steps: int | None = option(1000, minimum=1)
+    steps: int | None = option(1000, minimum=1, maximum=10**9)
     """Number of optimizer steps."""
-    epochs: float | None = option()
+    epochs: float | None = option(minimum=0, maximum=1e6)
     """Number of passes over the training set, instead of --steps."""
-    minutes: float | None = option()
+    minutes: float | None = option(minimum=0, maximum=1e6)
     """Minutes that the run may take, evaluations included: how many steps fit, up to --steps, is measured before the
     first one. Without it, the run takes as long as its steps."""
-    batch_size: int = option(16, minimum=1)
+    batch_size: int = option(16, minimum=1, maximum=2**16)
     """Images per process and forward pass."""
     image_size: tuple[int, int] = option((224, 224))
     """Height and width of the training images in pixels."""
@@ -130,7 +136,7 @@ class Options:
     """Peak learning rate."""
     optimizer: Optimizer = option("adamw")
     """Optimizer; sgd-caffe keeps the learning rate inside the momentum buffer, as Caffe and papers up to 2014 do."""
-    momentum: float = option(0.9)
+    momentum: float = option(0.9, minimum=0, maximum=1)
     """Momentum of SGD, beta 1 of Adam and AdamW."""
     weight_decay: float = option(1e-4, minimum=0)
     """Weight decay."""
@@ -148,7 +154,7 @@ class Options:
     """Learning rate of the backbone as a factor of --lr: 0.1 with --weights and 1 without, if not stated."""
     ema_decay: float = option(0.0, minimum=0, maximum=1)
     """Decay of the exponential moving average of the weights that is evaluated and saved; 0 turns it off."""
-    grad_accum_steps: int = option(1, minimum=1)
+    grad_accum_steps: int = option(1, minimum=1, maximum=2**16)
     """Forward and backward passes whose gradients are averaged for one optimizer step."""
     clip_grad_norm: float = option(0.0, minimum=0)
     """Maximum norm of the gradient; 0 turns clipping off."""
@@ -164,7 +170,7 @@ class Options:
     """Maximum magnification; metric depth is divided by it."""
     resize_short_side: tuple[int, int] | None = option()
     """Minimum and maximum length of the short side in pixels before a crop, sampled uniformly."""
-    crop_padding: int = option(0, minimum=0)
+    crop_padding: int = option(0, minimum=0, maximum=MAX_SIDE)
     """With --resize-short-side, pixels of padding before a random crop."""
     crop_area: tuple[float, float] | None = option()
     """Minimum and maximum area of a random resized crop as a fraction of the image, instead of --resize-short-side."""
@@ -182,11 +188,11 @@ class Options:
     """Steps between saves of the training state."""
     log_every: int = option(20, minimum=1)
     """Steps between lines of the log."""
-    seed: int = option(0)
+    seed: int = option(0, minimum=0, maximum=2**63 - 1)
     """Random seed."""
-    workers: int | None = option(minimum=0)
+    workers: int | None = option(minimum=0, maximum=1024)
     """Data loading processes, 0 for none; the free CPU cores up to 8, if not stated."""
-    threads: int | None = option(minimum=1)
+    threads: int | None = option(minimum=1, maximum=1024)
     """CPU threads of the model; all cores that data loading leaves free, if not stated."""
     device: str = option("auto")
     """Device: cpu, cuda, mps or auto."""
@@ -247,9 +253,14 @@ class Options:
     def read(cls, path: Path, hint: str = "restore it from a copy, or start a new run with another --out") -> Self:
         """Read options that `write` wrote; the hint says what to do if the file cannot be read."""
         try:
-            stored = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"{path} cannot be read as training options ({error}): {hint}.") from error
+            with open_file(path) as file:
+                text = file.read(MAX_CONFIG_BYTES + 1)
+            if len(text) > MAX_CONFIG_BYTES:
+                raise ValueError(f"more than {MAX_CONFIG_BYTES} bytes")
+            stored = yaml.safe_load(text.decode("utf-8")) or {}
+        # ValueError: a number of too many digits, a date that there is not; RecursionError: lists in lists.
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{path} cannot be read as training options ({printable(str(error))}): {hint}.") from error
         if not isinstance(stored, dict):
             raise UserError(f"{path} cannot be read as training options: it contains no 'name: value' lines; {hint}.")
         return cls.from_plain(stored, str(path))
@@ -262,6 +273,10 @@ class Options:
             raise unknown_name(f"option of a training run ({where})", unknown[0], known)
         values, hints = dict(stored), get_type_hints(cls)
         for name, value in stored.items():
+            if isinstance(value, str) and "\0" in value:
+                raise UserError(
+                    f"The option '{name}' ({where}) is {short(value)}; it must not contain a NUL character."
+                )
             if isinstance(value, str) and Path in get_args(hints[name]):
                 values[name] = Path(value)
             elif isinstance(value, list):
@@ -275,7 +290,7 @@ class Options:
             if not has_type(value, hint):
                 own = f"; {OWN_LOSS}" if name == "loss" else ""
                 raise UserError(
-                    f"The option '{name}' ({where}) is {value!r}, a {type(value).__name__}; it must be "
+                    f"The option '{name}' ({where}) is {short(value)}, a {type(value).__name__}; it must be "
                     f"{describe_type(hint)}{own}."
                 )
         return self
@@ -302,6 +317,11 @@ class Options:
         if self.image_size is not None and min(self.image_size) < 8:
             height, width = self.image_size
             raise UserError(f"--image-size is {height}x{width}; height and width must be at least 8 pixels.")
+        for name, size in (("image_size", self.image_size), ("resize_short_side", self.resize_short_side)):
+            try:
+                check_pixels(*(size or (0, 0)))
+            except LimitExceeded as error:
+                raise UserError(f"{flag(name)} is {error}.") from error
         if self.resize_short_side is not None and not 1 <= self.resize_short_side[0] <= self.resize_short_side[1]:
             minimum, maximum = self.resize_short_side
             raise UserError(f"--resize-short-side is {minimum} {maximum}; give the minimum first, at least 1 pixel.")

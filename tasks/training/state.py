@@ -3,24 +3,107 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
+from torch import Tensor
 
 from ...atomic_io import atomic_path, write_json
+from ...backbones.torch_files import UnsafeFile, load_torch_file
 from ...errors import UserError
+from ...limits import LimitExceeded, read_file
+from ...schema import Closed, Schema, Step, Text, create_dataclass, validate, validate_json
 from ..task import Task
 from .options import DEFAULTS, PER_CALL, Options, flag
 
-STATE_KEYS = {
-    "model", "auxiliary", "optimizers", "scaler", "ema", "step", "steps", "evaluated_step", "best",
-    "evals_without_improvement", "meter", "images_per_step", "baseline", "evaluation",
-}  # fmt: skip
-"""Keys of a training state."""
+PREVIOUS = "previous.pt"
+"""Name of the training state that was saved before state.pt, beside it."""
+
+
+class Best(Schema):
+    """The best value of the monitored metric, and its step; nan where it is not defined."""
+
+    value: Annotated[float, Field(allow_inf_nan=True)]
+    step: Step
+
+
+class Scores(Schema):
+    """An evaluation without its examples."""
+
+    protocol: Text
+    samples: int
+    metrics: dict[Text, Annotated[float, Field(allow_inf_nan=True)]]
+
+
+class MeterState(Closed):
+    """Attributes of `log.Meter`."""
+
+    sums: dict[Text, Annotated[float, Field(allow_inf_nan=True)]]
+    steps: Step
+    images: Step
+    seconds: float
+    total: float
+
+
+class Scaling(Closed):
+    """State of `loss_scaling.LossScaler`; without scaling, there is no factor."""
+
+    factor: dict[Text, float]
+    skipped: Step
+
+
+class Ema(Closed):
+    """The moving average of the weights."""
+
+    updates: Step
+    average: dict[str, Tensor]
+
+
+class ParameterGroup(Schema):
+    """The learning rate of the last step; the options of the run state what else belongs to a group."""
+
+    lr: float
+
+
+class OptimizerState(Schema):
+    """State of an optimizer, by the number of the parameter."""
+
+    state: dict[int, dict[str, Tensor | None]]
+    param_groups: list[ParameterGroup]
+
+
+class TrainingState(Schema):
+    """Content of state.pt."""
+
+    model: dict[str, Tensor]
+    auxiliary: list[dict[str, Tensor]]
+    optimizers: list[OptimizerState]
+    scaler: Scaling
+    ema: Ema | None
+    step: Step
+    steps: Annotated[Step, Field(ge=1)]
+    evaluated_step: Step
+    best: Best | None
+    evals_without_improvement: Step
+    meter: MeterState
+    images_per_step: Step
+    baseline: Scores | None
+    evaluation: Scores | None
+
+
+class StoredTask(Schema):
+    """Content of task.json: the name of the task, and its own options."""
+
+    task: Text
+    options: dict[Text, Any]
+
+
 CHANGEABLE_ON_RESUME = (
     "workers", "threads", "log_every", "save_every", "out", "resume", "root", "eval_root", "steps", "epochs",
     "patience", "dry_run",
@@ -89,16 +172,15 @@ def resume_options(explicit: Options, folder: Path) -> Options:
 
 def stored_task(task: Task, folder: Path) -> Task:
     """Task of a run, of the class of `task`, with its own options."""
-    path = folder / "task.json"
+    path, remedy = folder / "task.json", way_out(folder)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        name, options = stored["task"], stored["options"]
-        before = type(task)(**options) if name == task.name else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise damaged_file(path, getattr(error, "strerror", None) or f"{type(error).__name__}: {error}") from error
-    if before is None:
-        raise UserError(f"{folder} is a run of '{name}', not of '{task.name}'.")
-    return before
+        text = read_file(path)
+    except (OSError, LimitExceeded) as error:
+        raise damaged_file(path, getattr(error, "strerror", None) or str(error)) from error
+    stored = validate_json(StoredTask, text, str(path), remedy)
+    if stored.task != task.name:
+        raise UserError(f"{folder} is a run of '{stored.task}', not of '{task.name}'.")
+    return create_dataclass(type(task), stored.options, f"{path}, in 'options',", remedy)
 
 
 def resume_task(task: Task, folder: Path) -> Task:
@@ -111,9 +193,14 @@ def resume_task(task: Task, folder: Path) -> Task:
 
 def damaged_file(path: Path, reason: str) -> UserError:
     """The error for a file of a run folder without which the run cannot be resumed."""
-    return UserError(
-        f"{path} is missing or damaged ({reason}): restore it from a copy, or start a new run from the weights with "
-        f"--init-from {path.parent / 'last' / 'checkpoint.safetensors'} and another --out."
+    return UserError(f"{path} is missing or damaged ({reason}): {way_out(path.parent)}.")
+
+
+def way_out(folder: Path) -> str:
+    """What to do about a run folder that is damaged."""
+    return (
+        f"restore it from a copy, or start a new run from the weights with --init-from "
+        f"{folder / 'last' / 'checkpoint.safetensors'} and another --out"
     )
 
 
@@ -164,21 +251,70 @@ def require_same_run(folder: Path, state: dict[str, Any], steps: int, images_per
 
 
 def save_state(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a training state (plain tensors and numbers) atomically: a reader finds the old or the new one."""
+    """Write a training state (plain tensors and numbers) atomically: a reader finds the old or the new one.
+
+    The old one is kept beside it as `PREVIOUS`. torch.save stores the CRC-32 of every part; `load_state` checks them.
+    """
+    path = Path(path)
     with atomic_path(path) as aside:
         torch.save(state, aside)
+        if path.is_file():
+            keep_previous(path)
+
+
+def keep_previous(path: Path) -> None:
+    """Give a training state the name `PREVIOUS` too; a copy where the file system has no hard links."""
+    with atomic_path(path.with_name(PREVIOUS)) as aside:
+        try:
+            os.link(path, aside)
+        except OSError:
+            shutil.copyfile(path, aside)
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
-    """Read a training state; only tensors and plain data are unpickled."""
-    way_out = f"start a new run from the weights with --init-from {Path(path).with_name('checkpoint.safetensors')}"
+    """Read a training state; only tensors and plain data are unpickled.
+
+    Raises:
+        UserError: it is missing, its content is not what was written, by the checksums, or not a `TrainingState`.
+    """
+    path = Path(path)
+    remedy = f"start a new run from the weights with --init-from {path.with_name('checkpoint.safetensors')}"
+    if (previous := path.with_name(PREVIOUS)).is_file():
+        remedy = f"move {previous}, the state of the save before, to its place, or {remedy}"
+    remedy += " and another --out"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_torch_file(path)
     except FileNotFoundError:
         raise UserError(f"There is nothing to resume: {path} does not exist.") from None
-    except Exception as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}): {way_out} and another --out.") from error
-    missing = sorted(STATE_KEYS - state.keys()) if isinstance(state, dict) else ["step"]
-    if missing:
-        raise UserError(f"{path} is damaged or of another version (no '{missing[0]}'): {way_out} and another --out.")
+    except (UnsafeFile, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}): {remedy}.") from error
+    validate(TrainingState, state, f"{path} is damaged or of another version: it", remedy)
     return state
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Continue with the state of an optimizer of the same parameters, as `OptimizerState` validated it.
+
+    Shapes are compared first, because fused optimizers do not: they read and write beyond a tensor that is too small.
+
+    Raises:
+        ValueError: it is the state of an optimizer of another class, or of other parameters.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    for group, before in zip(groups, stored["param_groups"], strict=True):
+        group["lr"] = before["lr"]
+    names = {"exp_avg", "exp_avg_sq", "step"} if "betas" in groups[0] else {"momentum_buffer"}
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in stored["state"].items():
+        if not 0 <= index < len(parameters):
+            raise ValueError(f"the optimizer has no parameter {index}")
+        if values and values.keys() != names:
+            raise ValueError(f"the optimizer's state of parameter {index} is not {', '.join(sorted(names))}")
+        for name, value in values.items():
+            shape = () if name == "step" else tuple(parameters[index].shape)
+            if value is None and name == "momentum_buffer":
+                continue
+            if value is None or tuple(value.shape) != shape or not value.is_floating_point():
+                found = None if value is None else f"{value.dtype} of shape {tuple(value.shape)}"
+                raise ValueError(f"the optimizer's '{name}' of parameter {index} is {found}, not floats of {shape}")
+    optimizer.load_state_dict({"state": stored["state"], "param_groups": groups})

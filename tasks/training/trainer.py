@@ -40,7 +40,7 @@ from .optimizers import (
     train_mode,
 )  # fmt: skip
 from .options import PER_CALL, Options
-from .state import create_run_folder, require_same_run, save_state
+from .state import create_run_folder, require_same_run, restore_optimizer, save_state
 
 
 class Trainer:
@@ -367,7 +367,7 @@ class Trainer:
         for module, stored in zip(self.auxiliary, state["auxiliary"], strict=True):
             module.load_state_dict(stored)
         for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(stored)
+            restore_optimizer(optimizer, stored)
         self.scaler.load_state_dict(state["scaler"])
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -378,10 +378,10 @@ class Trainer:
         require_same_run(self.folder, state, self.steps, self.images_per_step)
         try:
             self.restore_weights(state)
-        except (RuntimeError, ValueError) as error:
+            if self.ema is not None:
+                self.ema.restore(state["ema"])
+        except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
-        if self.ema is not None:
-            self.ema.restore(state["ema"])
         self.step, self.unsaved = state["step"], False
         self.meter.restore(state["meter"])
         self.evaluator.restore(state)

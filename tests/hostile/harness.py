@@ -60,8 +60,9 @@ class Outcome:
             return f"{self.cpu_seconds:.1f} s of CPU"
         if self.peak_gib > MEMORY_GIB:
             return f"{self.peak_gib:.1f} GiB"
+        printed = f"{self.out}{self.err}".replace("\n", "").replace("\t", "")
         if self.code == 0 and self.case.may_succeed:
-            return None
+            return None if printed.isprintable() else f"control characters: {printed[:300]!r}"
         if self.code not in (1, 2):
             return f"exit code {self.code}: {self.err[-300:]}"
         if "Traceback" in self.err:
@@ -69,9 +70,8 @@ class Outcome:
         # A validation lists the problems on stdout.
         if len(lines) != 1 and not (self.code == 1 and (lines or self.out)):
             return f"{len(lines)} lines on stderr: {self.err[:300]}"
-        for text in (self.out, self.err):
-            if not all(each.isprintable() or each in "\n\t" for each in text):
-                return f"control characters: {text[:300]!r}"
+        if not printed.isprintable():
+            return f"control characters: {printed[:300]!r}"
         return None
 
 

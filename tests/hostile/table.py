@@ -10,10 +10,17 @@ import tempfile
 from pathlib import Path
 
 from .arrays import generate_arrays
+from .checkpoints import generate_checkpoints
 from .harness import Generator, generate, run_case, table
 from .images import generate_images
+from .run_folders import generate_run_folders
 
-GENERATORS: dict[str, Generator] = {"arrays": generate_arrays, "images": generate_images}
+GENERATORS: dict[str, Generator] = {
+    "arrays": generate_arrays,
+    "checkpoints": generate_checkpoints,
+    "images": generate_images,
+    "run_folders": generate_run_folders,
+}
 """The generators by name."""
 
 

@@ -28,7 +28,7 @@ from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import Predictor, load, packaged_checkpoint
 from densevision.tasks.prediction import Prediction
-from densevision.tasks.training.state import STATE_KEYS, load_state, save_state
+from densevision.tasks.training.state import load_state, save_state
 from densevision.version import VERSION
 
 from .training.toys import BACKBONE, Relief, build_toy_trainer
@@ -222,8 +222,8 @@ def test_an_unknown_task_and_one_without_a_packaged_checkpoint_are_refused(monke
 
 
 def test_a_state_is_plain_data_and_other_objects_are_not_unpickled(tmp_path):
-    state = dict.fromkeys(STATE_KEYS) | {"step": 3, "model": {"weight": torch.ones(2)}, "metrics": {"abs_rel": 0.5}}
-    save_state(tmp_path / "state.pt", state)
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain")
+    save_state(tmp_path / "state.pt", trainer.state() | {"metrics": {"abs_rel": 0.5}})
     assert load_state(tmp_path / "state.pt")["metrics"] == {"abs_rel": 0.5}
     torch.save({"task": Depth()}, tmp_path / "objects.pt")
     with pytest.raises(UserError, match=r"objects\.pt is damaged"):

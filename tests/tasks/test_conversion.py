@@ -73,6 +73,7 @@ def test_a_converted_checkpoint_has_new_names_and_equal_tensors(old_checkpoint, 
     assert all(torch.equal(value, after[name]) and value.dtype == after[name].dtype for name, value in before.items())
     with safe_open(new, "pt") as file:
         header = json.loads(file.metadata()[HEADER])
+    assert header.pop("digest").startswith("sha256:")
     assert header == {
         **{name: OLD[name] for name in ("version", "task", "task_options", "backbone", "backbone_options", "head")},
         **{name: OLD[name] for name in ("preprocessing", "size", "step", "fields")},

@@ -136,7 +136,7 @@ def test_the_backbone_lr_factor_is_lower_with_pretrained_weights():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"batch_size": 0}, "--batch-size is 0; it must be at least 1"),
+        ({"batch_size": 0}, "--batch-size is 0; it must be between 1 and 65536"),
         ({"lr": -1.0}, "--lr is -1.0; it must be at least 0"),
         ({"log_every": 0}, "--log-every is 0"),
         ({"max_zoom": 0.5}, "--max-zoom is 0.5; it must be at least 1"),

@@ -100,7 +100,7 @@ def test_a_config_that_lacks_a_line_is_refused(finished, line):
 
 def test_a_state_of_other_content_is_refused(finished):
     torch.save({"step": 3}, finished / "last" / "state.pt")
-    with pytest.raises(UserError, match=r"state\.pt is damaged or of another version \(no 'auxiliary'\)"):
+    with pytest.raises(UserError, match=r"state\.pt is damaged or of another version: it lacks 'model'"):
         resume_toy(Relief(), finished)
 
 
