@@ -54,8 +54,9 @@ def load_torch_file(path: str | Path) -> Any:
             raise
         # What a damaged pickle raises is not limited to a few classes.
         except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise UnsafeFile(reason if len(reason) < 200 else f"{reason[:200]}...") from error
+            # torch explains at length how to unpickle anything.
+            reason = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split()) or type(error).__name__
+            raise UnsafeFile(reason if len(reason) < 120 else f"{reason[:120]}...") from error
 
 
 def check_archive(file: BinaryIO) -> None:
