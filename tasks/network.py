@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ..backbones.backbone import Backbone
+from ..backbones.backbone import Backbone, levels_of_tensors
 from ..datasets.dataset import Dataset
 from .heads.head import Head, combined_input_policy
 
@@ -46,6 +46,18 @@ class Network(nn.Module):
         They are stored in buffers, so that checkpoints contain them. The same dataset must give the same values, and no
         parameter may change.
         """
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Parameters that `--backbone-lr-factor` scales and `--freeze-backbone` freezes.
+
+        Those of the backbone that its levels use, without its classifier; none without a backbone.
+        """
+        if self.backbone is None:
+            return []
+        if not getattr(self.backbone, "num_classes", 0):
+            return list(self.backbone.parameters())
+        used = levels_of_tensors(self.backbone)
+        return [parameter for name, parameter in self.backbone.named_parameters() if name in used]
 
     @property
     def inference_noise(self) -> str:

@@ -100,6 +100,10 @@ class MemNet(Network):
     def calibrate(self, dataset: Dataset) -> None:
         self.scale.measure(dataset)
 
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """All layers but the last: the paper takes them from Hybrid-CNN, and fc8 alone learns ten times as fast."""
+        return [*self.backbone.parameters(), *self.head.fc6.parameters(), *self.head.fc7.parameters()]
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 1) scores."""
         if image.shape[-2:] != PAPER_SIZE:

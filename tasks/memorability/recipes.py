@@ -21,8 +21,8 @@ MEMNET_2015 = Options(
     model="memnet", image_size=(227, 227), resize_short_side=(256, 256), batch_size=256, epochs=60, lr=1e-3,
     optimizer="sgd-caffe", weight_decay=5e-4, weight_decay_on="all", schedule="multistep", backbone_lr_factor=0.1,
 )  # fmt: skip
-"""MemNet (Khosla et al. 2015) on LaMem. The paper multiplies the learning rate of the last layer by 10; here it is that
-of all three fully connected layers, relative to the convolutions (`--backbone-lr-factor 0.1`). Batch size, length and
-weight decay are not printed: those of CaffeNet."""
+"""MemNet (Khosla et al. 2015) on LaMem. As in the paper, the last layer learns ten times as fast as all others
+(`--backbone-lr-factor 0.1`, see `MemNet.backbone_parameters`). Batch size, length and weight decay are not printed:
+those of CaffeNet."""
 
 RECIPES: dict[str, Options] = {"recognition-game": RECOGNITION_GAME, "photos": PHOTOS, "memnet-2015": MEMNET_2015}

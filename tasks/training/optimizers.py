@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...backbones.backbone import levels_of_tensors
 from ..device import autocast
 from ..network import Batch, LossTerms, Network, Phase
 from .options import Options
@@ -102,20 +101,9 @@ def compile_network(model: Network) -> None:
         model.head.compile()
 
 
-def backbone_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters of a model's backbone that its levels use, without the classifier; empty without a backbone."""
-    backbone = module.backbone if isinstance(module, Network) else None
-    if backbone is None:
-        return []
-    if not getattr(backbone, "num_classes", 0):
-        return list(backbone.parameters())
-    used = levels_of_tensors(backbone)
-    return [parameter for name, parameter in backbone.named_parameters() if name in used]
-
-
-def freeze_backbone(model: nn.Module) -> None:
+def freeze_backbone(model: Network) -> None:
     """Turn off the gradients of the backbone, without its classifier."""
-    for parameter in backbone_parameters(model):
+    for parameter in model.backbone_parameters():
         parameter.requires_grad_(False)
 
 
@@ -139,7 +127,8 @@ def parameter_groups(module: nn.Module, options: Options, backbone_lr_factor: fl
     With `weight_decay_on` "weights", tensors of one axis (biases, scales of normalizations) do not decay: it would only
     counteract the normalization. `lr_scale` of a group is its learning rate relative to that of the run.
     """
-    backbone = {id(parameter) for parameter in backbone_parameters(module)}
+    # Discriminators are no `Network`, and have no backbone.
+    backbone = {id(parameter) for parameter in module.backbone_parameters()} if isinstance(module, Network) else set()
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:

@@ -15,6 +15,8 @@ from densevision.datasets.field_types import Image, Scalar
 from densevision.errors import UserError
 from densevision.tasks.memorability import Memorability
 from densevision.tasks.memorability.networks import BackboneScore, MemNet, ScoreScale
+from densevision.tasks.training.optimizers import freeze_backbone, parameter_groups
+from densevision.tasks.training.options import Options
 
 FIELDS = {"image": Image(), "score": Scalar()}
 
@@ -119,10 +121,8 @@ def test_an_untrained_network_predicts_in_units_of_the_training_scores():
     assert (float(scale.mean), float(scale.std)) == (0.5, 1.0)
 
 
-def test_the_classifier_learns_faster_than_the_convolutions_as_the_recipe_says():
-    from densevision.tasks.training.optimizers import parameter_groups
-    from densevision.tasks.training.options import Options
-
+def test_the_last_layer_of_memnet_learns_ten_times_as_fast_as_all_others():
+    # Khosla et al. 2015: the other layers come from a trained network.
     network = on_meta(None)
     options = Options(weight_decay=0.0, weight_decay_on="all")
     scales = {
@@ -130,6 +130,13 @@ def test_the_classifier_learns_faster_than_the_convolutions_as_the_recipe_says()
         for group in parameter_groups(network, options, Memorability.recipes["memnet-2015"].backbone_lr_factor)
         for parameter in group["params"]
     }
-    named = {name: scales[id(parameter)] for name, parameter in network.named_parameters()}
-    assert {value for name, value in named.items() if name.startswith("head.fc")} == {1.0}
-    assert {value for name, value in named.items() if name.startswith("backbone.")} == {0.1}
+    named = {name: scales.pop(id(parameter)) for name, parameter in network.named_parameters()}
+    assert not scales and {name for name, scale in named.items() if scale == 1.0} == {"head.fc8.weight", "head.fc8.bias"}
+    assert set(named.values()) == {1.0, 0.1}
+
+
+def test_a_frozen_memnet_trains_its_last_layer():
+    network = on_meta(None)
+    freeze_backbone(network)
+    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    assert trained == ["head.fc8.weight", "head.fc8.bias"]
