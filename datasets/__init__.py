@@ -63,6 +63,7 @@ DATASETS: dict[str, str] = {
     "raindrop": "datasets.restoration.rain:RainDrop",
     "recognition-game": "datasets.synthetic:RecognitionGame",
     "recognition-game-40": "datasets.synthetic:RecognitionGame40",
+    "recognition-game-hits": "datasets.synthetic:RecognitionGameHits",
     "score-folders": "datasets.memorability.score_folders:ScoreFolders",
     "seven-scenes": "datasets.depth.seven_scenes:SevenScenes",
     "side-by-side": "datasets.translation.side_by_side:SideBySide",

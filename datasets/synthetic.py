@@ -30,7 +30,7 @@ from .rendering import facades, shapes
 from .rendering.chairs import draw_chairs
 from .rendering.figures import draw_figure
 from .rendering.poses import EVERYDAY, SPORT, Manner
-from .rendering.recognition_game import draw_rated_image
+from .rendering.recognition_game import play, random_scene, render_scene
 from .rendering.rooms import render_room
 
 MAX_PHOTO_SIZE = 640
@@ -96,11 +96,13 @@ class RecognitionGame(SyntheticDataset):
     """Scenes with the memorability score that 20 simulated players give them; it says nothing of what people remember.
 
     What the players recognize is a documented function of what is visible, with false alarms and the noise of a finite
-    number of players (`rendering/recognition_game.py`). `expected_score` is the score without that noise, for
-    measurements of the ceiling; the task does not read it.
+    number of players (`rendering/recognition_game.py`). `expected_score` is the score without that noise, `first_half`
+    and `second_half` are the scores of the halves of the players: metrics have their ceiling from them, and no network
+    reads them.
 
     Attributes:
         players: number of players who rate every image.
+        count_false_alarms: whether false alarms are subtracted from the hits, as in LaMem.
     """
 
     title: ClassVar[str] = "Recognition game, 20 simulated players (synthetic)"
@@ -108,11 +110,18 @@ class RecognitionGame(SyntheticDataset):
     test_samples: ClassVar[int] = 1000
     cpu_heavy: ClassVar[bool] = False
     players: ClassVar[int] = 20
-    field_types: ClassVar[dict[str, FieldType]] = {"image": Image(), "score": Scalar(), "expected_score": Scalar()}
+    count_false_alarms: ClassVar[bool] = True
+    field_types: ClassVar[dict[str, FieldType]] = {
+        "image": Image(),
+        **dict.fromkeys(("score", "expected_score", "first_half", "second_half"), Scalar()),
+    }
 
     def generate(self, rng: np.random.Generator, size: Size) -> Sample:
-        image, score, expected_score = draw_rated_image(rng, size, self.players)
-        return {"image": image, "score": np.array(score), "expected_score": np.array(expected_score)}
+        scene = random_scene(rng)
+        ratings = play(scene, self.players, rng, count_false_alarms=self.count_false_alarms)
+        scores = (ratings.score, ratings.expected, *ratings.halves)
+        names = list(self.field_types)[1:]
+        return {"image": render_scene(scene, size), **dict(zip(names, map(np.array, scores), strict=True))}
 
 
 class RecognitionGame40(RecognitionGame):
@@ -120,6 +129,13 @@ class RecognitionGame40(RecognitionGame):
 
     title: ClassVar[str] = "Recognition game, 40 simulated players (synthetic)"
     players: ClassVar[int] = 40
+
+
+class RecognitionGameHits(RecognitionGame):
+    """The same scenes and players, whose false alarms are not counted: the score is the share of hits."""
+
+    title: ClassVar[str] = "Recognition game, hits of 20 simulated players (synthetic)"
+    count_false_alarms: ClassVar[bool] = False
 
 
 class PhotoTextured(SyntheticDataset):

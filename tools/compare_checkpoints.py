@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
-TASKS = ("classification", "colorization", "depth", "flow", "pose", "restoration", "translation")
+TASKS = ("classification", "colorization", "depth", "flow", "memorability", "pose", "restoration", "translation")
 DIGEST = "--digests"
 
 

@@ -1,5 +1,5 @@
-"""Drawing, as (H, W, 3) uint8 RGB: depth, flow, labels and skeletons, called by the field types; rows, columns, cells
-and grids of images, with captions."""
+"""Drawing, as (H, W, 3) uint8 RGB: depth, flow, labels and skeletons, called by the field types; signed maps; rows,
+columns, cells and grids of images, with captions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ Pairs = Collection[tuple[int, int]]
 
 RANGE_SAMPLES = 1_000_000
 """Maximum number of pixels from which the range of the depths is computed."""
+PERCENTILE = 99.0
+"""As in Smilkov et al. 2017, section 3.2."""
 
 
 def draw_depth(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -102,6 +104,32 @@ def _color_wheel() -> np.ndarray:
         part[:, full], part[:, changing] = 1, ramp if direction > 0 else 1 - ramp
         parts.append(part)
     return np.concatenate(parts)
+
+
+def color_scale(values: np.ndarray) -> float:
+    """Value of full color: a percentile of the absolute values, or their maximum if the percentile is 0.
+
+    A few extreme pixels do not hide the others.
+    """
+    magnitude = np.abs(values[np.isfinite(values)])
+    if not magnitude.size:
+        return 1.0
+    return float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max()) or 1.0
+
+
+def diverging_map(values: np.ndarray) -> np.ndarray:
+    """Signed (H, W) map: white at 0, red above, blue below."""
+    relative = np.clip(np.nan_to_num(values) / color_scale(values), -1, 1)[..., None]
+    red, blue = np.array([178, 24, 43]), np.array([33, 102, 172])
+    color = np.where(relative > 0, red, blue)
+    return np.round(255 + np.abs(relative) * (color - 255)).astype(np.uint8)
+
+
+def overlay_diverging(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`diverging_map` over a pale gray copy of the image, for maps that are coarser than the image."""
+    pale = 128 + cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32) / 2
+    alpha = np.clip(np.abs(np.nan_to_num(values)) / color_scale(values), 0, 1)[..., None]
+    return np.round((1 - 0.8 * alpha) * pale + 0.8 * alpha * diverging_map(values)).astype(np.uint8)
 
 
 def draw_labels(labels: np.ndarray, classes: int, ignore: int) -> np.ndarray:

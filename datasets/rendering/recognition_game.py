@@ -11,9 +11,11 @@ probability `false_alarm`; both depend only on what is visible:
 
 `figure` is 1 with a face-like figure and `horizon` is 1 with an open horizon; figure_size, contrast (the greatest of an
 object to its ground), colorfulness and clutter are in [0, 1]; `objects` is 1 to 5. The score is (hits - false alarms) /
-N, at least 0. Infinitely many players would give max(0, hit - false_alarm), and what remains is the noise of N players.
-So the ceiling of a rank correlation is known: `CEILINGS`. All proportions are relative to the shorter side, and no draw
-depends on the size of the image: the same generator shows the same scene at any size.
+N, at least 0, or hits / N where false alarms are not counted. Infinitely many players would give max(0, hit -
+false_alarm), or hit, and what remains is the noise of N players. So the ceiling of a rank correlation is known
+(`CEILINGS`), and so is the correlation of the scores of two halves of the players (`SPLIT_HALF`). All proportions are
+relative to the shorter side, and no draw depends on the size of the image: the same generator shows the same scene at
+any size.
 """
 
 from __future__ import annotations
@@ -31,6 +33,13 @@ from .materials import Dice
 
 CEILINGS = {20: 0.905, 40: 0.949}
 """Spearman's rho of the expected score with the score, by number of players, over 100,000 scenes."""
+
+CEILING_OF_HITS = 0.903
+"""The same for hits of 20 players whose false alarms are not counted."""
+
+SPLIT_HALF = {20: 0.694, 40: 0.821}
+"""Spearman's rho of the scores of one half of the players with those of the other, by number of players, over the same
+scenes."""
 
 FIGURE_CHANCE = 0.5
 HORIZON_CHANCE = 0.35
@@ -93,30 +102,42 @@ class Scene:
         return max(0.0, self.hit - self.false_alarm)
 
 
-class RatedImage(NamedTuple):
-    """An image, (H, W, 3) uint8; its score and the score that infinitely many players would give, both in [0, 1]."""
+class Ratings(NamedTuple):
+    """Scores of an image, all in [0, 1].
 
-    image: np.ndarray
+    Attributes:
+        score: that of all players.
+        halves: those of the two halves of the players.
+        expected: that of infinitely many players.
+    """
+
     score: float
-    expected_score: float
+    halves: tuple[float, float]
+    expected: float
 
 
-def draw_rated_image(rng: np.random.Generator, size: Size, players: int) -> RatedImage:
-    """Draw an image and let simulated players rate it.
+def play(scene: Scene, players: int, rng: np.random.Generator, *, count_false_alarms: bool = True) -> Ratings:
+    """Let simulated players rate a scene.
 
     Args:
-        rng: source of everything random.
-        size: (height, width).
-        players: number of players.
+        scene: what they see.
+        players: number of players, even.
+        rng: source of everything random; the draws do not depend on what is counted.
+        count_false_alarms: subtract false alarms from the hits.
     """
-    scene = random_scene(rng)
-    return RatedImage(render_scene(scene, size), play(scene, players, rng), scene.expected_score)
-
-
-def play(scene: Scene, players: int, rng: np.random.Generator) -> float:
-    """Score of a scene, (hits - false alarms) / players, at least 0."""
     hits, false_alarms = rng.binomial(players, scene.hit), rng.binomial(players, scene.false_alarm)
-    return max(0.0, (hits - false_alarms) / players)
+    half = players // 2
+    # Which of the players had them, by chance: half of the players have a hypergeometric share.
+    some_hits, some_alarms = (rng.hypergeometric(count, players - count, half) for count in (hits, false_alarms))
+
+    def score(hits: int, false_alarms: int, players: int) -> float:
+        return max(0.0, (hits - count_false_alarms * false_alarms) / players)
+
+    return Ratings(
+        score(hits, false_alarms, players),
+        (score(some_hits, some_alarms, half), score(hits - some_hits, false_alarms - some_alarms, half)),
+        scene.expected_score if count_false_alarms else scene.hit,
+    )
 
 
 def random_scene(rng: np.random.Generator) -> Scene:
@@ -148,6 +169,30 @@ def random_scene(rng: np.random.Generator) -> Scene:
     return Scene(
         figure, figure_size, contrast, colorfulness, clutter, tuple(objects), horizon, strokes, dice.uniform(), luma
     )
+
+
+def find_cause(scene: Scene) -> tuple[float, float, float] | None:
+    """The figure or the object without which the image would be forgotten most: (x, y, radius), as in `Scene`.
+
+    None if no part is one: without an object that is hardly stronger than the next, there may be one less to count.
+    """
+    strengths = [abs(each[3]) for each in scene.objects]
+    losses = [(0.6 + 1.1 * scene.figure_size, scene.figure)] if scene.figure else []
+    for number, each in enumerate(scene.objects):
+        others = strengths[:number] + strengths[number + 1 :]
+        # As in `random_scene`: a contrast of 0 is a difference of 0.05, and of 1 is one of 0.55.
+        weaker = (max(strengths) - max(others, default=0.05)) / 0.5
+        losses.append((1.5 * max(0.0, weaker) - (0.3 if len(others) >= 2 else 0.0), each[:3]))
+    loss, cause = max(losses)
+    return cause if loss > 0 else None
+
+
+def inside_circle(circle: tuple[float, float, float], size: Size) -> np.ndarray:
+    """(H, W) bool: pixels inside (x, y, radius), in fractions of the shorter side from the center of the image."""
+    x, y, radius = circle
+    rows, columns = np.ogrid[: size[0], : size[1]]
+    down, right = ((length - 1) / 2 + min(size) * part for length, part in zip(size, (y, x), strict=True))
+    return np.hypot(rows - down, columns - right) <= min(size) * radius
 
 
 def render_scene(scene: Scene, size: Size) -> np.ndarray:

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image, Scalar
 from ...registry import lookup
-from ..crops import CropEvaluation, CropInference
+from ..crops import DENSE_CROPS, TEST_CROPS, CropEvaluation, CropInference
 from ..network import Batch, LossTerms, Network, Phase
 from ..policies import AugmentationPolicy, ColorJitter, EvaluationPolicy, InferencePolicy
 from ..prediction import OutputSpec, Prediction, PredictionContext
@@ -26,7 +29,7 @@ from ..training.options import Options
 from .losses import LOSSES
 from .memorability_score import MemorabilityScore, write_ranking
 from .metrics import PROTOCOLS, MemorabilityMetrics
-from .networks import BackboneScore
+from .networks import BackboneScore, MemNet, ScoreMap
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000
@@ -34,7 +37,25 @@ BASELINE_SAMPLES = 1000
 
 
 class MemorabilityInference(CropInference):
-    """Test crops, with the mean of their scores, and a ranking of all inputs of a run."""
+    """Test crops, with the mean of their scores or of their maps, and a ranking of all inputs of a run."""
+
+    def network(self, model: Network, mode: str) -> Network:
+        """In dense modes, the network of the map."""
+        if mode not in DENSE_CROPS:
+            return model
+        assert isinstance(model, (BackboneScore, MemNet))
+        return ScoreMap(model)
+
+    def merge(self, outputs: list[Tensor]) -> Tensor:
+        """The mean of scores (1, 1), or of maps (1, 1, H, W) of the image and its mirror image at every scale."""
+        if outputs[0].ndim == 2:
+            return super().merge(outputs)
+        maps = [*outputs[::2], *(each.flip(-1) for each in outputs[1::2])]
+        size = outputs[0].shape[-2:]
+        return super().merge([interpolate(each, size, mode="bilinear", antialias=True) for each in maps])
+
+    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
+        return output.flip(-1) if output.ndim == 4 else output
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path:
         return write_ranking(out, stems)
@@ -76,7 +97,7 @@ class Memorability(Task[Network]):
 
     @property
     def inference(self) -> InferencePolicy:
-        return MemorabilityInference(PROTOCOLS)
+        return MemorabilityInference(tuple(TEST_CROPS))
 
     @property
     def evaluation(self) -> EvaluationPolicy:
@@ -115,8 +136,19 @@ class Memorability(Task[Network]):
         return OutputSpec(("memorability",), "score, 0 to 1", "values")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
-        """The score, clipped to 0..1."""
-        return MemorabilityScore(min(max(float(output[0, 0]), 0.0), 1.0), context.inputs["image"])
+        """The score, clipped to 0..1; in dense modes, that is the mean of the map."""
+        score = min(max(float(output.mean()), 0.0), 1.0)
+        if output.ndim == 2:
+            return MemorabilityScore(score, context.inputs["image"])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        scores = cv2.warpAffine(
+            output[0, 0].cpu().numpy(),
+            context.matrix[:2],
+            context.size[::-1],
+            flags=flags,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return MemorabilityScore(score, context.inputs["image"], scores)
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
         return MemorabilityScore(float(sample["score"]), sample["image"])

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 
 from ...atomic_io import write_json, write_text
-from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
+from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid, overlay_diverging
 from ...datasets.field_types import Image
+from ...datasets.formats.arrays import write_npy
 from ...datasets.formats.image import read_image, write_image
 from ..prediction import Prediction
 
@@ -35,20 +36,29 @@ class MemorabilityScore(Prediction):
     Attributes:
         value: in [0, 1].
         image: (H, W, C) input, for the visualization.
+        map: (H, W) float32, the score at every position of the image, of which `value` is the mean; not clipped. None
+            without dense evaluation.
     """
 
     value: float
     image: np.ndarray
+    map: np.ndarray | None = None
     unit: ClassVar[str] = "memorability score, 0 to 1"
 
     def to_image(self, reference: Prediction | None = None) -> np.ndarray:
-        """(190, 240, 3) uint8: the input above a bar as long as the score; the score of `reference` is a green mark."""
+        """(190, 240, 3) uint8: the input above a bar as long as the score; the score of `reference` is a green mark.
+
+        Of a map, red regions of the input have a higher score than the image, blue regions a lower one.
+        """
         bar = np.full((BAR_HEIGHT, CELL[1], 3), EMPTY, np.uint8)
         bar[:, : round(self.value * CELL[1])] = BAR
         if isinstance(reference, MemorabilityScore):
             column = min(round(reference.value * CELL[1]), CELL[1] - 2)
             cv2.rectangle(bar, (column - 1, 0), (column + 1, BAR_HEIGHT), GROUND_TRUTH, -1)
-        return np.concatenate([fit_to_cell(Image().colorize(self.image), CELL), bar])
+        image = Image().colorize(self.image)
+        if self.map is not None:
+            image = overlay_diverging(image, self.map - self.map.mean())
+        return np.concatenate([fit_to_cell(image, CELL), bar])
 
     def summary(self) -> str:
         return f"memorability {self.value:.3f} of 1"
@@ -57,12 +67,17 @@ class MemorabilityScore(Prediction):
         return f"{self.value:.3f}", self.unit
 
     def save(self, folder: str | Path, stem: str) -> list[Path]:
-        """STEM_memorability.json ({"score": value, "unit": unit}) and STEM_memorability.png."""
+        """STEM_memorability.json ({"score": value, "unit": unit}) and STEM_memorability.png; of a map also
+        STEM_memorability.npy, its scores."""
         folder = Path(folder)
         json_file, image_file = _files(folder, stem)
         write_json(json_file, {"score": round(self.value, 6), "unit": self.unit}, indent=2)
         write_image(image_file, self.to_image())
-        return [json_file, image_file]
+        if self.map is None:
+            return [json_file, image_file]
+        array = json_file.with_suffix(".npy")
+        write_npy(array, self.map)
+        return [json_file, image_file, array]
 
 
 def write_ranking(out: Path, stems: Sequence[str]) -> Path:

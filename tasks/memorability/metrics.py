@@ -5,6 +5,10 @@ nan if the predictions or the scores are all equal, since nothing is ranked then
 change if the predictions are mapped monotonically, mse does. sd_ratio is the standard deviation of the predictions
 divided by that of the scores: far below 1 is regression to the mean, the usual failure of this task, which rho does not
 see.
+
+A dataset whose players are simulated states what limits rho: `ceiling`, the rho of the score that infinitely many
+players would give, and `split_half`, the consistency of two halves of the players, which Spearman and Brown's formula
+2 r / (1 + r) extends to all players. They are the same for every prediction.
 """
 
 from __future__ import annotations
@@ -12,11 +16,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...datasets.dataset import Sample
+from ..crops import TEST_CROPS
 from ..prediction import Prediction
 from ..task import RowMetrics
 from .memorability_score import MemorabilityScore
 
-PROTOCOLS = ("center-crop", "ten-crop")
+PROTOCOLS = tuple(TEST_CROPS)
 """Protocols differ in the crops of the image; the metrics are the same."""
 
 RESAMPLES = 1000
@@ -65,23 +70,32 @@ def confidence_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, f
     return float(low), float(high)
 
 
+PLAYERS = ("expected_score", "first_half", "second_half")
+"""Fields of a dataset that say how consistent its players are."""
+
+
 class MemorabilityMetrics(RowMetrics):
-    """rho with its interval rho_low to rho_high, mse, sd of the predictions, sd_ratio and samples."""
+    """rho with its interval rho_low to rho_high, mse, sd of the predictions, sd_ratio and samples.
+
+    Where the dataset has the scores of two halves of the players and the expected score, also ceiling, split_half and
+    split_half_all, which is split_half extended to all players.
+    """
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         if not isinstance(prediction, MemorabilityScore):
             raise TypeError(f"memorability metrics need a MemorabilityScore, not {type(prediction).__name__}")
-        self.rows.append((prediction.value, float(ground_truth["score"])))
+        scores = [float(ground_truth[name]) for name in ("score", *PLAYERS) if name in ground_truth]
+        self.rows.append((prediction.value, *scores))
 
     def compute(self) -> dict[str, float]:
         if not self.rows:
             return {**dict.fromkeys(("rho", "rho_low", "rho_high", "mse", "sd", "sd_ratio"), np.nan), "samples": 0.0}
         # In one order, so that the resamples do not depend on how processes shared the images.
-        predicted, scores = np.array(sorted(self.rows)).T
+        predicted, scores, *players = np.array(sorted(self.rows)).T
         low, high = confidence_interval(predicted, scores)
         # Of equal values, numpy's standard deviation is a rounding error.
         sd, sd_of_scores = (float(values.std()) if np.ptp(values) else 0.0 for values in (predicted, scores))
-        return {
+        computed = {
             "rho": float(spearman(predicted, scores)),
             "rho_low": low,
             "rho_high": high,
@@ -89,4 +103,14 @@ class MemorabilityMetrics(RowMetrics):
             "sd": sd,
             "sd_ratio": sd / sd_of_scores if sd_of_scores else np.nan,
             "samples": float(len(scores)),
+        }
+        if len(players) < len(PLAYERS):
+            return computed
+        expected, *halves = players
+        split_half = float(spearman(*halves))
+        return {
+            **computed,
+            "ceiling": float(spearman(expected, scores)),
+            "split_half": split_half,
+            "split_half_all": 2 * split_half / (1 + split_half),
         }

@@ -1,4 +1,5 @@
-"""Networks that predict a memorability score: any backbone with its own classifier of one output, and MemNet."""
+"""Networks that predict a memorability score: any backbone with its own classifier of one output, and MemNet; and the
+map of their scores over an image."""
 
 from __future__ import annotations
 
@@ -102,7 +103,7 @@ class MemNet(Network):
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """All layers but the last: the paper takes them from Hybrid-CNN, and fc8 alone learns ten times as fast."""
-        return [*self.backbone.parameters(), *self.head.fc6.parameters(), *self.head.fc7.parameters()]
+        return [*self.backbone.parameters(), *self.head[:-1].parameters()]
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 1) scores."""
@@ -116,3 +117,28 @@ class MemNet(Network):
 
     def _features(self, image: Tensor) -> Tensor:
         return self.backbone.features(self.backbone.preprocessing(image))[-1]
+
+
+class ScoreMap(Network):
+    """Memorability map: the score at every position of an image, by dense evaluation.
+
+    Khosla et al. 2015 apply MemNet to overlapping regions of an image, all at once with fully connected layers as
+    convolutions. A backbone that averages its last level before its one linear layer is evaluated at every unit of this
+    level: the map's mean is the score of the image (class activation mapping; Zhou et al. 2016, arXiv:1512.04150).
+
+    Args:
+        model: the network.
+    """
+
+    input_policy = "fixed"
+
+    def __init__(self, model: BackboneScore | MemNet) -> None:
+        super().__init__()
+        self.model, self.stride = model, model.stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, 1, H, W) scores of positions around the center; edges are repeated."""
+        scores = functional.interpolate(self.model.forward_dense(image), scale_factor=self.stride, mode="bilinear")
+        (height, width), (h, w) = image.shape[-2:], scores.shape[-2:]
+        top, left = (height - h) // 2, (width - w) // 2
+        return functional.pad(scores, (left, width - w - left, top, height - h - top), "replicate")

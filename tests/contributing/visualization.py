@@ -21,7 +21,7 @@ def toymap(model: Any, image: Any, target: Any, *, power: int = 1) -> Visualizat
     """
     import torch
 
-    from densevision.visualize.core.images import diverging_map
+    from densevision.datasets.core.drawing import diverging_map
     from densevision.visualize.core.objectives import gradients
     from densevision.visualize.core.targets import attribution_inputs
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from painting import painting
 
-from densevision.datasets.core.drawing import add_caption, fit_to_cell, image_grid
+from densevision.datasets.core.drawing import add_caption, fit_to_cell, image_grid, overlay_diverging
 from densevision.datasets.formats.image import write_image
 from densevision.visualize.attribution.grad_cam import grad_cam
 from densevision.visualize.attribution.guided_backprop import deconvnet, guided_backprop, most_active_neuron
@@ -131,10 +131,10 @@ def attribution(weights: str, out: str) -> None:
         "saliency": render.intensity_map(saliency(model, pixels, target).array[0]),
         "SmoothGrad, 30 samples": render.intensity_map(saliency(model, pixels, target, smoothgrad_samples=30).array[0]),
         "guided backpropagation": render.to_rgb(guided_backprop(model, pixels, target).array[0]),
-        "input x gradient": render.overlay_diverging(photo, in_blocks(product.array[0])),
-        "integrated gradients": render.overlay_diverging(photo, in_blocks(integrated.array[0])),
+        "input x gradient": overlay_diverging(photo, in_blocks(product.array[0])),
+        "integrated gradients": overlay_diverging(photo, in_blocks(integrated.array[0])),
         "Grad-CAM, layer4": render.overlay_heatmap(photo, grad_cam(model, pixels, target).array),
-        "occlusion, 64 px": render.overlay_diverging(photo, occlusion(model, pixels, target, patch=64).pixels[0]),
+        "occlusion, 64 px": overlay_diverging(photo, occlusion(model, pixels, target, patch=64).pixels[0]),
     }
     write_image(out, image_grid([add_caption(image, caption) for caption, image in cells.items()], 4), QUALITY)
 
@@ -219,7 +219,7 @@ def occlusions(weights: str, out: str) -> None:
         cells.append(add_caption(photo, target_name))
         for patch, baseline in ((32, "gray"), (64, "gray"), (64, "blurred")):
             result = occlusion(model, pixels, target, patch=patch, baseline=baseline)  # type: ignore[arg-type]
-            overlay = render.overlay_diverging(photo, result.pixels[0])
+            overlay = overlay_diverging(photo, result.pixels[0])
             largest = np.abs(result.array).max()
             cells.append(add_caption(overlay, f"{baseline}, {patch} px: {largest:.1f} at most"))
             print(name, target_name, patch, baseline, result.array.min(), result.array.max(), flush=True)

@@ -126,7 +126,7 @@ def _attribution(inputs: AttributionInputs, baselines: tuple[Tensor, ...], grads
     """(I - I') times the gradients."""
     import torch
 
-    from ..core.images import overlay_diverging
+    from ...datasets.core.drawing import overlay_diverging
     from ..core.objectives import check_nonzero_gradient, evaluate_objective
 
     check_nonzero_gradient(inputs.model, inputs.pixels, inputs.objective, grads)

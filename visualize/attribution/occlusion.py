@@ -89,7 +89,7 @@ def occlusion(
     import numpy as np
     import torch
 
-    from ..core.images import overlay_diverging
+    from ...datasets.core.drawing import overlay_diverging
     from ..core.objectives import check_nonzero_gradient
     from ..core.targets import attribution_inputs
 

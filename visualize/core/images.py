@@ -1,7 +1,6 @@
 """Images that methods read and draw: folders, resizing to one scale, maps as (H, W, 3) uint8 RGB, and writing.
 
-Color scales are clipped at a percentile, so that a few extreme pixels do not hide the others. The raw array is written
-unclipped.
+Color scales are clipped at a percentile (`color_scale`). The raw array is written unclipped.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ...datasets.core.drawing import color_scale
 from ...datasets.core.files import IMAGE_SUFFIXES, list_files
 from ...datasets.core.geometry import Size
 from ...datasets.formats.arrays import write_npy
@@ -25,8 +25,6 @@ from .model import InspectedModel, to_pixels
 
 MAX_ASPECT = 8
 """Images with a larger aspect ratio are squeezed when resized by their short side."""
-PERCENTILE = 99.0
-"""As in Smilkov et al. 2017, section 3.2."""
 GRAY = 128
 """Value of 0 in signed images."""
 MIN_SIZE = 224
@@ -109,14 +107,6 @@ def to_uint8_image(pixels: Tensor) -> np.ndarray:
     return np.round(array[..., :3] * 255).astype(np.uint8)
 
 
-def color_scale(values: np.ndarray) -> float:
-    """Value of full color: a percentile of the absolute values, or their maximum if the percentile is 0."""
-    magnitude = np.abs(values[np.isfinite(values)])
-    if not magnitude.size:
-        return 1.0
-    return float(np.percentile(magnitude, PERCENTILE)) or float(magnitude.max()) or 1.0
-
-
 def intensity_map(heat: np.ndarray) -> np.ndarray:
     """Grayscale map of non-negative (H, W): black at 0, white at the maximum."""
     relative = np.clip(heat / color_scale(heat), 0, 1)
@@ -130,21 +120,6 @@ def overlay_heatmap(image: np.ndarray, heat: np.ndarray, opacity: float = 0.7) -
     alpha = opacity * (0.5 + 0.5 * relative[..., None])
     gray_image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return np.round((1 - alpha) * gray_image + alpha * colors).astype(np.uint8)
-
-
-def diverging_map(values: np.ndarray) -> np.ndarray:
-    """Signed (H, W) map: white at 0, red above, blue below."""
-    relative = np.clip(np.nan_to_num(values) / color_scale(values), -1, 1)[..., None]
-    red, blue = np.array([178, 24, 43]), np.array([33, 102, 172])
-    color = np.where(relative > 0, red, blue)
-    return np.round(255 + np.abs(relative) * (color - 255)).astype(np.uint8)
-
-
-def overlay_diverging(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """`diverging_map` over a pale gray copy of the image, for maps that are coarser than the image."""
-    pale = 128 + cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32) / 2
-    alpha = np.clip(np.abs(np.nan_to_num(values)) / color_scale(values), 0, 1)[..., None]
-    return np.round((1 - 0.8 * alpha) * pale + 0.8 * alpha * diverging_map(values)).astype(np.uint8)
 
 
 def to_rgb(values: np.ndarray) -> np.ndarray:

@@ -72,8 +72,8 @@ def draw_activations(maps: np.ndarray, channels: list[int]) -> np.ndarray:
 
     import numpy as np
 
-    from ...datasets.core.drawing import add_caption, fit_to_cell, image_grid
-    from ..core.images import diverging_map, intensity_map
+    from ...datasets.core.drawing import add_caption, diverging_map, fit_to_cell, image_grid
+    from ..core.images import intensity_map
 
     draw = intensity_map if maps.min() >= 0 else diverging_map
     height, width = maps.shape[1:]

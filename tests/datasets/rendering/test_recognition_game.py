@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from functools import cache
 
+import cv2
 import numpy as np
 import pytest
 from scipy.stats import rankdata
@@ -17,15 +18,19 @@ from densevision.datasets.core.geometry import plain_resize
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import Image
 from densevision.datasets.rendering.recognition_game import (
+    CEILING_OF_HITS,
     CEILINGS,
     MAX_OBJECTS,
     MAX_STROKES,
+    SPLIT_HALF,
     Scene,
-    draw_rated_image,
+    find_cause,
+    inside_circle,
     play,
     random_scene,
     render_scene,
 )
+from densevision.datasets.synthetic import RecognitionGame
 
 NAMES = {20: "recognition-game", 40: "recognition-game-40"}
 SAMPLES = 1000
@@ -36,8 +41,8 @@ def spearman(first: np.ndarray | list[float], second: np.ndarray | list[float]) 
 
 
 @cache
-def drawn_split(players: int) -> dict[str, np.ndarray]:
-    dataset = open_dataset(NAMES[players], split="test")
+def drawn_split(players: int, name: str = "") -> dict[str, np.ndarray]:
+    dataset = open_dataset(name or NAMES[players], split="test")
     assert len(dataset) == SAMPLES
     samples = [dataset.read(index) for index in range(SAMPLES)]
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
@@ -60,6 +65,65 @@ def test_the_stated_ceiling_is_reproduced(players):
     assert rho == pytest.approx(CEILINGS[players], abs=0.01)
 
 
+@pytest.mark.parametrize("players", NAMES)
+def test_halves_of_the_players_agree_as_stated(players):
+    # Facts-next, B.4, whose prototype had another formula: 0.806 with 40 players, 0.892 by Spearman and Brown.
+    split = drawn_split(players)
+    rho = spearman(split["first_half"], split["second_half"])
+    assert rho == pytest.approx(SPLIT_HALF[players], abs=0.03)
+    # Twice as many players are as consistent as Spearman and Brown's formula says.
+    assert 2 * SPLIT_HALF[20] / (1 + SPLIT_HALF[20]) == pytest.approx(SPLIT_HALF[40], abs=0.005)
+
+
+def test_the_score_is_that_of_both_halves_unless_one_of_them_is_below_zero():
+    split = drawn_split(20)
+    above = (split["first_half"] > 0) & (split["second_half"] > 0)
+    means = (split["first_half"] + split["second_half"]) / 2
+    assert above.mean() > 0.8
+    np.testing.assert_allclose(means[above], split["score"][above], atol=1e-9)
+    # Neither half is favored.
+    difference = split["first_half"] - split["second_half"]
+    assert abs(difference.mean()) < 3 * difference.std() / math.sqrt(SAMPLES)
+
+
+def test_false_alarms_are_counted_or_not_as_the_name_of_the_dataset_says():
+    check_dataset(dataset_class("recognition-game-hits"))
+    hits, corrected = drawn_split(20, "recognition-game-hits"), drawn_split(20)
+    np.testing.assert_array_equal(hits["image"][:20], corrected["image"][:20])
+    # The same answers of the same players: only the false alarms are missing.
+    assert (hits["score"] >= corrected["score"]).all() and (hits["score"] > corrected["score"]).mean() > 0.3
+    false_alarms = (hits["score"] - corrected["score"]).mean()
+    assert false_alarms == pytest.approx(np.mean([scene.false_alarm for scene in scenes(SAMPLES)]), abs=0.005)
+    assert spearman(hits["score"], hits["expected_score"]) == pytest.approx(CEILING_OF_HITS, abs=0.01)
+
+
+def test_the_cause_is_the_part_without_which_players_forget_most():
+    plain = Scene(None, 0.5, 0.4, 0.3, 0.2, ((0, 0, 0.1, 0.25, 0.5, 4),), None, np.zeros((0, 5)), 0.1, 0.7)
+    assert find_cause(plain) == (0, 0, 0.1)
+    strong, weak, third = ((x, 0.0, 0.1, difference, 0.5, 4) for x, difference in ((0.1, -0.5), (0.2, 0.1), (0.3, 0.1)))
+    assert find_cause(replace(plain, objects=(weak, strong, third))) == strong[:3]
+    # An object that is hardly the strongest costs less contrast than one object less of three gains.
+    assert find_cause(replace(plain, objects=(weak, third, (0.4, 0.0, 0.1, 0.11, 0.5, 4)))) is None
+    figure = (0.2, 0.2, 0.2)
+    assert find_cause(replace(plain, figure=figure)) == figure
+    # Without the only object, its contrast is lost: 1.5 * 0.9 is more than 0.6 of the smallest figure.
+    alone = replace(plain, figure=figure, figure_size=0.0, objects=(strong,))
+    assert find_cause(alone) == strong[:3]
+    assert find_cause(replace(alone, figure_size=0.9)) == figure
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_the_circle_of_a_cause_is_where_it_is_drawn(size):
+    for scene in scenes(40):
+        without = replace(scene, figure=None) if scene.figure else replace(scene, objects=scene.objects[1:])
+        changed = (render_scene(scene, size).astype(int) != render_scene(without, size)).any(-1)
+        inside = inside_circle(scene.figure or scene.objects[0][:3], size)
+        # Borders are blurred, heads are higher than wide, and a triangle is smaller than its circle.
+        grown = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5))) > 0
+        assert changed.any() and not (changed & ~grown).any()
+        assert (changed & inside).sum() > 0.3 * inside.sum()
+
+
 def test_scores_are_those_of_a_finite_number_of_players():
     for players in NAMES:
         scores = drawn_split(players)["score"]
@@ -67,7 +131,7 @@ def test_scores_are_those_of_a_finite_number_of_players():
         assert scores.min() >= 0 and scores.max() <= 1 and len(np.unique(scores)) <= players + 1
     scene = scenes(1)[0]
     rng = np.random.default_rng(0)
-    many = [play(scene, 20, rng) for _ in range(4000)]
+    many = [play(scene, 20, rng).score for _ in range(4000)]
     assert np.mean(many) == pytest.approx(scene.expected_score, abs=0.01)
     variance = (scene.hit * (1 - scene.hit) + scene.false_alarm * (1 - scene.false_alarm)) / 20
     assert np.var(many) == pytest.approx(variance, rel=0.1)
@@ -115,13 +179,13 @@ def test_every_part_of_the_formula_changes_pixels(part):
 def test_the_same_scene_at_any_size():
     for index in range(5):
         small, large = (
-            draw_rated_image(generator(3, 0, index, Purpose.TEST_SYNTHESIS), size, 20)
+            RecognitionGame().generate(generator(3, 0, index, Purpose.TEST_SYNTHESIS), size)
             for size in ((64, 64), (256, 256))
         )
-        assert (small.score, small.expected_score) == (large.score, large.expected_score)
-        reduced = Image().transform(large.image, plain_resize((256, 256), (64, 64)))
-        assert np.abs(reduced.astype(int) - small.image).mean() < 8
-    assert draw_rated_image(np.random.default_rng(0), (33, 71), 20).image.shape == (33, 71, 3)
+        assert all(small[name] == large[name] for name in small if name != "image")
+        reduced = Image().transform(large["image"], plain_resize((256, 256), (64, 64)))
+        assert np.abs(reduced.astype(int) - small["image"]).mean() < 8
+    assert RecognitionGame().generate(np.random.default_rng(0), (33, 71))["image"].shape == (33, 71, 3)
 
 
 # T: the score must not be predictable from file order, seed or 8x8 thumbnails beyond what the scenes explain.
@@ -165,6 +229,6 @@ def test_an_image_takes_at_most_three_milliseconds():
     for attempt in range(3):
         start = time.process_time()
         for index in range(50):
-            draw_rated_image(generator(attempt, 0, index, Purpose.EXAMPLE), (64, 64), 20)
+            RecognitionGame().generate(generator(attempt, 0, index, Purpose.EXAMPLE), (64, 64))
         best = min(best, (time.process_time() - start) / 50)
     assert best < 0.003

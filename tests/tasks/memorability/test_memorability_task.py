@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import pytest
 import torch
 
 import densevision
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import Image, Scalar
 from densevision.datasets.formats.image import read_image, write_image
+from densevision.datasets.rendering.recognition_game import find_cause, inside_circle, random_scene, render_scene
 from densevision.datasets.synthetic import RecognitionGame
 from densevision.tasks.inference import Predictor
 from densevision.tasks.memorability import Memorability
 from densevision.tasks.memorability.losses import l2
 from densevision.tasks.memorability.memorability_score import BAR, MemorabilityScore, write_ranking
-from densevision.tasks.memorability.networks import BackboneScore
+from densevision.tasks.memorability.networks import BackboneScore, MemNet, ScoreMap
 from densevision.tasks.network import Network
 
 FIELDS = {"image": Image(), "score": Scalar()}
@@ -54,6 +57,108 @@ def test_ten_crops_are_averaged():
     assert one == pytest.approx(0.0, abs=0.15)
     # Every crop has its mirror image: dark and bright corners alike.
     assert ten == pytest.approx(0.5, abs=0.05)
+
+
+def predict_with(network: Network, image: np.ndarray, mode: str) -> Any:
+    return predictor(network).predict(image, mode=mode)
+
+
+class Corner(BackboneScore):
+    """A network that scores only what is in the upper left corner of each block of 4 x 4 pixels: its red."""
+
+    def __init__(self) -> None:
+        super().__init__(densevision.create_backbone("resnet20_cifar", num_classes=1))
+
+    def forward_dense(self, image):
+        return image[:, :1, ::4, ::4]
+
+
+def test_a_dense_map_is_the_score_at_every_position_of_the_original_image():
+    image = np.full((64, 96, 3), 50, np.uint8)
+    image[8:24, 56:72] = 255
+    prediction: Any = predictor(Corner().eval()).predict(image, mode="dense")
+    assert prediction.map.shape == (64, 96) and prediction.map.dtype == np.float32
+    assert prediction.value == pytest.approx(prediction.map.mean(), abs=0.01)
+    weights = np.maximum(prediction.map - 0.5, 0)
+    rows, columns = np.indices(weights.shape)
+    # The map is as symmetric as the mean with the mirror image makes it; upwards it is as exact as the network.
+    assert (rows * weights).sum() / weights.sum() == pytest.approx(15.5, abs=4)
+    assert (columns * weights).sum() / weights.sum() == pytest.approx(63.5, abs=0.5)
+    mirrored: Any = predictor(Corner().eval()).predict(image[:, ::-1], mode="dense")
+    np.testing.assert_allclose(mirrored.map, prediction.map[:, ::-1], atol=1e-5)
+    flipped: Any = predictor(Corner().eval()).predict(image, mode="dense", flip=True)
+    np.testing.assert_allclose(flipped.map, prediction.map, atol=1e-5)
+
+
+def test_the_mean_of_the_map_is_the_score_of_a_network_that_averages():
+    # Class activation mapping: one linear layer behind the mean over the positions.
+    torch.manual_seed(0)
+    network = BackboneScore(densevision.create_backbone("resnet20_cifar", num_classes=1)).eval()
+    network.backbone.preprocessing = replace(network.backbone.preprocessing, resize=32, crop=32)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with torch.inference_mode():
+        scores = [network(torch.from_numpy(each.copy()).movedim(2, 0)[None] / 255) for each in (image, image[:, ::-1])]
+        mean = float(torch.cat(scores).mean())
+        network.scale.mean.add_(0.5 - mean)  # inside 0..1
+    assert abs(float(scores[0] - scores[1])) > 1e-5
+    assert predict_with(network, image, "dense").value == pytest.approx(0.5, abs=1e-4)
+
+
+def test_the_map_of_three_scales_is_the_mean_of_their_maps():
+    class Scale(Corner):
+        def forward_dense(self, image):
+            return torch.full((len(image), 1, image.shape[2] // 4, image.shape[3] // 4), image.shape[2] / 160)
+
+    prediction = predict_with(Scale().eval(), GRAY, "dense-3-scales")
+    # 256 / 224 of 32 is 37; times 1, 1.5 and 2.
+    np.testing.assert_allclose(prediction.map, (37 + 56 + 74) / 3 / 160, atol=1e-6)
+    assert prediction.value == pytest.approx((37 + 56 + 74) / 3 / 160)
+
+
+def test_windows_of_memnet_are_at_their_centers_in_the_map():
+    class Windows(MemNet):
+        def __init__(self) -> None:
+            Network.__init__(self)
+            self.stride = 32
+
+        def forward_dense(self, image):
+            return torch.tensor([[[[0.0, 1.0, 2.0]]]])
+
+    # 227 + 2 * 32: windows start at 0, 32 and 64.
+    scores = ScoreMap(Windows())(torch.zeros(1, 3, 227, 291))[0, 0]
+    assert scores.shape == (227, 291) and bool((scores == scores[:1]).all())
+    assert float(scores[0, 145]) == pytest.approx(1.0, abs=0.02)
+    assert float(scores[0, 113]) == pytest.approx(0.0, abs=0.02) and float(scores[0, 177]) == pytest.approx(
+        2.0, abs=0.02
+    )
+
+
+@pytest.mark.parametrize(("mode", "hits"), [("dense", 0.9), ("dense-3-scales", 0.95)])
+def test_maps_of_the_packaged_checkpoint_point_at_the_figure(mode, hits):
+    # python tools/reproduce/pointing.py does it for all causes, and for occlusion.
+    packaged = densevision.load("memorability", "cpu", "off")
+    inside, chance = [], []
+    for index in range(60):
+        scene = random_scene(generator(0, 0, index, Purpose.TEST_SYNTHESIS))
+        if scene.figure is None or find_cause(scene) != scene.figure:
+            continue
+        circle = inside_circle(scene.figure, (64, 64))
+        prediction: Any = packaged.predict(render_scene(scene, (64, 64)), mode=mode)
+        inside.append(bool(circle.flat[prediction.map.argmax()]))
+        chance.append(circle.mean())
+    assert len(inside) > 20 and np.mean(chance) < 0.2 and np.mean(inside) >= hits
+
+
+def test_a_map_is_saved_and_drawn_over_the_input(tmp_path):
+    values = np.zeros((30, 40), np.float32)
+    values[:15] = 1
+    prediction = MemorabilityScore(0.5, GRAY, values)
+    *others, array = prediction.save(tmp_path, "cat")
+    assert [file.suffix for file in (*others, array)] == [".json", ".png", ".npy"]
+    np.testing.assert_array_equal(np.load(array), values)
+    image = prediction.to_image().astype(int)
+    # Red above the score of the image, blue below.
+    assert image[40, 120, 0] > image[40, 120, 2] + 50 and image[140, 120, 2] > image[140, 120, 0] + 50
 
 
 def test_scores_are_clipped_to_their_range():

@@ -110,3 +110,23 @@ def test_scores_do_not_depend_on_the_order_of_the_images():
     predicted, scores = pairs(80)
     order = np.random.default_rng(1).permutation(80)
     assert scored(predicted, scores) == scored(predicted[order], scores[order])
+
+
+def test_a_dataset_of_known_players_states_the_ceiling_and_the_consistency_of_halves():
+    rng = np.random.default_rng(0)
+    true = rng.beta(6, 4, 2000)
+    halves = rng.binomial(20, true, (2, 2000)) / 20
+    metrics, plain = MemorabilityMetrics(), MemorabilityMetrics()
+    for expected, first, second in zip(true.tolist(), *halves.tolist(), strict=True):
+        players = {"expected_score": expected, "first_half": first, "second_half": second}
+        sample = {name: np.array(value) for name, value in {"score": (first + second) / 2, **players}.items()}
+        metrics.update(MemorabilityScore(expected, GRAY), sample)
+        plain.update(MemorabilityScore(expected, GRAY), {"score": sample["score"]})
+    scores = metrics.compute()
+    # The perfect prediction reaches the ceiling.
+    assert scores["rho"] == scores["ceiling"]
+    theirs: Any = spearmanr(*halves)
+    assert scores["split_half"] == pytest.approx(theirs.statistic)
+    # Spearman and Brown: the consistency of all players is about the square of the correlation with the truth.
+    assert scores["split_half_all"] == pytest.approx(scores["ceiling"] ** 2, abs=0.02)
+    assert not {"ceiling", "split_half", "split_half_all"} & plain.compute().keys()

@@ -131,7 +131,10 @@ def test_the_last_layer_of_memnet_learns_ten_times_as_fast_as_all_others():
         for parameter in group["params"]
     }
     named = {name: scales.pop(id(parameter)) for name, parameter in network.named_parameters()}
-    assert not scales and {name for name, scale in named.items() if scale == 1.0} == {"head.fc8.weight", "head.fc8.bias"}
+    assert not scales and {name for name, scale in named.items() if scale == 1.0} == {
+        "head.fc8.weight",
+        "head.fc8.bias",
+    }
     assert set(named.values()) == {1.0, 0.1}
 
 

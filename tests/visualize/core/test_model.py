@@ -12,12 +12,12 @@ from densevision.backbones import create_backbone
 from densevision.backbones.backbone import features_on_meta
 from densevision.backbones.conformance import check_backbone
 from densevision.backbones.weights import WeightsWarning
+from densevision.datasets.core.drawing import diverging_map
 from densevision.errors import UserError
 from densevision.tasks import list_tasks
 from densevision.tasks.inference import load
 from densevision.visualize.core.hooks import level_names
 from densevision.visualize.core.images import (
-    diverging_map,
     overlay_heatmap,
     to_rgb,
     to_uint8_image,
