@@ -90,7 +90,7 @@ def test_false_alarms_are_counted_or_not_as_the_name_of_the_dataset_says():
     check_dataset(dataset_class("recognition-game-hits"))
     hits, corrected = drawn_split(20, "recognition-game-hits"), drawn_split(20)
     np.testing.assert_array_equal(hits["image"][:20], corrected["image"][:20])
-    # The same answers of the same players: only the false alarms are missing.
+    # The same hits of the same players: only the false alarms are missing.
     assert (hits["score"] >= corrected["score"]).all() and (hits["score"] > corrected["score"]).mean() > 0.3
     false_alarms = (hits["score"] - corrected["score"]).mean()
     assert false_alarms == pytest.approx(np.mean([scene.false_alarm for scene in scenes(SAMPLES)]), abs=0.005)

@@ -127,6 +127,6 @@ def test_a_dataset_of_known_players_states_the_ceiling_and_the_consistency_of_ha
     assert scores["rho"] == scores["ceiling"]
     theirs: Any = spearmanr(*halves)
     assert scores["split_half"] == pytest.approx(theirs.statistic)
-    # Spearman and Brown: the consistency of all players is about the square of the correlation with the truth.
+    # Spearman and Brown: the consistency of all players is about the square of the correlation with the expected score.
     assert scores["split_half_all"] == pytest.approx(scores["ceiling"] ** 2, abs=0.02)
     assert not {"ceiling", "split_half", "split_half_all"} & plain.compute().keys()
