@@ -28,6 +28,7 @@ KINECT_CAMERA = np.array([[518.8579, 0, 324.5824], [0, 519.4696, 252.7362], [0, 
 """Intrinsic matrix of the color camera from camera_params.m of the toolbox, where the first pixel is (1, 1); here it is
 (0, 0)."""
 
+KINDS = {"u": "unsigned integers", "f": "floats"}
 LABELED = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
 SPLIT_VARIABLES = {"train": "trainNdxs", "test": "testNdxs"}
@@ -64,11 +65,13 @@ class NYUDepth(Dataset):
         self._file.close()
 
     def _official_indices(self) -> np.ndarray:
-        frames = self._file.shape(self.depths)[-1]
-        for name, shape in (("images", (*SIZE, 3, frames)), (self.depths, (*SIZE, frames))):
+        frames = (self._file.shape(self.depths) or (0,))[-1]
+        for name, shape, kind in (("images", (*SIZE, 3, frames), "u"), (self.depths, (*SIZE, frames), "f")):
             if self._file.shape(name) != shape:
                 expected = f"'{name}' of MATLAB size {'x'.join(map(str, shape))}"
                 raise DatasetError(self._file.path, expected, "x".join(map(str, self._file.shape(name))))
+            if self._file.kind(name) != kind:
+                raise DatasetError(self._file.path, f"{KINDS[kind]} in '{name}'", f"'{self._file.kind(name)}'")
         splits = self.root / SPLITS
         variables = read_mat(splits)
         lists = {}

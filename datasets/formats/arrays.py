@@ -86,9 +86,10 @@ def read_npz(path: str | Path, key: str) -> np.ndarray:
                 raise DatasetError(path, expected, f"only {', '.join(sorted(names)) or 'an empty one'}")
             if names[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DatasetError(path, expected, "a compression that NumPy does not write")
-            # The directory can state less than the member unpacks to; zipfile stops there, and its checksum differs.
             check_bytes(names[key].file_size)
-            stored = archive.read(names[key])
+            with archive.open(names[key]) as member:
+                # The directory can state less than it unpacks to; the checksum differs then. `read()` would unpack all.
+                stored = member.read(names[key].file_size)
     except (ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error, *_ZIP_ERRORS) as error:
         raise DatasetError(path, expected, _reason(error)) from None
     return _parse_npy(stored, path, expected)

@@ -73,7 +73,11 @@ class Mat73:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a variable, as `size` of MATLAB returns it."""
-        return self._variable(name).shape[::-1]
+        return (self._variable(name).shape or ())[::-1]
+
+    def kind(self, name: str) -> str:
+        """Kind of the values of a variable, as `numpy.dtype.kind`: "f" of numbers, "u" of images."""
+        return self._variable(name).dtype.kind
 
     def read(self, name: str, index: int | tuple[()] = ()) -> np.ndarray:
         """Read a variable, in the axis order of MATLAB; with an index `name(:, ..., :, index + 1)`, one entry of it."""

@@ -31,7 +31,7 @@ class Layouts:
         return root
 
     def replaced(self, kind: str, dataset: str, file: str, contents: dict[str, bytes], old: str = "") -> Iterator[Case]:
-        """Cases in which a file, instead of an old one, has other contents; `contents` names what is wrong with them."""
+        """Cases in which a file, instead of an old one, has other contents, by what is wrong with them."""
         for name, content in contents.items():
             root = self.root(dataset)
             if old:

@@ -9,5 +9,6 @@ import densevision.apps.evaluate
 import densevision.apps.predict
 import densevision.apps.train
 import densevision.apps.weights
+from densevision.datasets.classification.imagenet import imagenet_classes
 
-_ = densevision.load, h5py, scipy.io
+_ = densevision.load, h5py, scipy.io, imagenet_classes()

@@ -9,16 +9,22 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from .annotations import generate_annotations
+from .archives import generate_archives
 from .arrays import generate_arrays
 from .checkpoints import generate_checkpoints
 from .harness import Generator, generate, run_case, table
 from .images import generate_images
+from .matlab import generate_matlab
 from .run_folders import generate_run_folders
 
 GENERATORS: dict[str, Generator] = {
+    "annotations": generate_annotations,
+    "archives": generate_archives,
     "arrays": generate_arrays,
     "checkpoints": generate_checkpoints,
     "images": generate_images,
+    "matlab": generate_matlab,
     "run_folders": generate_run_folders,
 }
 """The generators by name."""
