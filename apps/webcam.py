@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .access import NoPassword, Password
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .access import Access
     from .live.viewer import Viewer
 
 
@@ -23,6 +26,8 @@ def webcam(
     live: bool = False,
     host: str = "127.0.0.1",
     port: int = 8765,
+    password: Password = None,
+    no_password: NoPassword = False,
     out: Path = Path("snapshots"),
     size: int = 640,
     frames: int | None = None,
@@ -49,6 +54,9 @@ def webcam(
         live: Play a recorded video in real time, in a window or on the web page.
         host: Address of the web page's server; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
         port: Port of the web page's server; 0 chooses a free port.
+        password: Password that browsers ask for, with any user name; demanded if --host is not this machine alone. The
+            environment variable DENSEVISION_PASSWORD sets it without displaying it in the list of processes.
+        no_password: Let everyone in who can reach --host.
         out: Output folder for snapshots, and for recordings started with the key r.
         size: Maximum length of a frame's longer side in pixels; larger frames are resized, 0 disables resizing.
         frames: Number of frames after which to stop; the end of the source if not stated.
@@ -58,6 +66,7 @@ def webcam(
     """
     from ..errors import UserError
     from ..tasks.training.interruption import graceful_interrupt
+    from .access import access
     from .live.capture import Capture
     from .live.live import Live
     from .live.live_predictor import live_predictors
@@ -72,6 +81,7 @@ def webcam(
     ):
         if value < minimum:
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
+    allowed = access(host, password, no_password)
     offline = video is not None and record is not None and not serve and not live
     source = Camera(camera, size or 640) if video is None else VideoFileSource(video, realtime=not offline)
     recorder = Recorder(record, out)
@@ -79,7 +89,7 @@ def webcam(
     reserve_core(device)
     for line in dict.fromkeys(line for model in models for line in license_notes(model.predictor.header)):
         print(line, file=sys.stderr)
-    viewer = create_viewer(offline, serve, host, port)
+    viewer = create_viewer(offline, serve, allowed, port)
     num_frames = max(model.num_frames for model in models)
     message = "The command has ended."
     with graceful_interrupt() as stopped:
@@ -101,7 +111,7 @@ def webcam(
             raise KeyboardInterrupt
 
 
-def create_viewer(offline: bool, serve: bool, host: str, port: int) -> Viewer:
+def create_viewer(offline: bool, serve: bool, allowed: Access, port: int) -> Viewer:
     """No viewer offline; otherwise a window where possible, or a web page, whose address is printed."""
     from .live.viewer import HeadlessViewer
 
@@ -114,7 +124,7 @@ def create_viewer(offline: bool, serve: bool, host: str, port: int) -> Viewer:
             return Window()
     from .live.mjpeg_server import MjpegServer
 
-    server = MjpegServer(host, port)
+    server = MjpegServer(allowed, port)
     print(f"Open {server.url} in a browser; q there, or Ctrl-C here, quits.", file=sys.stderr, flush=True)
     return server
 

@@ -2,31 +2,36 @@
 
 Each client gets the newest image when it is ready for one, and a slow client delays nothing. The images are sent as
 multipart JPEG, which an <img> element displays without JavaScript. The server is reachable from this machine only
-unless another address is configured; pages of other sites can neither embed its images nor press its buttons.
+unless another address is configured; pages of other sites can neither embed its images nor press its buttons. Clients
+that are slow to send their request or to read the images are disconnected.
 """
 
 from __future__ import annotations
 
+import io
 import queue
 import socket
 import threading
 import time
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
 from ...atomic_io import json_text
 from ...errors import UserError
-from .. import LOOPBACK
+from ..access import HEADERS, WRONG_PASSWORD_SECONDS, Access
 from .viewer import KEYS, State
 
-HOST, PORT = "127.0.0.1", 8765
+PORT = 8765
 JPEG_QUALITY = 85
 SEND_BUFFER = 1 << 17
 """Socket send buffer in bytes: a few images, so that a slow client does not get old ones."""
+REQUEST_SECONDS = 10.0
+"""Seconds in which a request has to be complete, and an image has to be read."""
+CLIENTS = 64
+"""Number of simultaneous connections, each of which has a thread; a browser holds two."""
 CLOSE_DELAY = 1.5
 """Seconds that pages get to fetch the final message; they poll twice a second."""
 BOUNDARY = "image"
@@ -43,19 +48,19 @@ class MjpegServer:
 
     needs_overlay = False
 
-    def __init__(self, host: str = HOST, port: int = PORT) -> None:
-        """Start the server; port 0 is any free one.
+    def __init__(self, access: Access | None = None, port: int = PORT) -> None:
+        """Start the server at the address of `access`, by default this machine; port 0 is any free one.
 
         Raises:
             UserError: not an address of this machine, or the port is in use.
         """
+        self.access = access or Access()
+        host = self.access.host
         try:
             self._server = _Server((host, port), self)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"Cannot serve at {host}:{port}: {reason}; give another --port, or 0 for any.") from error
-        # A server that is reachable from the network may be addressed by any host name.
-        self.any_host = host not in LOOPBACK
         self.url = f"http://{'127.0.0.1' if host in ('', '0.0.0.0') else host}:{self._server.server_port}/"
         self._changed = threading.Condition()
         self._number, self._jpeg, self._state, self._ended = 0, b"", State(), ""
@@ -124,25 +129,60 @@ class _Server(ThreadingHTTPServer):
         self.viewer = viewer
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self._free = threading.BoundedSemaphore(CLIENTS)
         super().__init__(address, _Handler)
+
+    def verify_request(self, request, client_address) -> bool:
+        """Whether there is room for another client."""
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request, client_address) -> None:
+        """Serve a client, in its thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request, client_address) -> None:
         """Log nothing: clients may disconnect in the middle of an image."""
 
 
+class _RequestReader(io.RawIOBase):
+    """Reads from a socket until a deadline for all of the request; a timeout of the socket is for every byte."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._deadline = connection, time.monotonic() + REQUEST_SECONDS
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        self._connection.settimeout(max(0.001, self._deadline - time.monotonic()))
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     # Seconds after which a client that reads nothing is disconnected.
-    timeout = 10
+    timeout = REQUEST_SECONDS
 
     @property
     def viewer(self) -> MjpegServer:
         assert isinstance(self.server, _Server)
         return self.server.viewer
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(_RequestReader(self.connection))
+
+    def parse_request(self) -> bool:
+        complete = super().parse_request()
+        self.connection.settimeout(self.timeout)
+        return complete
+
     def do_GET(self) -> None:
-        if not self._check_host():
+        if not self._is_allowed():
             return
-        match urlsplit(self.path).path:
+        match self.path.partition("?")[0]:
             case "/":
                 self._respond(PAGE.encode(), "text/html; charset=utf-8")
             case "/state":
@@ -153,37 +193,46 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_error(404)
 
     def do_POST(self) -> None:
-        # A form of another site may post here, but its browser states the origin.
-        origin = self.headers.get("Origin")
-        if not self._check_host():
+        if not self._is_allowed():
             return
-        if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
-            self.send_error(403)
-        elif self.viewer.press(self.path.removeprefix("/key/")):
+        if self.viewer.press(self.path.removeprefix("/key/")):
             self._respond(b"", "text/plain")
         else:
             self.send_error(404)
 
-    def _check_host(self) -> bool:
-        """Reject host names that another site resolves to this machine (DNS rebinding)."""
-        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        if self.viewer.any_host or name in LOOPBACK:
+    def _is_allowed(self) -> bool:
+        """Whether the client may send the request; if not, it is answered."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        refusal = self.viewer.access.refusal(headers)
+        if refusal is None:
             return True
-        self.send_error(403)
+        if "authorization" in headers:
+            time.sleep(WRONG_PASSWORD_SECONDS)
+        self.send_error(*refusal)
         return False
 
-    def _respond(self, body: bytes, content_type: str) -> None:
-        self._send_headers(content_type)
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Respond with a sentence. An unknown method or version of HTTP is an error of the client."""
+        code = code if code < 500 else 400
+        text = message or self.responses[code][1]
+        self._respond(text.encode("utf-8", "replace"), "text/plain; charset=utf-8", code)
+
+    def _respond(self, body: bytes, content_type: str, status: int = 200) -> None:
+        self._send_headers(content_type, status)
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="densevision"')
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    def _send_headers(self, content_type: str) -> None:
-        self.send_response(200)
+    def _send_headers(self, content_type: str, status: int = 200) -> None:
+        self.close_connection = True
+        self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Cache-Control", "no-store")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("X-Frame-Options", "DENY")
+        self.send_header("Content-Security-Policy", POLICY)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
 
     def _stream(self) -> None:
         viewer, number = self.viewer, 0
@@ -206,6 +255,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; connect-src 'self'; style-src 'unsafe-inline';"
+    " script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 BUTTONS = "\n".join(
     f'<button data-key="{key}" title="{action}: key {key}">{action} <kbd>{key}</kbd></button>'
     for key, action in KEYS.items()
@@ -216,9 +269,6 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-      content="default-src 'none'; img-src 'self' data:; connect-src 'self';
-               style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <title>densevision webcam</title>
 <style>

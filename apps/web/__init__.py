@@ -7,12 +7,15 @@ visualize_tab.py   request handler of the tab "Visualize"
 examples.py        generated example images
 components.py      Gradio image components for uploads, the camera and its predictions
 page.py            the page and its tabs
-middleware.py      ASGI middleware that allows only the routes the page needs
+middleware.py      ASGI middleware that allows only the requests the page sends
+connection.py      HTTP connection that drops slow clients
+sweeper.py         deletes uploads and results by age and size
 server.py          start and shutdown of the server
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -20,7 +23,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from .. import LOOPBACK
+from ..access import NoPassword, Password
+
+STOPPING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""Signals that end the server."""
 
 
 def web(
@@ -28,6 +34,9 @@ def web(
     checkpoint: Annotated[tuple[str, ...], Parameter(negative_iterable=(), show_default=False)] = (),
     host: str = "127.0.0.1",
     port: int = 7860,
+    password: Password = None,
+    no_password: NoPassword = False,
+    keep_minutes: float = 15,
     max_upload_mb: float = 25,
     max_megapixels: float = 24,
     device: str = "auto",
@@ -40,6 +49,10 @@ def web(
             packaged checkpoints; can be repeated.
         host: Address to listen on; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
         port: TCP port to listen on.
+        password: Password that browsers ask for, with any user name; demanded if --host is not this machine alone. The
+            environment variable DENSEVISION_PASSWORD sets it without displaying it in the list of processes.
+        no_password: Let everyone in who can reach --host.
+        keep_minutes: Minutes after which uploads and results are deleted.
         max_upload_mb: Maximum size of an uploaded file, in megabytes.
         max_megapixels: Maximum size of an image, in megapixels.
         device: Device: cpu, cuda, mps or auto.
@@ -47,11 +60,18 @@ def web(
     """
     from ...errors import UserError
     from ...tasks.device import choose_device
+    from ..access import access, is_loopback
 
-    if max_upload_mb <= 0 or max_megapixels <= 0:
-        raise UserError(f"--max-upload-mb {max_upload_mb:g} --max-megapixels {max_megapixels:g}: both must be above 0.")
+    for option, value in (
+        ("max-upload-mb", max_upload_mb),
+        ("max-megapixels", max_megapixels),
+        ("keep-minutes", keep_minutes),
+    ):
+        if not 0 < value < math.inf:
+            raise UserError(f"--{option} is {value:g}; it must be above 0.")
     if not 1 <= port <= 65535:
         raise UserError(f"--port is {port}; it must be from 1 to 65535.")
+    allowed = access(host, password, no_password)
     require_gradio()
     choose_device(device)
 
@@ -61,19 +81,22 @@ def web(
 
     entries = checkpoint_entries(checkpoint, device, amp)
     limits = Limits(round(max_upload_mb * 2**20), round(max_megapixels * 1e6))
-    # SIGTERM, which stops a service, is handled like Ctrl-C, so that the temporary folder is removed.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A service is stopped by SIGTERM, a closed terminal sends SIGHUP: like Ctrl-C, so that the uploads are removed.
+    # What nohup ignores stays ignored.
+    heeded = [name for name in STOPPING if signal.getsignal(name) is not signal.SIG_IGN]
+    before = {name: signal.signal(name, signal.default_int_handler) for name in heeded}
     try:
-        with serve(entries, limits, host, port) as address:
+        with serve(entries, limits, allowed, port, 60 * keep_minutes) as address:
             print(f"Serving at {address} (Ctrl-C stops the server).", flush=True)
-            if host not in LOOPBACK:
+            if not is_loopback(host) and password is None:
                 warning = f"--host {host}: everyone who can reach this machine can use the page without a password."
                 print(warning, file=sys.stderr)
             threading.Event().wait()
     except KeyboardInterrupt:
         print("The server has stopped.", file=sys.stderr)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 def require_gradio() -> None:

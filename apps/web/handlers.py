@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ...datasets.formats.image import image_to_rgb
 from ...errors import UserError
 from ..live.capture import downscale
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
-from .uploads import Limits, decode_image
+from .uploads import FRAME_PIXELS, Limits, decode_image
 
 if TYPE_CHECKING:
     from ...tasks.prediction import Prediction
@@ -50,7 +50,8 @@ class Response:
 def response_dir(root: Path) -> Iterator[Path]:
     """Create a folder with an unguessable name for the files of one response; it is removed after an exception."""
     folder = root / secrets.token_urlsafe(18)
-    folder.mkdir(parents=True)
+    root.mkdir(exist_ok=True)  # but not its parents, which are gone when the server has been stopped
+    folder.mkdir()
     try:
         yield folder
     except BaseException:
@@ -64,8 +65,8 @@ def handle_images(entry: CheckpointEntry, uploads: Sequence[Path | None], limits
     Raises:
         UserError: an image is missing, was rejected or does not fit the model.
     """
-    images, remarks = validate_uploads(entry, uploads, limits)
-    with INFERENCE_LOCK:
+    with INFERENCE_LOCK:  # the images of waiting requests are not decoded yet: they would fill the memory
+        images, remarks = validate_uploads(entry, uploads, limits)
         prediction = entry.predictor().predict(*images)
     with response_dir(root) as folder:
         files = prediction.save(folder, STEM)
@@ -119,6 +120,7 @@ def handle_frame(
         raise UserError(f"{entry.name} takes label maps, which a camera does not provide.")
     started = time.perf_counter()
     field_types = entry.inputs
+    limits = replace(limits, pixels=min(limits.pixels, FRAME_PIXELS))
     image = image_to_rgb(decode_image(frame, next(iter(field_types.values())), limits).image)
     # After a change of size (a camera that was turned), the sequence starts again.
     needed = len(field_types) - 1

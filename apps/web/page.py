@@ -20,8 +20,6 @@ from .handlers import Response, handle_frame, handle_images, safe_call, trim_mem
 from .uploads import Limits, bytes_of_data_url
 from .visualize_tab import METHODS, handle_visualize, targets_for
 
-FILE_LIFETIME = 15 * 60
-"""Seconds after which uploads and results are deleted."""
 QUEUE_SIZE = 64
 """Maximum number of waiting requests; further ones are rejected with a message."""
 CAMERAS = 8
@@ -46,7 +44,7 @@ def build(entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Pat
         for task, of_task in entries.items()
         for number, entry in enumerate(of_task)
     }
-    with gr.Blocks(title="densevision", analytics_enabled=False, delete_cache=(60, FILE_LIFETIME)) as page:
+    with gr.Blocks(title="densevision", analytics_enabled=False) as page:
         gr.Markdown("# densevision\nPyTorch classification backbones with dense-prediction heads.")
         with gr.Tabs():
             for task, of_task in entries.items():

@@ -18,6 +18,8 @@ from ...errors import UserError
 
 FRAME_BYTES = 2**22
 """Maximum size of an encoded camera image; browsers send some tens of kilobytes."""
+FRAME_PIXELS = 2_100_000
+"""Maximum number of pixels of a camera image (full HD): a session of a model with two inputs keeps one."""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ def handle_visualize(
         raise unknown_name("method", method, METHODS)
     if len(target) > MAX_TARGET_LENGTH:
         raise UserError(f"The target has {len(target)} characters; at most {MAX_TARGET_LENGTH} are allowed.")
-    images, remarks = validate_uploads(entry, uploads, limits)
     with INFERENCE_LOCK, response_dir(root) as folder:
+        images, remarks = validate_uploads(entry, uploads, limits)
         model = entry.inspected_model()
         model_input = model.preprocess(*images)
         objective = parse_target(target, model, model_input)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from densevision.apps.access import Access
 from densevision.apps.live import mjpeg_server as module
 from densevision.apps.live.mjpeg_server import PAGE, PART_HEADER, MjpegServer
 from densevision.apps.live.viewer import KEYS, State
@@ -143,7 +144,7 @@ def test_a_used_port_and_a_foreign_address_are_user_errors(page):
         MjpegServer(port=port)
     for host, port in (("192.0.2.1", 0), ("127.0.0.1", 70000), ("no.such.host.invalid", 0)):
         with pytest.raises(UserError, match="Cannot serve at"):
-            MjpegServer(host, port)
+            MjpegServer(Access(host), port)
 
 
 def test_the_final_message_reaches_clients_and_no_thread_is_left():
