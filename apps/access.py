@@ -30,6 +30,8 @@ MIN_PASSWORD = 8
 """Minimum length of a password in characters."""
 WRONG_PASSWORD_SECONDS = 1
 """Seconds until a wrong password is answered."""
+FAILED = "The server cannot process this request."
+"""Response to a request that is not one of a browser."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",

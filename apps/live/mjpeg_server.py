@@ -21,7 +21,7 @@ import numpy as np
 
 from ...atomic_io import json_text
 from ...errors import UserError
-from ..access import HEADERS, WRONG_PASSWORD_SECONDS, Access
+from ..access import FAILED, HEADERS, WRONG_PASSWORD_SECONDS, Access
 from .viewer import KEYS, State
 
 PORT = 8765
@@ -124,6 +124,7 @@ class _Server(ThreadingHTTPServer):
     # A client that hangs must not keep the process alive.
     daemon_threads = True
     block_on_close = False
+    request_queue_size = CLIENTS
 
     def __init__(self, address: tuple[str, int], viewer: MjpegServer) -> None:
         self.viewer = viewer
@@ -164,6 +165,7 @@ class _RequestReader(io.RawIOBase):
 class _Handler(BaseHTTPRequestHandler):
     # Seconds after which a client that reads nothing is disconnected.
     timeout = REQUEST_SECONDS
+    server_version, sys_version = "densevision", ""
 
     @property
     def viewer(self) -> MjpegServer:
@@ -204,18 +206,22 @@ class _Handler(BaseHTTPRequestHandler):
         """Whether the client may send the request; if not, it is answered."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         refusal = self.viewer.access.refusal(headers)
-        if refusal is None:
-            return True
-        if "authorization" in headers:
-            time.sleep(WRONG_PASSWORD_SECONDS)
-        self.send_error(*refusal)
-        return False
+        if refusal is None and self.headers.defects:
+            refusal = 400, FAILED
+        if refusal is not None:
+            if "authorization" in headers:
+                time.sleep(WRONG_PASSWORD_SECONDS)
+            self._refuse(*refusal)
+        return refusal is None
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Respond with a sentence. An unknown method or version of HTTP is an error of the client."""
-        code = code if code < 500 else 400
-        text = message or self.responses[code][1]
-        self._respond(text.encode("utf-8", "replace"), "text/plain; charset=utf-8", code)
+        # The message would repeat the request. An unknown method or version of HTTP is an error of the client.
+        self._refuse(code if code < 500 else 400, "Not found." if code == 404 else FAILED)
+
+    def _refuse(self, status: int, text: str) -> None:
+        # Without a version, which a damaged request may lack, no header would be sent.
+        self.request_version = "HTTP/1.0"
+        self._respond(text.encode(), "text/plain; charset=utf-8", status)
 
     def _respond(self, body: bytes, content_type: str, status: int = 200) -> None:
         self._send_headers(content_type, status)

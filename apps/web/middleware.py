@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from urllib.parse import parse_qs
 
 from starlette.requests import ClientDisconnect
 
-from ..access import HEADERS, WRONG_PASSWORD_SECONDS, Access
+from ..access import FAILED, HEADERS, WRONG_PASSWORD_SECONDS, Access
 from .sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ UPLOAD = "/gradio_api/upload"
 FILE = "/gradio_api/file="
 ADDRESS = re.compile(r"\s*[a-zA-Z][\w+.-]*:")
 
+HEADER_BYTES = 2**15
+"""Maximum size of all headers of a request."""
 REQUEST_BYTES = 2**23
 """Maximum size of a request other than an upload; it contains at most a camera image."""
 REQUEST_VALUES = 10_000
@@ -66,9 +69,8 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-FILE_POLICY = "default-src 'none'; sandbox"
+FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 """Policy of uploaded files: an HTML file among them is no page of this server."""
-FAILED = "The server cannot process this request."
 
 
 class RefusedError(Exception):
@@ -109,12 +111,15 @@ class RequestFilter:
         except RefusedError as refused:
             await response.finish(refused.status, refused.text)
         except Exception as error:
-            print(f"{scope['method']} {scope['path']!r}: {type(error).__name__}: {error}"[:500], file=sys.stderr)
+            request = f"{scope['method']} {scope['path'][:80]!r}"
+            print(f"{request}: {type(error).__name__}: {str(error)[:200]!r}", file=sys.stderr)
             await response.finish(400, FAILED)
         return None
 
     async def _handle(self, scope: Scope, receive: Receive, send: _Response) -> None:
         path, method = scope["path"], scope["method"]
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            raise RefusedError(431, "The headers are too large.")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if (refusal := self.access.refusal(headers)) is not None:
             if "authorization" in headers:
@@ -180,7 +185,7 @@ class RequestFilter:
                 del self._sessions[next(iter(self._sessions))]
 
     def _check_values(self, request: Any) -> None:
-        """Check all values in a request. A ValueError if a text cannot be encoded, or the nesting is too deep."""
+        """Check all values in a request. A ValueError if one cannot be encoded, or the nesting is too deep."""
         stack = [(request, 0)]
         while stack:
             node, depth = stack.pop()
@@ -197,6 +202,8 @@ class RequestFilter:
                 stack += ((value, depth + 1) for value in node)
             elif isinstance(node, str):
                 node.encode()
+            elif isinstance(node, float) and not math.isfinite(node):
+                raise ValueError("too large")
 
     def _is_upload(self, text: str) -> bool:
         """Whether a text is the path of a file in the folder of uploads."""
@@ -221,7 +228,8 @@ class _Response:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            if message["status"] == 500:
+            # 422 would repeat the request.
+            if message["status"] in (422, 500):
                 self._failed = True
                 return await self.finish(self.refusal.status, self.refusal.text)
             self._started = True

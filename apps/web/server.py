@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -69,6 +70,8 @@ def serve(
         from .middleware import RequestFilter
         from .page import build
 
+        # It reports every damaged upload; the client gets a sentence.
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
         folder = Path(temporary).resolve()
         page = build(entries, limits, folder)
         page.state_session_capacity = SESSIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import shutil
@@ -132,6 +133,52 @@ def test_other_sites_have_no_access(page):
     assert page.read_keys() == ""
     assert fetch(page, "/key/q", "POST", Origin=page.url.rstrip("/"))[0] == 200
     assert fetch(page, "/", Host=f"localhost:{port}")[0] == 200
+
+
+@pytest.mark.parametrize(("path", "method"), [("/", "GET"), ("/state", "GET"), ("/nowhere", "GET"), ("/", "PUT")])
+def test_every_response_has_the_security_headers(page, path, method):
+    connection = http.client.HTTPConnection("127.0.0.1", urlsplit(page.url).port or 0, timeout=5)
+    connection.request(method, path)
+    headers = connection.getresponse().headers
+    connection.close()
+    assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Frame-Options"] == "DENY" and "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Server"].strip() == "densevision"
+
+
+def test_a_password_is_asked_for():
+    page = MjpegServer(Access("127.0.0.1", "correct horse"), port=0)
+    try:
+        right = base64.b64encode(b"me:correct horse").decode()
+        assert fetch(page, "/state")[0] == fetch(page, "/stream")[0] == fetch(page, "/key/q", "POST")[0] == 401
+        assert fetch(page, "/state", Authorization=f"Basic {right}")[0] == 200
+        assert page.read_keys() == ""
+    finally:
+        page.close()
+
+
+def test_clients_that_are_slow_to_send_are_dropped(page, monkeypatch):
+    monkeypatch.setattr(module, "REQUEST_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", urlsplit(page.url).port or 0), 5) as raw:
+        received = threading.Thread(target=raw.recv, args=(99,))
+        received.start()
+        for _ in range(50):  # every byte is in time, the request is not
+            try:
+                raw.sendall(b"G")
+            except OSError:
+                break
+            received.join(0.05)
+            if not received.is_alive():
+                break
+        else:
+            pytest.fail("the client was not dropped")
+
+
+def test_further_clients_wait_for_none(page):
+    raws = [socket.create_connection(("127.0.0.1", urlsplit(page.url).port or 0), 5) for _ in range(module.CLIENTS + 1)]
+    assert raws[-1].recv(99) == b"", "the last one is closed"
+    for raw in raws:
+        raw.close()
 
 
 def test_the_default_address_is_loopback(page):

@@ -1,11 +1,14 @@
 """Load and abuse test of `densevision web`.
 
-pytest -m slow tests/apps/web/load_test.py                     both tests, in small
+pytest -m slow tests/apps/web/load_test.py                     all tests, in small
 python tests/apps/web/load_test.py clients [SECONDS [COUNT]]   concurrent clients; each prediction is compared with a
                                                                direct one
 python tests/apps/web/load_test.py hostile [ROUNDS]            malicious uploads, the response to each, and the memory
+python tests/apps/web/load_test.py endure [REQUESTS [UPLOADS [ABORTED]]]
+                                                               memory over many requests; uploads and aborted ones
+                                                               under load, and what of them is left; the headers
 
-Both run against a server of their own, started with the command that users type.
+All run against a server of their own, started with the command that users type.
 """
 
 from __future__ import annotations
@@ -267,6 +270,122 @@ def resident_memory(process: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+# Endurance
+
+
+@dataclass
+class EnduranceReport:
+    """What is left of many requests and uploads.
+
+    Attributes:
+        slope: growth of the server's resident memory in MiB per 100 requests: a straight line through `memory`.
+        memory: resident memory in MiB by the number of requests.
+        loaded: resident memory in MiB during the uploads, at most.
+        idle: resident memory in MiB before the uploads, and when they were deleted again.
+        stored: number of uploaded and aborted files, at most.
+        expired: files that are older than the limit afterwards, by at most one pause of the sweeper.
+        answered: predictions during the uploads.
+        headers: headers of the page.
+    """
+
+    slope: float
+    memory: dict[int, float]
+    loaded: float
+    idle: tuple[float, float]
+    stored: int
+    expired: list[Path]
+    answered: int
+    headers: dict[str, str]
+
+
+def endure(requests: int, uploads: int, aborted: int, keep_seconds: float = 30) -> EnduranceReport:
+    """Request predictions, then upload files and abort uploads while others request predictions."""
+    import httpx
+    from gradio_client import Client, handle_file
+
+    from densevision.apps.web.sweeper import PAUSE
+
+    checkpoint, name = packaged_checkpoint("depth").stem, f"{keep_seconds / 60}"
+    with TemporaryDirectory() as temporary, server("--keep-minutes", name) as (address, process):
+        image = Path(temporary) / "image.png"
+        Image.fromarray(blobs(0, 0)).save(image)
+
+        def client() -> Client:
+            return Client(address, verbose=False, download_files=False, httpx_kwargs={"timeout": 60})
+
+        def predict(page: Client) -> None:
+            assert page.predict(checkpoint, handle_file(image), api_name="/depth")[1]
+
+        folder = Path(upload(address, b"x")).parent.parent
+
+        def files() -> set[Path]:
+            return {path for path in folder.rglob("*") if path.is_file()}
+
+        # The page's own files, such as its examples, are kept.
+        own = {path for path in files() if path.stat().st_size > 1}
+        page, memory = client(), {}
+        for _ in range(20):  # loads the model
+            predict(page)
+        for number in range(requests):
+            if number % 25 == 0:
+                memory[number] = resident_memory(process)
+            predict(page)
+        memory[requests] = resident_memory(process)
+        slope = 100 * float(np.polyfit(list(memory), list(memory.values()), 1)[0])
+
+        before, stopped, answered = resident_memory(process), threading.Event(), []
+
+        def load() -> None:
+            page = client()
+            while not stopped.is_set():
+                predict(page)
+                answered.append(1)
+
+        loads = [threading.Thread(target=load) for _ in range(2)]
+        for thread in loads:
+            thread.start()
+        rng, stored, loaded = np.random.default_rng(0), 0, before
+        with httpx.Client(base_url=address, timeout=60) as connection:
+            for number in range(uploads):
+                upload("", rng.bytes(50_000), connection)
+                if number % max(1, uploads // aborted) == 0:
+                    abort_upload(address, rng.bytes(500_000))
+                if number % 20 == 0 or number == uploads - 1:
+                    stored = max(stored, len(files() - own))
+                    loaded = max(loaded, resident_memory(process))
+        uploaded = time.time()
+        time.sleep(keep_seconds)
+        stopped.set()
+        for thread in loads:
+            thread.join()
+        time.sleep(max(0, uploaded + keep_seconds + 3 * PAUSE - time.time()))
+        limit = time.time() - keep_seconds - 2 * PAUSE
+        expired = [path for path in files() - own if path.stat().st_ctime < limit]
+        headers = dict(httpx.get(address).headers)
+        return EnduranceReport(
+            slope, memory, loaded, (before, resident_memory(process)), stored, expired, len(answered), headers
+        )
+
+
+def upload(address: str, body: bytes, connection: Any = None) -> str:
+    """Upload a file; returns its path on the server."""
+    import httpx
+
+    response = (connection or httpx).post(f"{address}/gradio_api/upload", files={"files": ("a.png", body)})
+    response.raise_for_status()
+    return response.json()[0]
+
+
+def abort_upload(address: str, body: bytes) -> None:
+    """Send the first half of an upload, and close the connection."""
+    host, port = address.removeprefix("http://").split(":")
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + body
+    with socket.create_connection((host, int(port)), 10) as raw:
+        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(part)}\r\n"
+        raw.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n" + part[: len(part) // 2])
+        time.sleep(0.05)
+
+
 # Tests
 
 
@@ -285,6 +404,14 @@ def test_malicious_uploads_get_a_response_and_the_server_works_afterwards():
     report = abuse(rounds=1)
     assert report.works
     assert not [name for name, response in report.responses.items() if not response]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_uploads_and_aborted_ones_are_deleted_under_load():
+    pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
+    report = endure(requests=25, uploads=60, aborted=5, keep_seconds=6)
+    assert report.stored >= 60 and report.expired == [] and report.answered > 0
 
 
 # Commands
@@ -313,7 +440,23 @@ def hostile(rounds: str = "2") -> None:
     print(f"Its resident memory, before the first and after every round: {memory}.")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"clients": clients, "hostile": hostile}
+def endurance(requests: str = "500", uploads: str = "1000", aborted: str = "50") -> None:
+    """Print the memory over the requests, what is left of the uploads, and the headers of the page."""
+    report = endure(int(requests), int(uploads), int(aborted))
+    for number, memory in report.memory.items():
+        if number % 100 == 0:
+            print(f"after {number:4} requests  {memory:6.1f} MiB")
+    print(f"slope                {report.slope:6.2f} MiB per 100 requests")
+    print(f"{uploads} uploads, {aborted} aborted, and {report.answered} predictions at the same time:")
+    print(f"files stored at most {report.stored:4}; older than the limit afterwards {len(report.expired)}")
+    before, after = report.idle
+    print(f"memory before {before:.1f}, at most {report.loaded:.1f}, afterwards {after:.1f} MiB")
+    for name, value in report.headers.items():
+        if name not in ("date", "content-length", "content-type"):
+            print(f"{name}: {value}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"clients": clients, "hostile": hostile, "endure": endurance}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:

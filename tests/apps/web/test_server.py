@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import h11
 import httpx
 import pytest
 from PIL import Image
@@ -17,6 +20,8 @@ pytest.importorskip("gradio", reason='gradio is not installed: pip install "grad
 
 from gradio_client import Client, handle_file
 
+from densevision.apps.access import Access
+from densevision.apps.web import connection
 from densevision.apps.web.handlers import describe
 from densevision.apps.web.server import serve
 
@@ -173,6 +178,99 @@ def test_the_content_security_policy_allows_no_other_hosts(address):
     policy = response.headers["content-security-policy"]
     assert "default-src 'self'" in policy and "http" not in policy
     assert "fonts.googleapis" not in response.text and "fonts.googleapis" not in httpx.get(f"{address}/theme.css").text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/config", "/theme.css", "/nowhere", f"{API}/file=/etc/passwd", f"{API}/queue/data"]
+)
+def test_every_response_has_the_security_headers(address, path):
+    headers = httpx.get(f"{address}{path}").headers
+    assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
+    assert headers["x-frame-options"] == "DENY" and "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+def test_an_uploaded_page_is_no_page_of_this_server(address):
+    upload = httpx.post(f"{address}{API}/upload", files={"files": ("a.html", b"<script>alert(1)</script>")}).json()[0]
+    headers = httpx.get(f"{address}{API}/file={upload}").headers
+    assert headers["content-security-policy"].startswith("default-src 'none'; sandbox;")
+    assert headers["content-disposition"].startswith("attachment")
+
+
+def test_pages_of_other_sites_can_neither_upload_nor_read(address):
+    for origin in ("https://elsewhere.example", "null", "http://localhost:1"):
+        upload = httpx.post(f"{address}{API}/upload", files={"files": ("a.png", b"x")}, headers={"Origin": origin})
+        assert (upload.status_code, upload.text) == (403, "Requests from pages of other sites are refused.")
+        assert httpx.get(f"{address}/config", headers={"Origin": origin}).status_code == 403
+    files = {"files": ("a.png", b"x")}
+    assert httpx.post(f"{address}{API}/upload", files=files, headers={"Origin": address}).status_code == 200
+
+
+def test_an_unknown_choice_is_a_sentence_to_the_client(address):
+    """A request of the right form with a wrong value is answered in the queue."""
+    assert join_queue(address, ["no such checkpoint", None]).status_code == 200
+    events = httpx.get(f"{address}{API}/queue/data?session_hash=abc", timeout=30).text
+    assert '"success":false' in events and "Traceback" not in events
+
+
+def test_a_password_is_asked_for(script, limits):
+    with serve({"depth": []}, limits, Access("127.0.0.1", "correct horse"), script.free_port()) as url:
+        refused = httpx.get(url)
+        assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")
+        assert httpx.get(url, auth=("", "wrong horse")).status_code == 401
+        assert httpx.get(url, auth=("", "correct horse")).status_code == 200
+
+
+# Slow clients
+
+
+def receive_all(raw: socket.socket) -> bytes:
+    received = b""
+    with suppress(ConnectionResetError):
+        while piece := raw.recv(2**16):
+            received += piece
+    return received
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(connection, "_SECONDS", {h11.IDLE: 0.2, h11.SEND_BODY: 0.2})
+    monkeypatch.setattr(connection, "UNREAD_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: loc",
+        b"GET /theme.css HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\nHo",
+        b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{",
+        b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n",
+    ],
+    ids=["nothing", "header", "second header", "body", "upload"],
+)
+def test_clients_that_are_slow_to_send_are_dropped(address, impatient, start):
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10) as raw:
+        raw.sendall(start)
+        assert b" 500 " not in receive_all(raw)
+    assert httpx.get(address).status_code == 200
+
+
+def test_clients_that_do_not_read_are_dropped(address, impatient):
+    length = len(httpx.get(address, headers={"Accept-Encoding": "identity"}).content)
+    count = 1 + 2**26 // length  # more than the buffers of both sockets
+    with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10) as raw:
+        raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * count)
+        time.sleep(1)
+        assert len(receive_all(raw)) < length * count
+
+
+def test_everything_is_removed_at_the_end(script, limits):
+    with serve({"depth": []}, limits, port=script.free_port()) as url:
+        upload = Path(httpx.post(f"{url}{API}/upload", files={"files": ("a.png", b"x")}).json()[0])
+        assert upload.exists()
+    assert not upload.parent.parent.exists()
 
 
 def test_analytics_and_sharing_are_off(address):
