@@ -29,7 +29,7 @@ NoPassword = Annotated[bool, Parameter(negative=())]
 MIN_PASSWORD = 8
 """Minimum length of a password in characters."""
 WRONG_PASSWORD_SECONDS = 1
-"""Seconds until a wrong password is answered."""
+"""Seconds until the response to a wrong password."""
 FAILED = "The server cannot process this request."
 """Response to a request that is not one of a browser."""
 HEADERS = {

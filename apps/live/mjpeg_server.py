@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def _is_allowed(self) -> bool:
-        """Whether the client may send the request; if not, it is answered."""
+        """Whether the client may send the request; if not, it gets a response."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         refusal = self.viewer.access.refusal(headers)
         if refusal is None and self.headers.defects:

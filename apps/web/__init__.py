@@ -49,7 +49,7 @@ def web(
             packaged checkpoints; can be repeated.
         host: Address to listen on; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
         port: TCP port to listen on.
-        password: Password that browsers ask for, with any user name; demanded if --host is not this machine alone. The
+        password: Password for browsers, with any user name; required if --host is not this machine alone. The
             environment variable DENSEVISION_PASSWORD sets it without displaying it in the list of processes.
         no_password: Let everyone in who can reach --host.
         keep_minutes: Minutes after which uploads and results are deleted.
@@ -59,6 +59,7 @@ def web(
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
     """
     from ...errors import UserError
+    from ...limits import LIMITS
     from ...tasks.device import choose_device
     from ..access import access, is_loopback
 
@@ -79,6 +80,7 @@ def web(
     from .server import serve
     from .uploads import Limits
 
+    LIMITS.max_megapixels = max_megapixels
     entries = checkpoint_entries(checkpoint, device, amp)
     limits = Limits(round(max_upload_mb * 2**20), round(max_megapixels * 1e6))
     # A service is stopped by SIGTERM, a closed terminal sends SIGHUP: like Ctrl-C, so that the uploads are removed.

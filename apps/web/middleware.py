@@ -2,7 +2,7 @@
 
 Gradio has routes that the page does not need: fetching URLs for clients, playing recordings, monitoring, editing its
 own code. They get a 404 response here. Requests that are not what the page sends are refused before Gradio reads them,
-what Gradio fails on is answered as well, and a content security policy forbids browsers to contact other servers.
+what Gradio fails on gets a response as well, and a content security policy forbids browsers to contact other servers.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ FILE_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 
 class RefusedError(Exception):
-    """A request that is answered with `status` and a sentence."""
+    """A request whose response is `status` and a sentence."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -224,7 +224,7 @@ class _Response:
         headers = {"Content-Security-Policy": policy, **HEADERS}
         self._headers: list[Any] = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self.refusal = RefusedError(400, FAILED)
-        """What a failed request is answered with."""
+        """Response to a failed request."""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -111,7 +111,7 @@ def serve(
                     time.sleep(0.01)
                 if not server.started:
                     raise RuntimeError("The server has not started.")
-                yield f"http://{_shown(access.host)}:{port}"
+                yield f"http://{_displayed(access.host)}:{port}"
             finally:
                 page.close(verbose=False)
                 server.should_exit = True
@@ -127,7 +127,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"Cannot serve at {host}:{port}; give another --port or --host.") from error
 
 
-def _shown(host: str) -> str:
+def _displayed(host: str) -> str:
     """A host as in an address to open in a browser on this machine."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
 

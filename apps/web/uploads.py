@@ -15,6 +15,7 @@ from typing import Any
 from ...datasets.field_types import FieldType, SegmentationMask
 from ...datasets.formats.image import UNREADABLE, open_image
 from ...errors import UserError
+from ...limits import LimitExceeded
 
 FRAME_BYTES = 2**22
 """Maximum size of an encoded camera image; browsers send some tens of kilobytes."""
@@ -67,7 +68,7 @@ def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) ->
             image.load()
     except UnidentifiedImageError as error:
         raise UserError(f"The upload is {error}.") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, LimitExceeded):
         raise UserError(f"The image is too large by its header; {_pixel_limit(limits)}.") from None
     except UNREADABLE:
         raise UserError("The image is damaged: its pixels cannot be decoded. Save it again and upload that.") from None

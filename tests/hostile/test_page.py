@@ -298,7 +298,7 @@ def fault(attack: Attack, addresses: dict[str, str]) -> str | None:
         return None if inside else f"stored as {stored}"
     if not status.startswith("4"):
         return f"{response[:200]!r}"
-    # An error in the first line of a request is answered by the HTTP parser alone.
+    # An error in the first line of a request gets its response from the HTTP parser alone.
     if attack.kind != "header" and (b"nosniff" not in head or b"ontent-" not in head):
         return f"no headers: {head!r}"
     if len(body) > 300 or any(leak in body for leak in (b"Traceback", b"site-packages", b"root:", b"densevision-web-")):

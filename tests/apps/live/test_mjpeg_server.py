@@ -146,7 +146,7 @@ def test_every_response_has_the_security_headers(page, path, method):
     assert headers["Server"].strip() == "densevision"
 
 
-def test_a_password_is_asked_for():
+def test_a_password_is_required():
     page = MjpegServer(Access("127.0.0.1", "correct horse"), port=0)
     try:
         right = base64.b64encode(b"me:correct horse").decode()

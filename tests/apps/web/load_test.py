@@ -14,6 +14,7 @@ All run against a server of their own, started with the command that users type.
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import socket
 import struct
@@ -23,7 +24,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -284,7 +285,7 @@ class EnduranceReport:
         idle: resident memory in MiB before the uploads, and when they were deleted again.
         stored: number of uploaded and aborted files, at most.
         expired: files that are older than the limit afterwards, by at most one pause of the sweeper.
-        answered: predictions during the uploads.
+        predictions: predictions during the uploads.
         headers: headers of the page.
     """
 
@@ -294,7 +295,7 @@ class EnduranceReport:
     idle: tuple[float, float]
     stored: int
     expired: list[Path]
-    answered: int
+    predictions: int
     headers: dict[str, str]
 
 
@@ -319,10 +320,17 @@ def endure(requests: int, uploads: int, aborted: int, keep_seconds: float = 30) 
         folder = Path(upload(address, b"x")).parent.parent
 
         def files() -> set[Path]:
-            return {path for path in folder.rglob("*") if path.is_file()}
+            # Unlike Path.rglob, os.walk passes over folders that are deleted meanwhile.
+            return {Path(parent, name) for parent, _, names in os.walk(folder) for name in names}
 
         # The page's own files, such as its examples, are kept.
         own = {path for path in files() if path.stat().st_size > 1}
+
+        def is_expired(path: Path) -> bool:
+            with suppress(FileNotFoundError):
+                return time.time() - path.stat().st_ctime > keep_seconds + 2 * PAUSE
+            return False
+
         page, memory = client(), {}
         for _ in range(20):  # loads the model
             predict(page)
@@ -333,17 +341,18 @@ def endure(requests: int, uploads: int, aborted: int, keep_seconds: float = 30) 
         memory[requests] = resident_memory(process)
         slope = 100 * float(np.polyfit(list(memory), list(memory.values()), 1)[0])
 
-        before, stopped, answered = resident_memory(process), threading.Event(), []
+        before, stopped, predictions = resident_memory(process), threading.Event(), []
 
         def load() -> None:
             page = client()
             while not stopped.is_set():
                 predict(page)
-                answered.append(1)
+                predictions.append(1)
 
         loads = [threading.Thread(target=load) for _ in range(2)]
         for thread in loads:
             thread.start()
+        print(f"{requests} requests: {slope:.2f} MiB per 100; now the uploads", file=sys.stderr)
         rng, stored, loaded = np.random.default_rng(0), 0, before
         with httpx.Client(base_url=address, timeout=60) as connection:
             for number in range(uploads):
@@ -359,11 +368,10 @@ def endure(requests: int, uploads: int, aborted: int, keep_seconds: float = 30) 
         for thread in loads:
             thread.join()
         time.sleep(max(0, uploaded + keep_seconds + 3 * PAUSE - time.time()))
-        limit = time.time() - keep_seconds - 2 * PAUSE
-        expired = [path for path in files() - own if path.stat().st_ctime < limit]
+        expired = [path for path in files() - own if is_expired(path)]
         headers = dict(httpx.get(address).headers)
         return EnduranceReport(
-            slope, memory, loaded, (before, resident_memory(process)), stored, expired, len(answered), headers
+            slope, memory, loaded, (before, resident_memory(process)), stored, expired, len(predictions), headers
         )
 
 
@@ -411,7 +419,7 @@ def test_malicious_uploads_get_a_response_and_the_server_works_afterwards():
 def test_uploads_and_aborted_ones_are_deleted_under_load():
     pytest.importorskip("gradio", reason='gradio is not installed: pip install "gradio>=6"')
     report = endure(requests=25, uploads=60, aborted=5, keep_seconds=6)
-    assert report.stored >= 60 and report.expired == [] and report.answered > 0
+    assert report.stored >= 60 and report.expired == [] and report.predictions > 0
 
 
 # Commands
@@ -447,7 +455,7 @@ def endurance(requests: str = "500", uploads: str = "1000", aborted: str = "50")
         if number % 100 == 0:
             print(f"after {number:4} requests  {memory:6.1f} MiB")
     print(f"slope                {report.slope:6.2f} MiB per 100 requests")
-    print(f"{uploads} uploads, {aborted} aborted, and {report.answered} predictions at the same time:")
+    print(f"{uploads} uploads, {aborted} aborted, {report.predictions} predictions at the same time:")
     print(f"files stored at most {report.stored:4}; older than the limit afterwards {len(report.expired)}")
     before, after = report.idle
     print(f"memory before {before:.1f}, at most {report.loaded:.1f}, afterwards {after:.1f} MiB")

@@ -207,13 +207,13 @@ def test_pages_of_other_sites_can_neither_upload_nor_read(address):
 
 
 def test_an_unknown_choice_is_a_sentence_to_the_client(address):
-    """A request of the right form with a wrong value is answered in the queue."""
+    """A request of the right form with a wrong value fails in the queue."""
     assert join_queue(address, ["no such checkpoint", None]).status_code == 200
     events = httpx.get(f"{address}{API}/queue/data?session_hash=abc", timeout=30).text
     assert '"success":false' in events and "Traceback" not in events
 
 
-def test_a_password_is_asked_for(script, limits):
+def test_a_password_is_required(script, limits):
     with serve({"depth": []}, limits, Access("127.0.0.1", "correct horse"), script.free_port()) as url:
         refused = httpx.get(url)
         assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")
