@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 
 @dataclass
@@ -20,6 +20,9 @@ class Limits:
     max_file_mb: float = float(os.environ.get("DENSEVISION_MAX_FILE_MB", "640"))
     """Size of a file that is read into memory as a whole, and of what it unpacks to, in MiB; the environment variable
     `DENSEVISION_MAX_FILE_MB` sets it. Archives and MATLAB v7.3 files are read in parts and may be larger."""
+    max_weights_mb: float = float(os.environ.get("DENSEVISION_MAX_WEIGHTS_MB", "4096"))
+    """Size of a torch file (weights, state of a training run), in MiB; the environment variable
+    `DENSEVISION_MAX_WEIGHTS_MB` sets it. Safetensors files are read in parts."""
     max_entries: int = int(float(os.environ.get("DENSEVISION_MAX_ENTRIES", "3e6")))
     """Lines of a list, rows of a table, members of an archive, lists and objects of a JSON file, arrays of a MATLAB
     file; the environment variable `DENSEVISION_MAX_ENTRIES` sets it."""
@@ -45,15 +48,16 @@ def check_pixels(width: int, height: int) -> None:
         )
 
 
-def check_bytes(count: int) -> None:
+def check_bytes(count: int, kind: Literal["file", "weights"] = "file") -> None:
     """Check a size in bytes: of a file, of what it unpacks to, or of an array whose shape it states.
 
     Raises:
-        LimitExceeded: it is more than `max_file_mb` MiB.
+        LimitExceeded: it is more than `max_file_mb` MiB, or `max_weights_mb`.
     """
-    if count > LIMITS.max_file_mb * 2**20:
+    limit: float = getattr(LIMITS, f"max_{kind}_mb")
+    if count > limit * 2**20:
         size = f"{count / 2**20:.0f} MiB" if count < 2**70 else "more than 2^70 bytes"
-        raise LimitExceeded(f"{size}, more than {LIMITS.max_file_mb:g} MiB (DENSEVISION_MAX_FILE_MB allows more)")
+        raise LimitExceeded(f"{size}, more than {limit:g} MiB (DENSEVISION_MAX_{kind.upper()}_MB allows more)")
 
 
 def check_entries(count: int) -> None:

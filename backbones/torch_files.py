@@ -38,7 +38,7 @@ def load_torch_file(path: str | Path) -> Any:
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            check_bytes(size)
+            check_bytes(size, "weights")
             if zipfile.is_zipfile(file):
                 check_archive(file)
             # On the meta device, a storage takes no memory.

@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["densevision", "json", "zipfile"]):
 
     from densevision import create_task
     from densevision.apps.manifest import Manifest
+    from densevision.backbones.weights import read_metadata
     from densevision.datasets.classification.cifar import load_pickled_batch, write_pickled_batch
     from densevision.datasets.classification.mnist import read_idx, write_idx
     from densevision.datasets.formats.arrays import read_npy, read_npz, read_pfm, write_npy, write_npz, write_pfm
@@ -36,7 +37,7 @@ with atheris.instrument_imports(include=["densevision", "json", "zipfile"]):
     from densevision.datasets.pose.mpii import structures
     from densevision.datasets.pose.pose_folders import PoseFolders, read_csv
     from densevision.errors import UserError
-    from densevision.tasks.checkpoint import raw_header, read_header
+    from densevision.tasks.checkpoint import read_header
     from densevision.tasks.training.log import _read_lines as read_log
     from densevision.tasks.training.options import Options
     from densevision.tasks.training.state import stored_task
@@ -108,7 +109,7 @@ READERS: dict[str, Reader] = {
     ),
     "safetensors": (
         "a.safetensors",
-        raw_header,
+        read_metadata,
         lambda file: save_file({"a": torch.ones(2)}, str(file), {"densevision": '{"format": 1}'}),
     ),
     "checkpoint": (
