@@ -138,6 +138,20 @@ class Dataset(ABC):
         raise UserError(f"'{cls.__name__}' has no example: it is generated or your own class, not an official layout.")
 
 
+class FirstSamples(Dataset):
+    """The first samples of another dataset, which has at least so many or is infinite."""
+
+    def __init__(self, dataset: Dataset, count: int) -> None:
+        super().__init__(dataset.root, dataset.split)
+        self.dataset, self.count, self.fields = dataset, count, dataset.fields
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Sample:
+        return self.dataset.read(index)
+
+
 class FileDataset(Dataset):
     """Samples in files, which are listed when the dataset is opened."""
 

@@ -86,7 +86,7 @@ def check_declarations(task: Task, dataset: Dataset) -> None:
         "A task needs at least one loss, one protocol and one recipe."
     )
     assert task.inference.modes, "A task needs at least one input mode."
-    heads = task.heads or (None,)
+    heads = (*task.heads, None)
     assert task.defaults.head in heads, f"The default head '{task.defaults.head}' is not one of {heads}."
     for recipe in (task.defaults.recipe, task.defaults.photo_recipe or task.defaults.recipe):
         assert recipe in task.recipes, f"The default recipe '{recipe}' is not one of the recipes."
@@ -116,11 +116,13 @@ def check_recipes(task: Task) -> None:
         options = resolve_options(task, Options(recipe=name)).validate()
         assert recipe.image_size is not None, f"The recipe '{name}' has no image size."
         assert options.loss in task.losses, f"The recipe '{name}' uses an unknown loss: '{options.loss}'."
-        assert options.steps or options.epochs, f"The recipe '{name}' has neither steps nor epochs."
+        assert options.steps is not None or options.epochs, f"The recipe '{name}' has neither steps nor epochs."
         if options.model is not None:
             assert options.model in task.models, f"The recipe '{name}' uses an unknown model: '{options.model}'."
             continue
-        assert options.head in (task.heads or (None,)), f"The recipe '{name}' uses an unknown head: '{options.head}'."
+        assert options.head in (*task.heads, task.defaults.head), (
+            f"The recipe '{name}' uses an unknown head: '{options.head}'."
+        )
         with torch.device("meta"):
             create_backbone(str(options.backbone), num_classes=0, levels=options.backbone_levels)
 

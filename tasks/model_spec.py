@@ -58,14 +58,12 @@ class ModelSpec:
             return model
         if self.head is not None and not self.task.heads:
             raise UserError(f"The task {self.task.name} has no heads: the backbone's own classifier predicts.")
-        if self.head not in (self.task.heads or (None,)):
+        if self.head not in (*self.task.heads, self.task.defaults.head):
             raise unknown_name(f"head of the task {self.task.name}", str(self.head), self.task.heads)
-        backbone = create_backbone(
-            str(self.backbone),
-            weights,
-            **self.task.backbone_options(self.fields),
-            **self.backbone_options,
-        )
+        options: dict[str, Any] = {**self.task.backbone_options(self.fields), **self.backbone_options}
+        if self.head is not None:
+            options["num_classes"] = 0
+        backbone = create_backbone(str(self.backbone), weights, **options)
         return self.task.build(self.fields, backbone, self.head, None)
 
     def with_weights_options(self, model: Network) -> ModelSpec:

@@ -40,11 +40,14 @@ class Network(nn.Module):
         self.backbone = None
         self.head = None
 
-    def calibrate(self, dataset: Dataset) -> None:
+    def calibrate(self, dataset: Dataset) -> str | None:
         """Measure statistics of the training set before the first step, such as color frequencies; usually none.
 
         They are stored in buffers, so that checkpoints contain them. The same dataset must give the same values, and no
         parameter may change.
+
+        Returns:
+            What the log should say about them, in one line; None: nothing.
         """
 
     def backbone_parameters(self) -> list[nn.Parameter]:

@@ -97,8 +97,8 @@ class Task(ABC, Generic[NetworkT]):
     Attributes:
         name, title, paper: registry name, title for lists, and main reference.
         defaults: dataset, backbone, head and recipe of `densevision train NAME`.
-        heads: names of the heads that the task offers on any backbone, from `tasks.heads.HEADS` and `own_heads`; empty
-            if the backbone's own classifier predicts.
+        heads: names of the heads that the task offers on any backbone, from `tasks.heads.HEADS` and `own_heads`. If
+            `defaults.head` is None, the backbone's own classifier predicts without a head.
         own_heads: heads of this task alone, by name, as "module:attribute".
         models: complete models by name, as "module:attribute".
         recipes: training options of papers and defaults, by name.

@@ -1,7 +1,7 @@
 """Memorability: how likely people are to recognize an image that they have seen before, as one score.
 
 Khosla, Raju, Torralba, Oliva: Understanding and Predicting Image Memorability at a Large Scale. ICCV 2015. The network
-of the paper is `--model memnet`; otherwise, any backbone, whose own classifier has one output.
+of the paper is `--model memnet`; otherwise, any backbone, whose own classifier has one output, or with `--head ridge`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..training.options import Options
 from .losses import LOSSES
 from .memorability_score import MemorabilityScore, write_ranking
 from .metrics import PROTOCOLS, MemorabilityMetrics
-from .networks import BackboneScore, MemNet, ScoreMap
+from .networks import BackboneScore, MemNet, RidgeScore, ScoreMap
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000
@@ -75,6 +75,8 @@ class Memorability(Task[Network]):
         recipe="recognition-game",
         photo_recipe="photos",
     )
+    own_heads: ClassVar[dict[str, str]] = {"ridge": "tasks.memorability.ridge:Ridge"}
+    heads: ClassVar[tuple[str, ...]] = tuple(own_heads)
     models: ClassVar[dict[str, str]] = {"memnet": "tasks.memorability.networks:MemNet"}
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
@@ -109,8 +111,10 @@ class Memorability(Task[Network]):
         """(B, C, H, W) in [0, 1] to (B, 1) scores."""
         if model is not None:
             return lookup("model", model, self.models)()
-        assert backbone is not None and head is None
-        return BackboneScore(backbone)
+        assert backbone is not None
+        if head is None:
+            return BackboneScore(backbone)
+        return RidgeScore(backbone, lookup("head", head, self.own_heads)(backbone.levels))
 
     def phases(self, model: Network, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss of the scores, those of auxiliary classifiers included."""

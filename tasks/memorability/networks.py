@@ -1,8 +1,9 @@
-"""Networks that predict a memorability score: any backbone with its own classifier of one output, and MemNet; and the
-map of their scores over an image."""
+"""Networks that predict a memorability score: any backbone with its own classifier of one output or with a ridge
+regression on its levels, and MemNet; and the map of their scores over an image."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,10 +14,17 @@ from ...backbones.backbone import Backbone
 from ...backbones.initialization import initialize
 from ...backbones.layers import classifier_as_convolutions
 from ...datasets.dataset import Dataset
+from ...datasets.field_types import collate
+from ..crops import center_crop
 from ..network import Classifier, Network
+from ..tiling import eval_mode
+from .ridge import Ridge, statistics
 
 CALIBRATION_SAMPLES = 300
 """Maximum number of training samples whose scores `calibrate` measures."""
+
+FIT_SAMPLES, FIT_BATCH = 5000, 16
+"""Maximum number of training samples that a ridge regression is fitted to, and images per forward pass."""
 
 
 class ScoreScale(nn.Module):
@@ -69,6 +77,62 @@ class BackboneScore(Classifier):
     def forward_dense(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, 1, h, w) scores at every position of the classifier."""
         return self.scale(super().forward_dense(image))
+
+
+class RidgeScore(Network):
+    """A backbone, any of its levels, and a ridge regression on their statistics, which is fitted before the first step.
+
+    Args:
+        backbone: a backbone with trained weights; its classifier, if any, is not used.
+        head: a head for the levels of the backbone.
+    """
+
+    input_policy = "fixed"
+    backbone: Backbone
+    head: Ridge
+
+    def __init__(self, backbone: Backbone, head: Ridge) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.stride = backbone.levels[-1].stride
+
+    def calibrate(self, dataset: Dataset) -> str:
+        """Fit the head to a training set."""
+        features, scores = self.measure(dataset)
+        fit = self.head.fit(features, scores)
+        return (
+            f"Ridge regression of {len(scores)} scores on {features.shape[1]} features: penalty {fit.penalty:.3g}; in "
+            f"cross-validation rho {fit.rho:.3f}, mse {fit.mse:.4f}, that of the mean score {np.var(scores):.4f}"
+        )
+
+    @torch.no_grad()
+    def measure(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """Features (N, F) for the head and scores (N,) of a dataset, whose images are cropped as in `center-crop`."""
+        preprocessing, image = self.backbone.preprocessing, dataset.fields["image"]
+        size = preprocessing.crop, preprocessing.crop
+        indices = dataset.spread(FIT_SAMPLES)
+        features, scores = [], []
+        with eval_mode(self):
+            for start in range(0, len(indices), FIT_BATCH):
+                samples = []
+                for index in indices[start : start + FIT_BATCH]:
+                    (geometry,) = center_crop(dataset.image_size(index), size, preprocessing)
+                    samples.append(dataset.read_transformed(index, geometry))
+                batch = collate(samples, {"image": image})["image"]
+                features.append(statistics(self._levels(image.to_input(batch))).numpy())
+                scores += [float(sample["score"]) for sample in samples]
+        return np.concatenate(features), np.array(scores)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, 1) scores."""
+        return self.head(self._levels(image))
+
+    def forward_dense(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to the share of every position in the score, (B, 1, h, w) of the finest level."""
+        return self.head.forward_dense(self._levels(image))
+
+    def _levels(self, image: Tensor) -> list[Tensor]:
+        return self.backbone.features(self.backbone.preprocessing(image))
 
 
 class MemNet(Network):

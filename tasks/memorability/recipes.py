@@ -15,7 +15,11 @@ PHOTOS = Options(
     backbone="resnet18", image_size=(176, 176), batch_size=32, epochs=12, lr=1e-3, warmup_steps=50, weight_decay=1e-2,
     ema_decay=0.99, freeze_bn=True,
 )  # fmt: skip
-"""Hundreds to thousands of photos with a pretrained backbone (LNSIM, LaMem, your own): --weights imagenet."""
+"""Thousands of photos with a pretrained backbone (LaMem, your own): --weights imagenet."""
+
+RIDGE = Options(backbone="timm:tf_efficientnet_lite0", head="ridge", image_size=(224, 224), steps=0)
+"""Hundreds of photos (LNSIM, your own): a ridge regression on a pretrained backbone, which stays as it is:
+--weights FILE."""
 
 MEMNET_2015 = Options(
     model="memnet", image_size=(227, 227), resize_short_side=(256, 256), batch_size=256, epochs=60, lr=1e-3,
@@ -25,4 +29,9 @@ MEMNET_2015 = Options(
 (`--backbone-lr-factor 0.1`, see `MemNet.backbone_parameters`). Batch size, length and weight decay are not printed:
 those of CaffeNet."""
 
-RECIPES: dict[str, Options] = {"recognition-game": RECOGNITION_GAME, "photos": PHOTOS, "memnet-2015": MEMNET_2015}
+RECIPES: dict[str, Options] = {
+    "recognition-game": RECOGNITION_GAME,
+    "photos": PHOTOS,
+    "ridge": RIDGE,
+    "memnet-2015": MEMNET_2015,
+}

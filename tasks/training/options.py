@@ -121,8 +121,8 @@ class Options:
     """Named recipe of the task (`densevision list recipes`)."""
     loss: str = option()
     """Loss function by name."""
-    steps: int | None = option(1000, minimum=1, maximum=10**9)
-    """Number of optimizer steps."""
+    steps: int | None = option(1000, minimum=0, maximum=10**9)
+    """Number of optimizer steps; with 0, the model is evaluated and saved as it starts."""
     epochs: float | None = option(minimum=0, maximum=1e6)
     """Number of passes over the training set, instead of --steps."""
     minutes: float | None = option(minimum=0, maximum=1e6)
@@ -348,7 +348,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name} is {value}; it must be above 0.")
-        if self.epochs and self.steps:
+        if self.epochs is not None and self.steps is not None:
             raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
         if self.schedule != "multistep" and (self.milestones is not None or self.gamma is not None):
             raise UserError("--milestones and --gamma need --schedule multistep: add it, or leave them out.")
@@ -363,8 +363,10 @@ class Options:
             raise UserError("--epochs needs a finite training set; give --steps, or --train-samples N.")
         if self.steps is None and self.epochs is None:
             return MAX_STEPS
-        steps = self.steps or max(1, round((self.epochs or 0) * (samples or 0) / images_per_step))
-        if self.warmup_steps >= steps:
+        steps = self.steps
+        if steps is None:
+            steps = max(1, round((self.epochs or 0) * (samples or 0) / images_per_step))
+        if self.warmup_steps >= max(steps, 1):
             raise UserError(
                 f"--warmup-steps is {self.warmup_steps}, but the run has {steps} steps and would never reach --lr: use "
                 "fewer warm-up steps, or more --steps."

@@ -14,11 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from ...datasets import DATASETS, dataset_class, open_dataset
 from ...datasets.core.augmentation import Augmentation
 from ...datasets.core.problems import sample_errors
-from ...datasets.dataset import Dataset, SyntheticDataset
+from ...datasets.dataset import Dataset, FirstSamples, SyntheticDataset
 from ...datasets.field_types import ClassLabel, SegmentationMask
 from ...errors import UserError, unknown_name
 from .. import create_task
 from ..checkpoint import load_initial_weights
+from ..crops import CropInference
 from ..device import choose_device, split_cpu_cores
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
@@ -135,13 +136,14 @@ def build_trainer(
         options = without_backbone(options, explicit)
     if options.init_from is not None:
         load_initial_weights(model, model_spec, options.init_from)
-    if model.backbone is not None and model.backbone.num_classes and options.crop_area is None:
+    if model.backbone is not None and isinstance(task.inference, CropInference) and options.crop_area is None:
         # Inference at the scale of training. Random resized crops have none: theirs is the default ratio to the crop.
         resize = (options.resize_short_side or options.image_size)[0]
         preprocessing = dataclasses.replace(model.backbone.preprocessing, resize=resize, crop=options.image_size[0])
         model.backbone.preprocessing = preprocessing
-    if not options.resume:
-        model.calibrate(train_set)
+    # As many samples as it trains on.
+    measured = train_set if options.train_samples is None else FirstSamples(train_set, train_samples or 0)
+    found = None if options.resume else model.calibrate(measured)
     trainer = Trainer(
         options=options,
         folder=folder,
@@ -166,6 +168,8 @@ def build_trainer(
         train_samples=train_samples,
         device=device,
     )
+    if found:
+        trainer.notes.append(found)
     if model.inference_noise:
         trainer.notes.append(
             f"Note: this model is random at inference and cannot be exported: {model.inference_noise}."

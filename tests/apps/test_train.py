@@ -33,7 +33,7 @@ import pytest
         ("--resume", "no run of 'depth' under runs/ to resume"),
         ("--resume --out missing", "missing cannot be resumed"),
         ("--batch-size 0", "--batch-size is 0; it must be at least 1"),
-        ("--steps 0", "--steps is 0; it must be at least 1"),
+        ("--steps -1", "--steps is -1; it must be at least 0"),
         ("--workers -1", "--workers is -1; it must be at least 0"),
         ("--lr -1", "--lr is -1.0; it must be at least 0"),
         ("--hflip 1.5", "--hflip is 1.5; it must be between 0 and 1"),

@@ -88,7 +88,7 @@ def untrained(task_name: str, head: str | None = None, **options: str) -> Any:
     """
     task = create_task(task_name, **options)
     fields = open_dataset(task.defaults.data).fields
-    backbone, levels = ("resnet18", {"levels": 2}) if task.heads else ("resnet20_cifar", {})
+    backbone, levels = ("resnet18", {"levels": 2}) if task.defaults.head else ("resnet20_cifar", {})
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = ModelSpec(task, fields, backbone, dict(levels), head or task.defaults.head).build()
