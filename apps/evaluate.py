@@ -33,7 +33,7 @@ def evaluate(
     """Evaluate a checkpoint on a dataset.
 
     Args:
-        checkpoint: Run folder, checkpoint file, or a task's name for its packaged checkpoint.
+        checkpoint: Run folder, checkpoint file, or the name of a packaged checkpoint or its task.
         data: Name of the dataset (`densevision list datasets`); that of the run's evaluations, else the training
             dataset, if not stated.
         root: Dataset folder, not needed for synthetic datasets; that of the run if not stated.

@@ -21,7 +21,7 @@ def export(
     the weights.
 
     Args:
-        checkpoint: Checkpoint file, run folder, a task's name for its packaged checkpoint, or published weights
+        checkpoint: Checkpoint file, run folder, the name of a packaged checkpoint or its task, or published weights
             (resnet50/imagenet).
         to: Format: onnx (verified in onnxruntime), or torch-export (a .pt2 file for torch.export.load).
         out: File to write; the checkpoint's name with .onnx or .pt2, in the working directory, if not stated.

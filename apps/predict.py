@@ -61,7 +61,7 @@ def predict(
     again, so an interrupted run can be resumed. To use several processes: torchrun -m densevision predict ...
 
     Args:
-        checkpoint: Checkpoint file, or a task's name for its packaged checkpoint.
+        checkpoint: Checkpoint file, or the name of a packaged checkpoint or its task.
         inputs: Images, folders of images, videos (.mp4, .avi, .mov, .mkv, .webm), or patterns ("photos/*.jpg").
         out: Output folder for the results and for predictions.jsonl, which lists the files written for each input.
         input_mode: How images are fed to the model: fit (resized to the training size, the output resized back), native

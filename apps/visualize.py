@@ -38,8 +38,8 @@ class ModelOptions:
     """The model to visualize."""
 
     model: str
-    """Backbone name (`densevision list backbones`, or timm:NAME), task name for the packaged checkpoint, or path of a
-    checkpoint."""
+    """Backbone name (`densevision list backbones`, or timm:NAME), name of a packaged checkpoint or its task, or path of
+    a checkpoint."""
     weights: str | None = None
     """Weights of a backbone: a file, or imagenet; random if not stated."""
     stride_in: Literal["1x1", "3x3"] | None = None

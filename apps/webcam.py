@@ -46,7 +46,7 @@ def webcam(
     ones.
 
     Args:
-        tasks: Comma-separated checkpoint files, or tasks' names for their packaged checkpoints.
+        tasks: Comma-separated checkpoint files, or names of packaged checkpoints or their tasks.
         camera: Index of the camera.
         video: Video to play instead of a camera (.mp4, .avi, .mov, .mkv, .webm); the camera if not stated.
         record: Video file (.mp4) to record the display to; if not stated, recording starts with the key r.

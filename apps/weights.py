@@ -36,8 +36,8 @@ def show(weights: str, /) -> None:
     """Print the metadata of weights (model, preprocessing, origin, license, score, protocol) or a checkpoint's header.
 
     Args:
-        weights: Name of published weights (`densevision weights list`), weights file, checkpoint file, or a task's name
-            for its packaged checkpoint.
+        weights: Name of published weights (`densevision weights list`), weights file, checkpoint file, or the name of a
+            packaged checkpoint or its task.
     """
     from ..atomic_io import json_text
     from ..backbones.weights import read_weights_info
@@ -59,7 +59,7 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
     Prints what was checked. The first error ends the command with exit code 2.
 
     Args:
-        weights: Weights file, checkpoint file, or a task's name for its packaged checkpoint.
+        weights: Weights file, checkpoint file, or the name of a packaged checkpoint or its task.
         sha256: Expected SHA-256 digest in hexadecimal, or its first digits; not compared if not stated.
     """
     from ..atomic_io import json_text
@@ -180,8 +180,8 @@ def checkpoint_line(task: str, header: dict[str, Any]) -> str:
 
 
 def resolve_path(weights: str) -> Path:
-    """Path of weights: the packaged checkpoint for a task's name, else the name itself as a path."""
+    """Path of weights: a packaged checkpoint by its name or that of its task, else the name itself as a path."""
     from ..tasks import TASKS
-    from ..tasks.inference import packaged_checkpoint
+    from ..tasks.inference import packaged_checkpoint, packaged_checkpoints
 
-    return packaged_checkpoint(weights) if weights in TASKS else Path(weights)
+    return packaged_checkpoint(weights) if weights in (*TASKS, *packaged_checkpoints()) else Path(weights)

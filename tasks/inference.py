@@ -214,7 +214,7 @@ class Predictor:
 
 
 def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:
-    """Load a trained model by task name (the packaged checkpoint), checkpoint file or run folder.
+    """Load a trained model by task name (its packaged checkpoint), name of a packaged checkpoint, file or run folder.
 
     Weights of a backbone with its classifier ("resnet50/imagenet", or a file of such weights) are loaded as a model of
     the task classification.
@@ -240,19 +240,30 @@ def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> P
     return Predictor(model_spec.task, model, model_spec.fields, (height, width), torch_device, amp, header)
 
 
-def packaged_checkpoint(task: str) -> Path:
-    """Path of the checkpoint that is installed with the package for a task.
+def packaged_checkpoints() -> dict[str, Path]:
+    """Paths of the checkpoints that are installed with the package, by name, in alphabetical order of their tasks."""
+    return {path.stem: path for path in sorted(PACKAGED_CHECKPOINTS.glob("*/weights/*.safetensors"))}
+
+
+def packaged_checkpoint(name: str) -> Path:
+    """Path of a checkpoint that is installed with the package.
+
+    Args:
+        name: a task, for the first of its checkpoints in alphabetical order; or a checkpoint
+            (`densevision weights list`).
 
     Raises:
-        UserError: unknown task, or a task without a packaged checkpoint.
+        UserError: unknown name, or a task without a packaged checkpoint.
     """
     from . import task_class
 
-    task_class(task)
-    folder = PACKAGED_CHECKPOINTS / task / "weights"
-    checkpoints = sorted(folder.glob("*.safetensors"))
+    by_name = packaged_checkpoints()
+    if name in by_name:
+        return by_name[name]
+    task_class(name)
+    checkpoints = [path for path in by_name.values() if path.parent.parent.name == name]
     if not checkpoints:
         raise UserError(
-            f"There is no packaged checkpoint for '{task}': train one (densevision train {task}) and give its path."
+            f"There is no packaged checkpoint for '{name}': train one (densevision train {name}) and give its path."
         )
     return checkpoints[0]

@@ -29,6 +29,20 @@ def test_a_packaged_checkpoint_is_found_by_its_tasks_name(run, tmp_path, monkeyp
     assert (tmp_path / "predictions" / "a_depth.npy").is_file()
 
 
+def test_a_packaged_checkpoint_is_found_by_its_own_name(run, tmp_path, image):
+    name = "resnet20_recognition_game"
+    header = json.loads(run("weights", "show", name).out)
+    assert (header["task"], header["data"]["name"]) == ("memorability", "recognition-game")
+    assert run("weights", "verify", name).code == 0
+    assert run("predict", name, image(tmp_path / "a.png"), *ON_CPU).code == 0
+    assert (tmp_path / "predictions" / "a_memorability.json").is_file()
+
+
+def test_memorability_is_predicted_by_the_checkpoint_of_real_photos_if_none_is_named(run):
+    header = json.loads(run("weights", "show", "memorability").out)
+    assert (header["head"], header["data"]["name"]) == ("ridge", "lnsim")
+
+
 def test_show_prints_the_header_of_a_checkpoint(run, checkpoint):
     header = json.loads(run("weights", "show", checkpoint).out)
     assert (header["task"], header["backbone"], header["head"]) == ("depth", "resnet18", "unet")

@@ -32,7 +32,7 @@ from ...errors import UserError, unknown_name_with_suggestions
 from ...tasks import create_task, list_tasks
 from ...tasks.device import choose_device
 from ...tasks.image_io import load_image_as
-from ...tasks.inference import Predictor, load
+from ...tasks.inference import Predictor, load, packaged_checkpoints
 from ...tasks.network import Classifier, Network
 from ...tasks.prediction import OutputSpec, PredictionContext
 from ...tasks.preprocessing import Preprocessor
@@ -363,7 +363,7 @@ def open_model(
     """Load a model for visualization.
 
     Args:
-        model: name of a backbone, file or run folder of a checkpoint, or name of a task for its packaged checkpoint.
+        model: name of a backbone, file or run folder of a checkpoint, or name of a packaged checkpoint or its task.
         weights: weights of a backbone: a file, or "imagenet"; None: random, with a warning. A file with only the first
             levels of a backbone opens those.
         levels: build only this many levels of the backbone, without its classifier; None: all that the weights cover.
@@ -373,8 +373,8 @@ def open_model(
     Raises:
         UserError: an unknown model or missing file, or weights of another backbone.
     """
-    path = Path(model)
-    if path.suffix in (".safetensors", ".pth") or path.is_dir() or model in WEIGHTS or model in list_tasks():
+    path, names = Path(model), (*WEIGHTS, *list_tasks(), *packaged_checkpoints())
+    if path.suffix in (".safetensors", ".pth") or path.is_dir() or model in names:
         if weights is not None or levels is not None or options:
             raise UserError(f"'{model}' comes with its weights; leave out weights, levels and backbone options.")
         return inspect_predictor(load(model, device, amp="off"), model)
