@@ -2,6 +2,7 @@
 
 python tools/figures/images.py rooms CHECKPOINT                    docs/rooms.png: synthetic rooms, ground truth, depth
 python tools/figures/images.py shapes CHECKPOINT                   docs/shapes.png: synthetic shapes and their classes
+python tools/figures/images.py scores                              docs/recognition-game.png: scores of test scenes
 python tools/figures/images.py photos                              docs/photos.png: photos and their predicted depth
 python tools/figures/images.py colorized [CHECKPOINT [OUT]]        docs/colorized.jpg: colorization of photos
 python tools/figures/images.py colorized_shapes CHECKPOINT [OUT]   docs/colorized-shapes.png: of synthetic shapes
@@ -29,7 +30,7 @@ import numpy as np
 from densevision import create_backbone, load
 from densevision.backbones.receptive_field import receptive_fields as unit_fields
 from densevision.datasets import open_dataset
-from densevision.datasets.core.drawing import GAP, hstack_images, vstack_images
+from densevision.datasets.core.drawing import GAP, hstack_images, image_grid, vstack_images
 from densevision.datasets.formats.image import write_image
 from densevision.tasks.comparison_grid import draw_comparison
 from densevision.visualize.correspondence.receptive_field import draw_fields
@@ -37,6 +38,7 @@ from densevision.visualize.correspondence.receptive_field import draw_fields
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROOMS = (3, 7, 12, 21, 28, 33)
 SHAPE_SIDE = 180
+SCENES = 10
 PHOTOS = ("coffee", "astronaut", "chelsea", "rocket")
 COLORIZED = ("astronaut", "coffee", "chelsea", "rocket")
 HEIGHT = 200
@@ -81,6 +83,16 @@ def shapes(checkpoint: str) -> None:
     predicted = [(sample, predictor.predict_sample(sample)) for sample in map(dataset.read, range(9))]
     columns = [draw_comparison(predictor.task, dataset.fields, predicted[start : start + 3]) for start in (0, 3, 6)]
     write_image(DOCS / "shapes.png", hstack_images(columns))
+
+
+def scores() -> None:
+    """Write docs/recognition-game.png: test scenes, from the highest to the lowest predicted score."""
+    predictor: Any = load("resnet20_recognition_game")
+    dataset = open_dataset("recognition-game", split="test").with_size((SHAPE_SIDE, SHAPE_SIDE))
+    predicted = [(predictor.predict_sample(sample), sample) for sample in map(dataset.read, range(SCENES))]
+    predicted.sort(key=lambda pair: -pair[0].value)
+    cells = [one.to_image(predictor.task.ground_truth(sample, dataset.fields)) for one, sample in predicted]
+    write_image(DOCS / "recognition-game.png", image_grid(cells, 5))
 
 
 def photos() -> None:
@@ -232,6 +244,7 @@ if __name__ == "__main__":
         for command in (
             rooms,
             shapes,
+            scores,
             photos,
             colorized,
             colorized_shapes,

@@ -15,6 +15,8 @@ from typing import Any
 
 from records import DOCS, Record
 
+from densevision.tasks.inference import packaged_checkpoints
+
 PAGE = DOCS / "results.md"
 THREADS = "--threads 1 --workers 1"
 
@@ -27,6 +29,7 @@ METRICS = {
     "score": "PCK@0.2 ↑",
     "l1": "L1 ↓",
     "mean_iou": "mean IoU ↑",
+    "rho": "Spearman's rho ↑",
 }
 """Titles of the metrics on the page; the arrow points to better."""
 
@@ -209,6 +212,24 @@ SECTIONS = {
             ),
         },
     ),
+    "Memorability": Section(
+        "recognition-game.png",
+        "Test scenes of the recognition game, by their predicted scores (bars); the marks are the ground truth.",
+        {
+            "memorability/recognition-game": Row(
+                "rho",
+                "evaluate resnet20_recognition_game --data recognition-game-40",
+                target=Target("at least 0.75", 0.75, at_least=True),
+                note="the players are simulated; their number limits rho to 0.949.",
+            ),
+            "memorability/lnsim": Row(
+                "rho",
+                "evaluate memorability --data lnsim --root lnsim",
+                target=Target("at least 0.34", 0.34, at_least=True),
+                note="205 of the 2,632 photos of LNSIM, trained on 795 others; halves of the people agree at 0.78.",
+            ),
+        },
+    ),
 }
 
 HEAD = """# Results
@@ -218,8 +239,8 @@ wrote. The [appendix](#appendix-provenance) lists the commands, the training tim
 
 - Arrows point to better: ↑ higher, ↓ lower.
 - **Baseline** is the prediction that needs no network (classification: the most frequent class; depth: the mean depth;
-  colorization: gray; restoration: the degraded input; flow: no motion; pose: the mean pose; translation: the mean
-  image), under the same protocol on the same samples.
+  colorization: gray; restoration: the degraded input; flow: no motion; pose: the mean pose; memorability: the
+  mean score, whose rho is undefined; translation: the mean image), under the same protocol on the same samples.
 - **Classical** is a method of OpenCV under the same protocol on the same samples.
 - **Target** is a bound that was set in advance; a missed one says by how much.
 - Data sets named `synthetic-*` are rendered by this package and need no download. `seven-scenes` (one scene,
@@ -324,7 +345,7 @@ def scores(found: dict[str, Record]) -> Iterator[str]:
 def model_name(result: dict[str, Any]) -> str:
     """The model of a record: its own name, or its backbone and head."""
     name = result["model"] or " + ".join(filter(None, (result["backbone"], result["head"])))
-    return f"{name} (packaged)" if result.get("checkpoint") == result["task"] else name
+    return f"{name} (packaged)" if result.get("checkpoint") in (result["task"], *packaged_checkpoints()) else name
 
 
 def verdict(row: Row, value: float, baseline: float) -> str:
@@ -398,7 +419,8 @@ def classical_score(row: Row, found: dict[str, Record]) -> str:
 
 def score_and_baseline(result: dict[str, Any], metric: str) -> tuple[float, float]:
     """The model's score and the baseline's; nan where there is no baseline."""
-    return result["metrics"][metric], (result["baseline"] or {}).get(metric, float("nan"))
+    baseline = (result["baseline"] or {}).get(metric)
+    return result["metrics"][metric], float("nan") if baseline is None else baseline
 
 
 def number(value: float) -> str:
