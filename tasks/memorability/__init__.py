@@ -43,7 +43,7 @@ class MemorabilityInference(CropInference):
         """In dense modes, the network of the map."""
         if mode not in DENSE_CROPS:
             return model
-        assert isinstance(model, (BackboneScore, MemNet))
+        assert isinstance(model, (BackboneScore, RidgeScore, MemNet))
         return ScoreMap(model)
 
     def merge(self, outputs: list[Tensor]) -> Tensor:

@@ -128,7 +128,7 @@ class RidgeScore(Network):
         return self.head(self._levels(image))
 
     def forward_dense(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] to the share of every position in the score, (B, 1, h, w) of the finest level."""
+        """(B, C, H, W) in [0, 1] to the share of every position in the score, (B, 1, h, w) of the last level."""
         return self.head.forward_dense(self._levels(image))
 
     def _levels(self, image: Tensor) -> list[Tensor]:
@@ -188,7 +188,8 @@ class ScoreMap(Network):
 
     Khosla et al. 2015 apply MemNet to overlapping regions of an image, all at once with fully connected layers as
     convolutions. A backbone that averages its last level before its one linear layer is evaluated at every unit of this
-    level: the map's mean is the score of the image (class activation mapping; Zhou et al. 2016, arXiv:1512.04150).
+    level: the map's mean is the score of the image (class activation mapping; Zhou et al. 2016, arXiv:1512.04150). That
+    holds for a ridge regression, too.
 
     Args:
         model: the network.
@@ -196,7 +197,7 @@ class ScoreMap(Network):
 
     input_policy = "fixed"
 
-    def __init__(self, model: BackboneScore | MemNet) -> None:
+    def __init__(self, model: BackboneScore | RidgeScore | MemNet) -> None:
         super().__init__()
         self.model, self.stride = model, model.stride
 

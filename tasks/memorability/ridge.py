@@ -104,12 +104,12 @@ class Ridge(nn.Module):
         return (statistics(features) * self.weight).sum(1, keepdim=True) + self.bias
 
     def forward_dense(self, features: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C, h, w) of all levels to the shares of the positions in the score, (B, 1, h, w) of the first level.
+        """Maps (B, C, h, w) of all levels to the shares of the positions in the score, (B, 1, h, w) of the last level.
 
-        Means are sums over positions, and so are standard deviations, of squares divided by them. Coarser levels are
-        repeated. The mean of the shares is the score where sizes are multiples of each other.
+        Means are sums over positions, and so are standard deviations, of squares divided by them. Shares of finer
+        levels are averaged. The mean of the shares is the score where sizes are multiples of each other.
         """
-        size = features[0].shape[-2:]
+        size = features[-1].shape[-2:]
         total, start = self.bias, 0
         for feature_map in features:
             maps = feature_map.float()
@@ -117,7 +117,7 @@ class Ridge(nn.Module):
             channels = maps.shape[1]
             weights = self.weight[start : start + 2 * channels].view(2, channels, 1, 1)
             share = weights[0] * maps + weights[1] * (maps - mean) ** 2 / deviation
-            total = total + functional.interpolate(share.sum(1, keepdim=True), size, mode="nearest-exact")
+            total = total + functional.adaptive_avg_pool2d(share.sum(1, keepdim=True), size)
             start += 2 * channels
         return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import densevision
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.field_types import Image, Scalar
 from densevision.tasks.conformance import check_calibrate, check_network_contract, check_predictions
+from densevision.tasks.inference import Predictor
 from densevision.tasks.memorability import Memorability
 from densevision.tasks.memorability.networks import RidgeScore
 from densevision.tasks.memorability.ridge import PENALTIES, Ridge, fit_ridge, statistics
@@ -125,8 +127,21 @@ def test_the_shares_of_all_positions_have_the_score_as_their_mean():
     image = torch.rand(2, 3, 32, 64)
     with torch.no_grad():
         shares, score = model.forward_dense(image), model(image)
-    assert shares.shape == (2, 1, 32, 64)
+    assert shares.shape == (2, 1, 8, 16)
     torch.testing.assert_close(shares.mean((2, 3)), score, rtol=1e-4, atol=1e-4)
+
+
+def test_the_dense_map_of_a_ridge_has_its_score_as_the_mean():
+    model = network()
+    model.head.weight.copy_(0.01 * torch.randn(model.head.weight.shape))
+    model.head.bias.fill_(0.4)
+    image = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    model.backbone.preprocessing = replace(model.backbone.preprocessing, resize=32, crop=32)
+    prediction: Any = Predictor(Memorability(), model, Contrasts().fields, (32, 32)).predict(image, mode="dense")
+    inputs = torch.from_numpy(np.stack([image, image[:, ::-1]])).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        assert prediction.value == pytest.approx(float(model(inputs).mean()), abs=0.02)
+    assert prediction.map.shape == (32, 64)
 
 
 def test_a_head_replaces_the_classifier_of_the_backbone():
