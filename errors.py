@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 from typing import ClassVar
 
 MAX_SUGGESTIONS = 3
+_SPACE = "free some space, or write to another disk"
+DISK_ERRORS = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), or write to another file system",
+    errno.EROFS: "write to another folder",
+    errno.EIO: "check the disk, or write to another one",
+}
+"""Errors of a disk that refuses to be written, and what helps; every other file would fail with them too."""
 
 
 class UserError(Exception):
@@ -31,7 +41,9 @@ def printable(text: str) -> str:
 def os_error_message(error: OSError) -> str:
     """What the operating system refused, and for which file, as a sentence."""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{reason}: {error.filename}." if error.filename else f"{reason}."
+    where = f": {error.filename}" if error.filename else ""
+    remedy = DISK_ERRORS.get(error.errno or 0)
+    return f"{reason}{where}; {remedy}." if remedy else f"{reason}{where}."
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -7,10 +7,13 @@ import io
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
-from ..errors import UserError, os_error_message, printable, unknown_name
+from ..errors import DISK_ERRORS, UserError, os_error_message, printable, unknown_name
 from ..version import VERSION
 
 app = App(
@@ -36,8 +39,7 @@ app.command(f"{HERE}.list:names", name="list", help="List tasks, backbones, head
 app.command(f"{HERE}.bench:bench", name="bench", help="Benchmark against reference implementations.")
 
 FILE_ERRORS = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
-    errno.ENOSPC, errno.EDQUOT,
+    errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, *DISK_ERRORS,
 }  # fmt: skip
 """OS errors that a user can fix. A missing file is not among them: the code that reads a file has its own message."""
 
@@ -55,7 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            app([word for word in arguments if word != "--debug"], exit_on_error=False, print_error=False)
+            with sigterm_interrupts():
+                app([word for word in arguments if word != "--debug"], exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -77,6 +80,23 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         print("densevision: interrupted.", file=sys.stderr)
         sys.exit(128 + next((one for one in error.args if isinstance(one, signal.Signals)), signal.SIGINT))
+
+
+@contextmanager
+def sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it tidies up; only in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number))
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def is_out_of_memory(error: Exception) -> bool:

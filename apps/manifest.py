@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from ..atomic_io import json_text
+from ..atomic_io import append, json_text
 from ..errors import UserError
 from .inputs import InferenceRequest
 
@@ -112,8 +112,7 @@ class Manifest:
             if self.added == 0:
                 # The values behind the digest; the empty line before it ends a line that a crash cut off.
                 text = "\n" + json_text({"config": self.digest, "options": self.config}) + "\n" + text
-            with open(self.path, "ab", buffering=0) as file:
-                file.write(text.encode())
+            append(self.path, text.encode())
             self.added += 1
 
     def _unchanged(self, files: dict[str, Stamp]) -> bool:

@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
 
-from ..errors import UserError, os_error_message
+from ..errors import DISK_ERRORS, UserError, os_error_message
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -28,7 +28,7 @@ MAX_PIXELS = 60_000_000
 """Limit on the pixels of all items in flight (one item is always allowed): a prediction may take 40 bytes a pixel."""
 STOP_TIMEOUT = 3.0
 """Seconds that workers get to finish their current job when the work is cancelled."""
-NO_FILE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+NO_FILE_ERRORS = {*DISK_ERRORS, errno.EMFILE, errno.ENFILE} - {errno.EIO}
 """OS errors that the next item would have, too; all others concern a file, so that only its item fails."""
 POLL_INTERVAL = 0.2
 """Timeout of a wait in seconds, since not every system wakes a waiting thread when Ctrl-C is pressed."""

@@ -7,13 +7,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..atomic_io import FolderLock, remove_abandoned_parts
 from ..errors import UserError, printable, unknown_name
 from ..tasks.distributed import ProcessGroup
 from ..version import VERSION
@@ -45,6 +46,7 @@ def predict(
     seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
+    force: bool = False,
 ) -> None:
     """Run a model on images, folders of images and videos.
 
@@ -58,7 +60,8 @@ def predict(
     one, the suffix or the folder of the input is added: nothing is overwritten.
 
     Inputs whose results are already in the output folder, made with the same checkpoint and options, are not run
-    again, so an interrupted run can be resumed. To use several processes: torchrun -m densevision predict ...
+    again, so an interrupted run can be resumed. One run at a time writes to a folder. To use several processes:
+    torchrun -m densevision predict ...
 
     Args:
         checkpoint: Checkpoint file, or the name of a packaged checkpoint or its task.
@@ -75,6 +78,7 @@ def predict(
         seed: Random seed of stochastic models (the dropout of translation); another seed gives another image.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
+        force: Write to the output folder even if another process writes there; without it, one run at a time does.
     """
     from ..tasks.inference import load
 
@@ -97,7 +101,6 @@ def predict(
     config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file)
     needed = policy.inputs_per_prediction(predictor.preprocessor.inputs)
     noun = {None: "sequence", 0: "sample", 1: "image", 2: "pair"}.get(needed, "group")
-    manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
     if needed != 0:
         sources = sources or collect_inputs(inputs, out, left_out)
         requests = iter_requests(sources, needed, tuple(predictor.preprocessor.inputs))
@@ -105,15 +108,18 @@ def predict(
         raise UserError(f"The task {task.name} samples from noise and takes no input; --seed chooses the sample.")
     else:
         requests = iter([sampling_request(seed)])
-    requests = group.share(manifest.with_own_outputs(requests))
-    for line in license_notes(predictor.header) if group.rank == 0 else ():
-        print(line, file=sys.stderr)
     require_writable(out)
-    summary = run_all(config, requests, manifest, f"{noun}s", batch_size)
-    summaries = group.all_gather(summary)
-    if group.rank == 0 or not group.connected:
-        policy.write_results(out, [stem for each in summaries for stem in each.stems])
-        report(summaries, noun, out, left_out)
+    # The first process of a group has the lock for all of them.
+    with nullcontext() if force or group.rank else closing(FolderLock(out)):
+        manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
+        requests = group.share(manifest.with_own_outputs(requests))
+        for line in license_notes(predictor.header) if group.rank == 0 else ():
+            print(line, file=sys.stderr)
+        summary = run_all(config, requests, manifest, f"{noun}s", batch_size)
+        summaries = group.all_gather(summary)
+        if group.rank == 0 or not group.connected:
+            policy.write_results(out, [stem for each in summaries for stem in each.stems])
+            report(summaries, noun, out, left_out)
     if any(each.skipped for each in summaries):
         sys.exit(1)
 
@@ -234,10 +240,15 @@ def run_all(
     # adds nothing.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit", append=False)
     summary, started = RunSummary(), time.perf_counter()
+    tidied: set[Path] = set()
 
     def pending() -> Iterator[InferenceRequest]:
         for request in requests:
             summary.requests += 1
+            folder = (config.out / request.stem).parent
+            if folder not in tidied:
+                tidied.add(folder)
+                remove_abandoned_parts(folder)
             if manifest.is_done(request):
                 summary.existing += 1
                 summary.stems.append(request.stem.as_posix())

@@ -124,6 +124,26 @@ def create_accelerator(device: torch.device, phases: int) -> Any:
     return accelerator
 
 
+def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Make the BatchNorm layers of a model take their statistics in training from the images of all processes.
+
+    Raises:
+        UserError: there are several processes without GPUs, for which PyTorch has no such layer; or a normalization
+            has a meaning of its own.
+    """
+    from timm.layers import BatchNormAct2d, convert_sync_batchnorm
+    from torch import nn
+
+    if device.type != "cuda" and ProcessGroup.from_environment().num_processes > 1:
+        raise UserError(f"--sync-bn needs GPUs, and the device is {device.type}: leave it out, or use --freeze-bn.")
+    known = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNormAct2d)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module) not in known:
+            raise UserError(f"--sync-bn cannot replace the normalization {type(module).__name__} of this model.")
+    for name, child in model.named_children():
+        setattr(model, name, convert_sync_batchnorm(child))
+
+
 def any_process(accelerator: Any, flag: bool) -> bool:
     """Whether the flag is set in any process of an accelerator (a request to stop, for example), known to each."""
     if accelerator.num_processes == 1:

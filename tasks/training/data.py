@@ -129,8 +129,10 @@ def data_loader(
         prefetch_factor=PREFETCHED if workers else None,
         worker_init_fn=partial(_start_worker, status=status),
     )
+    others = set(multiprocessing.active_children())
     try:
-        iterator = iter(loader)
+        with _blocked_signals():
+            iterator = iter(loader)
         with _without_child_signals():
             try:
                 for batch in iterator:
@@ -148,10 +150,10 @@ def data_loader(
     finally:
         # They ignore SIGTERM, with which torch and Python end workers: one that is stuck would never end.
         with _without_child_signals():
-            running = _running_workers(status)
-            for process in running.values():
+            running = set(multiprocessing.active_children()) - others
+            for process in running:
                 process.kill()
-            for process in running.values():
+            for process in running:
                 process.join()
 
 
@@ -169,6 +171,19 @@ def _running_workers(status: Tensor) -> dict[int | None, BaseProcess]:
     """The workers that run, by process id."""
     started = {number for number, _ in status.tolist()}
     return {process.pid: process for process in multiprocessing.active_children() if process.pid in started}
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """Block SIGINT and SIGTERM: processes that start meanwhile never get them, and this one gets them afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -105,15 +105,16 @@ class Evaluator:
         return self.evaluation.metrics[self.task.monitor.name]
 
     def record(self, step: int, steps: int, improved: bool) -> None:
-        """Count the last evaluation as that of a step: the best value, the log, examples and curves."""
+        """Count the last evaluation as that of a step: the log, the best value, examples and curves."""
         assert self.evaluation is not None and self.baseline is not None
+        # First, so that a state that counts the evaluation has its line: the disk may be full.
+        self.log.write(step, "eval", self.evaluation.metrics)
         self.evals_without_improvement = 0 if improved else self.evals_without_improvement + 1
         if improved:
             self.best = {"value": self.value, "step": step}
         self.evaluated_step = step
         name, examples = self.task.monitor.name, self.evaluation.examples
         baseline = self.baseline.metrics[name]
-        self.log.write(step, "eval", self.evaluation.metrics)
         self.log.info(
             f"step {step:>6}/{steps}  {name} {self.value:.4f} on {self.evaluation.samples} unseen samples "
             f"(baseline {baseline:.4f}; protocol {self.protocol})"

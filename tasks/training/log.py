@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import socket
 import sys
 import threading
 import time
@@ -13,7 +15,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from ...atomic_io import atomic_path, json_text, write_text
+from ...atomic_io import append, atomic_path, json_text, write_text
 from ...limits import read_file
 from ...schema import Schema, Step, Text
 
@@ -30,7 +32,8 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, main: bool) -> None:
-        self.folder, self.main, self.events, self.bar = folder, main, None, None
+        self.folder, self.main, self.bar = folder, main, None
+        self.events: EventFile | None = None
         self.path = folder / "log.jsonl"
         self.lines: list[dict[str, Any]] = []
         self.status, self._printed = "starting", time.monotonic()
@@ -42,23 +45,22 @@ class RunLog:
         if self.path.exists():
             self.lines = [line for line in _read_lines(self.path) if line["step"] <= step]
             write_text(self.path, "".join(json_text(line) + "\n" for line in self.lines))
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.events = SummaryWriter(str(self.folder / "events"), purge_step=step + 1 if step else None)
+        self.events = EventFile(self.folder / "events", step)
 
     def write(self, step: int, kind: str, values: dict[str, Any]) -> None:
-        """Write a line of log.jsonl, and a TensorBoard point for every number in it."""
+        """Write a line of log.jsonl, and a TensorBoard point for every number in it.
+
+        Raises:
+            OSError: the disk is full, for example.
+        """
         if not self.main:
             return
         line = {"step": step, "kind": kind, **values}
-        self.lines.append(line)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json_text(line) + "\n")
         assert self.events is not None
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self.events.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
+        self.events.write(step, {f"{kind}/{name}": value for name, value in numbers.items()})
+        append(self.path, f"{json_text(line)}\n".encode())
+        self.lines.append(line)
 
     def info(self, text: str) -> None:
         """Print a line to stderr, above the progress bar if there is one."""
@@ -135,11 +137,9 @@ class RunLog:
             figure.savefig(aside, dpi=110)
 
     def close(self) -> None:
-        """Stop the progress bar and flush the TensorBoard events."""
+        """Stop the progress bar."""
         if self.bar is not None:
             self.bar.stop()
-        if self.events is not None:
-            self.events.close()
 
 
 def format_seconds(seconds: float) -> str:
@@ -168,6 +168,37 @@ def parse_line(text: str | bytes) -> dict[str, Any] | None:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The valid lines of a log."""
     return [line for text in read_file(path).splitlines() if (line := parse_line(text)) is not None]
+
+
+class EventFile:
+    """TensorBoard's points of a run, each on the disk when `write` returns.
+
+    The writer of torch has a thread, in which a full disk is a stack trace on the terminal.
+
+    Args:
+        folder: the folder of the event files; one is added.
+        step: the step from which the run continues; TensorBoard ignores the later points of earlier files.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._write({"file_version": "brain.Event:2", "step": step + 1 if step else 0})
+        if step:
+            self._write({"step": step + 1, "session_log": {"status": "START"}})
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Add one point per name."""
+        points = [{"tag": name, "simple_value": value} for name, value in values.items()]
+        self._write({"step": step, "summary": {"value": points}})
+
+    def _write(self, event: dict[str, Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **event).SerializeToString())
+        append(self.path, record.getvalue())
 
 
 class Meter:

@@ -30,7 +30,7 @@ Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
 OWN_LOSS = "for a loss of your own, override `phases` in a subclass of the task and pass an instance of it as the task"
 MAX_CONFIG_BYTES = 2**20
 """Size of config.yaml."""
-PER_CALL = ("resume", "config", "dry_run")
+PER_CALL = ("resume", "config", "dry_run", "force")
 """Options of one call, which config.yaml does not store."""
 REPLACED: dict[str, tuple[str, ...]] = {
     "steps": ("epochs", "minutes"),
@@ -162,6 +162,8 @@ class Options:
     """Freeze the weights and the BatchNorm statistics of the backbone."""
     freeze_bn: bool = option(False)
     """Freeze the BatchNorm statistics of the backbone."""
+    sync_bn: bool = option(False)
+    """BatchNorm statistics of a step from the images of all GPUs; without it, each GPU uses its own images."""
     hflip: float = option(0.5, minimum=0, maximum=1)
     """Probability of a horizontal flip."""
     max_rotation: float = option(0.0, minimum=0)
@@ -204,6 +206,8 @@ class Options:
     """Resume the run in --out, or the newest run of the task."""
     out: Path | None = option()
     """Run folder; runs/TASK-N with the next free N, if not stated."""
+    force: bool = option(False)
+    """Write to the run folder even if another process writes there; without it, one run at a time does."""
     config: Path | None = option()
     """Start a new run with the options in another run's config.yaml; those stated beside it take precedence."""
     dry_run: bool = option(False)

@@ -179,12 +179,19 @@ def build_trainer(
             f"Note: {len(skipped)} problem(s) of the data were passed over or repaired; list them with"
             " 'densevision data validate'."
         )
-    if options.resume:
-        trainer.restore(load_state(folder / "last" / "state.pt"))
     require_ground_truth(task, eval_set, trainer.evaluator.protocol, options.eval_samples)
-    if not options.dry_run:
-        with run_folder_errors(folder):
-            trainer.open()
+    try:
+        if not options.dry_run:
+            with run_folder_errors(folder):
+                trainer.lock_folder()
+        if options.resume:
+            trainer.restore(load_state(folder / "last" / "state.pt"))
+        if not options.dry_run:
+            with run_folder_errors(folder):
+                trainer.open()
+    except BaseException:
+        trainer.close()
+        raise
     return trainer
 
 

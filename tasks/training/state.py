@@ -14,11 +14,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ...atomic_io import atomic_path, write_json
+from ...atomic_io import FolderLock, atomic_path, write_json
 from ...backbones.torch_files import UnsafeFile, load_torch_file
 from ...errors import UserError
 from ...limits import LimitExceeded, read_file
 from ...schema import Closed, Schema, Step, Text, create_dataclass, validate, validate_json
+from ..distributed import ProcessGroup
 from ..task import Task
 from .options import DEFAULTS, PER_CALL, Options, flag
 
@@ -106,7 +107,7 @@ class StoredTask(Schema):
 
 CHANGEABLE_ON_RESUME = (
     "workers", "threads", "log_every", "save_every", "out", "resume", "root", "eval_root", "steps", "epochs",
-    "patience", "dry_run",
+    "patience", "dry_run", "force",
 )  # fmt: skip
 """Options that may change when a run is resumed; all others would make it another run."""
 ALWAYS_STORED = ("loss", *DEFAULTS.without((*PER_CALL, "steps", "milestones", "gamma")).explicit())
@@ -124,7 +125,11 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
 
 
 def run_folder(task: Task, explicit: Options) -> Path:
-    """The run folder: --out; else the newest run with --resume, or runs/TASK-N with the next free N."""
+    """The run folder: --out; else the newest run with --resume, or runs/TASK-N with the next free N.
+
+    Raises:
+        UserError: it contains a run, or with `resume` none, or another process writes to it.
+    """
     runs = Path("runs")
     numbered = sorted(
         (int(path.name.rsplit("-", 1)[1]), path)
@@ -135,12 +140,14 @@ def run_folder(task: Task, explicit: Options) -> Path:
         folder = explicit.out or (numbered[-1][1] if numbered else None)
         if folder is None:
             raise UserError(f"There is no run of '{task.name}' under runs/ to resume; give its folder with --out.")
+        require_unlocked(folder, explicit)
         if not (folder / "last" / "state.pt").exists():
             raise UserError(
                 f"{folder} cannot be resumed: it contains no last/state.pt. Start a new run with another --out."
             )
         return folder
     if explicit.out is not None:
+        require_unlocked(explicit.out, explicit)
         if (explicit.out / "last" / "state.pt").exists():
             raise UserError(
                 f"{explicit.out} already contains a run: add --resume to continue it, or give another --out."
@@ -149,6 +156,13 @@ def run_folder(task: Task, explicit: Options) -> Path:
             raise UserError(f"{explicit.out} contains a run that was never saved: delete it, or give another --out.")
         return explicit.out
     return runs / f"{task.name}-{numbered[-1][0] + 1 if numbered else 1}"
+
+
+def require_unlocked(folder: Path, explicit: Options) -> None:
+    """Check that no other run writes to a folder, before a model is built for it and before its files are judged."""
+    # One process of a group, since a look takes the lock.
+    if (folder / ".lock").exists() and not explicit.force and ProcessGroup.from_environment().rank == 0:
+        FolderLock(folder).close()
 
 
 def resume_options(explicit: Options, folder: Path) -> Options:

@@ -7,19 +7,19 @@ import math
 import shlex
 import signal
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...atomic_io import write_json
+from ...atomic_io import FolderLock, remove_abandoned_parts, write_json
 from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset
-from ...errors import UserError
+from ...errors import DISK_ERRORS, UserError, os_error_message
 from ..checkpoint import provenance, save_checkpoint
 from ..device import amp_dtype, device_name, dtype_name, to_device
-from ..distributed import any_process, broadcast_buffers, create_accelerator
+from ..distributed import any_process, broadcast_buffers, create_accelerator, synchronize_batch_norm
 from ..model_spec import ModelSpec
 from ..network import Batch, LossTerms, Network
 from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
@@ -60,6 +60,8 @@ class Trainer:
         interruption: request to stop, by a signal or a callback.
         complete: whether the state is that after a complete step; False inside a step.
         unsaved: whether the state has changed since it was saved.
+        saved_step: step of the state in the run folder; None without one.
+        lock: the lock of the run folder, while this process has it.
         notes: lines for the start of the run, after those of `describe`.
     """
 
@@ -78,12 +80,16 @@ class Trainer:
         self.training_set, self.train_samples = training_set, train_samples
         self.device, self.dtype = device, amp_dtype(options.amp, device)
         self.model = to_device(model, device)
+        if options.sync_bn:
+            synchronize_batch_norm(self.model, device)
         if options.freeze_backbone:
             freeze_backbone(self.model)
         self.phases = self.task.phases(self.model, training_set.dataset.fields, options.loss)
         self.auxiliary = auxiliary_modules(self.phases, self.model)
         for module in self.auxiliary:
             to_device(module, device)
+            if options.sync_bn:
+                synchronize_batch_norm(module, device)
         self.accelerator = create_accelerator(device, len(self.phases))
         self.optimizers: list[Any] = []
         for phase in self.phases:
@@ -102,7 +108,9 @@ class Trainer:
         self.evaluator = Evaluator(self.task, training_set, eval_set, options, self.log)
         self.interruption = Interruption()
         self.complete = self.unsaved = True
+        self.saved_step: int | None = None
         self.loader: Generator[Batch] | None = None
+        self.lock: FolderLock | None = None
         self.notes: list[str] = []
 
     # The loop
@@ -113,10 +121,10 @@ class Trainer:
         If anything fails or a stop is requested, the state after the last complete step is saved first. `on_step` is
         called after every optimizer step with the number of steps done.
         """
-        batches = self.data_loader()
-        for line in (self.describe(), *self.notes):
-            self.log.info(line)
         try:
+            batches = self.data_loader()
+            for line in (self.describe(), *self.notes):
+                self.log.info(line)
             while True:
                 # A resumed run may have been interrupted between a step and its evaluation.
                 self.stop_if_requested()
@@ -129,8 +137,8 @@ class Trainer:
                 self.train_step(batches)
                 if on_step is not None:
                     self.call_back(on_step)
-        except BaseException:
-            self.save_after_failure()
+        except BaseException as error:
+            self.save_after_failure(error)
             raise
 
     def train_step(self, batches: Iterator[Batch]) -> LossTerms:
@@ -142,10 +150,10 @@ class Trainer:
         # Means over all processes on each of them, so that the state saved by one is valid for all.
         means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist() if terms else []
         self.meter.add(dict(zip(terms, means, strict=True)), self.images_per_step)
-        self.complete = self.unsaved = True
         self.log.progress(self.step, self.steps)
         if self.step % self.options.log_every == 0 or self.step == self.steps:
             self.log_step()
+        self.complete = self.unsaved = True
         return terms
 
     def optimizer_step(self, step: int, batches: Iterator[Batch], lr: float) -> LossTerms:
@@ -323,22 +331,27 @@ class Trainer:
         if self.main:
             with self.meter.paused():
                 save_state(self.folder / "last" / "state.pt", self.state())
+                self.saved_step = self.step
                 with self._ema_weights():
                     self.save_checkpoint("last/checkpoint.safetensors")
         self.unsaved = False
 
-    def save_after_failure(self) -> None:
-        """Save the state if it is that after a complete step, and print how to resume."""
-        if not self.complete or self.interruption.forced or (self.finished and not self.unsaved):
+    def save_after_failure(self, error: BaseException) -> None:
+        """Save the state if it is that after a complete step, and print how to resume from the last saved one."""
+        disk_failed = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        if self.interruption.forced or (self.finished and not self.unsaved) or not (self.complete or disk_failed):
             return
-        if self.unsaved:
+        if self.complete and self.unsaved:
             try:
                 self.save()
-            except OSError as error:
-                self.log.info(f"The training state cannot be saved: {error}")
-                return
+            except OSError as again:
+                if not disk_failed:
+                    self.log.info(f"The training state cannot be saved: {os_error_message(again)}")
+        if self.saved_step is None:
+            return
+        lost = f"; the saved state is that after step {self.saved_step}" if self.saved_step < self.step else ""
         command = f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
-        self.log.info(f"Stopped after step {self.step}. Resume with: {command}")
+        self.log.info(f"Stopped after step {self.step}{lost}. Resume with: {command}")
 
     def weights(self) -> dict[str, Any]:
         """The part of the training state that an optimizer step changes."""
@@ -382,7 +395,8 @@ class Trainer:
                 self.ema.restore(state["ema"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
-        self.step, self.unsaved = state["step"], False
+        self.step = self.saved_step = state["step"]
+        self.unsaved = False
         self.meter.restore(state["meter"])
         self.evaluator.restore(state)
         if state["steps"] != self.steps:
@@ -404,8 +418,16 @@ class Trainer:
         """Images of one optimizer step, over all processes and micro-steps."""
         return self.options.batch_size * self.options.grad_accum_steps * self.accelerator.num_processes
 
+    def lock_folder(self) -> None:
+        """Make the run folder this run's alone, and remove what writers that were killed have left in it."""
+        if self.main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = None if self.options.force else FolderLock(self.folder)
+            for folder in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
+                remove_abandoned_parts(folder)
+
     def open(self) -> None:
-        """Create the run folder and start the log."""
+        """Write the options into the run folder, and start the log."""
         if self.main:
             create_run_folder(self.folder, self.options, self.task)
         self.log.open(self.step)
@@ -421,10 +443,13 @@ class Trainer:
             create_run_folder(self.folder, self.options, self.task)
 
     def close(self) -> None:
-        """End the data loading processes and close the log."""
-        if self.loader is not None:
-            self.loader.close()
-        self.log.close()
+        """End the data loading processes, close the log, and unlock the run folder; each even if another fails."""
+        with ExitStack() as steps:
+            if self.lock is not None:
+                steps.callback(self.lock.close)
+            steps.callback(self.log.close)
+            if self.loader is not None:
+                steps.callback(self.loader.close)
 
     def resolved_options(self) -> Options:
         """The options with which the run trains, without those of one call."""
