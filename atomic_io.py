@@ -30,7 +30,7 @@ PART = re.compile(r"\.part-(?P<process>\d+)-(?P<host>[0-9a-f]{8})-[0-9a-f]{8}(\.
 """End of the name of a temporary file."""
 ABANDONED_AFTER = 24 * 3600
 """Seconds without a change after which the temporary file of another machine counts as abandoned."""
-PROBE_BYTES = 2**20
+TEST_BYTES = 2**20
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def _disk_error(error: Exception, aside: Path) -> int | None:
         return error.errno
     try:
         with aside.open("ab") as file:
-            file.write(bytes(PROBE_BYTES))
+            file.write(bytes(TEST_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError as again:

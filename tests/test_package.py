@@ -22,7 +22,7 @@ from densevision.errors import UserError
 from densevision.registry import lookup
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "torchvision", "albumentations", "timm", "segmentation_models_pytorch", "matplotlib", "cv2", "kornia")
+HEAVY = ("torch", "torchvision", "albumentations", "timm", "segmentation_models_pytorch", "matplotlib", "cv2")
 REGISTRYS = {
     "TASKS": "tasks",
     "DATASETS": "datasets",

@@ -159,7 +159,7 @@ def run_folder(task: Task, explicit: Options) -> Path:
 
 
 def require_unlocked(folder: Path, explicit: Options) -> None:
-    """Check that no other run writes to a folder, before a model is built for it and before its files are judged."""
+    """Check that no other run writes to a folder, before a model is built and its files are read."""
     # One process of a group, since a look takes the lock.
     if (folder / ".lock").exists() and not explicit.force and ProcessGroup.from_environment().rank == 0:
         FolderLock(folder).close()

@@ -64,6 +64,7 @@ def run_process(action: str, folder: Path, disturbance: Disturbance | None, outp
     os.setsid()
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
     from densevision.apps import cli
 
     if disturbance is not None:
