@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import safetensors.numpy
+import torch
+from PIL import Image
 
 from densevision import atomic_io
-from densevision.atomic_io import atomic_path, json_text, write_json, write_text
+from densevision.atomic_io import (
+    HOST,
+    FolderLock,
+    append,
+    atomic_path,
+    json_text,
+    remove_abandoned_parts,
+    write_json,
+    write_text,
+)
+from densevision.errors import UserError
 
 
 def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path):
@@ -127,3 +145,89 @@ def test_long_names_with_the_same_beginning_have_different_temporary_files(tmp_p
         one.touch()
         other.touch()
         assert one != other
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "a.txt": lambda path: path.write_text("a" * 5000),
+    "a.npy": lambda path: np.save(path, NOISE),
+    "a.pt": lambda path: torch.save(torch.from_numpy(NOISE), path),
+    "a.safetensors": lambda path: safetensors.numpy.save_file({"a": NOISE}, path),
+    "pillow.png": lambda path: Image.fromarray(NOISE).save(path),
+    "opencv.png": lambda path: cv2.imwrite(str(path), NOISE),
+}
+
+
+@pytest.fixture
+def full_disk():
+    """Files of at most 1,000 bytes: unlike a full file system, it needs no privileges."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_error_whatever_the_writer_raises(tmp_path, name, full_disk):
+    (tmp_path / name).write_text("old")
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / name) as aside:
+        WRITERS[name](aside)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / name))
+    assert os.listdir(tmp_path) == [name] and (tmp_path / name).read_text() == "old"
+
+
+def test_a_full_disk_while_appending_names_the_file(tmp_path, full_disk):
+    with pytest.raises(OSError) as caught:
+        append(tmp_path / "log", b"a" * 2000)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "log"))
+
+
+def test_parts_of_ended_processes_are_removed_and_those_of_living_ones_kept(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    hosts = {HOST: "here", "00000000": "there"}
+    living = [f"a.part-{os.getppid()}-{HOST}-0a1b2c3d.pt", f"young.part-{ended.pid}-00000000-0a1b2c3d.pt"]
+    others = ["a.part-1.pt", "my.part-two.txt", "state.pt"]
+    dead = [f"{name}.part-{ended.pid}-{host}-0a1b2c3d.png" for host, name in hosts.items()]
+    dead += [f"a.part-{os.getpid()}-{HOST}-0a1b2c3d"]
+    for name in (*living, *others, *dead):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / dead[1], (0, time.time() - 2 * 24 * 3600))
+    remove_abandoned_parts(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*living, *others])
+    remove_abandoned_parts(tmp_path / "nowhere")
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from densevision.atomic_io import FolderLock
+
+lock = FolderLock(Path(sys.argv[1]))
+if os.fork() == 0:
+    time.sleep(60)
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_locked_folder_is_refused_until_its_process_is_killed(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert holder.stdout is not None
+        owner = int(holder.stdout.readline())
+        for _ in range(2):
+            with pytest.raises(UserError, match=rf"in use by process {owner} on .*: wait .* --out, or .* --force"):
+                FolderLock(tmp_path)
+        holder.kill()
+        holder.wait()
+        # Its child, which lives on as a worker does for a moment, does not hold the lock.
+        lock = FolderLock(tmp_path)
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        lock.close()
+        lock.close()
+        assert os.listdir(tmp_path) == []
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)

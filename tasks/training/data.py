@@ -215,6 +215,15 @@ def _start_worker(worker: int, status: Tensor) -> None:
     info: Any = get_worker_info()
     status[worker, 0] = os.getpid()
     info.dataset.worker_status = status[worker]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # Ctrl-C and SIGTERM reach all processes of the group; the main process stops the run after a complete step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """End this worker with the main process, even if it is stuck; torch's workers look for it between batches only."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

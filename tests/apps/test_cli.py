@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,14 @@ def test_an_interruption_exits_with_130(run, monkeypatch):
     monkeypatch.setattr("densevision.apps.predict.collect_inputs", interrupted)
     result = run("predict", "depth", "a.png")
     assert (result.code, result.err) == (130, "densevision: interrupted.\n")
+
+
+def test_sigterm_ends_any_command_as_ctrl_c_does(run, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("densevision.apps.predict.collect_inputs", lambda *_: signal.raise_signal(signal.SIGTERM))
+    result = run("predict", "depth", "a.png")
+    assert (result.code, result.err) == (143, "densevision: interrupted.\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # Help

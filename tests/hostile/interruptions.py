@@ -62,6 +62,8 @@ class Disturbance:
 def run_process(action: str, folder: Path, disturbance: Disturbance | None, output: Any) -> None:
     """Run `train`, `resume` or `predict` as a command."""
     os.setsid()
+    # As in a command; this process has inherited the method by which it was started.
+    multiprocessing.set_start_method("fork", force=True)
     for stream in (1, 2):
         os.dup2(output.fileno(), stream)
     sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, encoding="utf-8") for stream in (1, 2))
@@ -77,11 +79,13 @@ def run_process(action: str, folder: Path, disturbance: Disturbance | None, outp
 
 
 def train(action: str, folder: Path) -> None:
-    """The training of every case; the number of steps that it has done is in the file `reached` beside the folder."""
+    """The training of every case; each step that it has done is a line of the file `.reached` beside the folder."""
+    from densevision.atomic_io import append
+
     from ..tasks.training.toys import Relief, resume_toy, train_toy
 
     def on_step(step: int) -> None:
-        folder.with_suffix(".reached").write_text(str(step))
+        append(folder.with_suffix(".reached"), f"{step}\n".encode())
 
     if action == "resume":
         resume_toy(Relief(), folder, on_step=on_step)
@@ -263,12 +267,13 @@ class Suite:
             # The delay was longer than the rest of the run.
             return
         assert ended.code == -signal.SIGKILL, ended
+        steps = folder.with_suffix(".reached")
+        reached = steps.read_text().count("\n") if steps.exists() else 0
         if not (folder / "last" / "state.pt").exists():
-            reached = int(folder.with_suffix(".reached").read_text()) if folder.with_suffix(".reached").exists() else 0
             assert reached <= SAVE_EVERY, f"nothing was saved in {reached} steps"
             Running.start("resume", folder).end().require(2, "cannot be resumed: it contains no last/state.pt")
             return
-        lost = int(folder.with_suffix(".reached").read_text()) - load_state(folder / "last" / "state.pt")["step"]
+        lost = reached - load_state(folder / "last" / "state.pt")["step"]
         assert lost <= SAVE_EVERY, f"{lost} steps were lost"
         self.notes.append(f"{lost}")
         self.resume(folder)

@@ -15,12 +15,14 @@ import torch
 
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
-from densevision.tasks.distributed import create_accelerator
+from densevision.tasks.distributed import create_accelerator, synchronize_batch_norm
 from densevision.tasks.evaluation import evaluate
 from densevision.tasks.inference import load
 from densevision.tasks.training.state import load_state
+from densevision.tasks.translation.layers import BatchStatistics
 
 from .toys import (
+    BACKBONE,
     LINEAR,
     Relief,
     Reliefs,
@@ -128,6 +130,31 @@ def test_processes_that_do_not_connect_are_an_error(device, connected):
         pytest.raises(UserError, match=f"requests 2 processes, but {connected} connected"),
     ):
         create_accelerator(torch.device(device), 1)
+
+
+def test_synchronized_normalizations_replace_all_and_change_nothing_in_one_process(tmp_path):
+    trainer = build_toy_trainer(Depth(), tmp_path / "build", **BACKBONE, sync_bn=True)
+    norm = torch.nn.modules.batchnorm._BatchNorm
+    kinds = {type(module) for module in trainer.model.modules() if isinstance(module, norm)}
+    assert kinds == {torch.nn.SyncBatchNorm}
+    trainer.close()
+    for sync_bn in (False, True):
+        train_toy(Depth(), tmp_path / str(sync_bn), **BACKBONE, sync_bn=sync_bn, steps=2)
+    assert difference(weights_after(tmp_path / "False"), weights_after(tmp_path / "True")) is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "device", "message"),
+    [
+        (torch.nn.BatchNorm2d(3), "cpu", "--sync-bn needs GPUs, and the device is cpu"),
+        (BatchStatistics(3), "cuda", "--sync-bn cannot replace the normalization BatchStatistics of this model"),
+    ],
+)
+def test_what_cannot_be_synchronized_is_refused(monkeypatch, layer, device, message):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        synchronize_batch_norm(torch.nn.Sequential(layer), torch.device(device))
 
 
 @pytest.mark.slow
