@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tracked import tracked
 
-DEVELOPMENT = ("test", "dev", "docs")
+DEVELOPMENT = ("test", "dev", "docs", "fuzz")
 """Extras that the package itself does not need."""
 SCRIPTS = (".ci", "examples", "tests", "tools")
 """Folders that import from those extras too, and modules beside them."""
