@@ -141,7 +141,9 @@ def main() -> None:
 
     options = [f"-max_total_time={round(60 * arguments.minutes)}", f"-rss_limit_mb={MEMORY_MB}", f"-timeout={SECONDS}"]
     print(f"Fuzzing {arguments.reader} for {arguments.minutes:g} min.", flush=True)
-    atheris.Setup([sys.argv[0], "-print_final_stats=1", "-max_len=8192", *options, str(folder / "corpus")], once)
+    atheris.Setup(
+        [sys.argv[0], "-print_final_stats=1", "-max_len=8192", "-len_control=0", *options, str(folder / "corpus")], once
+    )
     atheris.Fuzz()
 
 

@@ -38,9 +38,9 @@ def hostile_json(rng: np.random.Generator) -> dict[str, bytes]:
     depth = int(rng.integers(500, 10**6))
     million = 10**6
     return {
-        "60 MB of {}": b'{"images":[' + b",".join([b"{}"] * (20 * million)) + b"]}",
-        "60 MB of []": b'{"images":[' + b",".join([b"[]"] * (20 * million)) + b"]}",
-        "keys": b"{" + b",".join(b'"%x":0' % number for number in range(2 * million)) + b"}",
+        "60 MB of {}": b'{"images":[' + b"{}," * (20 * million) + b"{}]}",
+        "60 MB of []": b'{"images":[' + b"[]," * (20 * million) + b"[]]}",
+        "keys": b"{" + b",".join(b'"%x":0' % number for number in range(million)) + b"}",
         "lists in lists": b"[" * depth + b"]" * depth,
         "objects in objects": b'{"a":' * depth + b"1" + b"}" * depth,
         "unfinished": b'{"images":[{"a":' * depth,
