@@ -21,6 +21,7 @@ from ..datasets.core.files import IMAGE_SUFFIXES, natural_key, walk
 from ..datasets.core.problems import Problem
 from ..datasets.formats.video import read_video
 from ..errors import UserError
+from ..limits import LimitExceeded, check_bytes
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 MAX_LISTED = 20
@@ -219,7 +220,7 @@ def _requests(files: tuple[Path, ...], stem: Path, length: int | None) -> Iterat
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
         if length is not None:
             return _video_requests(files[0], stem, length)
-        frames = cache(lambda: [frame.pixels for frame in read_video(files[0])])
+        frames = cache(lambda: _all_frames(files[0]))
         return iter([InferenceRequest(frames, str(files[0]), stem, files)])
     from ..tasks.image_io import ImageFile
 
@@ -227,6 +228,19 @@ def _requests(files: tuple[Path, ...], stem: Path, length: int | None) -> Iterat
     images = tuple(map(ImageFile, files))
     name = " ".join(map(str, files)) if length is not None else f"{files[0]} ... {files[-1]}"
     return iter([InferenceRequest(lambda: images, name, stem, files)])
+
+
+def _all_frames(path: Path) -> list[Any]:
+    """The frames of a video that is one input, all in memory."""
+    frames, size = [], 0
+    for frame in read_video(path):
+        size += frame.pixels.nbytes
+        try:
+            check_bytes(size)
+        except LimitExceeded as error:
+            raise UserError(f"The video '{path}' is too long for one input: its frames take {error}.") from None
+        frames.append(frame.pixels)
+    return frames
 
 
 def _video_requests(path: Path, stem: Path, length: int) -> Iterator[InferenceRequest]:

@@ -104,7 +104,7 @@ class ImageFile:
             raise UserError(f"{self.path} cannot be read as an image: {error.problem.found}.") from error
         finally:
             self._encoded = None  # its bytes are not needed any more
-        self.frames = num_frames(encoded.pillow_image)
+        self.frames = encoded.num_frames()
         return pixels
 
     def _open(self) -> EncodedImage:

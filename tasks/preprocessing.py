@@ -20,6 +20,7 @@ from ..datasets.core.augmentation import Augmentation, sample_geometry
 from ..datasets.core.geometry import Rectangle, Size
 from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import FieldType, collate, transform_sample
+from ..datasets.formats.image import MAX_FRAMES
 from ..errors import UserError, unknown_name
 from .image_io import count_frames, open_source
 from .network import Batch, Network
@@ -109,7 +110,8 @@ class Preprocessor:
         if len(sizes) > 1:
             raise UserError(f"The inputs differ in size: {', '.join(f'{h}x{w}' for h, w in sorted(sizes))}.")
         frames = max(map(count_frames, sources), default=1)
-        loaded = ImageInputs(sample, remark=f"the first of {frames} frames" if frames > 1 else "")
+        counted = str(frames) if frames < MAX_FRAMES else "many"
+        loaded = ImageInputs(sample, remark=f"the first of {counted} frames" if frames > 1 else "")
         if box is None:
             box, note = inference.find_box(sample, self.fields)
             loaded = replace(loaded, note=note)

@@ -1,5 +1,8 @@
 """The reader of image files, for training, prediction, validation and visualization: any format and mode as RGB.
 
+Every image file of a user is opened here, so that one list of formats and one limit of size apply. Pillow identifies
+the format and states the size; OpenCV decodes only what is known to be a JPEG or a PNG.
+
 What a file states about its pixels is applied: orientation (EXIF), color profile (ICC), transparency and bit depth.
 OpenCV 4 fills the missing part of a truncated file with gray (5.0 refuses most of them), so the end of the file is
 checked here before decoding: a JPEG has an end marker after its last scan, a PNG a chain of chunks with checksums, a
@@ -23,6 +26,7 @@ import numpy as np
 
 from ...atomic_io import atomic_path
 from ...errors import UserError
+from ...limits import LIMITS, LimitExceeded, check_pixels, read_file
 from ..core.files import data_offset, read_bytes
 from ..core.problems import DatasetError
 
@@ -54,6 +58,7 @@ ORIENTATIONS = {
 SRGB_TOLERANCE = 2
 """Largest difference in gray levels at which a profile counts as sRGB, of which there are many editions."""
 
+JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)\s+(?:#[^\n]*\n)?(\d+)\s+(?:#[^\n]*\n)?(\d+)\s")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -63,6 +68,17 @@ _EXIF_ORIENTATION, _TIFF_BITS, _TIFF_MAXIMUM = 0x0112, 258, 281
 MULTI_FRAME_FORMATS = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 """Formats whose files may contain several frames, by Pillow's names. MPO of cameras is left out: its further frames are
 a preview or a gain map for HDR screens."""
+MAX_FRAMES = 1000
+"""Frames are counted up to this number; a TIFF is a list of pages without a length, which has to be followed."""
+MAX_COUNTED_GIF = 2**23
+"""Bytes up to which the frames of a GIF are counted; that takes all of its blocks, up to 3 seconds for this size."""
+MAX_PROFILE = 2**22
+"""Bytes of an ICC profile that is applied. Those of presses have 0.5 to 3 MB."""
+SCANS_PER_PIXEL = 16
+"""Scans that a JPEG of `max_megapixels` may have; a smaller one may have more. Every scan passes over all pixels, may
+have 20 bytes, and most encoders write 10."""
+STRIP_PIXELS = 2**22
+"""Pixels of a strip of rows, see `row_strips`."""
 
 
 def read_image(path: str | Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -79,7 +95,7 @@ def read_image(path: str | Path, min_size: tuple[int, int] | None = None) -> np.
         give the first.
 
     Raises:
-        DatasetError: the file is missing, truncated, or not an image of `FORMATS`.
+        DatasetError: the file is missing, truncated, not an image of `FORMATS`, or larger than `LIMITS` allow.
     """
     return decode_image(read_bytes(path, "an image"), path, min_size)
 
@@ -102,15 +118,15 @@ class EncodedImage:
             path: the file, for error messages.
 
         Raises:
-            DatasetError: the bytes are truncated, or not an image of `FORMATS`.
+            DatasetError: the bytes are truncated, not an image of `FORMATS`, or one that is larger than `LIMITS` allow.
         """
         self._path = path
         if (truncation := find_truncation(data)) is not None:
             raise DatasetError(path, "a complete image", truncation)
         self._data = _with_one_separator(data)
-        self._jpeg = data.startswith(b"\xff\xd8")
         with self._errors():
             self.pillow_image = open_image(io.BytesIO(self._data))
+        self._jpeg = self.pillow_image.format in ("JPEG", "MPO")
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -137,11 +153,19 @@ class EncodedImage:
         factor = 1 if min_size is None or not self._jpeg else reduction(self.size, min_size)
         if self._jpeg and image.mode in ("L", "RGB") and _srgb_transform(image.info.get("icc_profile")) is None:
             # The pixels are those of Pillow, in half of the time.
-            bgr = decode(self._data, self._path, REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
-            return np.ascontiguousarray(orient(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), *_orientation(image)))
+            pixels = decode(self._data, self._path, REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+            for rows in row_strips(*pixels.shape[:2]):
+                pixels[rows] = cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB)
+            return np.ascontiguousarray(orient(pixels, *_orientation(image)))
         with self._errors():
             image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
             return image_to_rgb(image)
+
+    def num_frames(self) -> int:
+        """Number of frames or pages of the decoded image, at most `MAX_FRAMES`; a large animated GIF has that many."""
+        if self.pillow_image.format == "GIF" and len(self._data) > MAX_COUNTED_GIF:
+            return MAX_FRAMES if self.pillow_image.is_animated else 1
+        return num_frames(self.pillow_image)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -161,26 +185,56 @@ def open_image(source: Path | str | io.BytesIO) -> Any:
 
     Raises:
         PIL.UnidentifiedImageError: another format, or a HEIC image without pillow-heif. Its message is a noun phrase.
+        LimitExceeded: more pixels than `LIMITS` allow, or so many scans that decoding would take minutes.
         Exception: damaged: one of `UNREADABLE`, or PIL.Image.DecompressionBombError.
     """
     from PIL import Image, UnidentifiedImageError
 
+    allowed = round(LIMITS.max_megapixels * 1e6)
+    if Image.MAX_IMAGE_PIXELS is not None and allowed > 2 * Image.MAX_IMAGE_PIXELS:
+        # Pillow refuses twice its own limit; this is the case where the user has asked for more than that.
+        Image.MAX_IMAGE_PIXELS = allowed
+    stream = io.BytesIO(read_file(source)) if isinstance(source, (str, Path)) else source
     try:
-        return Image.open(source, formats=_formats())
+        image = Image.open(stream, formats=_formats())
     except UnidentifiedImageError:
-        start = source.getvalue()[:12] if isinstance(source, io.BytesIO) else Path(source).read_bytes()[:12]
-    if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and "HEIF" not in _formats():
-        raise UnidentifiedImageError("a HEIC image, which needs the package pillow-heif (pip install pillow-heif)")
-    raise UnidentifiedImageError(f"a file of none of the formats {', '.join(_formats())}")
+        start = stream.getvalue()[:12]
+        if start[4:8] == b"ftyp" and start[8:] in _HEIF_BRANDS and "HEIF" not in _formats():
+            message = "a HEIC image, which needs the package pillow-heif (pip install pillow-heif)"
+        else:
+            message = f"a file of none of the formats {', '.join(_formats())}"
+        raise UnidentifiedImageError(message) from None
+    check_pixels(*image.size)
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(stream.getvalue(), image.width * image.height)
+    return image
+
+
+def _check_scans(data: bytes, pixels: int) -> None:
+    # Inside a scan, 0xff is never followed by 0xda; metadata contain few of them.
+    scans = data.count(b"\xff\xda")
+    if scans > SCANS_PER_PIXEL and scans * pixels > SCANS_PER_PIXEL * LIMITS.max_megapixels * 1e6:
+        raise LimitExceeded(f"a JPEG of {scans} scans, more than its size allows")
 
 
 def num_frames(image: Any) -> int:
-    """Number of frames or pages of a Pillow image."""
+    """Number of frames or pages of a loaded Pillow image, at most `MAX_FRAMES`."""
     # Only the first frame is used: damage in later ones must not matter.
     with suppress(Exception):
+        if image.format == "TIFF":
+            return _num_pages(image)
         if image.format in MULTI_FRAME_FORMATS:
-            return int(image.n_frames)
+            return min(int(image.n_frames), MAX_FRAMES)
     return 1
+
+
+def _num_pages(image: Any) -> int:
+    for number in range(1, MAX_FRAMES):
+        try:
+            image.seek(number)
+        except EOFError:
+            return number
+    return MAX_FRAMES
 
 
 @cache
@@ -202,29 +256,45 @@ def image_to_rgb(image: Any) -> np.ndarray:
     Raises:
         UserError: float pixels beyond [0, 1].
     """
+    image.load()
+    profile = _srgb_transform(image.info.get("icc_profile"))
+    steps = _steps(image) if image.mode.startswith("I") else 0
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for rows in row_strips(image.height, image.width):
+        rgb[rows] = _strip_to_rgb(image.crop((0, rows.start, image.width, rows.stop)), profile, steps)
+    return np.ascontiguousarray(orient(rgb, *_orientation(image)))
+
+
+def _strip_to_rgb(image: Any, profile: tuple[str, Any] | None, steps: int) -> np.ndarray:
+    """Rows of an image, as it is stored, as (H, W, 3) uint8 sRGB."""
     from PIL import Image, ImageCms
 
-    image.load()
     pixels: Any = image
     alpha = None
     if image.mode == "F":
         pixels = Image.fromarray(array_to_rgb(np.asarray(image))[..., 0])
-    elif image.mode.startswith("I"):
+    elif steps:
         # Pillow would clip to 8 bits instead of scaling.
-        steps = _steps(image)
         pixels = Image.fromarray((np.asarray(image, np.int64).clip(0, steps - 1) * 256 // steps).astype(np.uint8))
     elif image.has_transparency_data:
         pixels = image.convert("RGBA")
         alpha = np.asarray(pixels)[..., 3:]
-    profile = _srgb_transform(image.info.get("icc_profile"))
     space = "CMYK" if image.mode == "CMYK" else "L" if image.mode[0] in "1IF" or image.mode in ("L", "LA") else "RGB"
     # A profile of other channels than the image's says nothing about it; gray may have one for RGB.
     if profile is not None and (profile[0] == space or (profile[0], space) == ("RGB", "L")):
         pixels = ImageCms.applyTransform(pixels.convert(profile[0]), profile[1])
     rgb = np.asarray(pixels.convert("RGB"))
-    if alpha is not None:
-        rgb = array_to_rgb(np.concatenate([rgb, alpha], axis=-1))
-    return np.ascontiguousarray(orient(rgb, *_orientation(image)))
+    return rgb if alpha is None else array_to_rgb(np.concatenate([rgb, alpha], axis=-1))
+
+
+def row_strips(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that cover an image, each of about `STRIP_PIXELS` pixels.
+
+    Steps that need several copies of their pixels take a strip at a time: a large image is in memory once.
+    """
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 def array_to_rgb(array: np.ndarray) -> np.ndarray:
@@ -283,7 +353,7 @@ def _srgb_transform(profile: bytes | None) -> tuple[str, Any] | None:
     """Pillow mode and ImageCms transform from an ICC profile to sRGB; None without one, or if it is sRGB itself."""
     from PIL import Image, ImageCms
 
-    if not profile:
+    if not profile or len(profile) > MAX_PROFILE:
         return None
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -348,11 +418,19 @@ def write_encoded(path: str | Path, stored: np.ndarray, options: Sequence[int] =
 
 
 def decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
-    """Decode an image with flags of OpenCV.
+    """Decode a JPEG, which `open_image` has checked, or a PNG with flags of OpenCV.
 
     Raises:
-        DatasetError: the bytes are truncated or not an image.
+        DatasetError: the bytes are truncated, of another format, or larger than `LIMITS` allow.
     """
+    if data.startswith(PNG_SIGNATURE):
+        try:
+            check_pixels(*struct.unpack(">II", data[16:24]))
+        except (struct.error, LimitExceeded) as error:
+            raise DatasetError(path, "an image", str(error)) from None
+    elif not data.startswith(JPEG_SIGNATURE):
+        # OpenCV has decoders of many formats, and recognizes them by the bytes.
+        raise DatasetError(path, "a JPEG or a PNG", "a file of another format")
     if (truncation := find_truncation(data)) is not None:
         raise DatasetError(path, "a complete image", truncation)
     try:

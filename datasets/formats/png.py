@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...limits import LimitExceeded
 from ..core.files import read_bytes
 from ..core.problems import DatasetError
-from .image import PNG_SIGNATURE, decode, find_truncation, write_encoded
+from .image import PNG_SIGNATURE, UNREADABLE, decode, find_truncation, open_image, write_encoded
 
 MODES = {"1": "1 bit per pixel", "I;16": "16 bits per pixel"}
 """Pillow mode of a PNG that is not a label map to its description; modes like RGB are described by their name."""
@@ -98,17 +99,17 @@ def read_labels(path: str | Path, classes: int, ignore: int) -> np.ndarray:
         DatasetError: the file is missing, truncated, not a PNG with one channel, or has a value that is not a class.
     """
     # Not OpenCV, which returns the colors of a palette; the classes are its indices.
-    from PIL import Image as Pillow
-
     values = f"whose values are classes 0 to {classes - 1} or {ignore}"
     expected = f"a label map, a PNG with one channel {values}"
     data = _read_png(path, expected)
     if (truncation := find_truncation(data)) is not None:
         raise DatasetError(path, expected, truncation)
     try:
-        with Pillow.open(io.BytesIO(data), formats=("PNG",)) as stored:
+        with open_image(io.BytesIO(data)) as stored:
             mode, labels = stored.mode, np.array(stored)
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
+    except LimitExceeded as error:
+        raise DatasetError(path, expected, str(error)) from None
+    except UNREADABLE:
         raise DatasetError(path, expected, f"{len(data)} bytes that do not decode as one") from None
     if mode not in ("L", "P"):
         raise DatasetError(path, expected, MODES.get(mode, f"an {mode} image"))

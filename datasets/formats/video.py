@@ -12,6 +12,7 @@ import numpy as np
 
 from ...atomic_io import atomic_path
 from ...errors import UserError
+from ...limits import LIMITS, LimitExceeded, check_pixels, open_file
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -22,6 +23,10 @@ ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast", "bf": "0"}
 B-frames the last packet is the last frame, whose duration ends the file."""
 CLOCK_RATE = 90_000
 """Ticks per second of the file's time base, a multiple of every common frame rate."""
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
+"""Containers that are read, by FFmpeg's names. Others (concat scripts, HLS playlists) open further files and URLs."""
+MAX_SECONDS = 10.0**7
+"""Time or duration of a frame that is believed; files can state any."""
 DEFAULT_RATE = Fraction(30)
 """Frames per second of a video without a frame rate."""
 
@@ -161,20 +166,36 @@ def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | int =
 
 @contextmanager
 def open_video(path: Path) -> Iterator[Any]:
-    """Open a video file, as a container of PyAV.
+    """Open a video file, as a container of PyAV. FFmpeg gets its bytes and can open nothing else.
 
     Raises:
-        UserError: not a video, or no video stream.
+        UserError: not a video in one of `DEMUXERS`, not a regular file, no video stream that can be decoded, or frames
+            beyond `LIMITS`.
     """
     import av
 
-    if not path.is_file():
-        raise UserError(f"There is no video '{path}'.")
+    try:
+        file = open_file(path)
+    except FileNotFoundError:
+        raise UserError(f"There is no video '{path}'.") from None
+    except OSError as error:
+        raise UserError(f"The video '{path}' cannot be read: {(error.strerror or str(error)).lower()}.") from None
+    max_pixels = {"max_pixels": str(round(LIMITS.max_megapixels * 1e6))}
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "", **max_pixels}
     with ExitStack() as stack:
+        stack.enter_context(file)
         with _video_errors(path, "cannot be read"):
-            container = stack.enter_context(av.open(str(path)))
+            container = stack.enter_context(av.open(file, options=options, metadata_errors="replace"))
         if not container.streams.video:
             raise UserError(f"The video '{path}' has no video stream.")
+        decoder = container.streams.video[0].codec_context
+        if decoder is None:
+            raise UserError(f"The video '{path}' cannot be read: there is no decoder for its codec.")
+        try:
+            check_pixels(decoder.width, decoder.height)
+        except LimitExceeded as error:
+            raise UserError(f"The video '{path}' cannot be read: it has frames of {error}.") from None
+        decoder.options = max_pixels  # of later frames, whose size may differ
         yield container
 
 
@@ -185,25 +206,32 @@ def read_video(path: Path) -> Iterator[TimedFrame]:
     a time of its own follows its predecessor by the frame rate.
 
     Raises:
-        UserError: not a video, no video stream, or a damaged one (after the readable frames).
+        UserError: as `open_video`, or a damaged video (after the readable frames).
     """
     from av.error import FFmpegError
 
     number, start, previous = 0, None, None
     with open_video(path) as container:
-        interval = float(1 / (container.streams.video[0].average_rate or DEFAULT_RATE))
+        interval = _seconds(1 / (container.streams.video[0].average_rate or DEFAULT_RATE))
         try:
             for frame in container.decode(video=0):
                 time = frame.time
                 if time is None:
                     time = 0.0 if previous is None else previous + interval
                 start, previous = time if start is None else start, time
+                known = frame.duration and frame.time_base
+                duration = _seconds(frame.duration * frame.time_base) if known else interval
+                timed = TimedFrame(_displayed(frame), _seconds(time - start), duration)
                 number += 1
-                duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else interval
-                yield TimedFrame(_displayed(frame), time - start, duration)
-        except (FFmpegError, OSError) as error:
+                yield timed
+        except (FFmpegError, OSError, ValueError) as error:
             what = f"breaks off after frame {number}" if number else "cannot be read"
-            raise UserError(f"The video '{path}' {what}: {error.strerror or error}.") from error
+            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise UserError(f"The video '{path}' {what}: {reason}.") from error
+
+
+def _seconds(stated: Fraction | float) -> float:
+    return float(min(max(stated, -MAX_SECONDS), MAX_SECONDS))
 
 
 def _displayed(frame: VideoFrame) -> np.ndarray:
