@@ -10,6 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from .errors import UserError
+
 
 @dataclass
 class Limits:
@@ -30,6 +32,17 @@ class Limits:
 
 LIMITS = Limits()
 """The limits of this process, as Pillow's `MAX_IMAGE_PIXELS`: assign to an attribute to change one."""
+
+
+def allow_megapixels(megapixels: float) -> None:
+    """Set the size up to which this process reads images, for `--max-megapixels`.
+
+    Raises:
+        UserError: not above 0.
+    """
+    if not megapixels > 0:
+        raise UserError(f"--max-megapixels is {megapixels:g}; it must be above 0.")
+    LIMITS.max_megapixels = megapixels
 
 
 class LimitExceeded(ValueError):

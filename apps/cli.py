@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
         # File names may contain characters that the terminal or pipe cannot show; they are written as "\\u5199".
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # Pillow warns of images beyond a limit of its own; `LIMITS` decides here.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit", append=False)
     try:
         try:
             with sigterm_interrupts():

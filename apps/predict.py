@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..atomic_io import FolderLock, remove_abandoned_parts
 from ..errors import UserError, printable, unknown_name
+from ..limits import LIMITS, allow_megapixels
 from ..tasks.distributed import ProcessGroup
 from ..version import VERSION
 from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests, sampling_request
@@ -47,6 +47,7 @@ def predict(
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
     force: bool = False,
+    max_megapixels: float = LIMITS.max_megapixels,
 ) -> None:
     """Run a model on images, folders of images and videos.
 
@@ -79,9 +80,11 @@ def predict(
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         force: Write to the output folder even if another process writes there; without it, one run at a time does.
+        max_megapixels: Images with more megapixels are refused before they are decoded.
     """
     from ..tasks.inference import load
 
+    allow_megapixels(max_megapixels)
     region = None if box is None else parse_box(box)
     group = ProcessGroup.from_environment()
     left_out: LeftOut = {}
@@ -236,9 +239,6 @@ def run_all(
 
     After Ctrl-C the finished ones are in the manifest.
     """
-    # Pillow warns above its size limit and raises above twice the limit, which becomes an error message: the warning
-    # adds nothing.
-    warnings.filterwarnings("ignore", message="Image size .* exceeds limit", append=False)
     summary, started = RunSummary(), time.perf_counter()
     tidied: set[Path] = set()
 

@@ -19,6 +19,7 @@ from cyclopts import App, Parameter
 
 from .. import visualize as library
 from ..errors import UserError
+from ..limits import LIMITS, allow_megapixels
 
 if TYPE_CHECKING:
     from ..visualize.core.model import InspectedModel
@@ -90,9 +91,12 @@ def _command(method: Callable[..., Visualization]) -> Callable[..., None]:
     """The command of a method: opens the model, calls the method, prints its notes and writes its result."""
     parameters = inspect.signature(method).parameters
 
-    def command(*, model_options: ModelOptions, out: Path, **arguments: Any) -> None:
+    def command(
+        *, model_options: ModelOptions, out: Path, max_megapixels: float = LIMITS.max_megapixels, **arguments: Any
+    ) -> None:
         from ..visualize.core.images import validate_out
 
+        allow_megapixels(max_megapixels)
         validate_out(out)
         if "progress" in parameters:
             arguments["progress"] = print_progress
@@ -109,6 +113,7 @@ def _command(method: Callable[..., Visualization]) -> Callable[..., None]:
         if name not in LEFT_OUT
     ]
     options.append(inspect.Parameter("out", keyword, annotation=Path))
+    options.append(inspect.Parameter("max_megapixels", keyword, annotation=float, default=LIMITS.max_megapixels))
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in options}
     command.__name__, command.__doc__ = method.__name__, _help_text(method)
@@ -138,6 +143,7 @@ def _help_text(method: Callable[..., Any]) -> str:
         if own and "`" in helps.get(name, ""):
             helps[name] = own
     helps["out"] = "output image (.png); the raw array is written to the same name with .npy"
+    helps["max_megapixels"] = "images with more megapixels are refused before they are decoded"
     helps = {name: each for name, each in helps.items() if name not in (*LEFT_OUT, "options")}
     lines = (f"    {name}: {each[0].upper()}{each[1:]}." for name, each in helps.items())
     return f"{head}\n\nArgs:\n" + "\n".join(lines)
@@ -163,6 +169,7 @@ def receptive_field(
     image: Path | None = None,
     size: tuple[int, int] | None = None,
     out: Path = Path("receptive-field.png"),
+    max_megapixels: float = LIMITS.max_megapixels,
 ) -> None:
     """Print the exact receptive field of every level, in pixels; with --image, draw it over an image.
 
@@ -175,12 +182,14 @@ def receptive_field(
         image: Image to draw over; print only if not stated.
         size: Height and width, in pixels, to which the image is resized; its own size if not stated.
         out: Output image of --image.
+        max_megapixels: Images with more megapixels are refused before they are decoded.
     """
     import torch
 
     from ..backbones import create_backbone
     from ..datasets.formats.image import write_image
 
+    allow_megapixels(max_megapixels)
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out is '{out}'; name a .png or .jpg file.")
     options: dict[str, Any] = {"stride_in": stride_in} if stride_in else {}

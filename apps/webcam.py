@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..limits import LIMITS, allow_megapixels
 from .access import NoPassword, Password
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def webcam(
     input_mode: str | None = None,
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
+    max_megapixels: float = LIMITS.max_megapixels,
 ) -> None:
     """Run models live on a camera or a video.
 
@@ -63,6 +65,7 @@ def webcam(
         input_mode: How frames are fed to the model, see densevision predict; each task's first mode if not stated.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
+        max_megapixels: Videos whose frames have more megapixels are refused before they are decoded.
     """
     from ..errors import UserError
     from ..tasks.training.interruption import graceful_interrupt
@@ -74,6 +77,7 @@ def webcam(
     from .live.source import Camera, VideoFileSource
     from .predict import license_notes
 
+    allow_megapixels(max_megapixels)
     for option, value, minimum in (
         ("camera", camera, 0),
         ("size", size, 0),

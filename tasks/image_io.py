@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.core.files import read_bytes
+from ..datasets.core.geometry import row_strips
 from ..datasets.core.problems import DatasetError
 from ..datasets.field_types import SegmentationMask
 from ..datasets.formats.image import EncodedImage, array_to_rgb, image_to_rgb, num_frames
@@ -65,7 +66,10 @@ def load_image_as(source: Any, channels: int) -> np.ndarray:
     if channels == 3:
         return image
     if channels == 1:
-        return np.round(image @ LUMINANCE).astype(np.uint8)[..., None]
+        luminance = np.empty((*image.shape[:2], 1), np.uint8)
+        for rows in row_strips(*image.shape[:2]):
+            luminance[rows, :, 0] = np.round(image[rows] @ LUMINANCE)
+        return luminance
     raise UserError(f"The network takes images of {channels} channels: give it samples of its dataset instead.")
 
 

@@ -56,7 +56,7 @@ def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) ->
         UserError: the file is too large, damaged, not an image of an accepted format, or not a label map where one is
             needed.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     size = len(upload) if isinstance(upload, bytes) else upload.stat().st_size
     if size > limits.file_bytes:
@@ -68,7 +68,7 @@ def decode_image(upload: Path | bytes, field_type: FieldType, limits: Limits) ->
             image.load()
     except UnidentifiedImageError as error:
         raise UserError(f"The upload is {error}.") from None
-    except (Image.DecompressionBombError, LimitExceeded):
+    except LimitExceeded:
         raise UserError(f"The image is too large by its header; {_pixel_limit(limits)}.") from None
     except UNREADABLE:
         raise UserError("The image is damaged: its pixels cannot be decoded. Save it again and upload that.") from None

@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 import cv2
 import numpy as np
 
+from .geometry import row_strips
+
 Pairs = Collection[tuple[int, int]]
 
 RANGE_SAMPLES = 1_000_000
@@ -29,17 +31,20 @@ def draw_depth(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
     sample = reference[::step, ::step]
     known = sample[np.isfinite(sample) & (sample > 0)]
     near, far = np.log(np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.log(depth, dtype=np.float32)
-    np.subtract(np.float32(far), share, out=share)
-    share *= np.float32(255 / max(far - near, 1e-3))
-    # fmax and fmin return the number if the other operand is nan.
-    np.fmin(np.fmax(share, 0, out=share), 255, out=share)
-    image = cv2.applyColorMap(np.rint(share, out=share).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    unknown = ~np.isfinite(depth)
-    if unknown.any():
-        image[unknown] = 0
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = np.empty((*depth.shape, 3), np.uint8)
+    for rows in row_strips(*depth.shape):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.log(depth[rows], dtype=np.float32)
+        np.subtract(np.float32(far), share, out=share)
+        share *= np.float32(255 / max(far - near, 1e-3))
+        # fmax and fmin return the number if the other operand is nan.
+        np.fmin(np.fmax(share, 0, out=share), 255, out=share)
+        colors = cv2.applyColorMap(np.rint(share, out=share).astype(np.uint8), cv2.COLORMAP_INFERNO)
+        unknown = ~np.isfinite(depth[rows])
+        if unknown.any():
+            colors[unknown] = 0
+        image[rows] = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def draw_flow(flow: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ input pixels to output pixels in homogeneous coordinates. A resize by s is there
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -195,6 +196,20 @@ def resize_antialiased(
     return (resized.flip(-1) if mirrored else resized)[0].permute(1, 2, 0).numpy()
 
 
+STRIP_PIXELS = 2**22
+"""Pixels of a strip of rows, see `row_strips`."""
+
+
+def row_strips(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that cover an image, each of about `STRIP_PIXELS` pixels.
+
+    Steps that need several copies of their pixels take a strip at a time: a large image is in memory once.
+    """
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
+
+
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray:
     """Warp an image bilinearly, with reflection at its borders.
 
@@ -210,7 +225,8 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: Size) -> np.ndarray:
     if factor >= 2:
         height, width = image.shape[:2]
         factor = min(factor, height, width)
-        image = cv2.copyMakeBorder(image, 0, -height % factor, 0, -width % factor, cv2.BORDER_REPLICATE)
+        if height % factor or width % factor:
+            image = cv2.copyMakeBorder(image, 0, -height % factor, 0, -width % factor, cv2.BORDER_REPLICATE)
         image = cv2.resize(image, (image.shape[1] // factor, image.shape[0] // factor), interpolation=cv2.INTER_AREA)
         matrix = matrix @ np.linalg.inv(scaling(1 / factor, 1 / factor))
     if np.allclose(matrix, np.eye(3), atol=1e-9) and image.shape[:2] == size:

@@ -28,6 +28,7 @@ from ...atomic_io import atomic_path
 from ...errors import UserError
 from ...limits import LIMITS, LimitExceeded, check_pixels, read_file
 from ..core.files import data_offset, read_bytes
+from ..core.geometry import row_strips
 from ..core.problems import DatasetError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
@@ -60,7 +61,7 @@ SRGB_TOLERANCE = 2
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d+)\s+(?:#[^\n]*\n)?(\d+)\s+(?:#[^\n]*\n)?(\d+)\s")
+_PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 _EXIF_ORIENTATION, _TIFF_BITS, _TIFF_MAXIMUM = 0x0112, 258, 281
@@ -77,8 +78,6 @@ MAX_PROFILE = 2**22
 SCANS_PER_PIXEL = 16
 """Scans that a JPEG of `max_megapixels` may have; a smaller one may have more. Every scan passes over all pixels, may
 have 20 bytes, and most encoders write 10."""
-STRIP_PIXELS = 2**22
-"""Pixels of a strip of rows, see `row_strips`."""
 
 
 def read_image(path: str | Path, min_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -169,13 +168,11 @@ class EncodedImage:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        from PIL import Image
-
         try:
             yield
         except MemoryError:
             raise DatasetError(self._path, "an image", "one that needs more memory than is available") from None
-        except (*UNREADABLE, UserError, Image.DecompressionBombError) as error:
+        except (*UNREADABLE, UserError) as error:
             found = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise DatasetError(self._path, "an image", found) from error
 
@@ -186,13 +183,13 @@ def open_image(source: Path | str | io.BytesIO) -> Any:
     Raises:
         PIL.UnidentifiedImageError: another format, or a HEIC image without pillow-heif. Its message is a noun phrase.
         LimitExceeded: more pixels than `LIMITS` allow, or so many scans that decoding would take minutes.
-        Exception: damaged: one of `UNREADABLE`, or PIL.Image.DecompressionBombError.
+        Exception: damaged: one of `UNREADABLE`.
     """
     from PIL import Image, UnidentifiedImageError
 
     allowed = round(LIMITS.max_megapixels * 1e6)
     if Image.MAX_IMAGE_PIXELS is not None and allowed > 2 * Image.MAX_IMAGE_PIXELS:
-        # Pillow refuses twice its own limit; this is the case where the user has asked for more than that.
+        # Pillow refuses twice its own limit; a user who allows more than that means both.
         Image.MAX_IMAGE_PIXELS = allowed
     stream = io.BytesIO(read_file(source)) if isinstance(source, (str, Path)) else source
     try:
@@ -204,6 +201,8 @@ def open_image(source: Path | str | io.BytesIO) -> Any:
         else:
             message = f"a file of none of the formats {', '.join(_formats())}"
         raise UnidentifiedImageError(message) from None
+    except Image.DecompressionBombError:
+        raise LimitExceeded(f"more than {LIMITS.max_megapixels:g} megapixels (--max-megapixels allows more)") from None
     check_pixels(*image.size)
     if image.format in ("JPEG", "MPO"):
         _check_scans(stream.getvalue(), image.width * image.height)
@@ -285,16 +284,6 @@ def _strip_to_rgb(image: Any, profile: tuple[str, Any] | None, steps: int) -> np
         pixels = ImageCms.applyTransform(pixels.convert(profile[0]), profile[1])
     rgb = np.asarray(pixels.convert("RGB"))
     return rgb if alpha is None else array_to_rgb(np.concatenate([rgb, alpha], axis=-1))
-
-
-def row_strips(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that cover an image, each of about `STRIP_PIXELS` pixels.
-
-    Steps that need several copies of their pixels take a strip at a time: a large image is in memory once.
-    """
-    rows = max(1, STRIP_PIXELS // width)
-    for top in range(0, height, rows):
-        yield slice(top, min(top + rows, height))
 
 
 def array_to_rgb(array: np.ndarray) -> np.ndarray:

@@ -53,7 +53,17 @@ def _video_errors(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (FFmpegError, OSError) as error:
-        raise UserError(f"The video '{path}' {what}: {getattr(error, 'strerror', None) or error}.") from error
+        raise UserError(f"The video '{path}' {what}: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    from av.error import ArgumentError
+
+    if isinstance(error, ArgumentError):
+        # FFmpeg says no more of what the options of `open_video` exclude.
+        formats, limit = "MP4, MOV, AVI, Matroska or WebM", f"{LIMITS.max_megapixels:g} megapixels"
+        return f"it is not {formats}, or has frames of more than {limit} (--max-megapixels allows more)"
+    return getattr(error, "strerror", None) or str(error).rstrip(".") or type(error).__name__
 
 
 class VideoWriter:
@@ -226,8 +236,7 @@ def read_video(path: Path) -> Iterator[TimedFrame]:
                 yield timed
         except (FFmpegError, OSError, ValueError) as error:
             what = f"breaks off after frame {number}" if number else "cannot be read"
-            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-            raise UserError(f"The video '{path}' {what}: {reason}.") from error
+            raise UserError(f"The video '{path}' {what}: {_reason(error)}.") from error
 
 
 def _seconds(stated: Fraction | float) -> float:

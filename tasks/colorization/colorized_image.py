@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ...datasets.core.geometry import row_strips
 from ...datasets.formats.image import write_image
 from ..prediction import Prediction, format_range, format_size
 from .lab import rgb_of
@@ -31,21 +32,29 @@ class ColorizedImage(Prediction):
     unit: ClassVar[str] = "CIE Lab"
 
     @cached_property
-    def _rgb(self) -> np.ndarray:
-        return rgb_of(np.concatenate([self.lightness[..., None], self.ab], -1))
+    def _image_and_clipped(self) -> tuple[np.ndarray, np.ndarray]:
+        size = self.lightness.shape
+        image, clipped = np.empty((*size, 3), np.uint8), np.empty(size, bool)
+        for rows in row_strips(*size):
+            rgb = rgb_of(np.concatenate([self.lightness[rows, :, None], self.ab[rows]], -1))
+            # Half a gray level of 8 bits is rounding.
+            clipped[rows] = np.any(np.abs(rgb - 0.5) > 0.5 + 0.5 / 255, axis=-1)
+            image[rows] = np.round(rgb.clip(0, 1) * 255)
+        return image, clipped
 
     @property
     def clipped(self) -> np.ndarray:
         """(H, W) bool: pixels outside the sRGB gamut, whose color (and lightness) is clipped."""
-        # Half a gray level of 8 bits is rounding.
-        return np.any(np.abs(self._rgb - 0.5) > 0.5 + 0.5 / 255, axis=-1)
+        return self._image_and_clipped[1]
 
     def to_image(self, reference: Prediction | None = None) -> np.ndarray:
         """(H, W, 3) uint8: the RGB image, clipped to the sRGB gamut."""
-        return np.round(self._rgb.clip(0, 1) * 255).astype(np.uint8)
+        return self._image_and_clipped[0].copy()
 
     def summary(self) -> str:
-        parts = [f"mean chroma {np.linalg.norm(self.ab, axis=-1).mean():.1f}"]
+        strips = row_strips(*self.lightness.shape)
+        chroma = sum(float(np.linalg.norm(self.ab[rows], axis=-1).sum()) for rows in strips)
+        parts = [f"mean chroma {chroma / self.lightness.size:.1f}"]
         if self.confidence is not None:
             parts.append(f"confidence {self.confidence.mean():.2f}")
         return ", ".join([*parts, f"{100 * self.clipped.mean():.1f} % of the pixels clipped to sRGB"])
@@ -60,10 +69,13 @@ class ColorizedImage(Prediction):
         """
         folder = Path(folder)
         image, array, confidence = (folder / f"{stem}_{end}" for end in ("colorized.png", "ab.npy", "confidence.png"))
-        write_image(image, self.to_image())
+        write_image(image, self._image_and_clipped[0])
         with atomic_path(array) as aside:
-            np.save(aside, self.ab.astype(np.float32))
+            np.save(aside, self.ab.astype(np.float32, copy=False))
         if self.confidence is None:
             return [image, array]
-        write_image(confidence, np.round(self.confidence.clip(0, 1) * 255).astype(np.uint8))
+        stored = np.empty(self.confidence.shape, np.uint8)
+        for rows in row_strips(*stored.shape):
+            stored[rows] = np.round(self.confidence[rows].clip(0, 1) * 255)
+        write_image(confidence, stored)
         return [image, array, confidence]

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...datasets.core.geometry import row_strips
+
 XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 """IEC 61966-2-1, rows X, Y, Z of linear light. The row of Y has sum 1, so that white has Y = 1."""
 
@@ -53,7 +55,10 @@ def lab_of(image: np.ndarray) -> np.ndarray:
 
 def lightness_of(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB, uint8, uint16 or floats in [0, 1], to (H, W) float32 L."""
-    return lightness(_tensor_of(image))[0].numpy()
+    result = np.empty(image.shape[:2], np.float32)
+    for rows in row_strips(*result.shape):
+        result[rows] = lightness(_tensor_of(image[rows]))[0].numpy()
+    return result
 
 
 def rgb_of(lab: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ...datasets.core.geometry import row_strips
 from ...datasets.field_types import Depth as DepthKind
 from ...datasets.formats.image import write_image
 from ...datasets.formats.png import write_png16
@@ -52,12 +53,12 @@ class DepthMap(Prediction):
         folder = Path(folder)
         array, millimeters, colors = (folder / f"{stem}_depth{end}" for end in (".npy", "_mm.png", ".png"))
         with atomic_path(array) as temporary:
-            np.save(temporary, self.meters.astype(np.float32))
-        clipped = self.meters.clip(0, MAX_DEPTH)
-        unknown = ~np.isfinite(self.meters)
-        if unknown.any():
-            clipped[unknown] = 0
-        clipped *= MILLIMETERS
-        write_png16(millimeters, np.rint(clipped, out=clipped).astype(np.uint16))
+            np.save(temporary, self.meters.astype(np.float32, copy=False))
+        stored = np.empty(self.meters.shape, np.uint16)
+        for rows in row_strips(*stored.shape):
+            meters = self.meters[rows]
+            stored[rows] = np.rint(np.where(np.isfinite(meters), meters, 0).clip(0, MAX_DEPTH) * MILLIMETERS)
+        write_png16(millimeters, stored)
+        del stored
         write_image(colors, self.to_image())
         return [array, millimeters, colors]

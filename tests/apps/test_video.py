@@ -21,6 +21,7 @@ from densevision.apps.live.source import VideoFileSource
 from densevision.apps.live.viewer import HeadlessViewer
 from densevision.datasets.formats.video import VideoWriter, open_video, read_video
 from densevision.errors import UserError
+from densevision.limits import LIMITS
 
 from .clips import write_video
 from .live.toys import frames_in, model, numbered, times_in
@@ -194,3 +195,28 @@ def test_the_display_matrix_of_a_video_is_applied(tmp_path, name):
     (tmp_path / "a.mov").write_bytes(content)
     (result,) = read_video(tmp_path / "a.mov")
     np.testing.assert_array_equal(result.pixels, displayed(frame))
+
+
+def test_a_playlist_opens_no_other_file(tmp_path):
+    write_video(tmp_path / "clip.avi", [np.zeros((16, 16, 3), np.uint8)] * 2)
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile clip.avi\n")
+    with av.open(str(tmp_path / "list.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 2
+    with pytest.raises(UserError, match="it is not MP4"):
+        list(read_video(tmp_path / "list.mp4"))
+
+
+def test_frames_beyond_the_limit_and_pipes_are_refused(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.avi", [np.zeros((16, 32, 3), np.uint8)])
+    os.mkfifo(tmp_path / "pipe.avi")
+    with pytest.raises(UserError, match="cannot be read: not a regular file"):
+        list(read_video(tmp_path / "pipe.avi"))
+    monkeypatch.setattr(LIMITS, "max_megapixels", 0.0005)
+    with pytest.raises(UserError, match=r"frames of .*more than 0\.0005 megapixels"):
+        list(read_video(path))
+
+
+def test_a_video_may_have_any_name(tmp_path):
+    path = write_video(tmp_path / "clip.avi", [np.zeros((16, 32, 3), np.uint8)])
+    odd = path.rename(tmp_path / os.fsdecode(b"caf\xe9\n.avi"))
+    assert len(list(read_video(odd))) == 1

@@ -16,9 +16,10 @@ from PIL import Image, ImageCms
 
 from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.formats.arrays import read_pfm
-from densevision.datasets.formats.image import EncodedImage, open_image, read_image, write_image
+from densevision.datasets.formats.image import MAX_FRAMES, EncodedImage, decode, open_image, read_image, write_image
 from densevision.datasets.image_folders import ImageFolders
 from densevision.errors import UserError
+from densevision.limits import LIMITS
 from densevision.tasks.image_io import count_frames, load_image, open_source
 
 RGB = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8), (0, 0), 2)
@@ -257,3 +258,51 @@ def test_a_truncated_jpeg_is_refused_whichever_decoder_reads_it(tmp_path):
         (tmp_path / "a.jpg").write_bytes(content[:-40])
         with pytest.raises(DatasetError, match="truncated"):
             read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp", "gif", "ppm"])
+def test_the_size_in_the_header_is_checked_before_pixels_are_decoded(tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(path)
+    monkeypatch.setattr(LIMITS, "max_megapixels", 0.0012)
+    assert read_image(path).shape == (30, 40, 3)
+    monkeypatch.setattr(LIMITS, "max_megapixels", 0.0011)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(DatasetError, match=r"found 40x30 pixels, more than 0\.0011 megapixels"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("start", [b"\x76\x2f\x31\x01", b"#?RADIANCE\n", b"\x59\xa6\x6a\x95", b"P6 1 1 255\n"])
+def test_opencv_never_gets_another_format_than_jpeg_and_png(monkeypatch, start):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(DatasetError, match="a file of another format"):
+        decode(start + bytes(99), "photo.jpg", cv2.IMREAD_COLOR)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused(tmp_path):
+    path = tmp_path / "scans.jpg"
+    Image.new("L", (4000, 3000)).save(path, progressive=True)
+    data = path.read_bytes()
+    assert read_image(path).shape == (3000, 4000, 3)
+    last = data.rindex(b"\xff\xda")
+    path.write_bytes(data[:last] + data[last:-2] * 1000 + b"\xff\xd9")
+    with pytest.raises(DatasetError, match=r"a JPEG of \d+ scans"):
+        read_image(path)
+
+
+def test_pages_of_a_tiff_are_counted_up_to_a_limit(tmp_path):
+    page = Image.new("L", (1, 1))
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page] * (MAX_FRAMES + 9))
+    source = open_source(tmp_path / "pages.tif")
+    source.load()
+    assert count_frames(source) == MAX_FRAMES
+
+
+def test_strips_of_rows_do_not_change_an_image(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
+    whole = [read_image(tmp_path / name) for name in ("photo.png", "sixteen.png")]
+    monkeypatch.setattr("densevision.datasets.core.geometry.STRIP_PIXELS", 130)
+    for name, expected in zip(("photo.png", "sixteen.png"), whole, strict=True):
+        np.testing.assert_array_equal(read_image(tmp_path / name), expected)

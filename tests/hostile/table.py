@@ -17,6 +17,7 @@ from .harness import Generator, generate, run_case, table
 from .images import generate_images
 from .matlab import generate_matlab
 from .run_folders import generate_run_folders
+from .videos import generate_videos
 
 GENERATORS: dict[str, Generator] = {
     "annotations": generate_annotations,
@@ -26,6 +27,7 @@ GENERATORS: dict[str, Generator] = {
     "images": generate_images,
     "matlab": generate_matlab,
     "run_folders": generate_run_folders,
+    "videos": generate_videos,
 }
 """The generators by name."""
 
