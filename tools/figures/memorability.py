@@ -33,7 +33,7 @@ def column(index: int) -> tuple[bool, np.ndarray] | None:
     cause = find_cause(scene)
     if cause is None:
         return None
-    predictor = load("memorability", "cpu", "off")
+    predictor = load("resnet20_recognition_game", "cpu", "off")
     image = render_scene(scene, (SIDE, SIDE))
     covered = visualize.occlusion(predictor, image, "memorability", patch=12, stride=2, baseline="blurred").pixels[0]
     score, *dense = (predictor.predict(image, mode=mode) for mode in ("center-crop", *DENSE_CROPS))

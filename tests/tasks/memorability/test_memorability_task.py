@@ -134,9 +134,9 @@ def test_windows_of_memnet_are_at_their_centers_in_the_map():
 
 
 @pytest.mark.parametrize(("mode", "hits"), [("dense", 0.9), ("dense-3-scales", 0.95)])
-def test_maps_of_the_packaged_checkpoint_point_at_the_figure(mode, hits):
+def test_maps_of_the_synthetic_checkpoint_point_at_the_figure(mode, hits):
     # python tools/reproduce/pointing.py does it for all causes, and for occlusion.
-    packaged = densevision.load("memorability", "cpu", "off")
+    packaged = densevision.load("resnet20_recognition_game", "cpu", "off")
     inside, chance = [], []
     for index in range(60):
         scene = random_scene(generator(0, 0, index, Purpose.TEST_SYNTHESIS))
