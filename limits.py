@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from io import BufferedIOBase
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -116,7 +117,7 @@ def check_lines(text: str) -> None:
     check_entries(sum(text.count(end) for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
 
 
-def read_stream(stream: BinaryIO) -> bytearray:
+def read_stream(stream: BufferedIOBase) -> bytearray:
     """Read a stream that unpacks a file to its end.
 
     Raises:

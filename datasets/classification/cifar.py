@@ -49,9 +49,10 @@ class _Array:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, stored, is_fortran, data = state
         data = data.encode("latin-1") if isinstance(data, str) else data
-        if not (isinstance(stored, _Type) and re.fullmatch("[biuf][1248]", stored.name) and isinstance(data, bytes)):
+        name = f"{stored.order}{stored.name}" if isinstance(stored, _Type) else ""
+        if not (re.fullmatch("[<>=|][biuf][1248]", name) and isinstance(data, bytes)):
             raise pickle.UnpicklingError("an array of other values than numbers")
-        values = np.frombuffer(data, np.dtype(stored.name).newbyteorder(stored.order))
+        values = np.frombuffer(data, np.dtype(name))
         self.array = values.reshape(shape, order="F" if is_fortran else "C")
 
 

@@ -179,7 +179,7 @@ def _check_variable(variable: Any, index: int | tuple[()]) -> None:
     size = math.prod(variable.chunks) * kind.itemsize
     check_bytes(size)
     axes = [range(0, length, chunk) for length, chunk in zip(variable.shape, variable.chunks, strict=True)]
-    if index != ():
+    if isinstance(index, int):
         axes[0] = range(index // variable.chunks[0] * variable.chunks[0], index + 1, variable.chunks[0])
     check_entries(math.prod(map(len, axes)))
     # The filter unpacks a chunk to its end, whatever the size of the chunk.

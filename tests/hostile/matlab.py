@@ -99,7 +99,7 @@ def _v5(layouts: Layouts) -> Iterator[Case]:
         # Without compression, whose checksum finds most of the damage.
         data = bytearray(plain)
         for position in layouts.rng.integers(HEADER_BYTES, len(data), 1 + 4 * number).tolist():
-            data[position] = int(layouts.rng.choice([0, 1, 2, 14, 255, layouts.rng.integers(256)]))
+            data[position] = int(layouts.rng.choice([0, 1, 2, 14, 255, int(layouts.rng.integers(256))]))
         for each in layouts.replaced("mat", "mpii", file, {f"damage without compression {number}": bytes(data)}):
             yield Case(each.kind, each.name, each.command, may_succeed=True)
 
