@@ -5,8 +5,7 @@
 Zhang et al. 2016 (arXiv:1608.00507): a map hits if its maximum is at most a few pixels away from the cause. The cause
 of an unseen scene is exact: the part without which the simulated players would forget it most. Hits, with their 95 %
 interval (Wilson), are beside chance (a random point) and a map whose maximum is always the center. Scenes without such
-a part are left out; IMAGES (260 if not stated) are counted. CHECKPOINT is the
-packaged one of this game if not stated.
+a part are left out; IMAGES (260 if not stated) are counted. CHECKPOINT is the packaged one of this game if not stated.
 """
 
 from __future__ import annotations
