@@ -34,6 +34,12 @@ SampleKey = tuple[int, int]
 """(epoch, index); the stream of an infinite dataset is one endless epoch."""
 PREFETCHED = 4
 """Batches that each worker loads in advance."""
+REUSE_DISTANCE = 128
+"""Samples of an infinite dataset between two uses of the same one."""
+
+
+STREAM_END = 2**31
+"""Length of an infinite dataset."""
 
 
 class AugmentedDataset(TorchDataset):
@@ -80,12 +86,23 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
     and no epoch drops its last ones (a batch may contain samples of two epochs). Micro-step m of process `rank` takes
     batch m * processes + rank, so that two processes with batch size B get the same samples as one process with 2B. A
     resumed run starts with later `steps`.
+
+    A sample of an infinite dataset is used `uses` times: of as many successive keys, one is a new sample, one the
+    second use of the sample `REUSE_DISTANCE` samples before, and so on. The number of the use takes the place of the
+    epoch.
     """
 
     def __init__(
-        self, samples: int | None, batch_size: int, steps: range, seed: int, rank: int = 0, processes: int = 1
+        self,
+        samples: int | None,
+        batch_size: int,
+        steps: range,
+        seed: int,
+        rank: int = 0,
+        processes: int = 1,
+        uses: int = 1,
     ) -> None:
-        self.samples, self.batch_size, self.steps, self.seed = samples, batch_size, steps, seed
+        self.samples, self.batch_size, self.steps, self.seed, self.uses = samples, batch_size, steps, seed, uses
         self.rank, self.processes = rank, processes
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
@@ -102,7 +119,10 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
 
     def _key(self, number: int) -> SampleKey:
         if self.samples is None:
-            return 0, number
+            sample, use = divmod(number, self.uses)
+            index = sample - use * REUSE_DISTANCE
+            # The first ones have no sample before them to repeat: they come from the end of the stream.
+            return use, index if index >= 0 else STREAM_END + index
         epoch, position = divmod(number, self.samples)
         if epoch != self._epoch:
             self._epoch = epoch

@@ -101,6 +101,9 @@ class Options:
     """Split to evaluate on; without it, the last split of the dataset."""
     train_samples: int | None = option(minimum=1)
     """Train on the first N samples only."""
+    sample_uses: int | None = option(minimum=1)
+    """Times that each sample of a synthetic dataset is used, under its own augmentation. If it is not stated, once, or
+    with --minutes as often as makes the run faster."""
     eval_samples: int | None = option(minimum=1)
     """Evaluate on the first N samples only."""
     backbone: str | None = option()

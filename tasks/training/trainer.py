@@ -15,14 +15,14 @@ import torch
 
 from ...atomic_io import FolderLock, remove_abandoned_parts, write_json
 from ...datasets.core.randomness import Purpose, generator
-from ...datasets.dataset import Dataset
+from ...datasets.dataset import Dataset, SyntheticDataset
 from ...errors import DISK_ERRORS, UserError, os_error_message
 from ..checkpoint import provenance, save_checkpoint
 from ..device import amp_dtype, device_name, dtype_name, to_device
 from ..distributed import any_process, broadcast_buffers, create_accelerator, synchronize_batch_norm
 from ..model_spec import ModelSpec
 from ..network import Batch, LossTerms, Network
-from .data import AugmentedDataset, InfiniteBatchSampler, data_loader
+from .data import REUSE_DISTANCE, AugmentedDataset, InfiniteBatchSampler, data_loader
 from .evaluator import Evaluator
 from .interruption import Interruption, check_finite, explain_error
 from .log import Meter, RunLog, format_seconds
@@ -256,7 +256,10 @@ class Trainer:
             self.options.seed,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            self.options.sample_uses or 1,
         )
+        if isinstance(dataset := self.training_set.dataset, SyntheticDataset):
+            dataset.cached_samples = REUSE_DISTANCE * sampler.uses if sampler.uses > 1 else 0
         overfit = self.options.overfit_one_batch
         batches = [sampler.keys(0)] * len(sampler) if overfit else sampler
         workers = 0 if overfit else self.options.workers if workers is None else workers

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.training import budget
 from densevision.tasks.training.log import format_seconds
@@ -114,3 +116,26 @@ def test_minutes_replace_the_steps_of_a_recipe_and_steps_its_minutes():
 @pytest.mark.parametrize("seconds, words", [(7.4, "0:07"), (750, "12:30"), (5999, "99:59"), (11_100, "3 h 05")])
 def test_durations_are_minutes_or_hours(seconds, words):
     assert format_seconds(seconds) == words
+
+
+@pytest.mark.parametrize(
+    "options, seconds, uses",
+    [
+        ({}, 0.9, budget.SAMPLE_USES),
+        ({}, 0.2, None),
+        ({"workers": 2}, 0.9, None),
+        ({"sample_uses": 1}, 0.9, 1),
+    ],
+)
+def test_samples_are_used_again_where_generating_them_holds_up_training(tmp_path, monkeypatch, options, seconds, uses):
+    monkeypatch.setattr(budget, "seconds_per_step", lambda *_: 0.2)
+    options = {"workers": 1, "threads": 1, "model": "plain", **options}
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", SyntheticRooms(size=(16, 16)), **options)
+    threads = torch.get_num_threads()
+    try:
+        changed = budget.use_samples_again(trainer, seconds)
+        assert trainer.options.sample_uses == uses
+        assert (changed < seconds, trainer.options.threads) == ((True, 2) if uses == 4 else (False, 1))
+    finally:
+        torch.set_num_threads(threads)
+        trainer.close()

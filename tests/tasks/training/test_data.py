@@ -1,15 +1,20 @@
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
 
+from densevision.datasets import open_dataset
 from densevision.datasets.core.augmentation import Augmentation
-from densevision.datasets.synthetic import SyntheticRooms
+from densevision.datasets.dataset import SyntheticDataset
+from densevision.datasets.synthetic import SyntheticRooms, SyntheticShapes
 from densevision.errors import UserError
+from densevision.tasks import create_task, list_tasks
 from densevision.tasks.depth import Depth
-from densevision.tasks.training.data import AugmentedDataset, InfiniteBatchSampler, data_loader
+from densevision.tasks.training.data import REUSE_DISTANCE, AugmentedDataset, InfiniteBatchSampler, data_loader
+from densevision.tasks.training.options import Options
+from densevision.tasks.training.setup import resolve_options
 
 from .toys import DamagedReliefs, Relief, Reliefs, difference, train_toy
 
@@ -108,3 +113,46 @@ def test_a_damaged_sample_stops_training_with_its_own_message(tmp_path, workers)
     with pytest.raises(UserError) as caught:
         train_toy(Relief(), tmp_path / "run", DamagedReliefs(), model="plain", workers=workers)
     assert str(caught.value) == "relief-3.png: expected a complete image, found a PNG cut off after 7 bytes."
+
+
+def test_samples_used_again_have_their_distance_and_their_own_augmentation():
+    sequence = keys(InfiniteBatchSampler(None, 16, range(200), seed=0, uses=4))
+    assert len(set(sequence)) == len(sequence), "every use has its own random numbers"
+    places: dict[int, list[int]] = {}
+    for position, (_, index) in enumerate(sequence):
+        places.setdefault(index, []).append(position)
+    complete = [where for index, where in places.items() if index < 200]
+    assert len(complete) == 200 and all(len(where) == 4 for where in complete)
+    gaps = {later - earlier for where in complete for earlier, later in pairwise(where)}
+    assert gaps == {4 * REUSE_DISTANCE + 1}
+    halves = [InfiniteBatchSampler(None, 8, range(200), 0, rank, 2, uses=4) for rank in (0, 1)]
+    assert [key for pair in zip(*halves, strict=True) for batch in pair for key in batch] == sequence
+
+
+def test_a_synthetic_sample_that_is_used_again_is_generated_once(monkeypatch):
+    dataset = SyntheticShapes(split="train", size=(16, 16))
+    calls = []
+    generate = dataset.generate
+    monkeypatch.setattr(dataset, "generate", lambda *arguments: calls.append(1) or generate(*arguments))
+    dataset.cached_samples = 2
+    first, again = dataset.read(0), dataset.read(0)
+    assert len(calls) == 1 and all(np.array_equal(first[name], again[name]) for name in first)
+    with pytest.raises(ValueError, match="read-only"):
+        again["image"][:] = 0
+    for index in (1, 2, 0):
+        dataset.read(index)
+    assert len(calls) == 4, "the oldest is forgotten"
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_no_augmentation_changes_a_sample_that_is_used_again(name):
+    task = create_task(name)
+    options = resolve_options(task, Options())
+    dataset = open_dataset(str(options.data), None, "train").with_size(options.image_size)
+    assert isinstance(dataset, SyntheticDataset)
+    dataset.cached_samples = 4
+    samples = AugmentedDataset(dataset, task, options.image_size, Augmentation(), options.color_jitter or 0.0, 0)
+    first = samples.sample((0, 0))
+    samples.sample((1, 0))
+    again = samples.sample((0, 0))
+    assert all(np.array_equal(first[field], again[field], equal_nan=True) for field in first)
