@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -140,7 +141,7 @@ def train_on(option: str, file: Path, *others: str) -> tuple[str, ...]:
 def generate_headers(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
     """Headers of checkpoints: no JSON, keys missing or of another type, values that nothing could be built from."""
     image = folder / "image.png"
-    image.write_bytes(png(8, 8, data=bytes(8 * 25)))
+    image.write_bytes(png(8, 8, packed=zlib.compress(bytes(8 * 25))))
     tensors, metadata = parts(valid_checkpoint(), folder)
     header = json.loads(metadata[HEADER])
 
@@ -213,7 +214,7 @@ def nested_origin(origin: dict[str, Any], times: int) -> dict[str, Any]:
 def generate_tensors(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
     """Checkpoints whose tensors are not those of their header, damaged safetensors files, and no files at all."""
     image = folder / "image.png"
-    image.write_bytes(png(8, 8, data=bytes(8 * 25)))
+    image.write_bytes(png(8, 8, packed=zlib.compress(bytes(8 * 25))))
     content = valid_checkpoint()
     tensors, metadata = parts(content, folder)
     names, start = sorted(tensors), 8 + int.from_bytes(content[:8], "little")
@@ -277,7 +278,7 @@ def generate_tensors(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
 def generate_backbones(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
     """Metadata of backbone files."""
     image = folder / "image.png"
-    image.write_bytes(png(8, 8, data=bytes(8 * 25)))
+    image.write_bytes(png(8, 8, packed=zlib.compress(bytes(8 * 25))))
     content = valid_backbone()
     tensors, metadata = parts(content, folder)
     preprocessing = json.loads(metadata["preprocessing"])

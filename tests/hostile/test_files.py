@@ -7,7 +7,7 @@ import pytest
 from .harness import generate, run_case, table
 from .table import GENERATORS
 
-EVERY = 6
+EVERY = 20
 """Of the cases, one in so many is run by default; `-m slow` runs all."""
 
 
