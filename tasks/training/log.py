@@ -193,7 +193,7 @@ class EventFile:
         self._write({"step": step, "summary": {"value": points}})
 
     def _write(self, event: dict[str, Any]) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         record = io.BytesIO()
