@@ -21,6 +21,7 @@ from typing import Any
 
 from ..atomic_io import append, json_text
 from ..errors import UserError
+from ..limits import LimitExceeded, read_file
 from .inputs import InferenceRequest
 
 NAME = "predictions"
@@ -118,7 +119,7 @@ class Manifest:
     def _unchanged(self, files: dict[str, Stamp]) -> bool:
         try:
             return all(_stamp(self.out / name) == stamp for name, stamp in files.items())
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in a name
             return False
 
 
@@ -163,14 +164,27 @@ def _extended(stem: Path, request: InferenceRequest, owner: Sequence[str]) -> Pa
     return Path(*folders, stem.name)
 
 
+RECORD = {"output": str, "task": str, "config": str, "inputs": dict, "files": dict}
+"""Keys of a line that records a prediction, and the types of their values. No pydantic: it refuses the surrogates that
+stand for bytes of file names that are not UTF-8."""
+
+
 def _read_lines(file: Path) -> list[dict[str, Any]]:
     """The lines that record a prediction; incomplete and unknown ones are skipped."""
-    records = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and {"output", "task", "config", "inputs", "files"} <= record.keys():
-            records.append(record)
-    return records
+    try:
+        content = read_file(file)
+    except (OSError, LimitExceeded) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{file} cannot be read ({reason}): delete it, or give another --out.") from error
+    return [record for line in content.splitlines() if (record := parse_record(line)) is not None]
+
+
+def parse_record(line: bytes) -> dict[str, Any] | None:
+    """A line of predictions.jsonl that records a prediction; None for others."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(record, dict) and all(isinstance(record.get(key), kind) for key, kind in RECORD.items()):
+        return record
+    return None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ..errors import UserError
 from ..schema import Closed, Schema, Size, Step, Text, validate_json
+from .renamed import OldHeader
 
 FORMAT = 2
 """Version of the names in the header; the first version had no number."""
@@ -81,43 +82,6 @@ class Header(Schema):
         if (self.backbone is None) == (self.model is None):
             raise ValueError("it must name either a 'backbone' or a 'model'")
         return self
-
-
-class OldData(Schema):
-    """`Data`; the names are those of the present."""
-
-    name: str
-    title: str
-    terms: str
-
-
-class OldOrigin(Schema):
-    """`Origin` before the renaming."""
-
-    file: str
-    data: OldData
-    init: OldOrigin | None
-
-
-class OldField(Schema):
-    """A field type before the renaming, of which only the name is read."""
-
-    kind: str
-
-
-class OldHeader(Schema):
-    """What `conversion` reads of a header before the renaming; the result is validated as `Header`."""
-
-    format: None = None
-    task: str
-    task_options: dict[str, Any]
-    fields: dict[str, OldField]
-    data: OldData
-    trunk: dict[str, Any] | None = None
-    init: OldOrigin | None = None
-    loss: str | None = None
-    recipe: str | None = None
-    metrics: dict[str, Any] | None = None
 
 
 class _Format(Schema):

@@ -5,6 +5,10 @@ Nothing else may read this table: a file with old names is refused, not understo
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..schema import Schema
+
 OPTIONS: dict[str, str] = {
     "levels": "backbone_levels",
     "network": "model",
@@ -136,3 +140,40 @@ RESULT_KEYS: dict[str, str] = {"network": "model", "watch": "monitor", "trunk": 
 
 TENSORS: dict[str, dict[str, str]] = {"colorization": {"answer.": "decoder."}}
 """Prefixes of tensor names, by task."""
+
+
+class OldData(Schema):
+    """The dataset, whose keys are those of the present."""
+
+    name: str
+    title: str
+    terms: str
+
+
+class OldOrigin(Schema):
+    """The checkpoint from which a model was initialized."""
+
+    file: str
+    data: OldData
+    init: OldOrigin | None
+
+
+class OldField(Schema):
+    """A field type, of which only the name is read."""
+
+    kind: str
+
+
+class OldHeader(Schema):
+    """What `conversion` reads of a header; its result is validated as `checkpoint_header.Header`."""
+
+    format: None = None
+    task: str
+    task_options: dict[str, Any]
+    fields: dict[str, OldField]
+    data: OldData
+    trunk: dict[str, Any] | None = None
+    init: OldOrigin | None = None
+    loss: str | None = None
+    recipe: str | None = None
+    metrics: dict[str, Any] | None = None

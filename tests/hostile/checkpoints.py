@@ -102,7 +102,8 @@ def valid_checkpoint() -> bytes:
 def valid_backbone() -> bytes:
     """A small backbone with its classifier."""
     backbone = create_backbone(NAME, num_classes=4)
-    return saved(lambda path: save_weights(backbone, path, origin="here", licence="MIT"))
+    terms = {"origin": "here", "licence": "MIT"}
+    return saved(lambda path: save_weights(backbone, path, **terms))
 
 
 def saved(write: Callable[[str], None]) -> bytes:

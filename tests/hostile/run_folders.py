@@ -20,6 +20,7 @@ from densevision.tasks.training.setup import train
 
 from .checkpoints import LONG, NAME, WRONG, archive, changed, flipped, hostile_torch_files, keys_of, torch_bytes
 from .harness import Case
+from .images import png
 
 LINKED = ("state.pt", "previous.pt", "checkpoint.safetensors", "best.safetensors")
 """Files that a run replaces and never changes, so that all cases may have the same."""
@@ -177,6 +178,19 @@ def hostile_tasks() -> Iterator[tuple[str, str | bytes]]:
     yield "tables", '{"task": "depth", "options": {}, "x": [' + "{}," * 6_000_000 + "{}]}"
 
 
+def hostile_records(rng: np.random.Generator) -> Iterator[tuple[str, str | bytes]]:
+    """Name and content of predictions.jsonl, of which all but the valid lines are skipped."""
+    record = {"output": "image", "task": "depth", "config": "0", "inputs": {"/a.png": [3, 4]}, "files": {"a": [3, 4]}}
+    for number in range(6):
+        path = keys_of(record)[int(rng.integers(len(keys_of(record))))]
+        yield f"value {number}", json.dumps(changed(record, path, WRONG[int(rng.integers(len(WRONG)))]))
+    yield "NUL", json.dumps({**record, "files": {"a\0b": [3, 4]}, "inputs": {"\0": []}})
+    yield "surrogates", json.dumps({**record, "output": "\ud800", "files": {"\udcff": [3, 4], "../../x": 7}})
+    yield "deep", '{"output": ' + "[" * 100_000
+    yield "binary", b"\xff\xfe\x00\n" * 999
+    yield "digits", f'{{"output": {LONG}}}'
+
+
 def generate_run_folders(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
     """Cases of `train --resume` and `train --config`."""
     run = make_run(folder)
@@ -211,6 +225,13 @@ def generate_run_folders(rng: np.random.Generator, folder: Path) -> Iterator[Cas
         yield replaced("log.jsonl", "log.jsonl", name, content, may_succeed=True)
     for name, content in hostile_tasks():
         yield replaced("task.json", "task.json", name, content)
+    (folder / "image.png").write_bytes(png(8, 8, data=bytes(8 * 25)))
+    for name, content in hostile_records(rng):
+        out = folder / f"predictions.jsonl-{name}"
+        out.mkdir()
+        (out / "predictions.jsonl").write_bytes(content.encode() if isinstance(content, str) else content)
+        command = ("predict", str(run), str(folder / "image.png"), "--out", str(out))
+        yield Case("predictions.jsonl", name, command, may_succeed=True)
     for file in ("config.yaml", "task.json", "log.jsonl", "last/state.pt"):
         for name, make in {
             "pipe": os.mkfifo,
