@@ -230,3 +230,36 @@ def test_a_state_is_plain_data_and_other_objects_are_not_unpickled(tmp_path):
         load_state(tmp_path / "objects.pt")
     with pytest.raises(UserError, match=r"nothing to resume: .*none\.pt does not exist"):
         load_state(tmp_path / "none.pt")
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(saved, tmp_path):
+    content = bytearray(saved[0].read_bytes())
+    content[-9] ^= 4
+    (tmp_path / "flipped.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=r"flipped\.safetensors is damaged \(its tensors do not have the digest"):
+        load(tmp_path / "flipped.safetensors")
+
+
+def test_a_flipped_bit_of_a_state_is_noticed_and_the_previous_one_named(tmp_path):
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain")
+    path = tmp_path / "state.pt"
+    save_state(path, trainer.state())
+    save_state(path, {**trainer.state(), "step": 3})
+    assert load_state(tmp_path / "previous.pt")["step"] == 0
+    content, weights = bytearray(path.read_bytes()), trainer.model.state_dict()["first.bias"].numpy().tobytes()
+    content[content.index(weights) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"state\.pt is damaged \(.* checksum\): move .*previous\.pt"):
+        load_state(path)
+
+
+def test_a_small_file_builds_no_large_model(saved, tmp_path, monkeypatch):
+    header = {**read_header(saved[0]), "backbone": "resnet152", "backbone_options": {}}
+    save_file({"head.predict.bias": torch.zeros(3)}, tmp_path / "small.safetensors", {HEADER: json.dumps(header)})
+    monkeypatch.setattr(nn.Conv2d, "reset_parameters", lambda layer: fail_unless_meta(layer.weight))
+    with pytest.raises(UserError, match=r"small\.safetensors does not fit the model that its header describes: "):
+        load(tmp_path / "small.safetensors")
+
+
+def fail_unless_meta(weight: torch.Tensor) -> None:
+    assert weight.is_meta
