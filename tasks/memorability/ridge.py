@@ -109,7 +109,7 @@ class Ridge(nn.Module):
         Means are sums over positions, and so are standard deviations, of squares divided by them. Shares of finer
         levels are averaged. The mean of the shares is the score where sizes are multiples of each other.
         """
-        size = features[-1].shape[-2:]
+        size = features[-1].shape[-2], features[-1].shape[-1]
         total, start = self.bias, 0
         for feature_map in features:
             maps = feature_map.float()
