@@ -102,7 +102,7 @@ def valid_checkpoint() -> bytes:
 def valid_backbone() -> bytes:
     """A small backbone with its classifier."""
     backbone = create_backbone(NAME, num_classes=4)
-    terms = {"origin": "here", "licence": "MIT"}
+    terms: dict[str, Any] = {"origin": "here", "licence": "MIT"}
     return saved(lambda path: save_weights(backbone, path, **terms))
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ def generate_run_folders(rng: np.random.Generator, folder: Path) -> Iterator[Cas
         yield replaced("log.jsonl", "log.jsonl", name, content, may_succeed=True)
     for name, content in hostile_tasks():
         yield replaced("task.json", "task.json", name, content)
-    (folder / "image.png").write_bytes(png(8, 8, data=bytes(8 * 25)))
+    (folder / "image.png").write_bytes(png(8, 8, packed=zlib.compress(bytes(8 * 25))))
     for name, content in hostile_records(rng):
         out = folder / f"predictions.jsonl-{name}"
         out.mkdir()
