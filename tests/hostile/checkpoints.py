@@ -201,7 +201,8 @@ def generate_headers(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
         "origins": (("init_from",), nested_origin(header["init_from"], 90)),
     }
     for name, (path, value) in huge.items():
-        yield case("hostile value", name, json.dumps(changed(header, path, value)))
+        options = {"backbone_options": {}} if path == ("backbone",) else {}
+        yield case("hostile value", name, json.dumps(changed({**header, **options}, path, value)))
 
 
 def nested_origin(origin: dict[str, Any], times: int) -> dict[str, Any]:
