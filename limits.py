@@ -14,21 +14,35 @@ from typing import BinaryIO, Literal
 from .errors import UserError
 
 
+def _limit(name: str, default: float) -> float:
+    """The limit of an environment variable, else the default."""
+    stated = os.environ.get(name, str(default))
+    try:
+        limit = float(stated)
+    except ValueError:
+        limit = 0.0
+    if not limit > 0:
+        raise UserError(f"The environment variable {name} is '{stated}'; it must be a number above 0.")
+    return limit
+
+
 @dataclass
 class Limits:
-    """Sizes beyond which an input is refused, because a small file can state or unpack to any size."""
+    """Sizes beyond which an input is refused, because a small file can state or unpack to any size.
 
-    max_megapixels: float = 100
-    """Pixels of one image or map, in millions; `--max-megapixels` of the commands sets it."""
-    max_file_mb: float = float(os.environ.get("DENSEVISION_MAX_FILE_MB", "640"))
-    """Size of a file that is read into memory as a whole, and of what it unpacks to, in MiB; the environment variable
-    `DENSEVISION_MAX_FILE_MB` sets it. Archives and MATLAB v7.3 files are read in parts and may be larger."""
-    max_weights_mb: float = float(os.environ.get("DENSEVISION_MAX_WEIGHTS_MB", "4096"))
-    """Size of a torch file (weights, state of a training run), in MiB; the environment variable
-    `DENSEVISION_MAX_WEIGHTS_MB` sets it. Safetensors files are read in parts."""
-    max_entries: int = int(float(os.environ.get("DENSEVISION_MAX_ENTRIES", "3e6")))
+    The environment variables `DENSEVISION_MAX_MEGAPIXELS`, `..._FILE_MB`, `..._WEIGHTS_MB` and `..._ENTRIES` set them.
+    """
+
+    max_megapixels: float = _limit("DENSEVISION_MAX_MEGAPIXELS", 100)
+    """Pixels of one image or map, in millions; `--max-megapixels` of some commands sets it too."""
+    max_file_mb: float = _limit("DENSEVISION_MAX_FILE_MB", 640)
+    """Size of a file that is read into memory as a whole, and of what it unpacks to, in MiB. Archives and MATLAB v7.3
+    files are read in parts and may be larger."""
+    max_weights_mb: float = _limit("DENSEVISION_MAX_WEIGHTS_MB", 4096)
+    """Size of a torch file (weights, state of a training run), in MiB. Safetensors files are read in parts."""
+    max_entries: float = _limit("DENSEVISION_MAX_ENTRIES", 3e6)
     """Lines of a list, rows of a table, members of an archive, lists and objects of a JSON file, arrays of a MATLAB
-    file; the environment variable `DENSEVISION_MAX_ENTRIES` sets it."""
+    file."""
 
 
 LIMITS = Limits()
@@ -58,7 +72,8 @@ def check_pixels(width: int, height: int) -> None:
     """
     if width * height > LIMITS.max_megapixels * 1e6:
         raise LimitExceeded(
-            f"{width}x{height} pixels, more than {LIMITS.max_megapixels:g} megapixels (--max-megapixels allows more)"
+            f"{width}x{height} pixels, more than {LIMITS.max_megapixels:g} megapixels (--max-megapixels or "
+            "DENSEVISION_MAX_MEGAPIXELS allows more)"
         )
 
 
@@ -82,7 +97,7 @@ def check_entries(count: int) -> None:
     """
     if count > LIMITS.max_entries:
         found = f"{count} entries" if count < 2**70 else "more than 2^70 entries"
-        raise LimitExceeded(f"{found}, more than {LIMITS.max_entries} (DENSEVISION_MAX_ENTRIES allows more)")
+        raise LimitExceeded(f"{found}, more than {LIMITS.max_entries:,.0f} (DENSEVISION_MAX_ENTRIES allows more)")
 
 
 MAX_JSON_DEPTH = 64

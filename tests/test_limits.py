@@ -11,6 +11,7 @@ import pytest
 from densevision import limits
 from densevision.datasets.core.files import name_table, read_lines
 from densevision.datasets.core.problems import DatasetError
+from densevision.errors import UserError
 from densevision.limits import LIMITS, LimitExceeded, check_bytes, check_json, open_file, read_stream
 
 
@@ -19,7 +20,7 @@ from densevision.limits import LIMITS, LimitExceeded, check_bytes, check_json, o
     [
         (b"[" * 65 + b"]" * 65, "more than 64 lists and objects in each other"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "more than 64"),
-        (b"[" + b"{}," * 3_000_000 + b"{}]", "3000002 entries, more than 3000000 .DENSEVISION_MAX_ENTRIES"),
+        (b"[" + b"{}," * 3_000_000 + b"{}]", "3000002 entries, more than 3,000,000 .DENSEVISION_MAX_ENTRIES"),
         (b"[" + b"0," * 100_000_000 + b"0]", "MiB, more than 640 MiB .DENSEVISION_MAX_FILE_MB"),
     ],
 )
@@ -73,3 +74,10 @@ def test_a_single_long_name_does_not_enlarge_a_table_of_many(tmp_path, monkeypat
     assert name_table(tmp_path, ["a..b"] * 1000 + ["c" * 1000]).tolist()[-1] == b"c" * 1000
     with pytest.raises(DatasetError, match="more than 1 MiB"):
         name_table(tmp_path, ["a"] * 1000 + ["c" * 2000])
+
+
+@pytest.mark.parametrize("value", ["many", "", "0", "-3", "nan"])
+def test_a_limit_of_the_environment_that_is_no_number_is_refused(monkeypatch, value):
+    monkeypatch.setenv("DENSEVISION_MAX_ENTRIES", value)
+    with pytest.raises(UserError, match="DENSEVISION_MAX_ENTRIES is '.*'; it must be a number above 0"):
+        limits._limit("DENSEVISION_MAX_ENTRIES", 5)
