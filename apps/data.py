@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cyclopts import App
 
+from ..errors import UserError, printable
+
 app = App(name="data", help="Validate a dataset folder, or write an example of its layout.")
 
 
@@ -21,7 +23,6 @@ def validate(name: str, root: Path | None = None, /) -> None:
     """
     from ..datasets import dataset_class
     from ..datasets.dataset import SyntheticDataset
-    from ..errors import UserError
 
     dataset = dataset_class(name)
     if not issubclass(dataset, SyntheticDataset):
@@ -46,10 +47,9 @@ def make_example(name: str, root: Path, /) -> None:
         root: Folder to write; must be new or empty.
     """
     from ..datasets import dataset_class
-    from ..errors import UserError
 
     dataset = dataset_class(name)
     if root.exists() and any(root.iterdir()):
         raise UserError(f"'{root}' is not empty; give a new folder: existing files are never overwritten.")
     dataset.write_example(root)
-    print(f"Wrote an example of {dataset.title} to {root}.")
+    print(printable(f"Wrote an example of {dataset.title} to {root}."))

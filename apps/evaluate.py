@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import UserError, printable, unknown_name
+
 if TYPE_CHECKING:
     from ..tasks.evaluation import Evaluation
     from ..tasks.inference import Predictor
@@ -51,7 +53,6 @@ def evaluate(
     """
     from ..atomic_io import json_text, write_text
     from ..datasets import dataset_class, open_dataset
-    from ..errors import UserError, unknown_name
     from ..tasks.comparison_grid import draw_comparison, write_comparison
     from ..tasks.evaluation import evaluate as score
     from ..tasks.evaluation import require_ground_truth, worst_samples
@@ -138,8 +139,8 @@ def evaluate(
         )
         scores = dict(evaluation.sample_scores)
         for index in indices:
-            print(f"{test.sample_name(index)}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)
-        print(f"Wrote the {len(indices)} worst samples, worst first, to {path}.", file=sys.stderr)
+            print(f"{printable(test.sample_name(index))}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)
+        print(f"Wrote the {len(indices)} worst samples, worst first, to {printable(str(path))}.", file=sys.stderr)
 
 
 def run_data(checkpoint: Path) -> dict[str, Any]:
@@ -176,7 +177,6 @@ def baseline_scores(
 ) -> Evaluation | None:
     """Scores of the task's baseline on the same samples; None, with a log line, if there are no training samples."""
     from ..datasets import dataset_class, open_dataset
-    from ..errors import UserError
     from ..tasks.evaluation import evaluate as score
 
     task = predictor.task

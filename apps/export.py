@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from ..errors import UserError, printable
+
 
 def export(
     checkpoint: str,
@@ -26,7 +28,6 @@ def export(
         to: Format: onnx (verified in onnxruntime), or torch-export (a .pt2 file for torch.export.load).
         out: File to write; the checkpoint's name with .onnx or .pt2, in the working directory, if not stated.
     """
-    from ..errors import UserError
     from ..tasks.export import SUFFIXES, check_export_options, export
     from ..tasks.inference import load
     from .predict import license_notes
@@ -44,7 +45,7 @@ def export(
     def progress(stage: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {stage} ...", file=sys.stderr, flush=True)
 
-    print(f"Exporting {checkpoint} to {to} and verifying; this may take some minutes.", file=sys.stderr)
+    print(f"Exporting {printable(str(checkpoint))} to {to} and verifying; this may take some minutes.", file=sys.stderr)
     result = export(predictor, path, to, terms, progress)
     metadata = result.metadata
     for one in result.comparisons:
@@ -56,7 +57,7 @@ def export(
         print(f"Height and width are dynamic, in multiples of {metadata['multiple']}.")
     inputs = ", ".join(f"{one['name']} ({len(one['channels'])} channels)" for one in metadata["inputs"])
     print(f"Input: {inputs}, float32 in [0, 1]. Output: {metadata['output']['unit']}.")
-    print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
+    print(f"{printable(str(path))}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
 def default_name(checkpoint: str) -> str:

@@ -270,7 +270,7 @@ def run_all(
                     summary.skipped.append(message if request.name in message else f"{request.name}: {message}")
                 else:
                     summary.stems.append(request.stem.as_posix())
-                    print(f"{result} ({number / (time.perf_counter() - started):.1f} {noun}/s)", flush=True)
+                    print(f"{printable(result)} ({number / (time.perf_counter() - started):.1f} {noun}/s)", flush=True)
     except KeyboardInterrupt:
         done = summary.existing + manifest.added
         print(f"{done} {noun} are done; run the same command again to resume.", file=sys.stderr)
@@ -299,7 +299,10 @@ def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut)
     if outdated:
         print(f"{outdated} prediction(s) of another checkpoint or other options were replaced.", file=sys.stderr)
     earlier = f" ({existing} in an earlier run)" if existing else ""
-    print(f"{total - len(skipped)} of {total} {noun}(s) predicted{earlier}; results in {out}.", file=sys.stderr)
+    print(
+        f"{total - len(skipped)} of {total} {noun}(s) predicted{earlier}; results in {printable(str(out))}.",
+        file=sys.stderr,
+    )
 
 
 def parse_box(box: str) -> Box:

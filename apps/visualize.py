@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from .. import visualize as library
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..limits import LIMITS, allow_megapixels
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _command(method: Callable[..., Visualization]) -> Callable[..., None]:
         result = method(model_options.open_model, **arguments)
         if result.notes:
             print("\n".join(result.notes))
-        print(f"Wrote {' and '.join(map(str, result.save(out)))}.")
+        print(printable(f"Wrote {' and '.join(map(str, result.save(out)))}."))
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     options = [inspect.Parameter("model_options", keyword, annotation=Annotated[ModelOptions, Parameter(name="*")])]
@@ -199,4 +199,4 @@ def receptive_field(
     print("\n".join(result.notes))
     if image is not None:
         write_image(out, result.image)
-        print(f"Wrote {out}.")
+        print(printable(f"Wrote {out}."))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from ..errors import UserError, printable
 from ..limits import LIMITS, allow_megapixels
 from .access import NoPassword, Password
 
@@ -67,7 +68,6 @@ def webcam(
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         max_megapixels: Videos whose frames have more megapixels are refused before they are decoded.
     """
-    from ..errors import UserError
     from ..tasks.training.interruption import graceful_interrupt
     from .access import access
     from .live.capture import Capture
@@ -109,7 +109,7 @@ def webcam(
         finally:
             viewer.close(message)
             for path, count in recorder.files:
-                print(f"Wrote {path} ({count} frames).")
+                print(f"Wrote {printable(str(path))} ({count} frames).")
             print(f"{loop.timing.summary(None if offline else capture.captured)}.", file=sys.stderr)
         if stopped():
             raise KeyboardInterrupt

@@ -7,6 +7,8 @@ from typing import Any
 
 from cyclopts import App
 
+from ..errors import UserError, printable
+
 app = App(name="weights", help="List, inspect, verify, import and convert weights.")
 STATED = ("network", "licence", "origin", "preprocessing", "scores")
 UNSTATED = "unstated"
@@ -41,7 +43,6 @@ def show(weights: str, /) -> None:
     """
     from ..atomic_io import json_text
     from ..backbones.weights import read_weights_info
-    from ..errors import UserError
     from ..tasks.checkpoint import is_checkpoint, read_header
 
     path = resolve_path(weights)
@@ -93,7 +94,7 @@ def to_fp16(checkpoint: Path, out: Path, /) -> None:
 
     refuse_existing(out)
     convert_to_fp16(checkpoint, out)
-    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
+    print(printable(f"{out}: {out.stat().st_size / 2**20:.1f} MiB"))
 
 
 @app.command(name="import")
@@ -114,7 +115,7 @@ def import_(
 
     refuse_existing(out)
     import_weights(create_task(task), model, weights, out, terms)
-    print(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
+    print(printable(f"{out}: {out.stat().st_size / 2**20:.1f} MiB"))
 
 
 @app.command
@@ -129,12 +130,11 @@ def convert(checkpoint: Path, out: Path, /) -> None:
 
     refuse_existing(out)
     convert_checkpoint(checkpoint, out)
-    print(f"Wrote {out}.")
+    print(printable(f"Wrote {out}."))
 
 
 def refuse_existing(out: Path) -> None:
     """Raise a UserError if an output file exists already."""
-    from ..errors import UserError
 
     if out.exists():
         raise UserError(f"'{out}' already exists; give another name.")

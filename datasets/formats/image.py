@@ -35,8 +35,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000
 """Formats that are read, by Pillow's names; also "HEIF" if pillow-heif is installed. Others (EPS, PDF, ...) start
 programs or are not photos."""
 UNREADABLE = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
-    zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, RuntimeError,
+    struct.error, zlib.error,
 )  # fmt: skip
 """Exceptions of Pillow's decoders on damaged files."""
 REDUCED = {

@@ -9,7 +9,7 @@ import densevision.apps.evaluate
 import densevision.apps.predict
 import densevision.apps.train
 import densevision.apps.weights
-import densevision.tests.hostile.table  # what multiprocessing imports again in every process
+import densevision.tests.hostile.generators
 from densevision.datasets.classification.imagenet import imagenet_classes
 
 _ = densevision.load, h5py, scipy.io, imagenet_classes()

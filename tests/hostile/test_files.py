@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from .generators import GENERATORS
 from .harness import generate, run_case, table
-from .table import GENERATORS
 
 EVERY = 20
 """Of the cases, one in so many is run by default; `-m slow` runs all."""

@@ -1,6 +1,6 @@
 """Table of the hostile suite: cases that were survived of those tried, per kind and seed.
 
-python -m densevision.tests.hostile.table --seeds 0 1 2 3 [--only images]
+python -m densevision.tests.hostile --seeds 0 1 2 3 [--only images]
 """
 
 from __future__ import annotations
@@ -9,27 +9,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from .annotations import generate_annotations
-from .archives import generate_archives
-from .arrays import generate_arrays
-from .checkpoints import generate_checkpoints
-from .harness import Generator, generate, run_case, table
-from .images import generate_images
-from .matlab import generate_matlab
-from .run_folders import generate_run_folders
-from .videos import generate_videos
-
-GENERATORS: dict[str, Generator] = {
-    "annotations": generate_annotations,
-    "archives": generate_archives,
-    "arrays": generate_arrays,
-    "checkpoints": generate_checkpoints,
-    "images": generate_images,
-    "matlab": generate_matlab,
-    "run_folders": generate_run_folders,
-    "videos": generate_videos,
-}
-"""The generators by name."""
+from .generators import GENERATORS
+from .harness import generate, run_case, table
 
 
 def main() -> None:
