@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..device import autocast
 from ..network import Batch, LossTerms, Network, Phase
 from .options import Options
@@ -145,9 +146,19 @@ def parameter_groups(module: nn.Module, options: Options, backbone_lr_factor: fl
 
 
 def create_optimizer(module: nn.Module, options: Options, backbone_lr_factor: float) -> torch.optim.Optimizer:
-    """The optimizer of one phase, fused on CPU and CUDA."""
+    """The optimizer of one phase, fused on CPU and CUDA.
+
+    Raises:
+        UserError: every parameter is frozen, and there are steps.
+    """
     groups = parameter_groups(module, options, backbone_lr_factor)
-    device = groups[0]["params"][0].device.type
+    if not groups and options.steps != 0:
+        raise UserError(
+            "No parameter is left to train: leave out --freeze-backbone, or state --steps 0 for a head that is fitted, "
+            "not trained."
+        )
+    groups = groups or [{"params": [], "weight_decay": 0.0, "lr_scale": 1.0}]
+    device = next(module.parameters()).device.type
     fused = device in ("cpu", "cuda")
     if options.optimizer == "sgd-caffe":
         groups = [{**group, "lr_in_velocity": True} for group in groups]

@@ -88,7 +88,7 @@ class TrainingState(Schema):
     scaler: Scaling
     ema: Ema | None
     step: Step
-    steps: Annotated[Step, Field(ge=1)]
+    steps: Step
     evaluated_step: Step
     best: Best | None
     evals_without_improvement: Step
@@ -179,7 +179,7 @@ def resume_options(explicit: Options, folder: Path) -> Options:
                 f"--resume continues {folder} {was}; leave the option out, or start a new run with --init-from."
             )
     changes = {name: getattr(explicit, name) for name in CHANGEABLE_ON_RESUME if getattr(explicit, name) is not None}
-    if explicit.steps or explicit.epochs:
+    if explicit.steps is not None or explicit.epochs is not None:
         changes = {"steps": None, "epochs": None, **changes}
     return dataclasses.replace(stored, **{**changes, "resume": True})
 

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import densevision
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.field_types import Image, Scalar
+from densevision.errors import UserError
 from densevision.tasks.conformance import check_calibrate, check_network_contract, check_predictions
 from densevision.tasks.inference import Predictor
 from densevision.tasks.memorability import Memorability
@@ -208,3 +209,10 @@ def test_the_fit_is_to_the_samples_of_the_run(tmp_path, capsys):
 def test_steps_continue_from_the_fit(tmp_path):
     result = ridge_run(tmp_path / "run", steps=2, batch_size=4, lr=1e-6, eval_every=1)
     assert result["steps"] == 2 and result["metrics"]["rho"] > 0.9
+
+
+def test_a_frozen_backbone_is_fitted_without_steps_and_refused_with_some(tmp_path):
+    fitted = ridge_run(tmp_path / "fitted")["metrics"]
+    assert ridge_run(tmp_path / "frozen", freeze_backbone=True)["metrics"] == fitted
+    with pytest.raises(UserError, match="No parameter is left to train: leave out --freeze-backbone"):
+        ridge_run(tmp_path / "steps", freeze_backbone=True, steps=2, batch_size=4)
