@@ -40,7 +40,8 @@ app.command(f"{HERE}.list:names", name="list", help="List tasks, backbones, head
 app.command(f"{HERE}.bench:bench", name="bench", help="Benchmark against reference implementations.")
 
 FILE_ERRORS = {
-    errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, *DISK_ERRORS,
+    errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO,
+    *DISK_ERRORS,
 }  # fmt: skip
 """OS errors that a user can fix. A missing file is not among them: the code that reads a file has its own message."""
 

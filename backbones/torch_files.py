@@ -8,6 +8,7 @@ checks neither, nor the CRC-32.
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -78,7 +79,10 @@ def check_archive(file: BinaryIO) -> None:
 
 def _unpickle(file: BinaryIO, device: str) -> Any:
     file.seek(0)
-    return torch.load(file, map_location=device, weights_only=True)
+    with warnings.catch_warnings():
+        # torch says that it does not check sparse tensors; they are refused here.
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location=device, weights_only=True)
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

@@ -74,7 +74,8 @@ def hostile_configs(rng: np.random.Generator, options: dict[str, Any]) -> Iterat
         ("backbone_levels", 10**9), ("data", "../../etc"), ("loss", "\0"), ("device", "cuda:99"), ("device", "\x1b"),
         ("optimizer", "adam\n"), ("weights", "/dev/zero"), ("init_from", "/dev/zero"), ("recipe", "\x07"),
     ):  # fmt: skip
-        yield f"{name} hostile {short_number(value)}", yaml.safe_dump({**options, name: value}), False
+        # The --steps of the command replace those of the file.
+        yield f"{name} hostile {short_number(value)}", yaml.safe_dump({**options, name: value}), name == "steps"
     level = "a0: &a0 [x, x]\n"
     level += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
     for name, text in {
