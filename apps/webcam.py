@@ -57,8 +57,9 @@ def webcam(
         live: Play a recorded video in real time, in a window or on the web page.
         host: Address of the web page's server; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
         port: Port of the web page's server; 0 chooses a free port.
-        password: Password for browsers, with any user name; required if --host is not this machine alone. The
-            environment variable DENSEVISION_PASSWORD sets it without displaying it in the list of processes.
+        password: Password for browsers, with any user name. Without it, --host must be this machine alone, unless
+            --no-password is stated. The environment variable DENSEVISION_PASSWORD sets it without displaying it in the
+            list of processes.
         no_password: Let everyone in who can reach --host.
         out: Output folder for snapshots, and for recordings started with the key r.
         size: Maximum length of a frame's longer side in pixels; larger frames are resized, 0 disables resizing.

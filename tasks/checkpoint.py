@@ -43,6 +43,9 @@ def save_checkpoint(path: str | Path, model: Network, model_spec: ModelSpec, met
         model: the model, on any device.
         model_spec: the spec from which the model was built.
         metadata: the rest of the header: size, data and its terms, step, metrics with their protocol.
+
+    Raises:
+        UserError: the header lacks a key, or has a value that `checkpoint_header.Header` does not allow.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     write_checkpoint(path, tensors, {"format": FORMAT, "version": VERSION, **model_spec.to_json(model), **metadata})
@@ -50,6 +53,8 @@ def save_checkpoint(path: str | Path, model: Network, model_spec: ModelSpec, met
 
 def write_checkpoint(path: str | Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write the file of a checkpoint atomically: tensors, header, and the digest of the tensors."""
+    # What cannot be read is not written.
+    parse_header(json_text(header), str(path))
     # In the header: safetensors writes several entries of metadata in a random order, and equal runs write equal files.
     text = json_text({**header, DIGEST: tensors_digest(tensors)}, ensure_ascii=False)
     with atomic_path(path) as aside:

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from densevision.apps.cli import main
+from densevision.limits import LIMITS
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,8 @@ class CommandResult:
 def run(capfd, tmp_path, monkeypatch):
     """Runs a command in an empty folder and returns its output."""
     monkeypatch.chdir(tmp_path)
+    # --max-megapixels is for the process.
+    monkeypatch.setattr(LIMITS, "max_megapixels", LIMITS.max_megapixels)
 
     def call(*words: object) -> CommandResult:
         capfd.readouterr()

@@ -49,8 +49,9 @@ def web(
             packaged checkpoints; can be repeated.
         host: Address to listen on; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
         port: TCP port to listen on.
-        password: Password for browsers, with any user name; required if --host is not this machine alone. The
-            environment variable DENSEVISION_PASSWORD sets it without displaying it in the list of processes.
+        password: Password for browsers, with any user name. Without it, --host must be this machine alone, unless
+            --no-password is stated. The environment variable DENSEVISION_PASSWORD sets it without displaying it in the
+            list of processes.
         no_password: Let everyone in who can reach --host.
         keep_minutes: Minutes after which uploads and results are deleted.
         max_upload_mb: Maximum size of an uploaded file, in megabytes.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import wave
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -191,10 +191,10 @@ def test_a_video_with_too_few_frames_or_without_a_video_stream_is_an_error(tmp_p
     (request,) = iter_requests(collect_inputs([write_video(tmp_path / "one.avi", noise(1))], tmp_path / "out"), 2)
     with pytest.raises(UserError, match=r"one\.avi' has fewer than 2 frames"):
         request.images()
-    with wave.open(str(tmp_path / "sound.avi"), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(8000)
-        sound.writeframes(bytes(1600))
+    with av.open(str(tmp_path / "sound.avi"), "w") as sound:
+        stream = sound.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), layout="mono")
+        frame.sample_rate = 8000
+        sound.mux(stream.encode(frame))
     with pytest.raises(UserError, match=r"sound\.avi' has no video stream"):
         list(read_video(tmp_path / "sound.avi"))

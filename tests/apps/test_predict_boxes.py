@@ -14,11 +14,12 @@ from pycocotools.coco import COCO
 
 from densevision.datasets.field_types import Image as ImageField
 from densevision.datasets.field_types import Keypoints, Skeleton
-from densevision.tasks.checkpoint import save_checkpoint
+from densevision.tasks.checkpoint import provenance, save_checkpoint
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.pose import HumanPose
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
+DATA = {"name": "people", "title": "People", "terms": "no terms"}
 CAT = Skeleton(("nose", "left_paw", "right_paw"), ((0, 1), (0, 2)), ((1, 2),), "cat")
 
 
@@ -30,7 +31,9 @@ def cats(tmp_path_factory) -> Path:
     model: Any = spec.build()
     torch.nn.init.uniform_(model.head.predict.bias, 0.2, 0.8)
     path = tmp_path_factory.mktemp("cats") / "cats.safetensors"
-    save_checkpoint(path, model, spec.with_weights_options(model), {"size": [64, 48]})
+    save_checkpoint(
+        path, model, spec.with_weights_options(model), {"size": [64, 48], "data": DATA, **provenance(None, None)}
+    )
     return path
 
 

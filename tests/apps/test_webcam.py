@@ -134,7 +134,7 @@ def test_a_signal_leaves_a_valid_recording(tmp_path, checkpoint, number):
         ("depth --frames 0", "--frames is 0; it must be at least 1"),
         ("depth --video missing.mp4", r"There is no video 'missing\.mp4'"),
         ("depth --video text.mp4", r"The video 'text\.mp4' cannot be read: Invalid data"),
-        ("depth --video sound.wav", r"The video 'sound\.wav' has no video stream"),
+        ("depth --video sound.wav", r"The video 'sound\.wav' cannot be read: it is not MP4"),
         ("depth --video clip.avi --record out.avi", r"give a name that ends in \.mp4"),
         ("dept --video clip.avi", "no task named 'dept'; did you mean 'depth'"),
         ("depth,dept --video clip.avi", "no task named 'dept'; did you mean 'depth'"),
