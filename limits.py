@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ def _limit(name: str, default: float) -> float:
         limit = float(stated)
     except ValueError:
         limit = 0.0
-    if not limit > 0:
-        raise UserError(f"The environment variable {name} is '{stated}'; it must be a number above 0.")
+    if not 0 < limit < math.inf:
+        raise UserError(f"The environment variable {name} is '{stated}'; it must be a finite number above 0.")
     return limit
 
 
@@ -53,10 +54,10 @@ def allow_megapixels(megapixels: float) -> None:
     """Set the size up to which this process reads images, for `--max-megapixels`.
 
     Raises:
-        UserError: not above 0.
+        UserError: not above 0, or infinite.
     """
-    if not megapixels > 0:
-        raise UserError(f"--max-megapixels is {megapixels:g}; it must be above 0.")
+    if not 0 < megapixels < math.inf:
+        raise UserError(f"--max-megapixels is {megapixels:g}; it must be a finite number above 0.")
     LIMITS.max_megapixels = megapixels
 
 

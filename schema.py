@@ -107,7 +107,13 @@ def create_dataclass(cls: type[DataclassT], values: Mapping[str, Any], source: s
     return cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
 
 
-_SHORT = reprlib.Repr()
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write thousands of digits; YAML and pickles state such numbers in other bases.
+        return super().repr_int(x, level) if x.bit_length() < 10_000 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 

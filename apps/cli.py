@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import io
 import os
@@ -12,16 +13,36 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from ..errors import DISK_ERRORS, UserError, os_error_message, printable, unknown_name
 from ..version import VERSION
+
+
+def check_numbers(hint: object, value: object) -> None:
+    """Check that the numbers of a parameter, or of a dataclass of parameters, are finite and fit into 64 bits,
+    which torch requires.
+
+    Raises:
+        ValueError, UserError: one is not, or has more.
+    """
+    if isinstance(value, (int, float)) and not -(2**63) <= value < 2**63:
+        raise ValueError("It must be a number between -2^63 and 2^63.")
+    for one in value if isinstance(value, tuple) else ():
+        check_numbers(hint, one)
+    for name, one in vars(value).items() if dataclasses.is_dataclass(value) else ():
+        try:
+            check_numbers(hint, one)
+        except ValueError as error:
+            raise UserError(f"Invalid value {one!r} for --{name.replace('_', '-')}. {error}") from None
+
 
 app = App(
     name="densevision",
     help="PyTorch classification backbones with dense-prediction heads. Add --debug for tracebacks.",
     version=VERSION,
     version_flags=["--version"],
+    default_parameter=Parameter(validator=check_numbers),
     # Commands return; only `main` decides about error messages and exit codes.
     result_action="return_value",
     suppress_keyboard_interrupt=False,

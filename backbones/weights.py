@@ -212,9 +212,12 @@ def open_safetensors(path: Path) -> Any:
     try:
         with limits.open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER:
-            raise UserError(f"{path} has a header of {length:,} bytes, more than {MAX_HEADER:,}: download it again.")
-        return safe_open(path, framework="pt")
+            if length > MAX_HEADER:
+                found = f"a header of {length:,} bytes, more than {MAX_HEADER:,}"
+                raise UserError(f"{path} has {found}: download it again.")
+            # safetensors refuses names that are not UTF-8; the descriptor is another name of the open file.
+            name = path if str(path).isprintable() else f"/dev/fd/{file.fileno()}"
+            return safe_open(name, framework="pt")
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is not a readable safetensors file ({error}): download or copy it again.") from error
 

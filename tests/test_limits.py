@@ -76,8 +76,8 @@ def test_a_single_long_name_does_not_enlarge_a_table_of_many(tmp_path, monkeypat
         name_table(tmp_path, ["a"] * 1000 + ["c" * 2000])
 
 
-@pytest.mark.parametrize("value", ["many", "", "0", "-3", "nan"])
+@pytest.mark.parametrize("value", ["many", "", "0", "-3", "nan", "inf"])
 def test_a_limit_of_the_environment_that_is_no_number_is_refused(monkeypatch, value):
     monkeypatch.setenv("DENSEVISION_MAX_ENTRIES", value)
-    with pytest.raises(UserError, match=r"DENSEVISION_MAX_ENTRIES is '.*'; it must be a number above 0"):
+    with pytest.raises(UserError, match=r"DENSEVISION_MAX_ENTRIES is '.*'; it must be a finite number above 0"):
         limits._limit("DENSEVISION_MAX_ENTRIES", 5)

@@ -180,7 +180,9 @@ def axis_symbol(value: Any, axis: int) -> str:
 def save(converted: ConvertedModel, path: Path, metadata: str) -> None:
     """Write the file with its metadata (JSON)."""
     if converted.onnx is None:
-        torch.export.save(converted.program, path, extra_files={f"{KEY}.json": metadata})
+        # Not the path: torch ends the process at a name that is not UTF-8.
+        with path.open("wb") as file:
+            torch.export.save(converted.program, file, extra_files={f"{KEY}.json": metadata})
         return
     model = converted.onnx.model
     model.metadata_props[KEY] = metadata

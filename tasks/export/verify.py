@@ -78,13 +78,14 @@ def find_dynamic_axes(
 def load_runtime(path: Path, format: str) -> Run:
     """Open a file in its own runtime, as a function from inputs to the output."""
     if format == "torch-export":
-        program = torch.export.load(path).module()
+        with path.open("rb") as file:
+            program = torch.export.load(file).module()
         return lambda inputs: program(*inputs)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
 
     def run(inputs: list[Tensor]) -> Tensor:

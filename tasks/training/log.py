@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from ...atomic_io import append, atomic_path, json_text, write_text
+from ...errors import printable
 from ...limits import read_file
 from ...schema import Schema, Step, Text
 
@@ -66,6 +67,7 @@ class RunLog:
         """Print a line to stderr, above the progress bar if there is one."""
         if not self.main:
             return
+        text = printable(text)
         if self.bar is not None:
             self.bar.console.print(text, markup=False, highlight=False)
         else:

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import numbers
 import shlex
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ REPLACED: dict[str, tuple[str, ...]] = {
 """Options that a stated option replaces, since they say the same in another way or belong to another value."""
 
 
+MAX_SAMPLES = 10_000_000
 MAX_STEPS = 10_000_000
 """Steps of a run that only `minutes` limits."""
 
@@ -69,6 +71,8 @@ def has_type(value: Any, hint: Any) -> bool:
         several = isinstance(value, tuple) and (parts[-1] is ... or len(value) == len(parts))
         return several and all(has_type(entry, parts[0]) for entry in value)
     if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if hint is float and isinstance(value, int) and abs(value) > sys.float_info.max:
         return False
     abstract = {float: numbers.Real, int: numbers.Integral, str: (str, Path)}
     return isinstance(value, abstract.get(hint, hint)) and (hint is bool or not isinstance(value, bool))
@@ -99,12 +103,12 @@ class Options:
     """Folder of the evaluation dataset, if it is not --root."""
     eval_split: str | None = option()
     """Split to evaluate on; without it, the last split of the dataset."""
-    train_samples: int | None = option(minimum=1)
+    train_samples: int | None = option(minimum=1, maximum=MAX_SAMPLES)
     """Train on the first N samples only."""
     sample_uses: int | None = option(minimum=1)
     """Times that each sample of a synthetic dataset is used, under its own augmentation. If it is not stated, once, or
     with --minutes as often as makes the run faster."""
-    eval_samples: int | None = option(minimum=1)
+    eval_samples: int | None = option(minimum=1, maximum=MAX_SAMPLES)
     """Evaluate on the first N samples only."""
     backbone: str | None = option()
     """Backbone by name (`densevision list backbones`)."""
@@ -316,19 +320,21 @@ class Options:
                 continue
             if minimum is not None and not minimum <= value <= (value if maximum is None else maximum):
                 valid = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
-                raise UserError(f"{flag(name)} is {value}; it must be {valid}.")
+                raise UserError(f"{flag(name)} is {short(value)}; it must be {valid}.")
             literals = [part for part in (hints[name], *get_args(hints[name])) if get_origin(part) is Literal]
             choices = [word for literal in literals for word in get_args(literal)]
             if choices and value not in choices:
                 raise unknown_name(flag(name), str(value), choices)
-        if self.image_size is not None and min(self.image_size) < 8:
-            height, width = self.image_size
-            raise UserError(f"--image-size is {height}x{width}; height and width must be at least 8 pixels.")
         for name, size in (("image_size", self.image_size), ("resize_short_side", self.resize_short_side)):
             try:
                 check_pixels(*(size or (0, 0)))
             except LimitExceeded as error:
                 raise UserError(f"{flag(name)} is {error}.") from error
+        if self.image_size is not None and not 8 <= min(self.image_size) <= max(self.image_size) <= MAX_SIDE:
+            height, width = self.image_size
+            raise UserError(
+                f"--image-size is {height}x{width}; height and width must be at least 8 pixels, and at most {MAX_SIDE}."
+            )
         if self.resize_short_side is not None and not 1 <= self.resize_short_side[0] <= self.resize_short_side[1]:
             minimum, maximum = self.resize_short_side
             raise UserError(f"--resize-short-side is {minimum} {maximum}; give the minimum first, at least 1 pixel.")

@@ -18,7 +18,7 @@ from ...atomic_io import FolderLock, atomic_path, write_json
 from ...backbones.torch_files import UnsafeFile, load_torch_file
 from ...errors import UserError
 from ...limits import LimitExceeded, read_file
-from ...schema import Closed, Schema, Step, Text, create_dataclass, validate, validate_json
+from ...schema import MAX_STEP, Closed, Schema, Step, Text, create_dataclass, validate, validate_json
 from ..distributed import ProcessGroup
 from ..task import Task
 from .options import DEFAULTS, PER_CALL, Options, flag
@@ -310,6 +310,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) 
     """Continue with the state of an optimizer of the same parameters, as `OptimizerState` validated it.
 
     Shapes are compared first, because fused optimizers do not: they read and write beyond a tensor that is too small.
+    For the same reason, each tensor gets memory and strides of its own: a stored one may repeat one number, or be part
+    of another.
 
     Raises:
         ValueError: it is the state of an optimizer of another class, or of other parameters.
@@ -319,6 +321,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) 
         group["lr"] = before["lr"]
     names = {"exp_avg", "exp_avg_sq", "step"} if "betas" in groups[0] else {"momentum_buffer"}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor | None]] = {index: {} for index in stored["state"]}
     for index, values in stored["state"].items():
         if not 0 <= index < len(parameters):
             raise ValueError(f"the optimizer has no parameter {index}")
@@ -326,9 +329,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) 
             raise ValueError(f"the optimizer's state of parameter {index} is not {', '.join(sorted(names))}")
         for name, value in values.items():
             shape = () if name == "step" else tuple(parameters[index].shape)
+            state[index][name] = None
             if value is None and name == "momentum_buffer":
                 continue
             if value is None or tuple(value.shape) != shape or not value.is_floating_point():
                 found = None if value is None else f"{value.dtype} of shape {tuple(value.shape)}"
                 raise ValueError(f"the optimizer's '{name}' of parameter {index} is {found}, not floats of {shape}")
-    optimizer.load_state_dict({"state": stored["state"], "param_groups": groups})
+            if name == "step" and not 0 <= value.item() <= MAX_STEP:
+                raise ValueError(f"the optimizer has done {value.item()} steps of parameter {index}")
+            like = value if name == "step" else parameters[index]
+            state[index][name] = torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -92,6 +92,25 @@ def test_an_error_of_the_file_system_is_one_line(run, tmp_path, checkpoint, imag
 
 def test_control_characters_of_a_name_are_escaped(run):
     assert run("predict", "depth", "a\x1b.png").error == "There is no image or folder 'a\\x1b.png'."
+    assert "to a\\x1b[2J.\n" in run("data", "make-example", "depth-folders", "a\x1b[2J").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "predict depth --seed 1000000000000000000000000",
+        "predict depth --max-megapixels inf",
+        "visualize deepdream --model resnet18 --image a.png --target layer1 --out o.png --jitter 9999999999999999999",
+        "visualize style-transfer --model vgg11 --image a.png --style a.png --out o.png --style-blend-weights 1 nan",
+    ],
+)
+def test_a_number_that_torch_cannot_take_is_an_error(run, words):
+    assert "It must be a number between -2^63 and 2^63" in run(*words.split()).error
+
+
+def test_a_loop_of_links_is_an_error(run, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert "symbolic links" in run("data", "make-example", "depth-folders", tmp_path / "loop").error
 
 
 @pytest.mark.parametrize("error", [MemoryError("of NumPy"), RuntimeError("DefaultCPUAllocator: can't allocate memory")])

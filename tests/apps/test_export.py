@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,14 @@ def test_a_torch_export_program_loads_without_densevision(run, tmp_path, checkpo
     )
     process = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert process.stdout.splitlines() == ["(3, 1, 12, 52) depth", "False"], process.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("to", ["torch-export", "onnx"])
+def test_a_name_that_is_not_utf8_is_written(run, checkpoint, to):
+    name = os.fsdecode(b"caf\xe9") + module.SUFFIXES[to]
+    result = run("export", checkpoint, "--to", to, "--out", name)
+    assert result.code == 0 and "caf\\udce9" in result.out
 
 
 def test_export_does_not_change_the_model(checkpoint, tmp_path):

@@ -39,6 +39,9 @@ import pytest
         ("--hflip 1.5", "--hflip is 1.5; it must be between 0 and 1"),
         ("--max-zoom 0.5", "--max-zoom is 0.5; it must be at least 1"),
         ("--image-size 4 4", "--image-size is 4x4; height and width must be at least 8 pixels"),
+        ("--image-size 8 5000", "--image-size is 8x5000; .* at most 4096"),
+        ("--train-samples 99999999999", "--train-samples is 99999999999; it must be between 1 and 10000000"),
+        ("--lr nan", "nan"),
         ("--device gpu", "no device 'gpu'; use cpu, cuda, mps or auto"),
     ],
 )

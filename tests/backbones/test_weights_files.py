@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from densevision.backbones import create_backbone
 from densevision.backbones.state_dict_matching import load_weights
-from densevision.backbones.weights import weights_format
+from densevision.backbones.weights import open_safetensors, weights_format
 from densevision.errors import UserError
 from densevision.tasks.inference import load
 
@@ -184,3 +186,10 @@ def test_the_shards_of_an_index_are_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
     with pytest.raises(UserError, match="a JSON file"):
         create_backbone("resnet18", tmp_path / "model.safetensors.index.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_opened(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(3)}, tmp_path / "a.safetensors")
+    path = (tmp_path / "a.safetensors").rename(tmp_path / os.fsdecode(b"caf\xe9.safetensors"))
+    assert open_safetensors(path).get_tensor("a").tolist() == [1, 1, 1]

@@ -9,6 +9,7 @@ from .checkpoints import generate_checkpoints
 from .harness import Generator
 from .images import generate_images
 from .matlab import generate_matlab
+from .options import generate_options
 from .run_folders import generate_run_folders
 from .videos import generate_videos
 
@@ -19,6 +20,7 @@ GENERATORS: dict[str, Generator] = {
     "checkpoints": generate_checkpoints,
     "images": generate_images,
     "matlab": generate_matlab,
+    "options": generate_options,
     "run_folders": generate_run_folders,
     "videos": generate_videos,
 }

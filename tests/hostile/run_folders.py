@@ -70,7 +70,8 @@ def hostile_configs(rng: np.random.Generator, options: dict[str, Any]) -> Iterat
     for name, value in (
         ("image_size", [60_000, 60_000]), ("image_size", [2**40, 2**40]), ("batch_size", 10**9), ("workers", 10**6),
         ("threads", 10**9), ("steps", 10**30), ("seed", -1), ("seed", 2**200), ("lr", float("nan")),
-        ("lr", float("inf")), ("momentum", -3.0), ("grad_accum_steps", 10**9), ("backbone", "timm:\x1b[2J"),
+        ("lr", float("inf")), ("momentum", -3.0), ("lr", 10**400), ("image_size", [10_000, 10_000]),
+        ("train_samples", 10**18), ("grad_accum_steps", 10**9), ("backbone", "timm:\x1b[2J"),
         ("backbone_levels", 10**9), ("data", "../../etc"), ("loss", "\0"), ("device", "cuda:99"), ("device", "\x1b"),
         ("optimizer", "adam\n"), ("weights", "/dev/zero"), ("init_from", "/dev/zero"), ("recipe", "\x07"),
     ):  # fmt: skip
@@ -84,6 +85,8 @@ def hostile_configs(rng: np.random.Generator, options: dict[str, Any]) -> Iterat
         "deep": "lr: " + "[" * 5_000,
         "object": "lr: !!python/object/apply:os.system ['touch sprung']\n",
         "digits": f"seed: {LONG}\n",
+        "hexadecimal digits": f"seed: 0x{'f' * 9999}\n",
+        "sexagesimal digits": f"seed: {'59:' * 5000}59\n",
         "date": "lr: 2001-99-99\n",
         "list as key": "? [a, b]\n: 3\n",
         "binary": b"\xff\xfe\x00\x81" * 99,
@@ -133,7 +136,11 @@ def hostile_states(rng: np.random.Generator, content: bytes) -> Iterator[tuple[s
         for part in ("exp_avg", "exp_avg_sq"):
             new = optimizer(lambda stored, part=part, tensor=tensor: stored["state"][index].update({part: tensor}))
             yield f"optimizer {part} {name}", new, False
-    yield "optimizer step", optimizer(lambda stored: stored["state"][index].update(step=torch.zeros(9))), False
+    repeated = torch.zeros(1).expand(state["optimizers"][0]["state"][index]["exp_avg"].shape)
+    yield "optimizer repeated", optimizer(lambda stored: stored["state"][index].update(exp_avg=repeated)), True
+    for step in (torch.zeros(9), torch.tensor(float("nan")), torch.tensor(-5.0)):
+        new = optimizer(lambda stored, step=step: stored["state"][index].update(step=step))
+        yield f"optimizer step {step.sum():g}", new, False
     yield "optimizer entry", optimizer(lambda stored: stored["state"][index].pop("exp_avg")), False
     yield "optimizer index", optimizer(lambda stored: stored["state"].update({10**6: {}})), False
     yield "optimizer groups", optimizer(lambda stored: stored["param_groups"].pop()), False

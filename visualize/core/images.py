@@ -20,6 +20,7 @@ from ...datasets.core.geometry import Size
 from ...datasets.formats.arrays import write_npy
 from ...datasets.formats.image import write_image
 from ...errors import UserError
+from ...limits import LimitExceeded, check_pixels
 from ...tasks.image_io import load_image, load_image_as
 from .model import InspectedModel, to_pixels
 
@@ -61,11 +62,26 @@ def _evenly_spaced(files: list[Path], subset: int | None) -> list[Path]:
 
 def resize(image: np.ndarray, size: Size) -> np.ndarray:
     """Resize (H, W, C) uint8 to (height, width): area averaging to shrink, bicubic to enlarge."""
-    if image.shape[:2] == size:
+    if image.shape[:2] == valid_size(size):
         return image
     enlarges = size[0] * size[1] > image.shape[0] * image.shape[1]
     result = cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC if enlarges else cv2.INTER_AREA)
     return result.reshape(*size, image.shape[2])
+
+
+def valid_size(size: Size) -> Size:
+    """The size itself, (height, width), of an image to make.
+
+    Raises:
+        UserError: it has no pixel, or more than the limit of megapixels.
+    """
+    if min(size) < 1:
+        raise UserError(f"--size is {size[0]}x{size[1]}; both must be at least 1 pixel.")
+    try:
+        check_pixels(size[1], size[0])
+    except LimitExceeded as error:
+        raise UserError(f"The size of the image to make is {error}.") from None
+    return size
 
 
 def scaled_size(source: Size, *, short_side: int | None = None, long_side: int | None = None) -> Size:

@@ -54,13 +54,11 @@ def receptive_field(
     import cv2
     import numpy as np
 
-    from ...errors import UserError
     from ...tasks.image_io import load_image
-    from ..core.images import one_image
+    from ..core.images import one_image, valid_size
     from ..core.model import inspect_model
 
-    if size is not None and min(size) < 1:
-        raise UserError(f"--size is {size[0]}x{size[1]}; both must be at least 1 pixel.")
+    size = None if size is None else valid_size(size)
     model = inspect_model(model)
     size = size or (None if model.backbone is None else model.backbone.fixed_size)
     photo = np.full((*(size or model.size), 3), 255, np.uint8) if image is None else load_image(one_image(image))

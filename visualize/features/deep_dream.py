@@ -30,6 +30,7 @@ MIN_OCTAVE_SIZE = 16
 """Minimum short side of an octave in pixels."""
 EPSILON = 1e-8
 """Minimum of the mean absolute gradient by which steps are divided."""
+MAX_OCTAVES = 100
 FRAME_RATE = 24
 """Frames per second of the video."""
 
@@ -99,7 +100,7 @@ def octave_sizes(size: Size, options: DreamOptions) -> list[Size]:
     from ...errors import UserError
 
     sizes = [
-        (round(size[0] / options.octave_scale**octave), round(size[1] / options.octave_scale**octave))
+        (round(size[0] * options.octave_scale**-octave), round(size[1] * options.octave_scale**-octave))
         for octave in reversed(range(options.octaves))
     ]
     if min(sizes[0]) < MIN_OCTAVE_SIZE:
@@ -146,8 +147,11 @@ def validate_options(options: DreamOptions) -> DreamOptions:
     """Check the options."""
     from ...errors import UserError
 
-    if min(options.octaves, options.steps) < 1:
-        raise UserError(f"--octaves {options.octaves} --steps {options.steps}: both must be at least 1.")
+    if not 1 <= options.octaves <= MAX_OCTAVES or options.steps < 1:
+        raise UserError(
+            f"--octaves {options.octaves} --steps {options.steps}: both must be at least 1, and the octaves at most "
+            f"{MAX_OCTAVES}."
+        )
     if options.octave_scale <= 1:
         raise UserError(f"--octave-scale is {options.octave_scale:g}; it must be above 1.")
     if min(options.lr, options.jitter) < 0:
@@ -295,6 +299,7 @@ def load_at_size(model: InspectedModel, image: Any, long_side: int) -> ModelInpu
     from ...datasets.core.geometry import plain_resize
     from ...tasks.image_io import load_image_as
     from ...tasks.prediction import PredictionContext
+    from ..core.images import valid_size
     from ..core.model import ModelInput
 
     original = load_image_as(image, model.optimized_channels[0])
@@ -302,6 +307,6 @@ def load_at_size(model: InspectedModel, image: Any, long_side: int) -> ModelInpu
     pixels = torch.from_numpy(original.copy()).float() / 255
     pixels = pixels.reshape(*source, -1).movedim(2, 0)[None]
     scale = long_side / max(source)
-    size = (round(source[0] * scale), round(source[1] * scale))
+    size = valid_size((round(source[0] * scale), round(source[1] * scale)))
     context = PredictionContext({"image": original}, model.fields, source, plain_resize(source, size).matrix())
     return ModelInput((resize(pixels, size).clamp(0, 1),), context, source)

@@ -35,6 +35,10 @@ COARSE_SCALE = 0.7
 """Relative image size in the coarse phase."""
 COARSE_FRACTION = 0.7
 """Default fraction of the steps for the coarse phase."""
+MAX_COUNT = 1000
+"""Images per target."""
+MAXIMA = {"transform_strength": 10.0, "blur": 100.0}
+"""Values of options beyond which nothing of an image is left."""
 BN_WARMUP_STEPS = 16
 """Steps without the BN statistics loss, after which its weight is calibrated."""
 
@@ -115,7 +119,7 @@ def feature_visualization(
     import torch
 
     from ...tasks.device import use_bf16
-    from ..core.images import to_uint8_image
+    from ..core.images import to_uint8_image, valid_size
     from ..core.model import inspect_model
     from ..core.objectives import PerImage, check_nonzero_gradient, evaluate_objective, gradients
     from ..core.targets import resolve_target
@@ -128,7 +132,7 @@ def feature_visualization(
     names = [f"{each} ({number})" if count > 1 else str(each) for number, each in enumerate(objectives)]
     objective = objectives[0] if len(targets) == 1 else PerImage(objectives)
     generator = torch.Generator("cpu").manual_seed(options.seed)
-    image_size, batch, device = size or model.size, len(objectives), model.device
+    image_size, batch, device = valid_size(size or model.size), len(objectives), model.device
     parameterizations = [
         PixelParam(batch, model.neutral_color, channels, image_size, generator, options.blur, device=device)
         if options.param == "pixel"
@@ -188,12 +192,15 @@ def validate_options(options: OptimizationOptions, count: int = 1) -> Optimizati
     """Check the options."""
     from ...errors import UserError
 
-    if count < 1 or options.steps < 1:
-        raise UserError(f"--count {count} --steps {options.steps}: both must be at least 1.")
+    if not 1 <= count <= MAX_COUNT or options.steps < 1:
+        raise UserError(
+            f"--count {count} --steps {options.steps}: both must be at least 1, and the count at most {MAX_COUNT}."
+        )
     for name in ("lr", "decay_power", "transform_strength", "bn_weight", "l_alpha_weight", "tv_weight", "blur"):
         value = getattr(options, name)
-        if not value >= 0:
-            raise UserError(f"--{name.replace('_', '-')} is {value:g}; it must be at least 0.")
+        if not 0 <= value <= MAXIMA.get(name, math.inf):
+            largest = f", and at most {MAXIMA[name]:g}" if name in MAXIMA else ""
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}; it must be at least 0{largest}.")
     if min(options.alpha, options.tv_beta) < 1:
         raise UserError(f"--alpha {options.alpha:g} --tv-beta {options.tv_beta:g}: both must be at least 1.")
     if options.coarse_fraction and (options.param != "fft" or not 0 <= options.coarse_fraction <= 1):

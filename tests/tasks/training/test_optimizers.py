@@ -16,6 +16,7 @@ from densevision.tasks.training.optimizers import (
     set_learning_rate,
 )
 from densevision.tasks.training.options import DEFAULTS, Options
+from densevision.tasks.training.state import restore_optimizer
 
 from .toys import Relief, require_same_runs, resume_toy, stop_after, train_toy
 
@@ -223,3 +224,29 @@ def test_averaged_weights_are_applied_only_inside_the_context():
         assert float(layer.weight.detach()) == 0.0
         raise ZeroDivisionError
     assert float(layer.weight.detach()) == 8.0
+
+
+def test_a_stored_state_gets_memory_of_its_own():
+    layer = nn.Linear(3, 2)
+    optimizer = create_optimizer(layer, resolved(optimizer="adamw"), 1.0)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    stored = optimizer.state_dict()
+    # One number in memory, which fused optimizers would write to as to six.
+    stored["state"][0]["exp_avg"] = stored["state"][0]["exp_avg_sq"] = torch.ones(1).expand(2, 3)
+    restore_optimizer(optimizer, stored)
+    restored = optimizer.state[layer.weight]
+    assert restored["exp_avg"].is_contiguous() and restored["exp_avg"].tolist() == [[1.0] * 3] * 2
+    assert restored["exp_avg"].data_ptr() != restored["exp_avg_sq"].data_ptr()
+
+
+@pytest.mark.parametrize("steps", [float("nan"), -1.0])
+def test_a_number_of_steps_that_cannot_be_is_refused(steps):
+    layer = nn.Linear(3, 2)
+    optimizer = create_optimizer(layer, resolved(optimizer="adamw"), 1.0)
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    stored = optimizer.state_dict()
+    stored["state"][0]["step"] = torch.tensor(steps)
+    with pytest.raises(ValueError, match="steps of parameter 0"):
+        restore_optimizer(optimizer, stored)
