@@ -13,7 +13,7 @@ from ..datasets.core.files import read_bytes
 from ..datasets.core.geometry import row_strips
 from ..datasets.core.problems import DatasetError
 from ..datasets.field_types import SegmentationMask
-from ..datasets.formats.image import EncodedImage, array_to_rgb, image_to_rgb, num_frames
+from ..datasets.formats.image import UNREADABLE, EncodedImage, array_to_rgb, image_to_rgb, num_frames
 from ..datasets.formats.png import read_labels
 from ..errors import UserError
 
@@ -38,10 +38,18 @@ def load_image(source: Any) -> np.ndarray:
     if isinstance(source, ImageFile):
         return source.load()
     if hasattr(source, "getbands"):
-        return image_to_rgb(source)
+        try:
+            return image_to_rgb(source)
+        except (*UNREADABLE, ZeroDivisionError) as error:
+            raise UserError(
+                f"An image of mode {source.mode} and size {source.size} cannot be read: {error}."
+            ) from error
     if hasattr(source, "detach"):
-        tensor = source.detach().cpu()
-        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        try:
+            tensor = source.detach().cpu()
+            array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, quantized, without data
+            raise UserError(f"A tensor of {source.dtype}, {source.layout}, cannot be read as an image.") from error
         array = array[0] if array.ndim == 4 and len(array) == 1 else array
         if array.ndim != 3 or array.shape[0] not in (1, 3, 4):
             raise UserError(

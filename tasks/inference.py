@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,8 +226,11 @@ def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> P
     Raises:
         UserError: no such task or file, no packaged checkpoint, or a damaged file.
     """
+    if not isinstance(name_or_path, (str, Path)):
+        raise UserError(f"A {type(name_or_path).__name__} is not a model: give a name, or the path of a file.")
     path = Path(name_or_path)
-    if (path / "best.safetensors").is_file():
+    # Unlike the method of Path, this raises no error for a name that is too long.
+    if os.path.isfile(path / "best.safetensors"):
         path = path / "best.safetensors"
     elif not path.suffix and str(name_or_path) not in WEIGHTS:
         path = packaged_checkpoint(str(name_or_path))

@@ -20,6 +20,7 @@ from ..datasets.core.geometry import Geometry, Rectangle, Size, Window, fitting_
 from ..datasets.dataset import Dataset, Sample
 from ..datasets.field_types import FieldType, SegmentationMask
 from ..errors import UserError
+from ..limits import LimitExceeded, check_pixels
 from .image_io import load_image_as, load_labels
 from .network import Network
 from .prediction import Prediction
@@ -170,8 +171,21 @@ class InferencePolicy:
             source: (height, width) of the image.
             training_size: (height, width) of the training images.
             model: the network; the preprocessing of its backbone says how classifiers crop.
+
+        Raises:
+            UserError: the image would have more than the limit of megapixels there.
         """
-        return (plain_resize(source, fitting_size(source, training_size) if mode == "fit" else source),)
+        if mode != "fit":
+            return (plain_resize(source, source),)
+        size = fitting_size(source, training_size)
+        try:
+            check_pixels(size[1], size[0])
+        except LimitExceeded as error:
+            # A strip of one row is enlarged to the training height.
+            raise UserError(
+                f"An image of {source[1]}x{source[0]} would fill {error} at the network; use another input mode."
+            ) from None
+        return (plain_resize(source, size),)
 
     def network(self, model: Network, mode: str) -> Network:
         """The network in the form that runs in an input mode, for example fully convolutional for "dense"."""

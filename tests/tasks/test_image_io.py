@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 from densevision.errors import UserError
+from densevision.limits import LIMITS
 from densevision.tasks.image_io import load_image, load_image_as
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -233,7 +234,7 @@ def test_a_corrupted_file_is_read_or_named(tmp_path, ending):
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    monkeypatch.setattr(LIMITS, "max_megapixels", 1e-5)
     Image.fromarray(RGB).save(tmp_path / "bomb.png")
     with pytest.raises(UserError, match=r"bomb\.png cannot be read as an image"):
         load_image(tmp_path / "bomb.png")
@@ -250,3 +251,18 @@ def test_gray_networks_get_luminance_and_gray_images_stay_unchanged():
 def test_a_network_of_four_channels_is_refused():
     with pytest.raises(UserError, match="4 channels"):
         load_image_as(RGB, 4)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        torch.zeros(3, 8, 8).to_sparse(),
+        torch.zeros(3, 8, 8, device="meta"),
+        Image.new("RGB", (0, 0)),
+        Image.new("La", (8, 8)),
+    ],
+    ids=["sparse", "without data", "no pixel", "premultiplied gray"],
+)
+def test_a_tensor_or_image_without_readable_pixels_is_refused(source):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_image(source)

@@ -19,6 +19,7 @@ from densevision.datasets.core.geometry import fitting_size
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import FieldType, Image, SegmentationMask
 from densevision.errors import UserError
+from densevision.limits import LIMITS
 from densevision.tasks import list_tasks
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
@@ -494,3 +495,15 @@ assert inputs.sample["image"].shape == (40, 56, 3)
 assert [str(one) for one in opened].count({str(path)!r}) == 1, opened
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("name", [b"depth", None, 7, ["depth"], "x" * 5000])
+def test_what_names_no_model_is_an_error(name):
+    with pytest.raises(UserError):
+        load(name)
+
+
+def test_a_strip_is_not_enlarged_beyond_the_limit_of_megapixels(monkeypatch, predictor):
+    monkeypatch.setattr(LIMITS, "max_megapixels", 1)
+    with pytest.raises(UserError, match="at the network; use another input mode"):
+        predictor.load_inputs(np.zeros((1, 900_000, 3), np.uint8))
