@@ -180,9 +180,10 @@ def axis_symbol(value: Any, axis: int) -> str:
 def save(converted: ConvertedModel, path: Path, metadata: str) -> None:
     """Write the file with its metadata (JSON)."""
     if converted.onnx is None:
-        # Not the path: torch ends the process at a name that is not UTF-8.
-        with path.open("wb") as file:
-            torch.export.save(converted.program, file, extra_files={f"{KEY}.json": metadata})
+        # In memory: torch ends the process if the disk is full, or at a name that is not UTF-8.
+        content = io.BytesIO()
+        torch.export.save(converted.program, content, extra_files={f"{KEY}.json": metadata})
+        path.write_bytes(content.getbuffer())
         return
     model = converted.onnx.model
     model.metadata_props[KEY] = metadata
