@@ -75,7 +75,7 @@ def load_image_as(source: Any, channels: int) -> np.ndarray:
         return image
     if channels == 1:
         luminance = np.empty((*image.shape[:2], 1), np.uint8)
-        for rows in row_strips(*image.shape[:2]):
+        for rows in row_strips(image):
             luminance[rows, :, 0] = np.round(image[rows] @ LUMINANCE)
         return luminance
     raise UserError(f"The network takes images of {channels} channels: give it samples of its dataset instead.")

@@ -18,7 +18,9 @@ from typing import Any
 
 import atheris  # type: ignore[import-not-found]
 
-with atheris.instrument_imports(include=["densevision", "json", "zipfile"]):
+with atheris.instrument_imports(  # type: ignore[attr-defined]
+    include=["densevision", "json", "zipfile"]
+):
     import numpy as np
     import torch
     from safetensors.torch import save_file

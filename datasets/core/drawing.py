@@ -32,7 +32,7 @@ def draw_depth(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
     known = sample[np.isfinite(sample) & (sample > 0)]
     near, far = np.log(np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
     image = np.empty((*depth.shape, 3), np.uint8)
-    for rows in row_strips(*depth.shape):
+    for rows in row_strips(depth):
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.log(depth[rows], dtype=np.float32)
         np.subtract(np.float32(far), share, out=share)

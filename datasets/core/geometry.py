@@ -200,11 +200,12 @@ STRIP_PIXELS = 2**22
 """Pixels of a strip of rows, see `row_strips`."""
 
 
-def row_strips(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that cover an image, each of about `STRIP_PIXELS` pixels.
+def row_strips(array: np.ndarray) -> Iterator[slice]:
+    """Slices of rows that cover an image (H, W) or (H, W, C), each of about `STRIP_PIXELS` pixels.
 
     Steps that need several copies of their pixels take a strip at a time: a large image is in memory once.
     """
+    height, width = array.shape[:2]
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))

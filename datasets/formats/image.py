@@ -153,7 +153,7 @@ class EncodedImage:
         if self._jpeg and image.mode in ("L", "RGB") and _srgb_transform(image.info.get("icc_profile")) is None:
             # The pixels are those of Pillow, in half of the time.
             pixels = decode(self._data, self._path, REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
-            for rows in row_strips(*pixels.shape[:2]):
+            for rows in row_strips(pixels):
                 pixels[rows] = cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB)
             return np.ascontiguousarray(orient(pixels, *_orientation(image)))
         with self._errors():
@@ -259,7 +259,7 @@ def image_to_rgb(image: Any) -> np.ndarray:
     profile = _srgb_transform(image.info.get("icc_profile"))
     steps = _steps(image) if image.mode.startswith("I") else 0
     rgb = np.empty((image.height, image.width, 3), np.uint8)
-    for rows in row_strips(image.height, image.width):
+    for rows in row_strips(rgb):
         rgb[rows] = _strip_to_rgb(image.crop((0, rows.start, image.width, rows.stop)), profile, steps)
     return np.ascontiguousarray(orient(rgb, *_orientation(image)))
 

@@ -35,7 +35,7 @@ class ColorizedImage(Prediction):
     def _image_and_clipped(self) -> tuple[np.ndarray, np.ndarray]:
         size = self.lightness.shape
         image, clipped = np.empty((*size, 3), np.uint8), np.empty(size, bool)
-        for rows in row_strips(*size):
+        for rows in row_strips(clipped):
             rgb = rgb_of(np.concatenate([self.lightness[rows, :, None], self.ab[rows]], -1))
             # Half a gray level of 8 bits is rounding.
             clipped[rows] = np.any(np.abs(rgb - 0.5) > 0.5 + 0.5 / 255, axis=-1)
@@ -52,7 +52,7 @@ class ColorizedImage(Prediction):
         return self._image_and_clipped[0].copy()
 
     def summary(self) -> str:
-        strips = row_strips(*self.lightness.shape)
+        strips = row_strips(self.lightness)
         chroma = sum(float(np.linalg.norm(self.ab[rows], axis=-1).sum()) for rows in strips)
         parts = [f"mean chroma {chroma / self.lightness.size:.1f}"]
         if self.confidence is not None:
@@ -75,7 +75,7 @@ class ColorizedImage(Prediction):
         if self.confidence is None:
             return [image, array]
         stored = np.empty(self.confidence.shape, np.uint8)
-        for rows in row_strips(*stored.shape):
+        for rows in row_strips(stored):
             stored[rows] = np.round(self.confidence[rows].clip(0, 1) * 255)
         write_image(confidence, stored)
         return [image, array, confidence]

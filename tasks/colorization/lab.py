@@ -56,7 +56,7 @@ def lab_of(image: np.ndarray) -> np.ndarray:
 def lightness_of(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB, uint8, uint16 or floats in [0, 1], to (H, W) float32 L."""
     result = np.empty(image.shape[:2], np.float32)
-    for rows in row_strips(*result.shape):
+    for rows in row_strips(result):
         result[rows] = lightness(_tensor_of(image[rows]))[0].numpy()
     return result
 

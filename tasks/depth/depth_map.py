@@ -55,7 +55,7 @@ class DepthMap(Prediction):
         with atomic_path(array) as temporary:
             np.save(temporary, self.meters.astype(np.float32, copy=False))
         stored = np.empty(self.meters.shape, np.uint16)
-        for rows in row_strips(*stored.shape):
+        for rows in row_strips(stored):
             meters = self.meters[rows]
             stored[rows] = np.rint(np.where(np.isfinite(meters), meters, 0).clip(0, MAX_DEPTH) * MILLIMETERS)
         write_png16(millimeters, stored)

@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def clip(rng: np.random.Generator, path: Path, codec: str) -> bytes:
 
     height, width = (16 * int(number) for number in rng.integers(2, 6, 2))
     with av.open(str(path), "w") as container:
-        track = container.add_stream(codec, rate=25)
+        track: Any = container.add_stream(codec, rate=25)
         track.height, track.width, track.pix_fmt = height, width, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for _ in range(4):
             pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
