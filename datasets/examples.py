@@ -12,6 +12,7 @@ import numpy as np
 from .core.geometry import Size
 from .core.randomness import Purpose, generator
 from .formats.image import write_image
+from .rendering.hands import Hand, draw_hand
 from .rendering.shapes import draw_shape
 from .rendering.weather import degrade
 
@@ -113,3 +114,8 @@ def fake_people(number: int, names: Sequence[str], people: int = 1) -> tuple[np.
         for name, point in zip(names, person, strict=True):
             cv2.circle(image, point, 3, (255, 0, 0) if "left" in name else (255, 255, 255), -1)
     return image, joints.astype(np.float64)
+
+
+def fake_hand(number: int, size: Size, camera: np.ndarray) -> Hand:
+    """Render a hand for example datasets, a different one for each number; see `draw_hand`."""
+    return draw_hand(generator(0, 0, number, Purpose.EXAMPLE), size, camera)

@@ -14,21 +14,27 @@ from .field_types import (
     Box,
     Camera,
     ClassLabel,
+    Cube,
+    CubeDepth,
     Depth,
     FieldType,
     Flow,
     Image,
+    Joints,
     Keypoints,
     Mask,
     Scalar,
     SegmentationMask,
 )
 from .formats.image import EncodedImage
+from .hand.cube import cut_cube
+from .hand.skeletons import ICVL, icvl_joints
 from .image_folders import ImageFolders
 from .pose.skeletons import LSP
 from .rendering import facades, shapes
 from .rendering.chairs import draw_chairs
 from .rendering.figures import draw_figure
+from .rendering.hands import SENSOR, draw_hand, palm_of
 from .rendering.poses import EVERYDAY, SPORT, Manner
 from .rendering.recognition_game import play, random_scene, render_scene
 from .rendering.rooms import render_room
@@ -233,3 +239,25 @@ class SyntheticMislabeledFigures(SyntheticFigures):
             joints[wrong, :2] = positions[wrong]
             sample["joints"] = joints
         return sample
+
+
+class SyntheticHands(SyntheticDataset):
+    """Right hands of capsules in the depth images of a sensor with noise and holes: what is in a cube of 250 mm around
+    the palm, as DeepPrior cuts it (`hand/cube.py`), and the sixteen joints of ICVL in space."""
+
+    title: ClassVar[str] = "Hands (synthetic)"
+    default_size: ClassVar[Size] = (128, 128)
+    test_samples: ClassVar[int] = 500
+    cube_side: ClassVar[float] = 250.0
+    field_types: ClassVar[dict[str, FieldType]] = {
+        "depth": CubeDepth(),
+        "camera": Camera(),
+        "cube": Cube(),
+        "joints": Joints(ICVL),
+    }
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        hand = draw_hand(rng, SENSOR)
+        palm = palm_of(hand.joints)
+        cut = cut_cube(hand.depth, hand.camera, palm, self.cube_side, size)
+        return {**cut, "joints": icvl_joints(hand.joints)}

@@ -14,6 +14,7 @@ TASKS: dict[str, str] = {
     "colorization": "tasks.colorization:Colorization",
     "depth": "tasks.depth:Depth",
     "flow": "tasks.flow:Flow",
+    "hand_pose": "tasks.hand_pose:HandPose",
     "memorability": "tasks.memorability:Memorability",
     "pose": "tasks.pose:HumanPose",
     "restoration": "tasks.restoration:Restoration",

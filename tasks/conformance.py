@@ -271,7 +271,7 @@ def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFun
     targets = task.targets(eval_set.fields).items()
     dense = any(isinstance(kind, PER_PIXEL) and sample[name].ndim == kind.rank for name, kind in targets)
     ground_truth = task.ground_truth(sample, eval_set.fields)
-    odd = {}
+    odd = {name: sample[name] for name in task.inference.context_fields if name in sample}
     for name, field_type in task.inputs(eval_set.fields).items():
         axis = sample[name].ndim - field_type.rank
         smaller = (*(slice(None),) * axis, slice(-5), slice(-9))

@@ -100,9 +100,11 @@ class InferencePolicy:
         modes: names of the ways to bring an image to the model, the default first. "fit": resize to the training size
             and resize the output back (for tasks that need to see the complete image); "native": keep the image's own
             size and tile large images (for tasks that look at details).
+        context_fields: fields that `Task.decode` needs beside the inputs, where a sample has them.
     """
 
     modes: tuple[str, ...] = ("fit", "native")
+    context_fields: tuple[str, ...] = ()
 
     def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int | None:
         """Number of files or frames of one prediction.

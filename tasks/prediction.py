@@ -38,7 +38,7 @@ class PredictionContext:
     """What `Task.decode` needs, besides the output, to make a prediction about the original image.
 
     Attributes:
-        inputs: original inputs by field name, images as (H, W, C).
+        inputs: original inputs by field name, images as (H, W, C), and `InferencePolicy.context_fields`.
         fields: field types of the model's dataset, with their class names, skeletons and channels.
         size: (height, width) of the inputs.
         matrix: (3, 3), maps original pixels to pixels of the network's input, for the first geometry of the input

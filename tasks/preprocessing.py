@@ -160,7 +160,9 @@ class Preprocessor:
             self.task.augmentation.augment(transform_sample(sample, self.inputs, geometry), None, 0.0)
             for geometry in geometries
         )
-        context = PredictionContext(sample, self.fields, source, geometries[0].matrix(), inputs.offset, inputs.note)
+        known = {name: inputs.sample[name] for name in policy.context_fields if name in inputs.sample}
+        matrix = geometries[0].matrix()
+        context = PredictionContext({**sample, **known}, self.fields, source, matrix, inputs.offset, inputs.note)
         return ModelInput(samples, mode, flip, context, inputs.remark, inputs.complete_size or source)
 
     def training_sample(

@@ -22,7 +22,17 @@ from typing import Any
 import numpy as np
 
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
-TASKS = ("classification", "colorization", "depth", "flow", "memorability", "pose", "restoration", "translation")
+TASKS = (
+    "classification",
+    "colorization",
+    "depth",
+    "flow",
+    "hand_pose",
+    "memorability",
+    "pose",
+    "restoration",
+    "translation",
+)
 DIGEST = "--digests"
 
 

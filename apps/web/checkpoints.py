@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...datasets.field_types import FieldType, SegmentationMask
+from ...datasets.field_types import FieldType, Image
 from ...tasks import list_tasks
 from ...tasks.checkpoint import read_header
 from ...tasks.inference import PACKAGED_CHECKPOINTS, Predictor, load
@@ -51,8 +51,8 @@ class CheckpointEntry:
 
     @property
     def accepts_camera(self) -> bool:
-        """Whether the inputs can come from a camera, which label maps cannot."""
-        return not any(isinstance(field_type, SegmentationMask) for field_type in self.inputs.values())
+        """Whether the inputs can come from a camera, which label maps and depth cannot."""
+        return all(isinstance(field_type, Image) for field_type in self.inputs.values())
 
     @property
     def terms(self) -> list[str]:

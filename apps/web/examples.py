@@ -14,7 +14,8 @@ import numpy as np
 from ...datasets import DATASETS, dataset_class
 from ...datasets.core.geometry import Size
 from ...datasets.dataset import SyntheticDataset
-from ...datasets.field_types import ClassLabel, FieldType, Image, SegmentationMask
+from ...datasets.field_types import ClassLabel, CubeDepth, FieldType, Image, SegmentationMask
+from ...datasets.hand.cube import uncut
 from .checkpoints import CheckpointEntry
 
 COUNT = 3
@@ -102,7 +103,7 @@ def _draw_character(character: str, channels: int) -> np.ndarray:
 
 
 def _write(path: Path, value: np.ndarray, field_type: FieldType) -> None:
-    """Write an image; a label map gets a palette with the colors of its visualization."""
+    """Write an image; a label map gets a palette with the colors of its visualization, depth has 16 bits."""
     from PIL import Image as Pillow
 
     if isinstance(field_type, SegmentationMask):
@@ -110,6 +111,8 @@ def _write(path: Path, value: np.ndarray, field_type: FieldType) -> None:
         labels = np.full(256, field_type.ignore, np.uint8)
         labels[: len(field_type.names)] = range(len(field_type.names))
         image.putpalette(field_type.colorize(labels[None])[0].tobytes())
+    elif isinstance(field_type, CubeDepth):
+        image = Pillow.fromarray(uncut(value))
     else:
         pixels = field_type.colorize(value)
         image = Pillow.fromarray(pixels[..., 0] if value.shape[-1] == 1 else pixels)

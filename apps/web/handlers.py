@@ -117,7 +117,7 @@ def handle_frame(
         UserError: the frame is not an image, or the model does not take camera images.
     """
     if not entry.accepts_camera:
-        raise UserError(f"{entry.name} takes label maps, which a camera does not provide.")
+        raise UserError(f"{entry.name} takes label maps or depth, which a camera does not provide.")
     started = time.perf_counter()
     field_types = entry.inputs
     limits = replace(limits, pixels=min(limits.pixels, FRAME_PIXELS))

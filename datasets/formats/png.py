@@ -84,6 +84,32 @@ def write_depth_png(path: str | Path, meters: np.ndarray, steps_per_meter: float
     write_png16(path, np.where(np.isnan(meters), invalid, steps).astype(np.uint16))
 
 
+def read_packed_depth(path: str | Path) -> np.ndarray:
+    """Read depth from an 8-bit RGB PNG whose green is the upper byte of 16 bits and whose blue is the lower one.
+
+    Returns:
+        (H, W) uint16, the stored values.
+
+    Raises:
+        DatasetError: the file is missing, truncated, or not an 8-bit RGB PNG.
+    """
+    expected = "an 8-bit RGB PNG"
+    # OpenCV returns blue, green, red.
+    stored = decode(_read_png(path, expected), path, cv2.IMREAD_UNCHANGED)
+    if stored.dtype != np.uint8 or stored.ndim != 3 or stored.shape[2] != 3:
+        found = 1 if stored.ndim == 2 else stored.shape[2]
+        raise DatasetError(path, expected, f"{stored.dtype.itemsize * 8} bits, {found} channel(s)")
+    # A shift of uint8 would give 0.
+    return stored[..., 1].astype(np.uint16) << 8 | stored[..., 0]
+
+
+def write_packed_depth(path: str | Path, stored: np.ndarray) -> None:
+    """Write (H, W) uint16 as `read_packed_depth` reads it, atomically."""
+    image = np.zeros((*stored.shape, 3), np.uint8)
+    image[..., 0], image[..., 1] = stored & 255, stored >> 8
+    write_encoded(path, image)
+
+
 def read_labels(path: str | Path, classes: int, ignore: int) -> np.ndarray:
     """Read a label map from a PNG with one channel or a palette.
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from ...datasets.core.geometry import Size
-from ...datasets.field_types import FieldType, SegmentationMask, fields_to_json
+from ...datasets.field_types import CubeDepth, FieldType, SegmentationMask, fields_to_json
 from ...version import VERSION
 from ..inference import Predictor
 from .export_module import DynamicAxes, ExportModule, example_inputs
@@ -78,6 +78,8 @@ def describe_input(field_type: FieldType) -> dict[str, Any]:
     """Channels, type, range and content of one input, (B, C, H, W) float32."""
     if isinstance(field_type, SegmentationMask):
         channels, content = (*field_type.names, "nothing"), "1 in the channel of the pixel's label, 0 in the others"
+    elif isinstance(field_type, CubeDepth):
+        channels, content = ("depth",), "depth within a cube, 0 at its front, 1 at its back and where it is empty"
     else:
         count = field_type.input_channels
         channels = COLORS.get(count, tuple(f"channel {index}" for index in range(count)))

@@ -13,7 +13,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from densevision import load
-from densevision.datasets.field_types import SegmentationMask
+from densevision.datasets.field_types import CubeDepth, SegmentationMask
+from densevision.datasets.formats.png import write_png16
 from densevision.tasks import list_tasks
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
@@ -103,10 +104,14 @@ def test_a_quoted_pattern_is_expanded_as_by_the_shell(run, tmp_path, checkpoint,
 
 
 def write_inputs(predictor: Any, folder: Path, height: int, width: int) -> list[Path]:
-    """Write the inputs of a task: photos (the second of a pair shifted), or a label map."""
+    """Write the inputs of a task: photos (the second of a pair shifted), a label map, or depth."""
     folder.mkdir(exist_ok=True)
     files = []
     for number, field_type in enumerate(predictor.task.inputs(predictor.fields).values()):
+        if isinstance(field_type, CubeDepth):
+            files.append(folder / "a.png")
+            write_png16(files[-1], 300 + noise(height, width)[..., 0].astype(np.uint16))
+            continue
         labels = isinstance(field_type, SegmentationMask)
         image = np.roll(noise(height, width), 2 * number, axis=1)
         pixels = (image[..., 0] % len(field_type.names)).astype(np.uint8) if labels else image
@@ -159,6 +164,10 @@ def check_files(task: str, out: Path, prediction: Any) -> None:
     elif task == "memorability":
         stored = json.loads((out / "a_memorability.json").read_text())
         assert stored["score"] == pytest.approx(prediction.value, abs=1e-6)
+    elif task == "hand_pose":
+        stored = json.loads((out / "a_hand.json").read_text())
+        assert list(stored["joints"]) == list(prediction.skeleton.names)
+        np.testing.assert_allclose(list(stored["joints"].values()), prediction.joints, atol=0.0051)
     else:
         assert task == "classification", f"check the files of {task} here"
         assert json.loads((out / "a_classes.json").read_text()) == pytest.approx(dict(prediction.top()), abs=1e-6)
@@ -173,7 +182,7 @@ def test_the_files_of_every_task_read_back_as_the_prediction(run, tmp_path, task
     prediction = predictor.predict(*files)
     check_files(task, tmp_path / "predictions", prediction)
     if task not in ("classification", "memorability"):
-        for file in (tmp_path / "predictions").glob("*.png"):
+        for file in {*(tmp_path / "predictions").glob("*.png")} - {tmp_path / "predictions/a_hand_views.png"}:
             assert read_image(file).shape[:2] == (33, 47), file
 
 
@@ -190,6 +199,7 @@ def test_every_task_predicts_images_of_one_pixel_or_one_row(tmp_path, task, size
 def test_load_forward_and_decode_equal_predict(tmp_path, task):
     predictor = load(task, "cpu", "off")
     files = write_inputs(predictor, tmp_path / "photos", 24, 30)
-    model_input = predictor.load_inputs(*files, flip=True)
+    flip = task != "hand_pose"  # a mirrored hand is refused
+    model_input = predictor.load_inputs(*files, flip=flip)
     prediction = predictor.decode(model_input, *predictor.forward([model_input]))
-    np.testing.assert_array_equal(prediction.to_image(), predictor.predict(*files, flip=True).to_image())
+    np.testing.assert_array_equal(prediction.to_image(), predictor.predict(*files, flip=flip).to_image())

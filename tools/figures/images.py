@@ -3,6 +3,7 @@
 python tools/figures/images.py rooms CHECKPOINT                    docs/rooms.png: synthetic rooms, ground truth, depth
 python tools/figures/images.py shapes CHECKPOINT                   docs/shapes.png: synthetic shapes and their classes
 python tools/figures/images.py scores                              docs/recognition-game.png: scores of test scenes
+python tools/figures/images.py hands                               docs/hands.png: joints of test hands
 python tools/figures/images.py photos                              docs/photos.png: photos and their predicted depth
 python tools/figures/images.py colorized [CHECKPOINT [OUT]]        docs/colorized.jpg: colorization of photos
 python tools/figures/images.py colorized_shapes CHECKPOINT [OUT]   docs/colorized-shapes.png: of synthetic shapes
@@ -93,6 +94,16 @@ def scores() -> None:
     predicted.sort(key=lambda pair: -pair[0].value)
     cells = [one.to_image(predictor.task.ground_truth(sample, dataset.fields)) for one, sample in predicted]
     write_image(DOCS / "recognition-game.png", image_grid(cells, 5))
+
+
+def hands() -> None:
+    """Write docs/hands.png: test hands with their ground truth, above the predictions of the packaged model."""
+    predictor, dataset = load("hand_pose"), open_dataset("synthetic-hands", split="test")
+    samples = [dataset.read(index) for index in range(5)]
+    rows = [predictor.task.ground_truth(sample, dataset.fields) for sample in samples]
+    rows += [predictor.predict_sample(sample) for sample in samples]
+    images = [cv2.resize(row.to_image(), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_NEAREST) for row in rows]
+    write_image(DOCS / "hands.png", image_grid(images, 5))
 
 
 def photos() -> None:
@@ -245,6 +256,7 @@ if __name__ == "__main__":
             rooms,
             shapes,
             scores,
+            hands,
             photos,
             colorized,
             colorized_shapes,

@@ -30,6 +30,7 @@ METRICS = {
     "l1": "L1 ↓",
     "mean_iou": "mean IoU ↑",
     "rho": "Spearman's rho ↑",
+    "mm": "joint error, mm ↓",
 }
 """Titles of the metrics on the page; the arrow points to better."""
 
@@ -230,6 +231,17 @@ SECTIONS = {
             ),
         },
     ),
+    "Hand pose": Section(
+        "hands.png",
+        "Unseen synthetic hands: joints of the ground truth, and those that DeepPrior predicts below.",
+        {
+            "hand_pose/synthetic-hands": Row(
+                "mm",
+                "evaluate hand_pose --data synthetic-hands --amp off",
+                target=Target("at most 20", 20.0, at_least=False),
+            ),
+        },
+    ),
 }
 
 HEAD = """# Results
@@ -240,7 +252,8 @@ wrote. The [appendix](#appendix-provenance) lists the commands, the training tim
 - Arrows point to better: ↑ higher, ↓ lower.
 - **Baseline** is the prediction that needs no network (classification: the most frequent class; depth: the mean depth;
   colorization: gray; restoration: the degraded input; flow: no motion; pose: the mean pose; memorability: the
-  mean score, whose rho is undefined; translation: the mean image), under the same protocol on the same samples.
+  mean score, whose rho is undefined; hand pose: the mean pose in the cube; translation: the mean image), under the
+  same protocol on the same samples.
 - **Classical** is a method of OpenCV under the same protocol on the same samples.
 - **Target** is a bound that was set in advance; a missed one says by how much.
 - Data sets named `synthetic-*` are rendered by this package and need no download. `seven-scenes` (one scene,

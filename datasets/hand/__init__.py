@@ -1,0 +1,1 @@
+"""Depth images of hands, one module per official dataset."""

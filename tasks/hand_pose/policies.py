@@ -1,0 +1,149 @@
+"""Augmentation and inference of hand pose: depth images are read, and the hand is found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from ...datasets.core.augmentation import Augmentation
+from ...datasets.core.geometry import Geometry, Rectangle, Size, Window, plain_resize
+from ...datasets.dataset import Sample
+from ...datasets.field_types import FieldType
+from ...datasets.formats.arrays import read_npy
+from ...datasets.formats.png import read_depth_png
+from ...datasets.hand.cube import FARTHEST_MM, NEAREST_MM, camera_matrix, cut_cube, unproject
+from ...errors import UserError
+from ..image_io import ImageFile
+from ..network import Network
+from ..policies import AugmentationPolicy, InferencePolicy
+
+CAMERA = (241.42, 241.42, 160.0, 120.0)
+"""fx, fy, cx and cy of ICVL's camera, whose images are 320 pixels wide."""
+CAMERA_WIDTH = 320
+
+REACH_MM = 200.0
+"""Extent in depth, from the nearest point on, in which a hand is looked for."""
+
+FOUND = "the nearest region of the image"
+
+
+class HandAugmentation(AugmentationPolicy):
+    """Rotation alone: a mirrored hand is the other hand, and a zoom would change its distance."""
+
+    def limits(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
+        return replace(augmentation, hflip=0.0, max_zoom=1.0, crop_area=None, resize_short_side=None, framing="fit")
+
+
+@dataclass(frozen=True)
+class HandInference(InferencePolicy):
+    """One hand, in the cube around the nearest region of a depth image.
+
+    Attributes:
+        camera: fx, fy, cx and cy in pixels; None: that of ICVL at the size of the image.
+        cube: side of the cube in millimeters.
+    """
+
+    modes: tuple[str, ...] = ("fit",)
+    context_fields: tuple[str, ...] = ("camera", "cube", "frame", "frame_camera")
+    camera: tuple[float, float, float, float] | None = None
+    cube: float = 250.0
+
+    def read_inputs(self, sources: Sequence[Any], fields: dict[str, FieldType]) -> Sample:
+        """Read a depth image, and cut out the hand.
+
+        Args:
+            sources: one 16-bit PNG in millimeters, .npy file or array: integers in millimeters, or floats in meters.
+            fields: input fields of the task.
+
+        Returns:
+            "depth", "camera" and "cube" of the hand as in a dataset; "frame", (H, W) float32 meters, nan where unknown,
+            and "frame_camera" of the complete image.
+
+        Raises:
+            UserError: not one depth image, or one without a known depth within reach.
+        """
+        if len(sources) != 1:
+            raise UserError(f"The model takes 1 input(s) (depth), not {len(sources)}.")
+        frame = load_depth(sources[0])
+        if self.camera is None:
+            scale = frame.shape[1] / CAMERA_WIDTH
+            fx, fy, cx, cy = (scale * value for value in CAMERA)
+            camera = camera_matrix(fx, fy, cx, cy)
+        else:
+            camera = camera_matrix(*self.camera)
+        millimeters = np.nan_to_num(1000 * frame, nan=0, posinf=0, neginf=0)
+        cut = cut_cube(millimeters, camera, find_palm(millimeters, camera), self.cube)
+        return {**cut, "frame": frame, "frame_camera": camera}
+
+    def find_box(self, inputs: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
+        """No box: `read_inputs` has found the hand."""
+        return None, FOUND
+
+    def crop_for_box(self, box: Rectangle, size: Size) -> Window:
+        raise UserError("A hand is cut out of its depth image by a cube, not by a box: leave out the box.")
+
+    def geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
+        return (plain_resize(source, training_size),)
+
+    def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
+        raise UserError("A mirrored hand is the other hand, which the model does not know: predict without a flip.")
+
+
+def load_depth(source: Any) -> np.ndarray:
+    """Load a depth image, (H, W) float32 meters, nan where unknown.
+
+    Args:
+        source: an `ImageFile` of a 16-bit PNG in millimeters (0: unknown) or of a .npy file; an array, PIL image or
+            tensor (H, W) or (H, W, 1): integers in millimeters, or floats in meters.
+
+    Raises:
+        UserError: another type, as 8-bit images; the message says what is expected.
+    """
+    if isinstance(source, ImageFile):
+        if source.path.suffix.lower() != ".npy":
+            return read_depth_png(source.path, 1000)
+        values, where = read_npy(source.path), str(source.path)
+    else:
+        values, where = np.asarray(source), "The input"
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[-1]):
+        values = values[0] if values.shape[0] == 1 else values[..., 0]
+    if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "iuf" or values.dtype.itemsize < 2:
+        raise UserError(
+            f"{where} is no depth image: expected HxW integers of at least 16 bits in millimeters or floats in meters, "
+            f"found {'x'.join(map(str, values.shape))} {values.dtype}."
+        )
+    meters = values.astype(np.float32)
+    if values.dtype.kind in "iu":
+        meters /= 1000
+    meters[~(np.isfinite(meters) & (meters > 0))] = np.nan
+    return meters
+
+
+def find_palm(depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
+    """Find a hand: the largest connected region near the nearest point. Returns its mean, (3,) millimeters.
+
+    Args:
+        depth: (H, W) millimeters, 0 where unknown.
+        camera: (3, 3) intrinsic matrix.
+
+    Raises:
+        UserError: no depth is in the range of hands.
+    """
+    known = (depth >= NEAREST_MM) & (depth <= FARTHEST_MM)
+    if not known.any():
+        measured = depth[depth > 0]
+        found = f"depths from {measured.min():.4g} to {measured.max():.4g} mm" if measured.size else "no known depth"
+        raise UserError(
+            f"The depth image has no hand: expected depths from {NEAREST_MM} to {FARTHEST_MM} mm (16-bit values in "
+            f"millimeters, 0 where unknown), found {found}."
+        )
+    near = known & (depth <= np.percentile(depth[known], 0.5) + REACH_MM)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(near.astype(np.uint8))
+    rows, columns = np.nonzero(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
+    distance = depth[rows, columns].mean(dtype=np.float64)
+    return unproject(np.array([columns.mean(), rows.mean()]), distance, camera)
