@@ -172,7 +172,17 @@ class Evaluator:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a training state."""
+        """Continue from a training state.
+
+        Raises:
+            UserError: it has an evaluation without the monitored metric.
+        """
+        for name in ("baseline", "evaluation"):
+            if state[name] is not None and self.task.monitor.name not in state[name]["metrics"]:
+                raise UserError(
+                    f"The state in {self.log.folder} has a {name} without {self.task.monitor.name}: it is damaged, or "
+                    "of another task; start a new run."
+                )
         self.evaluated_step, self.best = state["evaluated_step"], state["best"]
         self.evals_without_improvement = state["evals_without_improvement"]
         self.baseline, self.evaluation = (

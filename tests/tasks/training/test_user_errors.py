@@ -16,6 +16,7 @@ from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.options import Options
 from densevision.tasks.training.setup import train
+from densevision.tasks.training.state import load_state, save_state
 
 from .toys import BACKBONE, TINY, Plain, Relief, Reliefs, log_lines, require_same_runs, resume_toy, train_toy
 
@@ -241,3 +242,11 @@ def test_the_resolved_options_are_printed_before_training(tmp_path, capsys):
         assert words in before
     assert "warmup_steps: 0\n" in (tmp_path / "run" / "config.yaml").read_text()
     assert json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 1
+
+
+def test_a_state_whose_scores_lack_the_monitored_metric_is_refused(finished):
+    path = finished / "last" / "state.pt"
+    state = load_state(path)
+    save_state(path, {**state, "baseline": {**state["baseline"], "metrics": {}}})
+    with pytest.raises(UserError, match="has a baseline without abs_rel: it is damaged"):
+        resume_toy(Relief(), finished)
