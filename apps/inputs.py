@@ -19,11 +19,10 @@ from typing import Any, Literal
 
 from ..datasets.core.files import IMAGE_SUFFIXES, natural_key, walk
 from ..datasets.core.problems import Problem
-from ..datasets.formats.video import read_video
+from ..datasets.formats.video import VIDEO_SUFFIXES, read_video
 from ..errors import UserError
 from ..limits import LimitExceeded, check_bytes
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 MAX_LISTED = 20
 """Number of files that are listed for each reason to leave files out."""
 

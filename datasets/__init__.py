@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 DATASETS: dict[str, str] = {
+    "boats": "datasets.synthetic:Boats",
+    "boats-32": "datasets.synthetic:Boats32",
     "camvid": "datasets.translation.camvid:CamVid",
     "cifar10": "datasets.classification.cifar:CIFAR10",
     "cifar100": "datasets.classification.cifar:CIFAR100",
@@ -54,6 +56,7 @@ DATASETS: dict[str, str] = {
     "maps": "datasets.translation.side_by_side:Maps",
     "middlebury-flow": "datasets.flow.middlebury_flow:MiddleburyFlow",
     "mnist": "datasets.classification.mnist:MNIST",
+    "moving-photos": "datasets.synthetic:MovingPhotos",
     "mpii": "datasets.pose.mpii:MPII",
     **{f"msra-hand-{subject}": f"datasets.hand.msra:MSRA{subject}" for subject in range(9)},
     "night2day": "datasets.translation.side_by_side:Night2Day",
@@ -72,6 +75,7 @@ DATASETS: dict[str, str] = {
     "side-by-side": "datasets.translation.side_by_side:SideBySide",
     "sintel-clean": "datasets.flow.sintel:SintelClean",
     "sintel-final": "datasets.flow.sintel:SintelFinal",
+    "stacked-jpegs": "datasets.video.stacked_jpegs:StackedJPEGs",
     "synthetic-athletes": "datasets.synthetic:SyntheticAthletes",
     "synthetic-chairs": "datasets.synthetic:SyntheticChairs",
     "synthetic-facades": "datasets.synthetic:SyntheticFacades",
@@ -81,6 +85,12 @@ DATASETS: dict[str, str] = {
     "synthetic-rooms": "datasets.synthetic:SyntheticRooms",
     "synthetic-shapes": "datasets.synthetic:SyntheticShapes",
     "synthetic-weather": "datasets.synthetic:SyntheticWeather",
+    "ucf101-1": "datasets.video.ucf101:UCF101First",
+    "ucf101-2": "datasets.video.ucf101:UCF101Second",
+    "ucf101-3": "datasets.video.ucf101:UCF101Third",
+    "video-folders": "datasets.video.video_folders:VideoFolders",
+    "video-folders-16": "datasets.video.video_folders:VideoFolders16",
+    "video-folders-32": "datasets.video.video_folders:VideoFolders32",
 }
 
 

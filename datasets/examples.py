@@ -12,6 +12,7 @@ import numpy as np
 from .core.geometry import Size
 from .core.randomness import Purpose, generator
 from .formats.image import write_image
+from .rendering.boats import draw_boats
 from .rendering.hands import Hand, draw_hand
 from .rendering.shapes import draw_shape
 from .rendering.weather import degrade
@@ -21,6 +22,11 @@ def fake_jpeg(number: int, size: tuple[int, int] = (64, 80)) -> bytes:
     """Generate an image of a shape for example datasets, as the bytes of a JPEG file."""
     image = draw_shape(generator(0, 0, number, Purpose.EXAMPLE), *size).image
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def fake_clip(number: int, frames: int, side: int = 64) -> np.ndarray:
+    """Generate a clip of boats for example datasets, (T, H, W, 3) uint8."""
+    return draw_boats(generator(0, 0, number, Purpose.EXAMPLE), frames, side, side).frames
 
 
 def fake_pair(number: int, size: Size = (48, 64)) -> tuple[np.ndarray, np.ndarray]:

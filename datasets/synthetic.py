@@ -32,7 +32,8 @@ from .hand.skeletons import ICVL, icvl_joints
 from .image_folders import ImageFolders
 from .pose.skeletons import LSP
 from .rendering import facades, shapes
-from .rendering.chairs import draw_chairs
+from .rendering.boats import draw_boats
+from .rendering.chairs import draw_chairs, draw_moving
 from .rendering.figures import draw_figure
 from .rendering.hands import SENSOR, draw_hand, palm_of
 from .rendering.poses import EVERYDAY, SPORT, Manner
@@ -193,6 +194,44 @@ def _reduced(photo: np.ndarray) -> np.ndarray:
     if scale >= 1:
         return photo
     return cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+class MovingPhotos(PhotoTextured):
+    """Clips of 8 frames: objects in front of a background, each with its own small motion, the same from every frame to
+    the next. Objects and background are textured as those of `synthetic-chairs`."""
+
+    title: ClassVar[str] = "Moving photos (synthetic)"
+    default_size: ClassVar[Size] = (64, 64)
+    photos_per_sample: ClassVar[int] = 3
+    field_types: ClassVar[dict[str, FieldType]] = {"clip": Image()}
+    num_frames: ClassVar[int] = 8
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        photos = [_reduced(photo.decode()) for photo in self.random_photos(rng)]
+        return {"clip": draw_moving(rng, self.num_frames, *size, photos)}
+
+
+class Boats(SyntheticDataset):
+    """Clips of 16 frames: one or two boats in front of a static background (`rendering/boats.py`), with the background
+    and the mask of the boats. The first frame tells where a boat points, by its hue how fast it is, and by its stripe
+    whether it turns."""
+
+    title: ClassVar[str] = "Boats, 16 frames (synthetic)"
+    default_size: ClassVar[Size] = (64, 64)
+    cpu_heavy: ClassVar[bool] = False
+    field_types: ClassVar[dict[str, FieldType]] = {"clip": Image(), "background": Image(), "mask": Mask()}
+    num_frames: ClassVar[int] = 16
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        clip = draw_boats(rng, self.num_frames, *size)
+        return {"clip": clip.frames, "background": clip.background, "mask": clip.masks}
+
+
+class Boats32(Boats):
+    """`Boats` with 32 frames, the length of the clips of Vondrick et al. 2016."""
+
+    title: ClassVar[str] = "Boats, 32 frames (synthetic)"
+    num_frames: ClassVar[int] = 32
 
 
 class SyntheticFigures(PhotoTextured):

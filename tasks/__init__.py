@@ -19,6 +19,7 @@ TASKS: dict[str, str] = {
     "pose": "tasks.pose:HumanPose",
     "restoration": "tasks.restoration:Restoration",
     "translation": "tasks.translation:Translation",
+    "video": "tasks.video:Video",
 }
 
 

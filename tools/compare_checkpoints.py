@@ -32,6 +32,7 @@ TASKS = (
     "pose",
     "restoration",
     "translation",
+    "video",
 )
 DIGEST = "--digests"
 

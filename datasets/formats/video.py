@@ -17,6 +17,8 @@ from ...limits import LIMITS, LimitExceeded, check_pixels, open_file
 if TYPE_CHECKING:
     from av import VideoFrame
 
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+"""Suffixes of videos in lower case."""
 ENCODER = "libx264"
 ENCODER_OPTIONS = {"crf": "18", "preset": "veryfast", "bf": "0"}
 """Options of the H.264 encoder: crf 18 is visually lossless, and slower presets than veryfast do not run live. Without
@@ -237,6 +239,17 @@ def read_video(path: Path) -> Iterator[TimedFrame]:
         except (FFmpegError, OSError, ValueError) as error:
             what = f"breaks off after frame {number}" if number else "cannot be read"
             raise UserError(f"The video '{path}' {what}: {_reason(error)}.") from error
+
+
+def count_frames(path: Path) -> int:
+    """Number of frames of a video, as its header states it; counted where the header does not.
+
+    Raises:
+        UserError: as `read_video`.
+    """
+    with open_video(path) as container:
+        stated = container.streams.video[0].frames
+    return stated if stated > 0 else sum(1 for _ in read_video(path))
 
 
 def _seconds(stated: Fraction | float) -> float:

@@ -35,6 +35,9 @@ BACKGROUND_SHIFT, THING_SHIFT, SPREAD = 0.028, 0.03, 1.0
 
 LARGEST_SHIFT = 0.35
 
+CLIP_STEP = 0.4
+"""Share of a motion that a thing moves from one frame of a clip to the next."""
+
 TEXELS = (220.0, 420.0)
 """Least and most pixels of a surface in an image's width: at usual sizes nothing is reduced by half."""
 
@@ -89,6 +92,26 @@ def draw_chairs(
     visible = owner_after[np.where(inside, row, 0), np.where(inside, column, 0)] == owner
     flow = np.stack([to_x - x, to_y - y], axis=-1).astype(np.float32)
     return {"first": first, "second": second, "flow": flow, "visible": inside & visible}
+
+
+def draw_moving(
+    rng: np.random.Generator, frames: int, height: int, width: int, photos: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """A clip, (T, H, W, 3) uint8: every layer of a scene takes the same step from each frame to the next.
+
+    Args:
+        rng: the only source of the draw.
+        frames: T.
+        height, width: of the frames.
+        photos: see `draw_chairs`.
+    """
+    things = draw_scene(Dice(rng), width, height / width, photos)
+    steps = [np.eye(3) + CLIP_STEP * (thing.motion - np.eye(3)) for thing in things]
+    places, clip = [thing.place for thing in things], []
+    for _ in range(frames):
+        clip.append(_frame(things, places, (height, width))[0])
+        places = [step @ place for step, place in zip(steps, places, strict=True)]
+    return np.stack(clip)
 
 
 def draw_scene(dice: Dice, width: int, shape: float, photos: Sequence[np.ndarray] = ()) -> list[Thing]:

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from densevision import load
 from densevision.datasets.field_types import CubeDepth, SegmentationMask
 from densevision.datasets.formats.png import write_png16
+from densevision.datasets.formats.video import read_video
 from densevision.tasks import list_tasks
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
@@ -115,7 +116,7 @@ def write_inputs(predictor: Any, folder: Path, height: int, width: int) -> list[
         labels = isinstance(field_type, SegmentationMask)
         image = np.roll(noise(height, width), 2 * number, axis=1)
         pixels = (image[..., 0] % len(field_type.names)).astype(np.uint8) if labels else image
-        files.append(folder / f"{'ab'[number]}.png")
+        files.append(folder / f"{'abcd'[number]}.png")
         Image.fromarray(pixels).save(files[-1])
     return files
 
@@ -168,6 +169,11 @@ def check_files(task: str, out: Path, prediction: Any) -> None:
         stored = json.loads((out / "a_hand.json").read_text())
         assert list(stored["joints"]) == list(prediction.skeleton.names)
         np.testing.assert_allclose(list(stored["joints"].values()), prediction.joints, atol=0.0051)
+    elif task == "video":
+        for number, frame in enumerate(prediction.frames, 1):
+            np.testing.assert_array_equal(read_image(out / f"a_clip_{number:02}.png"), frame)
+        video = [frame.pixels for frame in read_video(out / "a_clip.mp4")]
+        assert len(video) == len(prediction.given) + len(prediction.frames)
     else:
         assert task == "classification", f"check the files of {task} here"
         assert json.loads((out / "a_classes.json").read_text()) == pytest.approx(dict(prediction.top()), abs=1e-6)
@@ -181,7 +187,7 @@ def test_the_files_of_every_task_read_back_as_the_prediction(run, tmp_path, task
     assert result.code == 0, result.err
     prediction = predictor.predict(*files)
     check_files(task, tmp_path / "predictions", prediction)
-    if task not in ("classification", "memorability"):
+    if task not in ("classification", "memorability", "video"):
         for file in {*(tmp_path / "predictions").glob("*.png")} - {tmp_path / "predictions/a_hand_views.png"}:
             assert read_image(file).shape[:2] == (33, 47), file
 

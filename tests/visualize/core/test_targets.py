@@ -39,6 +39,7 @@ EXAMPLE_TARGETS = {
     "pose": "left wrist x",
     "restoration": "green@20,30",
     "translation": "red@20,30,4,4",
+    "video": "red-2@20,30,4,4",
 }
 
 

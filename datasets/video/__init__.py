@@ -1,0 +1,1 @@
+"""Datasets of clips: folders of videos or frames, lists of stacked JPEG files."""

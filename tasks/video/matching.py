@@ -1,0 +1,66 @@
+"""Motion between two frames by block matching, without parameters: what a predictor can continue from its first step.
+
+Blocks of the last frame are compared with the frame before, first at half the size within 8 pixels, then at full size
+around what was found. The motion is the mean of the displacements, weighted by a softmax of their differences.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEVELS = ((2, 4, 5), (1, 1, 9))
+"""Reduction of the frames, largest displacement and side of a block in reduced pixels, coarse to fine."""
+SHARPNESS = 400.0
+"""Factor of the differences, in [0, 1], in the softmax."""
+SMOOTHNESS = 0.002
+"""Differences far above it count as their absolute value."""
+SHIFT_COST = 0.0003
+"""Difference that a pixel of displacement costs, so that plain areas stand still."""
+
+
+def match_blocks(last: Tensor, before: Tensor) -> Tensor:
+    """Flow (B, 2, H, W) in pixels from the last frame back to the one before it, x then y.
+
+    Args:
+        last, before: (B, C, H, W) in [0, 1].
+    """
+    last, before = (each.float().mean(1, keepdim=True) for each in (last, before))
+    flow = last.new_zeros(len(last), 2, *last.shape[-2:])
+    for reduction, radius, block in LEVELS:
+        flow = flow + _match(last, move(before, flow), reduction, radius, block)
+    return flow
+
+
+def _match(last: Tensor, before: Tensor, reduction: int, radius: int, block: int) -> Tensor:
+    height, width = last.shape[-2:]
+    if reduction > 1:
+        last, before = (F.avg_pool2d(each, reduction, ceil_mode=True) for each in (last, before))
+    rows, columns = last.shape[-2:]
+    padded = F.pad(before, (radius,) * 4, mode="replicate")
+    shifts = [(x, y) for y in range(-radius, radius + 1) for x in range(-radius, radius + 1)]
+    differences = [
+        (last - padded[..., radius + y : radius + y + rows, radius + x : radius + x + columns])[:, 0] for x, y in shifts
+    ]
+    # Absolute differences that are smooth at 0.
+    absolute = (torch.stack(differences, dim=1).square() + SMOOTHNESS**2).sqrt()
+    costs = F.avg_pool2d(absolute, block, 1, block // 2, count_include_pad=False)
+    displacements = torch.tensor(shifts, dtype=costs.dtype, device=last.device)
+    costs = costs + SHIFT_COST * reduction * displacements.norm(dim=1)[:, None, None]
+    flow = reduction * torch.einsum("bkhw,kd->bdhw", (-SHARPNESS * costs).softmax(1), displacements)
+    if reduction > 1:
+        flow = F.interpolate(flow, scale_factor=float(reduction), mode="bilinear", align_corners=False)
+    return flow[..., :height, :width]
+
+
+def move(image: Tensor, flow: Tensor) -> Tensor:
+    """Sample an image (B, C, H, W) at x + flow(x), flow (B, 2, H, W) in pixels; beyond the edges, the edge goes on."""
+    height, width = image.shape[-2:]
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
+    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)[None]
+    # In grid_sample, -1 and 1 are the outer edges of the border pixels; their centers are half a pixel further in.
+    x = (2 * (columns + flow[:, 0].float()) + 1) / width - 1
+    y = (2 * (rows + flow[:, 1].float()) + 1) / height - 1
+    grid = torch.stack((x, y), dim=-1)
+    return F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)

@@ -1,0 +1,97 @@
+"""Predictors with any backbone: start, composition, rollout, block matching."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import densevision
+from densevision.tasks.heads import create_head
+from densevision.tasks.video.matching import match_blocks, move
+from densevision.tasks.video.networks import CONTINUATION_SCALE, MotionPredictor, head_channels
+
+
+def predictor(context: int, frames: int, backbone: str = "resnet20_cifar") -> MotionPredictor:
+    torch.manual_seed(0)
+    network = densevision.create_backbone(backbone, num_classes=0, in_channels=3 * context)
+    head = create_head("unet", network.levels, head_channels(context, frames))
+    return MotionPredictor(network, head, context, frames).eval()
+
+
+def frames_of(count: int, batch: int = 1) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(batch, 3, 16, 24, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("context", "frames"), [(1, 5), (2, 3), (4, 2)])
+def test_an_untrained_network_copies_the_last_frame(context, frames):
+    given = frames_of(context, batch=2)
+    with torch.no_grad():
+        predicted = predictor(context, frames).predict_frames(tuple(given), frames)
+    assert predicted.frames.shape == (2, frames, 3, 16, 24) and predicted.masks.shape == (2, frames, 1, 16, 24)
+    torch.testing.assert_close(predicted.frames, given[-1][:, None].expand_as(predicted.frames), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("context", [1, 3])
+def test_the_output_has_four_channels_per_frame_and_a_mask_from_0_to_1(context):
+    network, given = predictor(context, 2), frames_of(context)
+    torch.nn.init.normal_(network.head.predict.weight, 0, 0.3)  # type: ignore[arg-type, union-attr]
+    with torch.no_grad():
+        output = network(*given)
+        predicted = network.predict_frames(tuple(given), 2)
+    assert output.shape == (1, 8, 16, 24)
+    torch.testing.assert_close(output[:, 4:7], predicted.frames[:, 1])
+    torch.testing.assert_close(output[:, 7:], predicted.masks[:, 1])
+    assert predicted.masks.min() >= 0 and predicted.masks.max() <= 1 and predicted.masks.std() > 0
+
+
+def test_a_rollout_predicts_each_frame_from_the_predicted_ones():
+    network, given = predictor(2, 3), frames_of(2)
+    torch.nn.init.normal_(network.head.predict.weight[:6], 0, 0.3)  # type: ignore[arg-type, index, union-attr]
+    with torch.no_grad():
+        rolled = network.predict_frames(tuple(given), 3).frames
+        first = network.predict_frames(tuple(given), 1).frames[:, 0]
+        second = network.predict_frames((given[1], first), 1).frames[:, 0]
+    torch.testing.assert_close(rolled[:, 0], first)
+    torch.testing.assert_close(rolled[:, 1], second)
+
+
+def test_a_continued_motion_goes_on_in_every_frame():
+    rng = torch.Generator().manual_seed(2)
+    wide = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 70, 90, generator=rng), 3, 1)
+    clip = [wide[..., 2:66, 2 + 3 * time : 66 + 3 * time] for time in range(5)]
+    network = predictor(2, 3)
+    # All of the motion, all of it foreground.
+    with torch.no_grad():
+        network.head.predict.bias[5:] = torch.tensor([20.0, 1 / CONTINUATION_SCALE])  # type: ignore[index, union-attr]
+        frames = network.predict_frames(tuple(clip[:2]), 3).frames[0]
+    for frame, true, last in zip(frames, clip[2:], [clip[1]] * 3, strict=True):
+        inner = (..., slice(12, -12), slice(12, -24))
+        assert (frame[inner] - true[0][inner]).abs().mean() < 0.6 * (last[0][inner] - true[0][inner]).abs().mean()
+
+
+@pytest.mark.parametrize("shift", [(3, 0), (0, -2), (-5, 4), (0, 0)])
+def test_block_matching_finds_a_shift(shift):
+    rng = torch.Generator().manual_seed(2)
+    wide = torch.nn.functional.avg_pool2d(torch.rand(1, 3, 98, 98, generator=rng), 3, 1)
+    x, y = shift
+    before = wide[..., 16:80, 16:80]
+    # What was at x + f(x) came to x.
+    last = wide[..., 16 + y : 80 + y, 16 + x : 80 + x]
+    flow = match_blocks(last, before)
+    middle = flow[..., 16:-16, 16:-16]
+    torch.testing.assert_close(middle.mean((0, 2, 3)), torch.tensor([x, y], dtype=torch.float32), rtol=0, atol=0.25)
+    moved = move(before, flow)[..., 16:-16, 16:-16]
+    assert (moved - last[..., 16:-16, 16:-16]).abs().mean() < 0.04
+
+
+def test_still_frames_have_no_motion_and_tiny_ones_work():
+    still = torch.full((1, 3, 20, 20), 0.5)
+    assert match_blocks(still, still).abs().max() < 1e-4
+    assert match_blocks(torch.rand(1, 3, 1, 1), torch.rand(1, 3, 1, 1)).shape == (1, 2, 1, 1)
+
+
+def test_a_move_by_whole_pixels_repeats_the_edge():
+    image = torch.arange(12.0).view(1, 1, 3, 4)
+    moved = move(image, torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4))
+    torch.testing.assert_close(moved[0, 0, 0], torch.tensor([1.0, 2.0, 3.0, 3.0]))
