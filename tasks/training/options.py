@@ -111,11 +111,11 @@ class Options:
     eval_samples: int | None = option(minimum=1, maximum=MAX_SAMPLES)
     """Evaluate on the first N samples only."""
     backbone: str | None = option()
-    """Backbone by name (`densevision list backbones`)."""
+    """Backbone by name (`densevision list backbones`); without it, that of the recipe, or its complete model."""
     backbone_levels: int | None = option(minimum=1, maximum=100)
     """Build only the first N feature levels of the backbone, from fine to coarse."""
     head: str | None = option()
-    """Head by name (`densevision list heads`)."""
+    """Head by name (`densevision list heads`); without it, that of the recipe or the task."""
     model: str | None = option()
     """Complete model by name, instead of a backbone and a head (`densevision list models`)."""
     weights: str | None = option()
