@@ -219,7 +219,7 @@ def test_both_players_resume_to_the_bit_and_stay_finite(tmp_path):
     assert math.isfinite(result["metrics"]["error"]) and 0 <= result["metrics"]["static"] <= 1
     with pytest.raises(KeyboardInterrupt):
         train(task, out=tmp_path / "resumed", on_step=stop, **options)
-    train(task, out=tmp_path / "resumed", resume=True)
+    train(Video(), out=tmp_path / "resumed", resume=True)
     first, second = (load_state(tmp_path / name / "last" / "state.pt") for name in ("uninterrupted", "resumed"))
     for one, other in ((first["model"], second["model"]), (first["auxiliary"][0], second["auxiliary"][0])):
         assert one and [name for name in one if not torch.equal(one[name], other[name])] == []
