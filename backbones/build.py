@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from pydantic import create_model
 
+from ..atomic_io import json_text
 from ..errors import UserError
 from ..registry import lookup
 from ..schema import Closed, validate_json
@@ -94,7 +94,7 @@ def stored_options(name: str, options: dict[str, Any], source: str) -> dict[str,
     check_options(name, options.keys() - {"levels"})
     parameters = inspect.signature(_backbone_class(name), eval_str=True).parameters
     keys: dict[str, Any] = {option: (parameters[option].annotation, None) for option in options}
-    validate_json(create_model(name, __base__=Closed, **keys), json.dumps(options), source, "copy the file again")
+    validate_json(create_model(name, __base__=Closed, **keys), json_text(options), source, "copy the file again")
     return options
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ..atomic_io import json_text
 from ..errors import UserError
-from ..schema import MAX_CHANNELS, Schema, create_dataclass, short, validate, validate_json
+from ..schema import MAX_CHANNELS, Closed, Schema, create_dataclass, short, validate, validate_json
 from .backbone import Backbone
 
 
@@ -62,7 +62,7 @@ class LRN:
         return json_text(asdict(self))
 
 
-class OldLRN(Schema):
+class OldLRN(Closed):
     """The constants in older files, which name the size n and say whether alpha is divided by it."""
 
     n: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]

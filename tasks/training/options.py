@@ -274,7 +274,10 @@ class Options:
             raise UserError(f"{path} cannot be read as training options ({printable(str(error))}): {hint}.") from error
         if not isinstance(stored, dict):
             raise UserError(f"{path} cannot be read as training options: it contains no 'name: value' lines; {hint}.")
-        return cls.from_plain(stored, str(path))
+        try:
+            return cls.from_plain(stored, str(path))
+        except UserError as error:
+            raise UserError(f"{error} {hint[0].upper()}{hint[1:]}.") from error
 
     @classmethod
     def from_plain(cls, stored: dict[str, Any], where: str) -> Self:

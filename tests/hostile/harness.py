@@ -91,14 +91,11 @@ def generate(generators: dict[str, Generator], folder: Path, seed: int = SEED) -
 
 def run_case(case: Case, wall_seconds: float = 60) -> Outcome:
     """Run the command of a case in an empty folder, in a process that is forked when everything is imported."""
-    # By its name in the package: pytest imports this module under another, which the fork server cannot import.
-    from densevision.tests.hostile.harness import _supervise as supervise
-
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["densevision.tests.hostile.preload"])
     with tempfile.TemporaryDirectory() as folder:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=supervise, args=(case.command, folder, wall_seconds, sender))
+        process = context.Process(target=_supervise, args=(case.command, folder, wall_seconds, sender))
         process.start()
         # Without the sender here, the end of a process that sent nothing is an EOFError.
         sender.close()

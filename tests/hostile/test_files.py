@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .generators import GENERATORS
-from .harness import generate, run_case, table
+# By their names in the package, under which the fork server can import them too; pytest uses others.
+from densevision.tests.hostile.generators import GENERATORS
+from densevision.tests.hostile.harness import generate, run_case, table
 
 EVERY = 20
 """Of the cases, one in so many is run by default; `-m slow` runs all."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from .interruptions import Suite
+# By its name in the package, under which the fork server can import it too; pytest uses another.
+from densevision.tests.hostile.interruptions import Suite
 
 
 @pytest.fixture(scope="module")

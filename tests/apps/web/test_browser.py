@@ -54,7 +54,7 @@ def write_clip(path, frames: int = 10, height: int = 120, width: int = 160) -> N
 @pytest.fixture(scope="module")
 def page(browser, address) -> Iterator:
     """The open page. Requests to other hosts and JavaScript errors fail the tests in the end."""
-    tab_, foreign, errors = browser.new_page(viewport={"width": 1200, "height": 1000}), [], []
+    tab_, foreign, errors = browser.new_page(viewport={"width": 1900, "height": 1000}), [], []
     tab_.set_default_timeout(TIMEOUT)
 
     def on_request(request) -> None:
