@@ -126,7 +126,8 @@ def use_samples_again(trainer: Trainer, seconds: float) -> float:
     threads = (options.threads or 1) + 1
     torch.set_num_threads(threads)
     again = seconds_per_step(trainer, itertools.cycle(loaded)) + loading / SAMPLE_USES
-    if again > MIN_GAIN * seconds:
+    # All processes take the same form: the stream of samples is one.
+    if any_process(trainer.accelerator, again > MIN_GAIN * seconds):
         torch.set_num_threads(options.threads or 1)
         return seconds
     trainer.options = dataclasses.replace(options, threads=threads, sample_uses=SAMPLE_USES)
