@@ -26,8 +26,9 @@ def bench(
     Both run alternately (A B A B) in one process; the result is the median of the pairwise ratios.
 
     Args:
-        name: Benchmark to run: training-step, image-pipeline, synthetic-rooms, loader, colorization-encoding,
-            correlation, occlusion or predict; all of them, which takes some minutes, if not stated.
+        name: Benchmark to run: training-step, default-runs, image-pipeline, synthetic-rooms, loader,
+            colorization-encoding, correlation, occlusion or predict; all of them, which takes some minutes, if not
+            stated.
         out: JSON file to write the reports to; they are only printed if not stated.
         device: Device: cpu, cuda, mps or auto.
         threads: Number of threads of PyTorch and OpenCV, except in the single-threaded benchmarks; one per core if not

@@ -9,6 +9,7 @@ from __future__ import annotations
 BENCHMARKS: dict[str, str] = {
     "colorization-encoding": "benchmarks.colorization_encoding:measure",
     "correlation": "benchmarks.correlation:measure",
+    "default-runs": "benchmarks.default_runs:measure",
     "image-pipeline": "benchmarks.image_pipeline:measure",
     "loader": "benchmarks.loader:measure",
     "occlusion": "benchmarks.occlusion:measure",

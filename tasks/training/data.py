@@ -131,9 +131,13 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
 
 
 def data_loader(
-    dataset: AugmentedDataset, batch_sampler: Iterable[list[SampleKey]], workers: int, pin_memory: bool
+    dataset: AugmentedDataset,
+    batch_sampler: Iterable[list[SampleKey]],
+    workers: int,
+    pin_memory: bool,
+    prefetched: int = PREFETCHED,
 ) -> Generator[Batch]:
-    """Iterate over batches, loaded by `workers` processes. Closing the generator ends them.
+    """Iterate over batches; `workers` processes load `prefetched` each in advance. Closing the generator ends them.
 
     Raises:
         UserError: a sample is damaged; `SampleError`: reading it failed, or the process that read it was killed.
@@ -146,7 +150,7 @@ def data_loader(
         num_workers=workers,
         collate_fn=_collated,
         pin_memory=pin_memory,
-        prefetch_factor=PREFETCHED if workers else None,
+        prefetch_factor=prefetched if workers else None,
         worker_init_fn=partial(_start_worker, status=status),
     )
     others = set(multiprocessing.active_children())

@@ -22,6 +22,7 @@ from densevision.benchmarks import (
     BENCHMARKS,
     colorization_encoding,
     correlation,
+    default_runs,
     image_pipeline,
     loader,
     measure,
@@ -47,6 +48,9 @@ QUICK = Setting(CPU, threads=1, rounds=1)
 TINY = {
     "colorization-encoding": lambda setting: colorization_encoding.measure(setting, num_images=2, size=12),
     "correlation": lambda setting: correlation.measure(setting, cases=(correlation.Case("none", (2, 3, 7, 9), 4, 2),)),
+    "default-runs": lambda setting: default_runs.measure(
+        setting, tasks=("depth",), image_size=(32, 32), batch_size=2, round_seconds=0.0
+    ),
     "loader": lambda setting: loader.measure(setting, image_size=(32, 32), batch_size=2, workers=1, steps=2),
     "occlusion": lambda setting: occlusion.measure(
         setting, cases=(occlusion.Case("lenet5", 1.0),), size=32, row_stride=16, batch_sizes=(1, 2)
