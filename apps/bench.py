@@ -47,10 +47,11 @@ def bench(
         if value is not None and value < 1:
             raise UserError(f"--{option} is {value}; it must be at least 1.")
 
-    from ..benchmarks.measure import Setting, cores, machine, run_benchmark
+    from ..benchmarks.measure import Setting, machine, run_benchmark
     from ..tasks.device import choose_device
+    from ..tasks.distributed import available_cores
 
-    setting = Setting(choose_device(device), threads or cores(), compile, rounds)
+    setting = Setting(choose_device(device), threads or available_cores(), compile, rounds)
     info = machine()
     print(
         f"{info['processor']}, {info['cores']} core(s), load {info['load']}, torch {info['torch']}, "

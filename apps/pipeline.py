@@ -7,7 +7,6 @@ and results come out in the order of the items.
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -18,6 +17,7 @@ from threading import Thread
 from typing import Any, Generic, TypeVar
 
 from ..errors import DISK_ERRORS, UserError, os_error_message
+from ..tasks.distributed import available_cores
 
 Item = TypeVar("Item")
 Ready = TypeVar("Ready")
@@ -72,7 +72,7 @@ def pipelined_map(
     Raises:
         Exception: any other exception of a step, when the item's turn comes.
     """
-    count = workers or max(2, cores())
+    count = workers or max(2, available_cores())
     pool = DaemonThreadPool(count)
     waiting, preparing, finishing = iter(items), deque[_InFlight](), deque[_InFlight]()
     following = next(waiting, None)
@@ -147,11 +147,6 @@ def _outcome(future: Future[Any]) -> Any:
         if error.errno in NO_FILE_ERRORS:
             raise
         return UserError(os_error_message(error))
-
-
-def cores() -> int:
-    """Number of CPU cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class DaemonThreadPool:

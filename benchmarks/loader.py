@@ -15,6 +15,7 @@ from ..datasets.core.geometry import Size
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
 from ..tasks.device import dtype_name
+from ..tasks.distributed import available_cores
 from ..tasks.network import Batch
 from ..tasks.training.data import InfiniteBatchSampler, data_loader
 from ..tasks.training.options import Options
@@ -27,7 +28,6 @@ from .measure import (
     Setting,
     Stopwatch,
     alternate,
-    cores,
     device_name,
     fixed_threads,
     repeat,
@@ -82,11 +82,11 @@ def measure(
         Figure.from_rate("both at once", shapes, "training", [seconds for seconds, _ in trainings], images),
     )
     waiting = statistics.median(waited / seconds for seconds, waited in trainings)
-    facts = {"workers": workers, "cores": cores(), "share_of_time_waiting_for_batches": waiting}
+    facts = {"workers": workers, "cores": available_cores(), "share_of_time_waiting_for_batches": waiting}
     bottleneck = "loader" if waiting > BOTTLENECK_SHARE else "step"
     remark = f"The {bottleneck} is the bottleneck: in training, the step waits for batches {waiting:.0%} of the time."
     if setting.device.type == "cpu":
-        remark += f" Workers and step share {cores()} core(s)."
+        remark += f" Workers and step share {available_cores()} core(s)."
     title = f"The loader of `densevision train {TASK}` against the training step"
     device = device_name(setting.device)
     return Report("loader", title, device, threads, figures, facts, (remark,))

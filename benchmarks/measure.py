@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import torch
 
-from ..apps.pipeline import cores
+from ..tasks.distributed import available_cores
 
 Clock = Callable[[], float]
 Round = Callable[[], float]
@@ -274,7 +274,7 @@ def run_benchmark(benchmark: Callable[[Setting], Report], setting: Setting) -> R
         return report
     remarks = report.remarks
     if others.cores > MAX_OTHER_CORES:
-        remarks += (f"Other processes kept {others.cores:.1f} of the {cores()} cores busy; measure again.",)
+        remarks += (f"Other processes kept {others.cores:.1f} of the {available_cores()} cores busy; measure again.",)
     facts = {**report.facts, "cores_busy_with_others": round(others.cores, 2)}
     return replace(report, facts=facts, remarks=remarks)
 
@@ -285,7 +285,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "processor": processor(),
-        "cores": cores(),
+        "cores": available_cores(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -215,7 +215,6 @@ class SyntheticDataset(Dataset):
         default_size: (height, width) of the samples if no size is stated.
         test_samples: length of the test split.
         cpu_heavy: whether generation is slow beside training, so that the cores are divided between the two.
-        cached_samples: number of recent samples that `read` keeps, for trainings that use each of them several times.
     """
 
     field_types: ClassVar[dict[str, FieldType]] = {}
@@ -236,7 +235,7 @@ class SyntheticDataset(Dataset):
         self.fields = dict(self.field_types)
         self.size, self.seed = size or self.default_size, seed
         self.infinite = split == "train"
-        self.cached_samples = 0
+        self._kept_samples = 0
         self._cache: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -245,17 +244,23 @@ class SyntheticDataset(Dataset):
     def with_size(self, size: Size) -> Self:
         return type(self)(self._root_argument, self.split, size, self.seed)
 
+    def keep_samples(self, count: int) -> None:
+        """Keep that many recent samples in memory, for trainings that use each of them several times."""
+        self._kept_samples = count
+        if not count:
+            self._cache.clear()
+
     def read(self, index: int) -> Sample:
         if index in self._cache:
             return dict(self._cache[index])
         purpose = Purpose.TRAINING_SYNTHESIS if self.infinite else Purpose.TEST_SYNTHESIS
         sample = self.generate(generator(self.seed, 0, index, purpose), self.size)
-        if self.cached_samples:
+        if self._kept_samples:
             for value in sample.values():
                 # What changes a sample in place would change its later uses.
                 value.flags.writeable = False
             self._cache[index] = dict(sample)
-            if len(self._cache) > self.cached_samples:
+            if len(self._cache) > self._kept_samples:
                 del self._cache[next(iter(self._cache))]
         return sample
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
+import sys
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from ..errors import UserError
+from .distributed import available_cores
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -110,11 +113,28 @@ def split_cpu_cores(device: torch.device, cpu_heavy: bool) -> tuple[int, int]:
         device: device of the model.
         cpu_heavy: whether generating samples takes long compared with training on them.
     """
-    cores = torch.get_num_threads()
+    available = available_cores()
+    cores = min(torch.get_num_threads(), available)
     if device.type != "cpu":
-        return cores, min(8, os.cpu_count() or 1)
+        return cores, min(8, available)
     threads = max(1, round(0.6 * cores)) if cpu_heavy else cores
     return threads, min(8, max(1, cores - threads))
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+
+
+def keep_freed_memory() -> None:
+    """Keep freed memory in this process, where its C library is glibc.
+
+    Otherwise, each training step on the CPU returns the memory of its activations to the system and gets it back, page
+    by page.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            mallopt(parameter, 2**30)
 
 
 def device_name(device: torch.device) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UserError
@@ -22,6 +23,25 @@ Item = TypeVar("Item")
 
 GATHER_TIMEOUT = timedelta(days=30)
 """How long a finished process waits for the others. torchrun ends all of them when one fails."""
+
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Limits of the container: the first version of control groups has two files, the second one."""
+
+
+def available_cores() -> int:
+    """CPU cores for this process: those that system and container grant, divided among the processes of torchrun."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((CGROUP / file).read_text() for file in files).split()
+            if int(quota) > 0:
+                cores = min(cores, -(-int(quota) // int(period)))
+        except (OSError, ValueError):
+            # No such file, or "max" for no limit.
+            continue
+    local_size = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, cores // int(local_size)) if local_size.isdecimal() and int(local_size) else cores
 
 
 @dataclass(frozen=True)

@@ -108,28 +108,44 @@ def seconds_per_step(trainer: Trainer, batches: Iterator[Batch], prefetched: int
 
 
 def use_samples_again(trainer: Trainer, seconds: float) -> float:
-    """Use each sample `SAMPLE_USES` times, and all cores for the network, if that is faster; returns seconds of a step.
+    """Use each sample `SAMPLE_USES` times, and all cores for both network and data, if that is faster.
 
-    On few cores, one of them generates samples and is missing in the network. Only where nobody stated --sample-uses.
+    Where few cores train, one of them generates samples and is missing in the network. Threads of one operation wait
+    for each other, so that all cores have to be equally busy: there is a worker for each. Only where nobody stated
+    --sample-uses.
 
     Args:
         trainer: its options are changed.
         seconds: time of a step as it is.
+
+    Returns:
+        Seconds of a step afterwards.
     """
     options, dataset = trainer.options, trainer.training_set.dataset
     slow = isinstance(dataset, SyntheticDataset) and dataset.infinite and dataset.cpu_heavy
     if options.sample_uses is not None or options.workers != 1 or trainer.device.type != "cpu" or not slow:
         return seconds
-    begun = time.monotonic()
-    loaded = [next(trainer.data_loader(1, workers=0)) for _ in range(options.grad_accum_steps)]
-    loading = time.monotonic() - begun
-    threads = (options.threads or 1) + 1
-    torch.set_num_threads(threads)
-    again = seconds_per_step(trainer, itertools.cycle(loaded)) + loading / SAMPLE_USES
+    cores = (options.threads or 1) + options.workers
+    trainer.options = dataclasses.replace(options, threads=cores, workers=cores, sample_uses=SAMPLE_USES)
+    batches, loading = load_again(trainer)
+    torch.set_num_threads(cores)
+    again = seconds_per_step(trainer, itertools.cycle(batches)) + loading / cores
     # All processes take the same form: the stream of samples is one.
     if any_process(trainer.accelerator, again > MIN_GAIN * seconds):
+        trainer.options = options
         torch.set_num_threads(options.threads or 1)
         return seconds
-    trainer.options = dataclasses.replace(options, threads=threads, sample_uses=SAMPLE_USES)
     trainer.log.info(f"Each sample is used {SAMPLE_USES} times: {again:.3f} s a step instead of {seconds:.3f} s.")
     return again
+
+
+def load_again(trainer: Trainer) -> tuple[list[Batch], float]:
+    """The batches of a step, and the CPU seconds that load them where most samples are used again."""
+    seconds = []
+    # The first time, all samples are generated; the second time, none.
+    for _ in range(2):
+        begun = time.process_time()
+        batches = list(trainer.data_loader(1, workers=0))
+        seconds.append(time.process_time() - begun)
+    generated, kept = seconds
+    return batches, kept + max(0.0, generated - kept) / SAMPLE_USES

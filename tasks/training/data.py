@@ -35,7 +35,8 @@ SampleKey = tuple[int, int]
 PREFETCHED = 4
 """Batches that each worker loads in advance."""
 REUSE_DISTANCE = 128
-"""Samples of an infinite dataset between two uses of the same one."""
+"""Samples of an infinite dataset between two uses of the same one. In batches, it is a multiple of the usual numbers of
+workers, so that the worker that has the sample uses it again."""
 
 
 STREAM_END = 2**31

@@ -20,7 +20,7 @@ from ...errors import UserError, unknown_name
 from .. import create_task
 from ..checkpoint import load_initial_weights
 from ..crops import CropInference
-from ..device import choose_device, split_cpu_cores
+from ..device import choose_device, keep_freed_memory, split_cpu_cores
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelSpec
 from ..task import Task
@@ -120,6 +120,8 @@ def build_trainer(
     threads, workers = split_cpu_cores(device, isinstance(train_set, SyntheticDataset) and train_set.cpu_heavy)
     options = options.merge_defaults(Options(threads=threads, workers=workers))
     torch.set_num_threads(options.threads or threads)
+    if device.type == "cpu":
+        keep_freed_memory()
     model_spec = ModelSpec(
         task,
         train_set.fields,

@@ -259,7 +259,7 @@ class Trainer:
             self.options.sample_uses or 1,
         )
         if isinstance(dataset := self.training_set.dataset, SyntheticDataset):
-            dataset.cached_samples = REUSE_DISTANCE * sampler.uses if sampler.uses > 1 else 0
+            dataset.keep_samples(REUSE_DISTANCE * sampler.uses if sampler.uses > 1 else 0)
         overfit = self.options.overfit_one_batch
         batches = [sampler.keys(0)] * len(sampler) if overfit else sampler
         workers = 0 if overfit else self.options.workers if workers is None else workers

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from densevision.errors import UserError
 from densevision.tasks import device as device_module
+from densevision.tasks import distributed
 from densevision.tasks.device import amp_dtype, bf16_in_hardware, choose_device, to_device, use_bf16
 
 CPU = torch.device("cpu")
@@ -91,3 +95,44 @@ def test_only_2d_convolutions_are_moved_to_channels_last():
     assert torch.equal(flat.weight, before)
     assert [id(parameter) for parameter in module.parameters()] == identities
     assert deep(torch.ones(1, 3, 4, 4, 4)).shape == (1, 4, 2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "files, variables, cores",
+    [
+        ({}, {}, 8),
+        ({"cpu.max": "max 100000"}, {}, 8),
+        ({"cpu.max": "150000 100000"}, {}, 2),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, {}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, {"LOCAL_WORLD_SIZE": "2"}, 4),
+        ({"cpu.max": "100000 100000"}, {"LOCAL_WORLD_SIZE": "4"}, 1),
+        ({"cpu.max": "broken"}, {"LOCAL_WORLD_SIZE": "0"}, 8),
+    ],
+)
+def test_cores_are_those_of_the_container_shared_by_its_processes(monkeypatch, tmp_path, files, variables, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "CGROUP", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert distributed.available_cores() == cores
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is a function of glibc")
+def test_freed_memory_is_kept_for_the_next_step():
+    faults = """
+import resource, torch
+from densevision.tasks.device import keep_freed_memory
+keep_freed_memory()
+def step():
+    sum(torch.ones(2**23) for _ in range(3))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    step()
+print(-step() + step())
+"""
+    run = subprocess.run([sys.executable, "-c", faults], capture_output=True, text=True, check=True)
+    # Three times 32 MiB are 24,576 pages.
+    assert int(run.stdout) < 2_000

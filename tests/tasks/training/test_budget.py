@@ -135,7 +135,9 @@ def test_samples_are_used_again_where_generating_them_holds_up_training(tmp_path
     try:
         changed = budget.use_samples_again(trainer, seconds)
         assert trainer.options.sample_uses == uses
-        assert (changed < seconds, trainer.options.threads) == ((True, 2) if uses == 4 else (False, 1))
+        cores = (2, 2) if uses == budget.SAMPLE_USES else (1, options["workers"])
+        assert (trainer.options.threads, trainer.options.workers) == cores
+        assert (changed < seconds) == (cores == (2, 2))
     finally:
         torch.set_num_threads(threads)
         trainer.close()

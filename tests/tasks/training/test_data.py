@@ -134,7 +134,7 @@ def test_a_synthetic_sample_that_is_used_again_is_generated_once(monkeypatch):
     calls = []
     generate = dataset.generate
     monkeypatch.setattr(dataset, "generate", lambda *arguments: calls.append(1) or generate(*arguments))
-    dataset.cached_samples = 2
+    dataset.keep_samples(2)
     first, again = dataset.read(0), dataset.read(0)
     assert len(calls) == 1 and all(np.array_equal(first[name], again[name]) for name in first)
     with pytest.raises(ValueError, match="read-only"):
@@ -150,7 +150,7 @@ def test_no_augmentation_changes_a_sample_that_is_used_again(name):
     options = resolve_options(task, Options())
     dataset = open_dataset(str(options.data), None, "train").with_size(options.image_size)
     assert isinstance(dataset, SyntheticDataset)
-    dataset.cached_samples = 4
+    dataset.keep_samples(4)
     samples = AugmentedDataset(dataset, task, options.image_size, Augmentation(), options.color_jitter or 0.0, 0)
     first = samples.sample((0, 0))
     samples.sample((1, 0))
