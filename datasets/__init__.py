@@ -91,6 +91,7 @@ DATASETS: dict[str, str] = {
     "video-folders": "datasets.video.video_folders:VideoFolders",
     "video-folders-16": "datasets.video.video_folders:VideoFolders16",
     "video-folders-32": "datasets.video.video_folders:VideoFolders32",
+    "video-folders-32-stabilized": "datasets.video.video_folders:StabilizedVideoFolders",
 }
 
 

@@ -523,11 +523,29 @@ class Scalar(FieldType):
         return {name: torch.from_numpy(np.asarray(values, np.float32))}
 
 
+@dataclass(frozen=True)
+class Noise(FieldType):
+    """A vector of normal noise, (length,) float32, from which a network generates; no geometry changes it.
+
+    Attributes:
+        length: number of values.
+    """
+
+    rank: ClassVar[int] = 1
+    length: int = 100
+
+    def check(self, value):
+        return None if value.shape[-1:] == (self.length,) else (f"{self.length} numbers", str(value.shape))
+
+    def _transform(self, value, geometry):
+        return value
+
+
 FIELD_TYPES: dict[str, type[FieldType]] = {
     field_type.__name__: field_type
     for field_type in (
         *(Image, Depth, CubeDepth, Flow, SegmentationMask, Mask, Keypoints, Joints, Box, Cube, Camera, ClassLabel),
-        Scalar,
+        *(Scalar, Noise),
     )
 }
 

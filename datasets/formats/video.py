@@ -211,34 +211,56 @@ def open_video(path: Path) -> Iterator[Any]:
         yield container
 
 
-def read_video(path: Path) -> Iterator[TimedFrame]:
+def read_video(path: Path, start: int | None = None) -> Iterator[TimedFrame]:
     """Read the frames of a video's first video stream as players display them.
 
     The rotation and mirroring of the file's display matrix are applied. The first frame has the time 0; a frame without
     a time of its own follows its predecessor by the frame rate.
+
+    Args:
+        path: the video.
+        start: one of `frame_ticks`: the first frame to read; None: the video's first.
 
     Raises:
         UserError: as `open_video`, or a damaged video (after the readable frames).
     """
     from av.error import FFmpegError
 
-    number, start, previous = 0, None, None
+    number, first, previous = 0, None, None
     with open_video(path) as container:
-        interval = _seconds(1 / (container.streams.video[0].average_rate or DEFAULT_RATE))
+        track = container.streams.video[0]
+        interval = _seconds(1 / (track.average_rate or DEFAULT_RATE))
         try:
+            if start is not None:
+                # To the keyframe before it.
+                container.seek(start, stream=track)
             for frame in container.decode(video=0):
+                if start is not None and frame.pts is not None and frame.pts < start:
+                    continue
                 time = frame.time
                 if time is None:
                     time = 0.0 if previous is None else previous + interval
-                start, previous = time if start is None else start, time
+                first, previous = time if first is None else first, time
                 known = frame.duration and frame.time_base
                 duration = _seconds(frame.duration * frame.time_base) if known else interval
-                timed = TimedFrame(_displayed(frame), _seconds(time - start), duration)
+                timed = TimedFrame(_displayed(frame), _seconds(time - first), duration)
                 number += 1
                 yield timed
         except (FFmpegError, OSError, ValueError) as error:
             what = f"breaks off after frame {number}" if number else "cannot be read"
             raise UserError(f"The video '{path}' {what}: {_reason(error)}.") from error
+
+
+def frame_ticks(path: Path) -> list[int]:
+    """Times of the frames in ticks of the file's clock, ascending, without decoding; empty if it does not state them.
+
+    Raises:
+        UserError: as `read_video`.
+    """
+    with open_video(path) as container, _video_errors(path, "cannot be read"):
+        packets = [packet for packet in container.demux(video=0) if packet.size and not packet.is_discard]
+    ticks = sorted({packet.pts for packet in packets if packet.pts is not None})
+    return ticks if len(ticks) == len(packets) else []
 
 
 def count_frames(path: Path) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,7 +12,6 @@ import cv2
 import numpy as np
 
 from ...errors import UserError
-from ...limits import LimitExceeded, check_bytes
 from ..core.files import IMAGE_SUFFIXES, list_files, name_table, natural_key, normalize_name
 from ..core.problems import DatasetError, Problem
 from ..core.splits import empty_split, folder_of_split, in_split, read_split_list
@@ -17,7 +19,8 @@ from ..dataset import Dataset, Sample
 from ..examples import fake_clip
 from ..field_types import FieldType, Image
 from ..formats.image import read_image, write_image
-from ..formats.video import VIDEO_SUFFIXES, count_frames, read_video, write_video
+from ..formats.video import VIDEO_SUFFIXES, TimedFrame, count_frames, frame_ticks, read_video, write_video
+from .stabilization import stabilize
 
 MAX_SIDE = 160
 """Longer side of the frames in pixels: larger ones are reduced, by averaging. Motion is then a few pixels a frame."""
@@ -29,7 +32,7 @@ Sequences = dict[str, list[str]]
 class VideoClips(Dataset):
     """Every run of `num_frames` consecutive frames of videos or folders of frames; subclasses call `set_sequences`.
 
-    The frames of the video that was read last are kept in memory.
+    Of a video, only the frames of one clip are in memory.
 
     Attributes:
         num_frames: length of the clips.
@@ -46,7 +49,7 @@ class VideoClips(Dataset):
         self.fields: dict[str, FieldType] = {"clip": Image()}
         self._sequences: list[tuple[str, list[str]]] = []
         starts = [0]
-        self._decoded: tuple[int, list[np.ndarray]] = (-1, [])
+        self._cursor: VideoCursor | None = None
         name_table(self.root, [file for files in sequences.values() for file in files])
         for name, files in sequences.items():
             try:
@@ -83,12 +86,13 @@ class VideoClips(Dataset):
                     expected, found = (f"{each.shape[1]}x{each.shape[0]}" for each in (frames[0], frame))
                     raise DatasetError(self.root / file, f"the size of the frame before it, {expected}", found)
             return {"clip": np.stack(frames)}
-        if self._decoded[0] != number:
-            self._decoded = number, _decode(self.root / files[0])
-        frames = self._decoded[1][start : start + self.num_frames]
+        path = self.root / files[0]
+        if self._cursor is None or self._cursor.path != path:
+            self._cursor = VideoCursor(path, self.num_frames)
+        frames = self._cursor.clip(start)
         if len(frames) < self.num_frames:
-            found = f"{len(self._decoded[1])}, fewer than its header states"
-            raise DatasetError(self.root / files[0], f"{start + self.num_frames} frames", found)
+            found = f"{start + len(frames)}, fewer than its header states"
+            raise DatasetError(path, f"{start + self.num_frames} frames", found)
         return {"clip": np.stack(frames)}
 
     def sample_name(self, index: int) -> str:
@@ -96,7 +100,7 @@ class VideoClips(Dataset):
         return f"{self._sequences[number][0]} from frame {start + 1}"
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_decoded": (-1, [])}
+        return {**self.__dict__, "_cursor": None}
 
 
 class VideoFolders(VideoClips):
@@ -161,6 +165,15 @@ class VideoFolders32(VideoFolders):
     num_frames: ClassVar[int] = 32
 
 
+class StabilizedVideoFolders(VideoFolders32):
+    """`VideoFolders` in clips of 32 frames without the motion of the camera (`stabilization`), as VGAN is trained."""
+
+    title: ClassVar[str] = "Folder of videos and frames, 32 frames, stabilized"
+
+    def read(self, index: int) -> Sample:
+        return {"clip": stabilize(super().read(index)["clip"])}
+
+
 def find_sequences(root: Path, skipped: list[Problem]) -> Sequences:
     """The videos and folders of frames below a root, by their path relative to it, sorted."""
     sequences: Sequences = {}
@@ -182,19 +195,48 @@ def _reduced(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
-def _decode(path: Path) -> list[np.ndarray]:
-    """All frames of a video.
+class VideoCursor:
+    """A place in a video: clips after it are read on from there, others from the keyframe before them.
 
-    Raises:
-        DatasetError: a damaged video, or one that is too long for the memory limit.
+    Args:
+        path: the video.
+        length: number of frames of a clip.
     """
-    frames: list[np.ndarray] = []
-    try:
-        for frame in read_video(path):
-            frames.append(_reduced(frame.pixels))
-            check_bytes(len(frames) * frames[0].nbytes)
-    except LimitExceeded as error:
-        raise DatasetError(path, "a video of fewer frames, or a folder of its frames", str(error)) from None
-    except UserError as error:
-        raise DatasetError(path, "a video", str(error)) from None
-    return frames
+
+    def __init__(self, path: Path, length: int) -> None:
+        self.path = path
+        self._ticks: list[int] | None = None
+        self._window: deque[np.ndarray] = deque(maxlen=length)
+        self._next = 0
+        self._frames: Iterator[TimedFrame] = iter(())
+
+    def clip(self, start: int) -> list[np.ndarray]:
+        """The frames from number `start` on, at most `length`; fewer where the video ends.
+
+        Raises:
+            DatasetError: a damaged video.
+        """
+        try:
+            if not self._next - len(self._window) <= start <= self._next or not self._next:
+                self._go_to(start)
+            while self._next < start + (self._window.maxlen or 0):
+                frame = next(self._frames, None)
+                if frame is None:
+                    break
+                self._window.append(_reduced(frame.pixels))
+                self._next += 1
+        except UserError as error:
+            self._next = 0
+            raise DatasetError(self.path, "a video", str(error)) from None
+        return list(self._window)[max(0, start - self._next + len(self._window)) :]
+
+    def _go_to(self, start: int) -> None:
+        if self._ticks is None:
+            self._ticks = frame_ticks(self.path)
+        self._window.clear()
+        if start and start < len(self._ticks):
+            self._frames, self._next = read_video(self.path, self._ticks[start]), start
+            return
+        self._frames, self._next = read_video(self.path), 0
+        for _ in islice(self._frames, start):
+            self._next += 1

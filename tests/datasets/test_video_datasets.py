@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -13,10 +16,12 @@ from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.examples import fake_clip
 from densevision.datasets.formats.image import write_image
-from densevision.datasets.formats.video import count_frames, write_video
+from densevision.datasets.formats.video import count_frames, frame_ticks, read_video, write_video
 from densevision.datasets.rendering.boats import SPEEDS, draw_boats
+from densevision.datasets.video.stabilization import stabilize
 
-NAMES = ("boats", "moving-photos", "stacked-jpegs", "ucf101-1", "ucf101-3", "video-folders")
+VIDEO_FOLDERS = ("video-folders", "video-folders-32-stabilized")
+NAMES = ("boats", "moving-photos", "stacked-jpegs", "ucf101-1", "ucf101-3", *VIDEO_FOLDERS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -86,6 +91,59 @@ def test_a_video_is_read_as_its_frames(tmp_path):
         clip = dataset.read(start)["clip"]
         assert np.abs(clip.astype(int) - frames[start : start + 8]).mean() < 6
     assert dataset.sample_name(4) == "train/b from frame 1"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_clip_is_the_same_wherever_reading_starts(tmp_path, suffix):
+    frames = fake_clip(3, 40)
+    written = write_video(tmp_path / "written.mp4", frames)
+    path = tmp_path / "train" / f"a{suffix}"
+    path.parent.mkdir()
+    # With B-frames and a keyframe every 12 frames.
+    with av.open(str(written)) as source, av.open(str(path), "w") as target:
+        options = {"g": "12", "bf": "2", "sc_threshold": "0"}
+        track = target.add_stream("libx264", rate=30, options=options, width=64, height=64, pix_fmt="yuv420p")
+        for frame in source.decode(video=0):
+            frame.pict_type = 0
+            target.mux(track.encode(frame))
+        target.mux(track.encode())
+    written.unlink()
+    everything = np.stack([frame.pixels for frame in read_video(path)])
+    assert len(everything) == len(frame_ticks(path)) == 40
+    dataset = open_dataset("video-folders", tmp_path)
+    for start in (20, 21, 23, 5, 32, 0, 13, 2):
+        np.testing.assert_array_equal(dataset.read(start)["clip"], everything[start : start + 8])
+
+
+def test_no_more_than_a_clip_of_a_video_is_in_memory(tmp_path, monkeypatch):
+    write_video(tmp_path / "train" / "a.mp4", fake_clip(2, 60))
+    dataset, decoded = open_dataset("video-folders", tmp_path), []
+
+    def reduced(frame):
+        # The pixels belong to nobody else: their end is that of the frame.
+        pixels = frame.copy()
+        decoded.append(weakref.ref(pixels))
+        alive.append(sum(each() is not None for each in decoded))
+        return pixels
+
+    alive: list[int] = []
+    monkeypatch.setattr("densevision.datasets.video.video_folders._reduced", reduced)
+    for start in range(len(dataset)):
+        dataset.read(start)
+    # In order, every frame is decoded once.
+    assert len(alive) == 60 and max(alive) <= 9
+
+
+def test_a_stabilized_clip_stands_still(tmp_path):
+    rng = np.random.default_rng(0)
+    wide = cv2.resize(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8), (240, 180), interpolation=cv2.INTER_CUBIC)
+    shaken = np.stack([wide[20 + 3 * (time % 3) : 148 + 3 * (time % 3), 20 + time : 180 + time] for time in range(32)])
+    write_frames(tmp_path / "train" / "a", shaken)
+    clip = open_dataset("video-folders-32-stabilized", tmp_path).read(0)["clip"].astype(int)
+    before, after = (np.abs(each - each[0])[:, 16:-16, 16:-40].mean() for each in (shaken.astype(int), clip))
+    assert before > 10 and after < 3
+    plain = np.full((4, 32, 32, 3), 90, np.uint8)
+    np.testing.assert_array_equal(stabilize(plain), plain)
 
 
 def test_large_frames_are_reduced(tmp_path):
