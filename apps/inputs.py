@@ -196,18 +196,19 @@ def describe_left_out(left_out: LeftOut) -> list[str]:
 
 
 def iter_requests(
-    sources: Sequence[Source], needed: int | None, names: Sequence[str] = ()
+    sources: Sequence[Source], needed: int | None, names: Sequence[str] = (), last: int | None = None
 ) -> Iterator[InferenceRequest]:
     """Iterate over the inference requests of the sources, in order; videos are read frame by frame.
 
-    Several requests may have the same stem; see `Manifest.with_own_outputs`. The other arguments are those of
+    Several requests may have the same stem; see `Manifest.with_own_outputs`. `last` is the number of frames of a
+    complete folder or video that are used, its last ones (None: all). The other arguments are those of
     `Source.groups`.
 
     Raises:
         UserError: at the call: the number of images does not fit the model.
     """
     groups = [group for source in sources for group in source.groups(needed, names)]
-    return (request for files, stem in groups for request in _requests(files, stem, needed))
+    return (request for files, stem in groups for request in _requests(files, stem, needed, last))
 
 
 def sampling_request(seed: int) -> InferenceRequest:
@@ -215,31 +216,30 @@ def sampling_request(seed: int) -> InferenceRequest:
     return InferenceRequest(lambda: (seed,), f"seed {seed}", Path(f"seed-{seed}"), ())
 
 
-def _requests(files: tuple[Path, ...], stem: Path, length: int | None) -> Iterator[InferenceRequest]:
+def _requests(files: tuple[Path, ...], stem: Path, length: int | None, last: int | None) -> Iterator[InferenceRequest]:
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
         if length is not None:
             return _video_requests(files[0], stem, length)
-        frames = cache(lambda: _all_frames(files[0]))
+        frames = cache(lambda: _all_frames(files[0], last))
         return iter([InferenceRequest(frames, str(files[0]), stem, files)])
     from ..tasks.image_io import ImageFile
 
     # One object per file, so that the file is opened once for its size and its pixels.
-    images = tuple(map(ImageFile, files))
+    images = tuple(map(ImageFile, files if length is not None or last is None else files[-last:]))
     name = " ".join(map(str, files)) if length is not None else f"{files[0]} ... {files[-1]}"
     return iter([InferenceRequest(lambda: images, name, stem, files)])
 
 
-def _all_frames(path: Path) -> list[Any]:
-    """The frames of a video that is one input, all in memory."""
-    frames, size = [], 0
+def _all_frames(path: Path, last: int | None) -> list[Any]:
+    """The frames of a video that is one input, or its last ones, in memory."""
+    frames: deque[Any] = deque(maxlen=last)
     for frame in read_video(path):
-        size += frame.pixels.nbytes
+        frames.append(frame.pixels)
         try:
-            check_bytes(size)
+            check_bytes(len(frames) * frame.pixels.nbytes)
         except LimitExceeded as error:
             raise UserError(f"The video '{path}' is too long for one input: its frames take {error}.") from None
-        frames.append(frame.pixels)
-    return frames
+    return list(frames)
 
 
 def _video_requests(path: Path, stem: Path, length: int) -> Iterator[InferenceRequest]:

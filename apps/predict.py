@@ -43,6 +43,7 @@ def predict(
     box: str | None = None,
     boxes: Path | None = None,
     batch_size: int = 1,
+    samples: int = 1,
     seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
@@ -76,7 +77,9 @@ def predict(
         boxes: JSON file in COCO's format with the boxes of every image (pose): all of them are predicted, and
             keypoints.json in the output folder has the ids of the file; one person per image if not stated.
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
-        seed: Random seed of stochastic models (the dropout of translation); another seed gives another image.
+        samples: Number of samples of a task that samples from noise (video), of the seed and those that follow it.
+        seed: Random seed of stochastic models (the dropout of translation, the noise of video); another seed gives
+            another image.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         force: Write to the output folder even if another process writes there; without it, one run at a time does.
@@ -96,6 +99,8 @@ def predict(
         raise unknown_name(f"input mode of the task {task.name}", input_mode, policy.modes)
     if batch_size < 1:
         raise UserError(f"--batch-size is {batch_size}; it must be at least 1.")
+    if samples < 1:
+        raise UserError(f"--samples is {samples}; it must be at least 1.")
     if box is not None and boxes is not None:
         raise UserError("--box is one box for all images and --boxes has those of each image; give one of them.")
     box_file = None if boxes is None else policy.read_boxes(boxes, fields)
@@ -106,11 +111,13 @@ def predict(
     noun = {None: "sequence", 0: "sample", 1: "image", 2: "pair"}.get(needed, "group")
     if needed != 0:
         sources = sources or collect_inputs(inputs, out, left_out)
-        requests = iter_requests(sources, needed, tuple(predictor.preprocessor.inputs))
+        if samples > 1:
+            raise UserError(f"The task {task.name} predicts from inputs: leave out --samples.")
+        requests = iter_requests(sources, needed, tuple(predictor.preprocessor.inputs), policy.last_frames)
     elif inputs:
         raise UserError(f"The task {task.name} samples from noise and takes no input; --seed chooses the sample.")
     else:
-        requests = iter([sampling_request(seed)])
+        requests = map(sampling_request, range(seed, seed + samples))
     require_writable(out)
     # The first process of a group has the lock for all of them.
     with nullcontext() if force or group.rank else closing(FolderLock(out)):

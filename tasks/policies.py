@@ -101,10 +101,12 @@ class InferencePolicy:
             and resize the output back (for tasks that need to see the complete image); "native": keep the image's own
             size and tile large images (for tasks that look at details).
         context_fields: fields that `Task.decode` needs beside the inputs, where a sample has them.
+        last_frames: how many frames of a complete folder or video are read, its last ones; None: all.
     """
 
     modes: tuple[str, ...] = ("fit", "native")
     context_fields: tuple[str, ...] = ()
+    last_frames: int | None = None
 
     def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int | None:
         """Number of files or frames of one prediction.
@@ -116,6 +118,10 @@ class InferencePolicy:
             None: a complete folder or video is one prediction. 0: none, since the task samples from noise.
         """
         return len(fields)
+
+    def newest_frames(self, fields: dict[str, FieldType]) -> int:
+        """Number of the newest frames of a camera that a live prediction takes; 0: the task does not predict live."""
+        return self.inputs_per_prediction(fields) or 0
 
     def read_inputs(self, sources: Sequence[Any], fields: dict[str, FieldType]) -> Sample:
         """Read the inputs of one prediction: images as uint8 (H, W, C), label maps as integers (H, W).

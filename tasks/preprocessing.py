@@ -127,8 +127,8 @@ class Preprocessor:
                 f"the image, which is {size[1]} wide and {size[0]} high."
             )
         parts = {}
-        for name, value in loaded.sample.items():
-            kind, rows, columns = self.inputs[name], slice(top, top + height), slice(left, left + width)
+        for name, kind in self.inputs.items():
+            value, rows, columns = loaded.sample[name], slice(top, top + height), slice(left, left + width)
             leading = (slice(None),) * (value.ndim - kind.rank)
             parts[name] = value[(*leading, rows, columns)] if kind.input_channels else value
         return replace(loaded, sample=parts, offset=(left, top), complete_size=size)

@@ -35,7 +35,7 @@ class LivePredictor:
     def num_frames(self) -> int:
         """Number of consecutive frames that the model takes as input."""
         task = self.predictor.task
-        return task.inference.inputs_per_prediction(task.inputs(self.predictor.fields)) or 0
+        return task.inference.newest_frames(task.inputs(self.predictor.fields))
 
     def predict(self, frames: Sequence[Frame]) -> Prediction | None:
         """Prediction for the newest of consecutive frames, oldest first; None if there are fewer than `num_frames`."""
@@ -67,7 +67,7 @@ def live_predictors(names: str, device: str, amp: str, mode: str | None = None) 
     models: list[LivePredictor] = []
     for source, predictor in zip(dict.fromkeys(sources), predictors, strict=True):
         task = predictor.task
-        if not task.inference.inputs_per_prediction(predictor.preprocessor.inputs):
+        if not task.inference.newest_frames(predictor.preprocessor.inputs):
             raise UserError(f"'{source}' does not predict from the newest frames; use densevision predict.")
         for name, field_type in predictor.preprocessor.inputs.items():
             if not isinstance(field_type, Image) or field_type.channels not in (1, 3):

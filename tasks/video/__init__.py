@@ -26,7 +26,7 @@ from ..training.options import Options
 from .baselines import copy_last
 from .losses import adversarial_phases, l1
 from .metrics import PROTOCOLS, metrics_of
-from .networks import MotionPredictor, VideoNetwork, head_channels
+from .networks import HEAD_CHANNELS, MotionPredictor, VideoNetwork
 from .policies import ClipAugmentation, ClipEvaluation, ClipInference, Division
 from .predicted_clip import PredictedClip
 from .recipes import RECIPES
@@ -81,6 +81,11 @@ class Video(Task[VideoNetwork]):
         """Which frames of a clip are given, and which follow."""
         return Division(self.context, self.frames)
 
+    @property
+    def frame_names(self) -> list[str]:
+        """Names of the given frames, the oldest first."""
+        return [name for name in self.division.inputs if name != "noise"]
+
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
         """The given frames, `frame1` to `frameN`, or `noise`; both are made from clips."""
         return self.division.inputs
@@ -97,7 +102,7 @@ class Video(Task[VideoNetwork]):
 
     @property
     def inference(self) -> ClipInference:
-        return ClipInference()
+        return ClipInference(context=self.context)
 
     @property
     def evaluation(self) -> ClipEvaluation:
@@ -117,8 +122,8 @@ class Video(Task[VideoNetwork]):
             raise UserError(
                 "--context 0 makes clips from noise, which a backbone cannot read: add --model vgan-narrow."
             )
-        channels = head_channels(self.context, self.frames)
-        return MotionPredictor(backbone, create_head(head, backbone.levels, channels), self.context, self.frames)
+        head_module = create_head(head, backbone.levels, HEAD_CHANNELS)
+        return MotionPredictor(backbone, head_module, self.context, self.frames)
 
     def phases(self, model: VideoNetwork, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase for l1; for adversarial the discriminator's, then the generator's, which reuses its clips."""
@@ -163,7 +168,7 @@ class Video(Task[VideoNetwork]):
         """Frames and masks at the size of the given frames."""
         values = resize_to_input(output, context)
         values = np.moveaxis(values.reshape(*values.shape[:2], -1, 4), 2, 0)
-        given = [context.inputs[name] for name in self.division.inputs if name != "noise"]
+        given = [*context.inputs.get("history", ()), *(context.inputs[name] for name in self.frame_names)]
         return PredictedClip(eight_bits(values[..., :3]), given, np.clip(values[..., 3], 0, 1))
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:

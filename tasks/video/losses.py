@@ -13,8 +13,9 @@ from .vgan import CLIP_FRAMES, Discriminator
 
 MASK_PENALTY = 0.01
 """Weight of the mean mask where no true mask is known, so that what is static belongs to the background."""
-TRUE_MASK = 0.05
-"""Weight of the cross-entropy with the true mask, where it is known."""
+TRUE_MASK, GIVEN_MASK = 0.2, 0.1
+"""Weight of the mean difference to the true masks, where they are known, and of the cross-entropy with that of the last
+given frame."""
 LAMBDA_MASK = 0.1
 """Weight of the mean mask of clips from noise (Vondrick et al. 2016, their code)."""
 LAMBDA_FRAME = 10.0
@@ -33,12 +34,16 @@ def l1(predicted: PredictedFrames, batch: Batch, context: int) -> LossTerms:
     times = slice(context, context + predicted.frames.shape[1])
     terms = {"l1": (predicted.frames - batch["clip"][:, times]).abs().mean()}
     if "mask" in batch:
-        masks = predicted.masks[:, :, 0].clamp(1e-4, 1 - 1e-4)
-        terms["mask"] = TRUE_MASK * F.binary_cross_entropy(masks, batch["mask"][:, times].float())
+        # Not their cross-entropy, which is lower for a foreground that is spread thinly over wrong places.
+        terms["mask"] = TRUE_MASK * (predicted.masks[:, :, 0] - batch["mask"][:, times].float()).abs().mean()
+        if predicted.given_mask is not None:
+            given_mask = predicted.given_mask[:, 0].clamp(1e-4, 1 - 1e-4)
+            known = batch["mask"][:, context - 1].float()
+            terms["given_mask"] = GIVEN_MASK * F.binary_cross_entropy(given_mask, known)
     else:
         terms["mask"] = MASK_PENALTY * predicted.masks.mean()
     if "background" in batch and predicted.background is not None:
-        terms["background"] = (predicted.background - batch["background"]).abs().mean()
+        terms["background"] = (predicted.background - batch["background"][:, None]).abs().mean()
     return terms
 
 
@@ -65,7 +70,7 @@ def adversarial_phases(model: VideoNetwork, inputs: list[str], context: int) -> 
         return cache["layers"]
 
     def classify(clip: Tensor, real: bool) -> Tensor:
-        logits = discriminator(clip)
+        logits = discriminator(clip + model.clip_noise * torch.randn_like(clip) if model.clip_noise else clip)
         return F.cross_entropy(logits, logits.new_full((len(logits),), int(real), dtype=torch.long))
 
     def discriminator_loss(batch: Batch, cache: dict) -> LossTerms:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .warping import move
+
 LEVELS = ((2, 4, 5), (1, 1, 9))
 """Reduction of the frames, largest displacement and side of a block in reduced pixels, coarse to fine."""
 SHARPNESS = 400.0
@@ -48,19 +50,9 @@ def _match(last: Tensor, before: Tensor, reduction: int, radius: int, block: int
     costs = F.avg_pool2d(absolute, block, 1, block // 2, count_include_pad=False)
     displacements = torch.tensor(shifts, dtype=costs.dtype, device=last.device)
     costs = costs + SHIFT_COST * reduction * displacements.norm(dim=1)[:, None, None]
-    flow = reduction * torch.einsum("bkhw,kd->bdhw", (-SHARPNESS * costs).softmax(1), displacements)
+    weights = (-SHARPNESS * costs).softmax(1)
+    # Sums and no matrix product, whose rounding would depend on the batch, and whose values autocast would shorten.
+    flow = reduction * torch.stack([(weights * each[:, None, None]).sum(1) for each in displacements.T], dim=1)
     if reduction > 1:
         flow = F.interpolate(flow, scale_factor=float(reduction), mode="bilinear", align_corners=False)
     return flow[..., :height, :width]
-
-
-def move(image: Tensor, flow: Tensor) -> Tensor:
-    """Sample an image (B, C, H, W) at x + flow(x), flow (B, 2, H, W) in pixels; beyond the edges, the edge goes on."""
-    height, width = image.shape[-2:]
-    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
-    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)[None]
-    # In grid_sample, -1 and 1 are the outer edges of the border pixels; their centers are half a pixel further in.
-    x = (2 * (columns + flow[:, 0].float()) + 1) / width - 1
-    y = (2 * (rows + flow[:, 1].float()) + 1) / height - 1
-    grid = torch.stack((x, y), dim=-1)
-    return F.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)

@@ -15,6 +15,8 @@ the true frame differs from the last given one by more than 10 levels in a chann
 
     error            Fréchet distance between features of the generated and of the true clips under a fixed random network
     static           share of generated clips with a static background
+    moving           share of the pixels that differ from the background, in generated clips, and true_moving in true ones
+    speed_overlap    share that the histograms of speeds of generated and true clips have in common (`speed`)
 
 A fixed random network has never learned anything: the distance compares runs of this package and is no FVD.
 
@@ -25,9 +27,11 @@ out: psnr_moving of clips without motion, mask_iou of datasets without masks.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from ...datasets.dataset import Sample
@@ -45,6 +49,11 @@ MOVED = 10
 STILL_SHARE, STILL_LEVELS = 0.2, 2.0
 """A background is static if this share of the pixels has at most this standard deviation over time, gray levels."""
 FEATURES, NETWORK_SEED = 24, 2016
+SPEED_BINS = (0.3, 0.95, 1.75, 3.0)
+"""Limits of the bins of speeds, pixels per frame: still, the three speeds of `boats`, and faster."""
+FOREGROUND, LEAST_AREA, TIME_STEP = 30, 12, 4
+"""Difference to the background in gray levels that makes a pixel foreground, least pixels of what moves, and frames of
+a step."""
 
 
 def metrics_of(protocol: str, division: Division) -> Metrics:
@@ -121,25 +130,75 @@ class FrameMetrics(RowMetrics):
 
 
 class SampleMetrics(RowMetrics):
-    """The metrics of `samples`; a row has the features of a true and a generated clip, and whether that is static."""
+    """The metrics of `samples`; a row has a `describe`d true clip and a generated one, and whether that is static."""
 
     def update(self, prediction: Prediction, ground_truth: Sample) -> None:
         frames = _predicted(prediction).frames
         clip = np.stack([Image().colorize(frame) for frame in ground_truth["clip"][: len(frames)]])
-        self.rows.append((features(clip), features(frames), has_static_background(frames)))
+        self.rows.append((describe(clip), describe(frames), has_static_background(frames)))
 
     def compute(self) -> dict[str, float]:
         count = float(len(self.rows))
+        names = ("error", "static", "moving", "true_moving", "speed_overlap")
         if not self.rows:
-            return {"error": math.nan, "static": math.nan, "samples": count}
+            return {**dict.fromkeys(names, math.nan), "samples": count}
         # Sums of floats depend on their order, which the number of processes must not change.
-        rows = sorted(self.rows, key=lambda row: row[0].tolist())
-        true, generated = (np.stack([row[index] for row in rows]) for index in (0, 1))
-        return {
-            "error": frechet_distance(true, generated),
-            "static": sum(row[2] for row in rows) / count,
-            "samples": count,
-        }
+        rows = sorted(self.rows, key=lambda row: row[0].features.tolist())
+        true, generated = ([row[index] for row in rows] for index in (0, 1))
+        histograms = [speed_histogram([each.speed for each in clips]) for clips in (true, generated)]
+        values = (
+            frechet_distance(*(np.stack([each.features for each in clips]) for clips in (true, generated))),
+            sum(row[2] for row in rows) / count,
+            *(sum(each.moving for each in clips) / count for clips in (generated, true)),
+            float(np.minimum(*histograms).sum()),
+        )
+        return {**dict(zip(names, values, strict=True)), "samples": count}
+
+
+class ClipStatistics(NamedTuple):
+    """What the protocol `samples` compares of a clip.
+
+    Attributes:
+        features: (24,), of the fixed random network.
+        moving: share of the pixels that are foreground.
+        speed: see `speed`.
+    """
+
+    features: np.ndarray
+    moving: float
+    speed: float
+
+
+def describe(clip: np.ndarray) -> ClipStatistics:
+    """The statistics of a clip (T, H, W, 3) uint8."""
+    return ClipStatistics(features(clip), float(foreground_of(clip).mean()), speed(clip))
+
+
+def foreground_of(clip: np.ndarray) -> np.ndarray:
+    """Pixels of a clip (T, H, W, 3) uint8 that differ from their median over time: (T, H, W) bool."""
+    return (np.abs(clip.astype(np.float32) - np.median(clip, axis=0)) > FOREGROUND).any(-1)
+
+
+def speed(clip: np.ndarray) -> float:
+    """Speed of what moves in a clip (T, H, W, 3) uint8, pixels per frame; 0 if nothing does.
+
+    It is the median over time of the steps of the centers of connected parts of the foreground, each to the nearest
+    center `TIME_STEP` frames later.
+    """
+    centers = []
+    for mask in foreground_of(clip).astype(np.uint8):
+        _, _, statistics, places = cv2.connectedComponentsWithStats(mask)
+        centers.append(places[1:][statistics[1:, cv2.CC_STAT_AREA] >= LEAST_AREA])
+    steps = []
+    for here, there in zip(centers, centers[TIME_STEP:], strict=False):
+        if len(here) and len(there):
+            steps += list(np.linalg.norm(here[:, None] - there, axis=-1).min(axis=1) / TIME_STEP)
+    return float(np.median(steps)) if steps else 0.0
+
+
+def speed_histogram(speeds: Sequence[float]) -> np.ndarray:
+    """Share of the speeds in each bin of `SPEED_BINS`, (5,)."""
+    return np.bincount(np.digitize(speeds, SPEED_BINS), minlength=len(SPEED_BINS) + 1) / max(1, len(speeds))
 
 
 def has_static_background(frames: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import NamedTuple
 
@@ -12,25 +13,42 @@ from ...backbones.backbone import Backbone
 from ...errors import UserError
 from ..heads.head import Head
 from ..network import Network
-from .matching import match_blocks, move
+from .matching import match_blocks
 from .vgan import CLIP_FRAMES, STRIDE, FrameGenerator, Layers, NoiseGenerator
+from .warping import move, splat
 
+HEAD_CHANNELS = 7
+"""Output channels of a head for `MotionPredictor`: corrections of the background and a mask (4); from a single frame
+velocity and turn, from several a flow and the share of their motion that is continued (3)."""
 FLOW_SCALE, CONTINUATION_SCALE = 4.0, 5.0
-"""Pixels of motion, and shares of the motion that is continued, per unit of a head's output."""
+"""Pixels of motion in a frame's time, and shares of the motion that is continued, per unit of a head's output."""
+TURN_SCALE = 0.1
+"""Radians of turn per frame, per unit of a head's output."""
+LEAST_WEIGHT = 1e-6
+"""Weight below which no foreground has arrived at a pixel."""
 
 
 class PredictedFrames(NamedTuple):
-    """Frames and the share of the moving foreground in each pixel.
+    """Frames, and what they are composed of (`compose`).
 
     Attributes:
         frames: (B, T, 3, H, W) in about [0, 1].
-        masks: (B, T, 1, H, W) in [0, 1].
-        background: (B, 3, H, W), what is behind the foreground of every frame; None if there is no such image.
+        masks: (B, T, 1, H, W) in [0, 1], the share of the moving foreground.
+        foreground: (B, T, 3, H, W).
+        background: (B, T, 3, H, W), or (B, 1, 3, H, W) if it is the same behind all frames; None without one.
+        given_mask: (B, 1, H, W), the share of the foreground in the last given frame; None if it is not predicted.
     """
 
     frames: Tensor
     masks: Tensor
+    foreground: Tensor
     background: Tensor | None
+    given_mask: Tensor | None = None
+
+
+def compose(masks: Tensor, foreground: Tensor, background: Tensor) -> PredictedFrames:
+    """Frames of a foreground in front of a background; see `PredictedFrames`."""
+    return PredictedFrames(masks * foreground + (1 - masks) * background, masks, foreground, background)
 
 
 class VideoNetwork(Network):
@@ -60,15 +78,18 @@ class VideoNetwork(Network):
 class MotionPredictor(VideoNetwork):
     """A backbone that reads the given frames side by side, and a head that tells how the last of them goes on.
 
-    A frame is mask * foreground + (1 - mask) * background: the foreground is the last frame moved by a flow, the
-    background is the last frame with painted corrections. Flow and corrections start at 0: an untrained network
-    copies the last frame. From several frames, the next one is predicted, and then the one after it from that; the flow
-    has a part that continues the motion between the last two given frames, as `match_blocks` finds it. From a single
-    frame, all frames are predicted at once, each by a motion of the given one, in front of one background.
+    A frame is mask * foreground + (1 - mask) * background: the foreground is the last given frame, moved. Motion and
+    corrections of the background start at 0: an untrained network copies the last frame.
+
+    From several frames, the next one is predicted, and then the one after it from that (**rollout**); its pixels say
+    where they came from, by a flow with a part that continues the motion between the last two given frames, as
+    `match_blocks` finds it. From a single frame, all frames are predicted at once, in front of one background: its
+    pixels say what belongs to the foreground and on which arc it leaves, so that its small motion at first teaches the
+    large one later.
 
     Args:
         backbone: any backbone with three channels per given frame.
-        head: a head with `head_channels` channels.
+        head: a head with `HEAD_CHANNELS` channels.
         context: number of given frames.
         frames: number of predicted frames.
     """
@@ -86,52 +107,61 @@ class MotionPredictor(VideoNetwork):
         nn.init.zeros_(predict.weight)
         nn.init.zeros_(predict.bias)
 
-    @property
-    def batchable(self) -> bool:
-        """Not where blocks are matched: the softmax of their differences amplifies the rounding errors of a batch."""
-        return self.context == 1
-
     def predict_frames(self, inputs: tuple[Tensor, ...], frames: int) -> PredictedFrames:
-        if self.context == 1:
-            (predicted, masks, background), _ = self._step(inputs, None)
-            return PredictedFrames(predicted[:, :frames], masks[:, :frames], background)
-        given, steps = list(inputs), []
+        return self._leave(inputs[0], frames) if self.context == 1 else self._roll_out(inputs, frames)
+
+    def _output(self, given: tuple[Tensor, ...]) -> Tensor:
+        stacked = torch.cat(given, dim=1)
+        features = self.backbone.features(self.backbone.preprocessing(stacked))
+        return self.head(features, (stacked.shape[-2], stacked.shape[-1])).float()
+
+    def _leave(self, first: Tensor, frames: int) -> PredictedFrames:
+        """The frames after a single one, whose foreground leaves its place."""
+        correction, mask, velocity, turn = self._output((first,)).split((3, 1, 2, 1), dim=1)
+        mask = mask.sigmoid()
+        times = torch.arange(1, frames + 1, device=first.device)[:, None, None, None]
+        flows = arcs(FLOW_SCALE * velocity[:, None], TURN_SCALE * turn[:, None], times)
+        leaving = torch.cat((mask * first, mask), dim=1)[:, None].expand(-1, frames, -1, -1, -1)
+        arrived = splat(leaving.flatten(0, 1), flows.flatten(0, 1)).unflatten(0, (-1, frames))
+        colors, weights = arrived[:, :, :3], arrived[:, :, 3:]
+        background = (first + mask * correction)[:, None]
+        predicted = compose(weights.clamp(max=1), colors / weights.clamp(min=LEAST_WEIGHT), background)
+        return predicted._replace(given_mask=mask)
+
+    def _roll_out(self, given: tuple[Tensor, ...], frames: int) -> PredictedFrames:
+        """Each frame from those before it."""
+        seen, steps = list(given), []
         # Matched once, between given frames: what is predicted gets blurred.
-        motion = match_blocks(given[-1], given[-2])
+        motion = match_blocks(seen[-1], seen[-2])
         for _ in range(frames):
-            step, flow = self._step(tuple(given[-self.context :]), motion)
+            last, output = seen[-1], self._output(tuple(seen[-self.context :]))
+            correction, flow, mask, share = output.split((3, 2, 1, 1), dim=1)
+            flow = FLOW_SCALE * flow + CONTINUATION_SCALE * share * motion
+            step = compose(mask.sigmoid(), move(last, flow), last + correction)
             # What moves takes its motion with it.
             motion = move(motion, flow)
             steps.append(step)
-            given.append(step.frames[:, 0])
-        return PredictedFrames(
-            torch.cat([step.frames for step in steps], dim=1), torch.cat([step.masks for step in steps], dim=1), None
-        )
-
-    def _step(self, given: tuple[Tensor, ...], motion: Tensor | None) -> tuple[PredictedFrames, Tensor]:
-        """All frames that one pass of the head predicts, and the flow of the first.
-
-        Args:
-            given: frames, (B, 3, H, W) each.
-            motion: (B, 2, H, W) pixels, of which the flow contains a share; None from a single frame.
-        """
-        stacked = torch.cat(given, dim=1)
-        features = self.backbone.features(self.backbone.preprocessing(stacked))
-        output = self.head(features, (stacked.shape[-2], stacked.shape[-1])).float()
-        last, background = given[-1], given[-1] + output[:, :3]
-        flow_and_mask = (output[:, 3:] if motion is None else output[:, 3:6]).unflatten(1, (-1, 3))
-        flows, masks = FLOW_SCALE * flow_and_mask[:, :, :2], flow_and_mask[:, :, 2:].sigmoid()
-        if motion is not None:
-            flows = flows + (CONTINUATION_SCALE * output[:, 6:] * motion)[:, None]
-        moved = torch.stack([move(last, flow) for flow in flows.unbind(1)], dim=1)
-        frames = masks * moved + (1 - masks) * background[:, None]
-        return PredictedFrames(frames, masks, background), flows[:, 0]
+            seen.append(step.frames)
+        parts = zip(*(step[:4] for step in steps), strict=True)
+        return PredictedFrames(*(torch.stack(part, dim=1) for part in parts))
 
 
-def head_channels(context: int, frames: int) -> int:
-    """Output channels of a head for `MotionPredictor`: corrections of the background, flow and mask per frame, and of
-    several given frames the share of their motion that is continued."""
-    return 3 + 3 * frames if context == 1 else 7
+def arcs(velocity: Tensor, turn: Tensor, times: Tensor) -> Tensor:
+    """Displacements of points that move at constant speed and turn at a constant rate: those of any rigid motion.
+
+    Args:
+        velocity: (..., 2, H, W) at time 0, pixels per frame, x then y.
+        turn: (..., 1, H, W) radians per frame, from x to y.
+        times: frames, broadcast with these.
+
+    Returns:
+        (..., 2, H, W) pixels.
+    """
+    angle = turn * times / 2
+    # Over the chord, which has half the turn.
+    length = times * torch.sinc(angle / math.pi)
+    (x, y), cosine, sine = velocity.split(1, dim=-3), angle.cos(), angle.sin()
+    return length * torch.cat((cosine * x - sine * y, sine * x + cosine * y), dim=-3)
 
 
 class VGAN(VideoNetwork):
@@ -145,14 +175,25 @@ class VGAN(VideoNetwork):
         width: channels of the first maps of the generator from noise, 512 in the paper; the one from frames has twice
             as many.
         two_streams: whether there are a mask and a background.
+        clip_noise: standard deviation of normal noise that is added to all clips that the discriminator sees, for
+            values in [-1, 1] (Sønderby et al., ICLR 2017, arXiv:1610.04490); 0 in the paper.
+        mask_bias: initial bias of the mask; 0 in the paper. Below 0, a clip is mostly background at first.
 
     Raises:
         UserError: more frames than a clip has.
     """
 
-    def __init__(self, context: int, frames: int, width: int = 512, two_streams: bool = True) -> None:
+    def __init__(
+        self,
+        context: int,
+        frames: int,
+        width: int = 512,
+        two_streams: bool = True,
+        clip_noise: float = 0.0,
+        mask_bias: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.context, self.frames, self.width = context, frames, width
+        self.context, self.frames, self.width, self.clip_noise = context, frames, width, clip_noise
         limit = CLIP_FRAMES - min(context, 1)
         if frames > limit:
             raise UserError(f"A clip has {CLIP_FRAMES} frames: --frames is {frames}; it must be at most {limit}.")
@@ -161,6 +202,8 @@ class VGAN(VideoNetwork):
             self.generator = FrameGenerator(3 * context, 2 * width, two_streams)
         else:
             self.generator = NoiseGenerator(width, two_streams)
+        if self.generator.mask_head is not None:
+            nn.init.constant_(self.generator.mask_head[0].bias, mask_bias)  # type: ignore[index, arg-type]
         self.input_policy = "whole" if context else "fixed"
         self.stride = STRIDE
 
@@ -171,8 +214,9 @@ class VGAN(VideoNetwork):
     def predict_frames(self, inputs: tuple[Tensor, ...], frames: int) -> PredictedFrames:
         layers, first = self.generate(inputs), min(self.context, 1)
         clip, masks = (each.transpose(1, 2)[:, first : first + frames] for each in (layers.clip, layers.mask))
-        background = None if layers.background is None else (layers.background[:, :, 0] + 1) / 2
-        return PredictedFrames((clip + 1) / 2, masks, background)
+        foreground = layers.foreground.transpose(1, 2)[:, first : first + frames]
+        background = None if layers.background is None else (layers.background.transpose(1, 2) + 1) / 2
+        return PredictedFrames((clip + 1) / 2, masks, (foreground + 1) / 2, background)
 
 
 def vgan(context: int, frames: int) -> VGAN:
@@ -186,5 +230,5 @@ def vgan_one_stream(context: int, frames: int) -> VGAN:
 
 
 def vgan_narrow(context: int, frames: int) -> VGAN:
-    """A quarter of the width, for CPUs."""
-    return VGAN(context, frames, width=128)
+    """A quarter of the width for CPUs, with noise against a discriminator that wins too soon."""
+    return VGAN(context, frames, width=128, clip_noise=0.1, mask_bias=-2.0)

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ...datasets.core.geometry import Size
 from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.field_types import FieldType, Image
+from ...datasets.field_types import FieldType, Image, Noise
 from ...errors import UserError
+from ..image_io import load_image
 from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
 from .vgan import NOISE
 
+HISTORY = 16
+"""Frames of a video that are read to continue it, its last ones."""
 EPOCH = 1
 """Epoch of the noise of evaluations; synthetic datasets use epoch 0 of the same purpose."""
-
-
-@dataclass(frozen=True)
-class Noise(FieldType):
-    """A vector of normal noise, (100,) float32."""
-
-    rank: ClassVar[int] = 1
-
-    def check(self, value):
-        return None if value.shape[-1:] == (NOISE,) else (f"{NOISE} numbers", str(value.shape))
-
-    def _transform(self, value, geometry):
-        return value
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,7 @@ class Division:
     @property
     def inputs(self) -> dict[str, FieldType]:
         """`frame1`, `frame2`, ..., the oldest first, or `noise`."""
-        return {f"frame{number}": Image() for number in range(1, self.context + 1)} or {"noise": Noise()}
+        return {f"frame{number}": Image() for number in range(1, self.context + 1)} or {"noise": Noise(NOISE)}
 
     def cut(self, sample: Sample) -> Sample:
         """The fields of a sample that have frames, without the frames that are not needed.
@@ -94,18 +84,36 @@ class ClipAugmentation(AugmentationPolicy):
 
 @dataclass(frozen=True)
 class ClipInference(InferencePolicy):
-    """As many images as there are given frames, at their own size; without, a seed of the noise."""
+    """One image for a clip from its first frame, a complete video or folder of frames for its continuation, or a seed.
 
+    The frames before the given ones are `history`, for the video that is written.
+    """
+
+    context: int = 4
     modes: tuple[str, ...] = ("native", "fit")
+    context_fields: tuple[str, ...] = ("history",)
+    last_frames: int | None = HISTORY
 
-    def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int:
-        return 0 if "noise" in fields else len(fields)
+    def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int | None:
+        return self.context if self.context < 2 else None
+
+    def newest_frames(self, fields: dict[str, FieldType]) -> int:
+        return self.context
 
     def read_inputs(self, sources: Sequence[Any], fields: dict[str, FieldType]) -> Sample:
-        if "noise" not in fields:
-            return super().read_inputs(sources, fields)
-        (seed,) = sources
-        return {"noise": noise(np.random.default_rng(seed))}
+        if not self.context:
+            (seed,) = sources
+            return {"noise": noise(np.random.default_rng(seed))}
+        if len(sources) < self.context:
+            raise UserError(f"The model takes {self.context} consecutive frames or more, not {len(sources)}.")
+        inputs = super().read_inputs(sources[-self.context :], fields)
+        if self.context == 1 or len(sources) == self.context:
+            return inputs
+        history = [load_image(source) for source in sources[: -self.context]]
+        size = next(iter(inputs.values())).shape
+        if any(frame.shape != size for frame in history):
+            raise UserError("The frames of a sequence must have one size, and these differ.")
+        return {**inputs, "history": np.stack(history)}
 
 
 @dataclass(frozen=True)

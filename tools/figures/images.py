@@ -4,6 +4,7 @@ python tools/figures/images.py rooms CHECKPOINT                    docs/rooms.pn
 python tools/figures/images.py shapes CHECKPOINT                   docs/shapes.png: synthetic shapes and their classes
 python tools/figures/images.py scores                              docs/recognition-game.png: scores of test scenes
 python tools/figures/images.py hands                               docs/hands.png: joints of test hands
+python tools/figures/images.py boats CHECKPOINT                    docs/boats.png: clips from a frame, true and predicted
 python tools/figures/images.py photos                              docs/photos.png: photos and their predicted depth
 python tools/figures/images.py colorized [CHECKPOINT [OUT]]        docs/colorized.jpg: colorization of photos
 python tools/figures/images.py colorized_shapes CHECKPOINT [OUT]   docs/colorized-shapes.png: of synthetic shapes
@@ -40,6 +41,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROOMS = (3, 7, 12, 21, 28, 33)
 SHAPE_SIDE = 180
 SCENES = 10
+CLIPS = (0, 1, 2)
 PHOTOS = ("coffee", "astronaut", "chelsea", "rocket")
 COLORIZED = ("astronaut", "coffee", "chelsea", "rocket")
 HEIGHT = 200
@@ -104,6 +106,17 @@ def hands() -> None:
     rows += [predictor.predict_sample(sample) for sample in samples]
     images = [cv2.resize(row.to_image(), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_NEAREST) for row in rows]
     write_image(DOCS / "hands.png", image_grid(images, 5))
+
+
+def boats(checkpoint: str) -> None:
+    """Write docs/boats.png: test clips that begin with a given frame, above those predicted from it."""
+    predictor, dataset = load(checkpoint), open_dataset("boats", split="test")
+    rows = []
+    for index in CLIPS:
+        sample = predictor.task.evaluation.dataset(dataset).read(index)
+        rows += [predictor.task.ground_truth(sample, dataset.fields), predictor.predict_sample(sample)]
+    images = [cv2.resize(row.to_image(), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_NEAREST) for row in rows]
+    write_image(DOCS / "boats.png", image_grid(images, 1))
 
 
 def photos() -> None:

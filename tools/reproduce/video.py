@@ -1,7 +1,9 @@
-"""Next frames of a real video: a checkpoint beside copying and flow continuation, PSNR in dB.
+"""Video prediction beside predictions without a network: the tables of docs/video.md.
 
-python tools/reproduce/video.py VIDEO [CHECKPOINT]      frames of 160x96, every run of four and its next frame
-"""
+python tools/reproduce/video.py frames VIDEO [CHECKPOINT]   next frames of a real video, 160x96, from every four: PSNR in dB
+python tools/reproduce/video.py boats CHECKPOINT [CLIPS]    clips of `boats` from their first frame
+python tools/reproduce/video.py samples CHECKPOINT [CLIPS]  clips from noise beside those of `boats-32`; samples.png
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -12,27 +14,91 @@ import cv2
 import numpy as np
 
 import densevision
+from densevision.datasets import open_dataset
+from densevision.datasets.dataset import Sample
+from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.video import read_video
 from densevision.tasks.image_quality import psnr
+from densevision.tasks.inference import Predictor
+from densevision.tasks.video import Video
 from densevision.tasks.video.baselines import continue_flow, copy_last
+from densevision.tasks.video.metrics import SPEED_BINS, describe, speed_histogram
+from densevision.tasks.video.predicted_clip import PredictedClip
 
 SIZE = (160, 96)
+SHEET = 16
+"""Samples in samples.png, one a row."""
 
 
-def main(path: Path, checkpoint: str = "video") -> None:
+def load(checkpoint: str) -> tuple[Predictor, Video]:
+    """A model of video prediction, in fp32 on the CPU."""
+    predictor = densevision.load(checkpoint, "cpu", "off")
+    assert isinstance(predictor.task, Video)
+    return predictor, predictor.task
+
+
+def predicted(predictor: Predictor, *inputs: object) -> PredictedClip:
+    """The prediction for some inputs."""
+    prediction = predictor.predict(*inputs)
+    assert isinstance(prediction, PredictedClip)
+    return prediction
+
+
+def frames(path: str, checkpoint: str = "video") -> None:
     """Print the number of frames and the mean PSNR of each prediction."""
-    frames = [cv2.resize(frame.pixels, SIZE, interpolation=cv2.INTER_AREA) for frame in read_video(path)]
-    predictor, scores = densevision.load(checkpoint, "cpu", "off"), []
-    context = predictor.task.context  # pyright: ignore[reportAttributeAccessIssue]
-    for start in range(len(frames) - context):
-        given, following = frames[start : start + context], frames[start + context].astype(np.float64)
-        network = predictor.predict(*given).frames[0]  # pyright: ignore[reportAttributeAccessIssue]
-        predicted = network, copy_last(given, 1)[0], continue_flow(given, 1)[0]
-        scores.append([psnr(each.astype(np.float64), following) for each in predicted])
+    video = [cv2.resize(frame.pixels, SIZE, interpolation=cv2.INTER_AREA) for frame in read_video(Path(path))]
+    predictor, task = load(checkpoint)
+    scores = []
+    for start in range(len(video) - task.context):
+        given, following = video[start : start + task.context], video[start + task.context].astype(np.float64)
+        network = predicted(predictor, *given).frames[0]
+        predictions = network, copy_last(given, 1)[0], continue_flow(given, 1)[0]
+        scores.append([psnr(each.astype(np.float64), following) for each in predictions])
     names = ("network", "copying", "flow continuation")
     means = ", ".join(f"{name} {mean:.2f}" for name, mean in zip(names, np.mean(scores, axis=0), strict=True))
     print(f"{len(scores)} frames: {means}")
 
 
+def boats(checkpoint: str, clips: str = "100") -> None:
+    """Print the scores of the network, of copying, and of the true background without boats."""
+    predictor, task = load(checkpoint)
+    dataset = open_dataset("boats", None, "test")
+    metrics = {name: task.metrics("frames") for name in ("network", "copying", "true background")}
+    copied = task.baseline(dataset)
+
+    def background(sample: Sample) -> PredictedClip:
+        return PredictedClip(copy_last([sample["background"]], task.frames))
+
+    for index in range(int(clips)):
+        sample = task.division.cut(dataset.read(index))
+        metrics["network"].update(predicted(predictor, *sample["clip"][: task.context]), sample)
+        metrics["copying"].update(copied(sample), sample)
+        metrics["true background"].update(background(sample), sample)
+    for name, one in metrics.items():
+        scores = one.compute()
+        chosen = ("psnr", "psnr_1", f"psnr_{task.frames}", "psnr_moving", "psnr_static", "mask_iou")
+        print(f"{name}: " + ", ".join(f"{each} {scores[each]:.2f}" for each in chosen if each in scores))
+
+
+def samples(checkpoint: str, clips: str = "100") -> None:
+    """Print the scores and the histograms of speeds of true and generated clips, and write some of those as strips."""
+    predictor, task = load(checkpoint)
+    dataset = open_dataset("boats-32", None, "test")
+    metrics, strips = task.metrics("samples"), []
+    speeds: dict[str, list[float]] = {"true": [], "generated": []}
+    for index in range(int(clips)):
+        sample, prediction = dataset.read(index), predicted(predictor, index)
+        metrics.update(prediction, sample)
+        speeds["true"].append(describe(sample["clip"]).speed)
+        speeds["generated"].append(describe(prediction.frames).speed)
+        strips.append(prediction.to_image())
+    print(", ".join(f"{name} {value:.4g}" for name, value in metrics.compute().items()))
+    limits = (0, *SPEED_BINS, np.inf)
+    for name, found in speeds.items():
+        shares = zip(limits, limits[1:], speed_histogram(found), strict=False)
+        print(f"{name} speeds: " + ", ".join(f"{low:g} to {high:g}: {share:.2f}" for low, high, share in shares))
+    write_image(Path("samples.png"), np.concatenate(strips[:SHEET]))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    {"frames": frames, "boats": boats, "samples": samples}[sys.argv[1]](*sys.argv[2:])

@@ -7,14 +7,15 @@ import torch
 
 import densevision
 from densevision.tasks.heads import create_head
-from densevision.tasks.video.matching import match_blocks, move
-from densevision.tasks.video.networks import CONTINUATION_SCALE, MotionPredictor, head_channels
+from densevision.tasks.video.matching import match_blocks
+from densevision.tasks.video.networks import CONTINUATION_SCALE, FLOW_SCALE, HEAD_CHANNELS, MotionPredictor, arcs
+from densevision.tasks.video.warping import move, splat
 
 
 def predictor(context: int, frames: int, backbone: str = "resnet20_cifar") -> MotionPredictor:
     torch.manual_seed(0)
     network = densevision.create_backbone(backbone, num_classes=0, in_channels=3 * context)
-    head = create_head("unet", network.levels, head_channels(context, frames))
+    head = create_head("unet", network.levels, HEAD_CHANNELS)
     return MotionPredictor(network, head, context, frames).eval()
 
 
@@ -35,7 +36,7 @@ def test_an_untrained_network_copies_the_last_frame(context, frames):
 @pytest.mark.parametrize("context", [1, 3])
 def test_the_output_has_four_channels_per_frame_and_a_mask_from_0_to_1(context):
     network, given = predictor(context, 2), frames_of(context)
-    torch.nn.init.normal_(network.head.predict.weight, 0, 0.3)  # type: ignore[arg-type, union-attr]
+    torch.nn.init.normal_(network.head.predict.weight, 0, 0.01)  # type: ignore[arg-type, union-attr]
     with torch.no_grad():
         output = network(*given)
         predicted = network.predict_frames(tuple(given), 2)
@@ -43,6 +44,42 @@ def test_the_output_has_four_channels_per_frame_and_a_mask_from_0_to_1(context):
     torch.testing.assert_close(output[:, 4:7], predicted.frames[:, 1])
     torch.testing.assert_close(output[:, 7:], predicted.masks[:, 1])
     assert predicted.masks.min() >= 0 and predicted.masks.max() <= 1 and predicted.masks.std() > 0
+
+
+@pytest.mark.parametrize("context", [1, 3])
+def test_frames_are_composed_exactly(context):
+    network, given = predictor(context, 3), frames_of(context)
+    torch.nn.init.normal_(network.head.predict.weight, 0, 0.3)  # type: ignore[arg-type, union-attr]
+    with torch.no_grad():
+        frames, masks, foreground, background, _ = network.predict_frames(tuple(given), 3)
+    assert background is not None and torch.isfinite(foreground).all()
+    torch.testing.assert_close(frames, masks * foreground + (1 - masks) * background, rtol=0, atol=0)
+
+
+def test_the_foreground_of_a_single_frame_leaves_what_is_behind_it():
+    network, (given,) = predictor(1, 4), frames_of(1)
+    # All is foreground, and goes right by 1.5 pixels a frame.
+    with torch.no_grad():
+        network.head.predict.bias[3] = 20  # type: ignore[index, union-attr]
+        network.head.predict.bias[4] = 1.5 / FLOW_SCALE  # type: ignore[index, union-attr]
+        first, second, *_ = network.predict_frames((given,), 4).frames[0]
+    halves = (given[0, ..., :-2] + given[0, ..., 1:-1]) / 2
+    torch.testing.assert_close(first[..., 2:], halves, rtol=0, atol=1e-4)
+    torch.testing.assert_close(second[..., 3:], given[0, ..., :-3], rtol=0, atol=1e-4)
+    # What it leaves behind is background, the given frame.
+    torch.testing.assert_close(second[..., :3], given[0, ..., :3], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.06, -0.3])
+def test_arcs_are_the_paths_of_a_rigid_motion(turn):
+    # Every point goes around a center; its velocity is at right angles to it.
+    center = torch.tensor([7.0, -3.0])
+    velocity = turn * torch.stack([-center[1], center[0]]) * -1 if turn else torch.tensor([1.0, 2.0])
+    moved = arcs(velocity.view(1, 2, 1, 1), torch.full((1, 1, 1, 1), turn), torch.tensor(9.0))[0, :, 0, 0]
+    angle = torch.tensor(9 * turn)
+    rotation = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
+    expected = center - rotation @ center if turn else 9 * velocity
+    torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_rollout_predicts_each_frame_from_the_predicted_ones():
@@ -85,6 +122,12 @@ def test_block_matching_finds_a_shift(shift):
     assert (moved - last[..., 16:-16, 16:-16]).abs().mean() < 0.04
 
 
+def test_the_motion_of_a_clip_does_not_depend_on_the_others_of_its_batch():
+    last, before = frames_of(2, batch=5)
+    torch.testing.assert_close(match_blocks(last, before)[2:3], match_blocks(last[2:3], before[2:3]), rtol=0, atol=1e-6)
+    assert predictor(2, 3).batchable
+
+
 def test_still_frames_have_no_motion_and_tiny_ones_work():
     still = torch.full((1, 3, 20, 20), 0.5)
     assert match_blocks(still, still).abs().max() < 1e-4
@@ -95,3 +138,15 @@ def test_a_move_by_whole_pixels_repeats_the_edge():
     image = torch.arange(12.0).view(1, 1, 3, 4)
     moved = move(image, torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 4))
     torch.testing.assert_close(moved[0, 0, 0], torch.tensor([1.0, 2.0, 3.0, 3.0]))
+
+
+def test_a_splat_shares_values_out_and_drops_what_leaves():
+    image = torch.zeros(1, 1, 3, 4)
+    image[..., 1, 1], image[..., 0, 3] = 8.0, 5.0
+    flow = torch.tensor([1.25, 0.5]).view(1, 2, 1, 1).expand(1, 2, 3, 4)
+    expected = torch.zeros(3, 4)
+    expected[1:, 2], expected[1:, 3] = 3.0, 1.0
+    torch.testing.assert_close(splat(image, flow)[0, 0], expected)
+    assert not splat(image, torch.full((1, 2, 3, 4), 1e9)).any()
+    moved, shift = torch.rand(2, 3, 5, 6), torch.zeros(2, 2, 5, 6)
+    torch.testing.assert_close(splat(moved, shift), moved)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,18 +17,22 @@ import torch
 
 import densevision
 from densevision.datasets import open_dataset
+from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.field_types import FieldType, Image, Mask
 from densevision.datasets.formats.video import read_video
+from densevision.datasets.rendering.boats import draw_boats
 from densevision.errors import UserError
 from densevision.tasks.inference import Predictor
 from densevision.tasks.training.setup import train
 from densevision.tasks.training.state import load_state
 from densevision.tasks.video import Video
 from densevision.tasks.video.baselines import continue_flow, copy_last
-from densevision.tasks.video.losses import LAMBDA_FRAME, LAMBDA_MASK, l1
-from densevision.tasks.video.metrics import frechet_distance, has_static_background
+from densevision.tasks.video.losses import GIVEN_MASK, LAMBDA_FRAME, LAMBDA_MASK, TRUE_MASK, l1
+from densevision.tasks.video.metrics import describe, frechet_distance, has_static_background, speed_histogram
 from densevision.tasks.video.networks import VGAN, PredictedFrames
 from densevision.tasks.video.predicted_clip import PredictedClip
+
+from .train_in_process import weights_after_training
 
 CLIP: dict[str, FieldType] = {"clip": Image()}
 RNG = np.random.default_rng(0)
@@ -68,13 +77,15 @@ def test_combinations_that_cannot_be_trained_are_refused():
 
 def test_the_terms_of_l1_use_what_the_dataset_knows():
     frames, masks = torch.full((1, 2, 3, 4, 4), 0.5), torch.full((1, 2, 1, 4, 4), 0.5)
-    background = torch.full((1, 3, 4, 4), 0.25)
+    predicted = PredictedFrames(frames, masks, frames, torch.full((1, 1, 3, 4, 4), 0.25))
     batch = {"clip": torch.zeros(1, 3, 3, 4, 4)}
-    terms = l1(PredictedFrames(frames, masks, background), batch, context=1)
+    terms = l1(predicted, batch, context=1)
     assert {name: round(float(value), 6) for name, value in terms.items()} == {"l1": 0.5, "mask": 0.005}
     batch |= {"mask": torch.ones(1, 3, 4, 4, dtype=torch.bool), "background": torch.zeros(1, 3, 4, 4)}
-    terms = l1(PredictedFrames(frames, masks, background), batch, context=1)
-    assert float(terms["mask"]) == pytest.approx(0.05 * math.log(2)) and float(terms["background"]) == 0.25
+    batch["mask"][:, 0] = False
+    terms = l1(predicted._replace(given_mask=torch.full((1, 1, 4, 4), 0.25)), batch, context=1)
+    assert float(terms["mask"]) == pytest.approx(TRUE_MASK * 0.5) and float(terms["background"]) == 0.25
+    assert float(terms["given_mask"]) == pytest.approx(-GIVEN_MASK * math.log(0.75))
 
 
 @pytest.mark.parametrize(("context", "frames"), [(0, 32), (1, 31)])
@@ -147,6 +158,30 @@ def test_a_static_background_is_recognized():
     assert has_static_background(clip) and not has_static_background(random_clip(8))
 
 
+def test_speed_and_moving_share_are_those_of_the_boats():
+    rng = generator(3, 0, 0, Purpose.EXAMPLE)
+    clips = [clip for clip in (draw_boats(rng, 32, 64, 64) for _ in range(30)) if len(clip.paths) == 1]
+    described = [describe(clip.frames) for clip in clips]
+    true = [np.hypot(*np.diff(clip.paths[0, :2, :2], axis=0)[0]) for clip in clips]
+    assert np.median(np.abs(np.array([each.speed for each in described]) - true)) < 0.1
+    assert [each.moving for each in described] == pytest.approx([clip.masks.mean() for clip in clips], abs=0.02)
+    assert describe(np.repeat(random_clip(1), 8, axis=0))[1:] == (0, 0)
+    np.testing.assert_allclose(speed_histogram([0, 0, 1.3, 9]), [0.5, 0, 0.25, 0, 0.25])
+
+
+@pytest.mark.parametrize(("context", "frames"), [(1, 2), (0, 3)])
+def test_scores_do_not_depend_on_the_number_of_processes(context, frames):
+    task, protocol = Video(context=context, frames=frames), "frames" if context else "samples"
+    parts = [task.metrics(protocol) for _ in range(3)]
+    for number in range(5):
+        prediction, clip = PredictedClip(random_clip(frames)), random_clip(context + frames)
+        for metrics in (parts[0], parts[1 + number % 2]):
+            metrics.update(prediction, {"clip": clip, "mask": clip[..., 0] > 128})
+    merged = task.metrics(protocol)
+    merged.merge([part.state() for part in parts[1:]])
+    assert merged.compute() == parts[0].compute()
+
+
 def test_the_frechet_distance_is_that_of_two_normal_distributions():
     rng = np.random.default_rng(0)
     first = rng.standard_normal((400, 3))
@@ -166,6 +201,23 @@ def test_a_prediction_is_a_video_and_its_frames(tmp_path):
     assert len(video) == 5 and video[0].shape == (18, 18, 3)
     assert [int(frame.pixels.mean() / 255 * 2 + 0.5) for frame in read_video(tmp_path / "a_mask.mp4")] == [0, 1, 2]
     assert prediction.summary() == "3 frames of 17x17, 50 % moving"
+
+
+def test_a_sequence_of_any_length_is_continued_once():
+    torch.manual_seed(0)
+    task, backbone = Video(context=2, frames=3), densevision.create_backbone("resnet20_cifar", in_channels=6)
+    predictor = Predictor(task, task.build(CLIP, backbone, "unet", None), CLIP, (32, 32))
+    clip = random_clip(6)
+    long, short = predictor.predict(*clip), predictor.predict(*clip[-2:])
+    assert isinstance(long, PredictedClip) and isinstance(short, PredictedClip)
+    np.testing.assert_array_equal(long.frames, short.frames)
+    np.testing.assert_array_equal(np.stack(long.given), clip)
+    np.testing.assert_array_equal(np.stack(short.given), clip[-2:])
+    assert len(predictor.predict(*clip, box=(0, 0, 12, 10)).given) == 2  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="takes 2 consecutive frames or more, not 1"):
+        predictor.predict(clip[0])
+    with pytest.raises(UserError, match="must have one size"):
+        predictor.predict(random_clip(1, 20)[0], *clip)
 
 
 def test_a_seed_is_a_clip_from_noise():
@@ -223,3 +275,28 @@ def test_both_players_resume_to_the_bit_and_stay_finite(tmp_path):
     first, second = (load_state(tmp_path / name / "last" / "state.pt") for name in ("uninterrupted", "resumed"))
     for one, other in ((first["model"], second["model"]), (first["auxiliary"][0], second["auxiliary"][0])):
         assert one and [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = []
+    for rank in ("0", "1"):
+        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        environment = {**os.environ, **group, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        command = [sys.executable, str(Path(__file__).parent / "train_in_process.py"), str(tmp_path)]
+        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    one = weights_after_training(tmp_path / "one", 4)
+    two, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in "01")
+    assert all(torch.equal(two[name], other[name]) for name in two)
+    assert max(float((one[name].double() - two[name].double()).abs().max()) for name in one) < 1e-5
+    # The output layer, which starts at 0, has learned far more than that.
+    assert two["head.predict.weight"].abs().max() > 1e-3

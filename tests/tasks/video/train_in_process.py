@@ -1,0 +1,32 @@
+"""Training in one of two processes, started by test_video_task.py: python train_in_process.py FOLDER."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densevision.tasks.training.setup import train
+from densevision.tasks.training.state import load_state
+from densevision.tasks.video import Video
+
+OPTIONS: dict[str, Any] = {
+    "data": "boats", "backbone": "resnet20_cifar", "freeze_bn": True, "image_size": (16, 16), "steps": 2, "lr": 1e-2,
+    "optimizer": "sgd", "warmup_steps": 0, "eval_samples": 2, "eval_every": 0, "workers": 0, "threads": 1,
+    "device": "cpu", "amp": "off", "minutes": None,
+}  # fmt: skip
+
+
+def weights_after_training(out: Path, batch_size: int) -> dict[str, Tensor]:
+    """The weights after a training with frozen normalization, whose statistics are otherwise those of a process."""
+    train(Video(context=1, frames=3), out=out, batch_size=batch_size, **OPTIONS)
+    return load_state(out / "last" / "state.pt")["model"]
+
+
+if __name__ == "__main__":
+    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    torch.save(weights_after_training(folder / rank, 2), folder / f"{rank}.pt")
