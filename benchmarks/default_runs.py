@@ -76,15 +76,16 @@ def figures_of(task: str, trainer: Trainer, setting: Setting, round_seconds: flo
         batch = next(batches)
     workers = max(1, options.workers or 0)
     counts = sorted({1, setting.threads}) if setting.device.type == "cpu" else [setting.threads]
-    variants = [(threads, uses) for uses in (0, 1) for threads in counts]
+    variants = [(threads, uses, workers) for uses in (0, 1) for threads in counts]
     if isinstance(dataset, SyntheticDataset) and dataset.cpu_heavy and workers == 1:
-        variants.append((counts[-1], SAMPLE_USES))
+        # As `training.budget.use_samples_again` has it.
+        variants.append((counts[-1], SAMPLE_USES, counts[-1]))
     watch, figures = Stopwatch(setting.device), []
-    for threads, uses in variants:
+    for threads, uses, loaders in variants:
         torch.set_num_threads(threads)
         # As many new samples as training would need for a step.
         part = -(-options.batch_size // max(1, uses))
-        loading = _loading(trainer, part, workers) if uses else _endless()
+        loading = _loading(trainer, part, loaders) if uses else _endless()
         with closing(loading):
 
             def step(loading: Iterator[object] = loading) -> None:
@@ -93,11 +94,11 @@ def figures_of(task: str, trainer: Trainer, setting: Setting, round_seconds: flo
                     trainer.ema.update(trainer.model)
 
             # The first step allocates memory, and finds the batches that the workers loaded before it.
-            for _ in range(workers if uses else 1):
+            for _ in range(loaders if uses else 1):
                 step()
             calls = max(1, math.ceil(round_seconds / watch(step)))
             seconds = repeat(watch.as_round(step, calls), rounds, warm_up=0)
-        beside = f", {workers} worker(s)" if uses else ", network alone"
+        beside = f", {loaders} worker(s)" if uses else ", network alone"
         again = f", samples used {uses} times" if uses > 1 else ""
         ours = f"{threads} thread(s){beside}{again}"
         figures.append(Figure.from_rate(f"{task}, {ours}", shapes, ours, seconds, trainer.images_per_step))

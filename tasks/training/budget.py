@@ -30,6 +30,9 @@ SAMPLE_USES = 4
 """Uses of each generated sample where generating them is what a step waits for."""
 MIN_GAIN = 0.9
 """Time of a step with samples used again, relative to that without, from which on it is worth it."""
+BESIDE_WORKERS = 1.15
+"""Time of a step beside as many workers as threads, relative to the sum of what both take: they share caches and memory
+(1.14 in a default run of depth)."""
 MARGIN = 0.93
 """Part of the budget that is planned: steps vary, and checkpoints, curves and examples are written beside them."""
 EVALUATION_SHARE = 0.25
@@ -129,7 +132,7 @@ def use_samples_again(trainer: Trainer, seconds: float) -> float:
     trainer.options = dataclasses.replace(options, threads=cores, workers=cores, sample_uses=SAMPLE_USES)
     batches, loading = load_again(trainer)
     torch.set_num_threads(cores)
-    again = seconds_per_step(trainer, itertools.cycle(batches)) + loading / cores
+    again = BESIDE_WORKERS * (seconds_per_step(trainer, itertools.cycle(batches)) + loading / cores)
     # All processes take the same form: the stream of samples is one.
     if any_process(trainer.accelerator, again > MIN_GAIN * seconds):
         trainer.options = options
