@@ -76,6 +76,7 @@ def evaluate(
     # Some protocols take a value: fcn-score=CHECKPOINT.
     if protocol.partition("=")[0] not in task.protocols:
         raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
+    test = task.evaluation.under(test, protocol)
     task.inputs(test.fields)
     # Missing fields and other classes or joints are reported before anything is computed.
     for field, field_type in task.targets(test.fields).items():

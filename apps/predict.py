@@ -42,6 +42,8 @@ def predict(
     tta_flip: bool = False,
     box: str | None = None,
     boxes: Path | None = None,
+    camera: str | None = None,
+    cube: float | None = None,
     batch_size: int = 1,
     samples: int = 1,
     seed: int = 0,
@@ -76,6 +78,8 @@ def predict(
             a detector (pose of people, if the detector's weights are available), else the complete image.
         boxes: JSON file in COCO's format with the boxes of every image (pose): all of them are predicted, and
             keypoints.json in the output folder has the ids of the file; one person per image if not stated.
+        camera: Camera of the depth images of hands, as FX,FY,CX,CY in pixels; that of the checkpoint if not stated.
+        cube: Side in millimeters of the cube around a hand; that of the checkpoint if not stated.
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
         samples: Number of samples of a task that samples from noise (video), of the seed and those that follow it.
         seed: Random seed of stochastic models (the dropout of translation, the noise of video); another seed gives
@@ -88,11 +92,14 @@ def predict(
     from ..tasks.inference import load
 
     allow_megapixels(max_megapixels)
-    region = None if box is None else parse_box(box)
+    region = None if box is None else four_numbers("box", box, "X,Y,WIDTH,HEIGHT in pixels")
+    intrinsics = None if camera is None else four_numbers("camera", camera, "FX,FY,CX,CY in pixels")
     group = ProcessGroup.from_environment()
     left_out: LeftOut = {}
     sources = collect_inputs(inputs, out, left_out) if inputs else []
     predictor = load(checkpoint, device, amp)
+    stated = {"camera": intrinsics, "cube": cube}
+    predictor = predictor.with_options(**{name: value for name, value in stated.items() if value is not None})
     predictor.seed = seed
     task, fields, policy = predictor.task, predictor.fields, predictor.task.inference
     if input_mode is not None and input_mode not in policy.modes:
@@ -312,13 +319,13 @@ def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut)
     )
 
 
-def parse_box(box: str) -> Box:
-    """The four numbers of `--box`; a UserError if there are others."""
+def four_numbers(option: str, text: str, meaning: str) -> Box:
+    """The four numbers of an option; a UserError if there are others."""
     try:
-        x, y, width, height = map(float, box.split(","))
+        first, second, third, fourth = map(float, text.split(","))
     except ValueError:
-        raise UserError(f"--box is '{box}'; give four comma-separated numbers: X,Y,WIDTH,HEIGHT in pixels.") from None
-    return x, y, width, height
+        raise UserError(f"--{option} is '{text}'; give four comma-separated numbers: {meaning}.") from None
+    return first, second, third, fourth
 
 
 def license_notes(header: dict) -> list[str]:

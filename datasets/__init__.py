@@ -35,6 +35,7 @@ DATASETS: dict[str, str] = {
     "gopro": "datasets.restoration.gopro:GoPro",
     "gopro-gamma": "datasets.restoration.gopro:GoProGamma",
     "gray-to-photos": "datasets.translation.edges_to_photos:GrayToPhotos",
+    "hand-folders": "datasets.hand.hand_folders:HandFolders",
     "icvl": "datasets.hand.icvl:ICVL",
     "image-folders": "datasets.image_folders:ImageFolders",
     "imagenet": "datasets.classification.imagenet:ImageNet",

@@ -253,8 +253,7 @@ class SyntheticDataset(Dataset):
     def read(self, index: int) -> Sample:
         if index in self._cache:
             return dict(self._cache[index])
-        purpose = Purpose.TRAINING_SYNTHESIS if self.infinite else Purpose.TEST_SYNTHESIS
-        sample = self.generate(generator(self.seed, 0, index, purpose), self.size)
+        sample = self.generate(self.random_stream(index), self.size)
         if self._kept_samples:
             for value in sample.values():
                 # What changes a sample in place would change its later uses.
@@ -263,6 +262,11 @@ class SyntheticDataset(Dataset):
             if len(self._cache) > self._kept_samples:
                 del self._cache[next(iter(self._cache))]
         return sample
+
+    def random_stream(self, index: int) -> np.random.Generator:
+        """The random generator of a sample."""
+        purpose = Purpose.TRAINING_SYNTHESIS if self.infinite else Purpose.TEST_SYNTHESIS
+        return generator(self.seed, 0, index, purpose)
 
     @abstractmethod
     def generate(self, rng: np.random.Generator, size: Size) -> Sample:

@@ -27,7 +27,7 @@ from .field_types import (
     SegmentationMask,
 )
 from .formats.image import EncodedImage
-from .hand.cube import cut_cube
+from .hand.cube import HandFrame
 from .hand.skeletons import ICVL, icvl_joints
 from .image_folders import ImageFolders
 from .pose.skeletons import LSP
@@ -295,8 +295,14 @@ class SyntheticHands(SyntheticDataset):
         "joints": Joints(ICVL),
     }
 
+    def read_frame(self, index: int) -> HandFrame:
+        """Render the complete depth image of a sample, with its labels."""
+        return self._draw(self.random_stream(index))
+
     def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        frame = self._draw(rng)
+        return frame.cut(frame.palm, size)
+
+    def _draw(self, rng: np.random.Generator) -> HandFrame:
         hand = draw_hand(rng, SENSOR)
-        palm = palm_of(hand.joints)
-        cut = cut_cube(hand.depth, hand.camera, palm, self.cube_side, size)
-        return {**cut, "joints": icvl_joints(hand.joints)}
+        return HandFrame(hand.depth, hand.camera, icvl_joints(hand.joints), palm_of(hand.joints), self.cube_side)

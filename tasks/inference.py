@@ -6,6 +6,8 @@ runs the network, `decode` converts its output. `predict` runs one after the oth
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -84,6 +86,21 @@ class Predictor:
         """
         model_input = self.load_inputs(*inputs, mode=mode, flip=flip, box=box)
         return self.decode(model_input, *self.forward([model_input]))
+
+    def with_options(self, **options: Any) -> Predictor:
+        """The same model under other options of its task, as far as they concern prediction: the camera of hand pose.
+
+        Raises:
+            UserError: the task has no such option, or not this value of it.
+        """
+        known = [each.name for each in dataclasses.fields(self.task)]  # type: ignore[arg-type]
+        for name in options:
+            if name not in known:
+                raise UserError(f"The task {self.task.name} has no option --{name}.")
+        task = dataclasses.replace(self.task, **options)  # type: ignore[type-var]
+        changed = copy.copy(self)
+        changed.task, changed.preprocessor = task, Preprocessor(task, self.fields, self.size)
+        return changed
 
     def predict_batch(
         self, inputs: Iterable[Any], mode: str | None = None, flip: bool = False, batch_size: int = 8

@@ -253,3 +253,7 @@ class EvaluationPolicy:
     def dataset(self, dataset: Dataset) -> Dataset:
         """A split in the form that is scored; restoration degrades clean photos here, reproducibly."""
         return dataset
+
+    def under(self, dataset: Dataset, protocol: str) -> Dataset:
+        """The split as a protocol presents it: under `found`, hand pose looks for the hand itself."""
+        return dataset

@@ -246,6 +246,8 @@ def warp_nearest(array: np.ndarray, matrix: np.ndarray, size: Size, outside: flo
         size: (height, width) of the output.
         outside: value of output pixels that come from outside the array.
     """
+    if array.shape[:2] == tuple(size) and np.array_equal(matrix, np.eye(3)):
+        return array.copy()
     x, y = inverse_grid(matrix, size)
     column, row = np.floor(x + 0.5).astype(np.int64), np.floor(y + 0.5).astype(np.int64)
     inside = (column >= 0) & (column < array.shape[1]) & (row >= 0) & (row < array.shape[0])

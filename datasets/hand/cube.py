@@ -6,9 +6,11 @@ pixels are the nearest ones, since a mean at a silhouette is a depth that nothin
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..core.geometry import Size, Window, scaling, translation
+from ..core.geometry import Size, Window, scaling, translation, warp_nearest
 from ..dataset import Sample
 from ..rendering.hands import FOCAL_PX, SENSOR
 
@@ -17,6 +19,28 @@ NEAREST_MM, FARTHEST_MM = 10, 1500
 
 CUT_SIZE = (128, 128)
 """(height, width) of the input of DeepPrior."""
+
+
+class HandFrame(NamedTuple):
+    """A complete depth image of a hand, and its labels.
+
+    Attributes:
+        depth: (H, W) millimeters, 0 where unknown.
+        camera: (3, 3) intrinsic matrix.
+        joints: (J, 3) float32 millimeters in the frame of the camera.
+        palm: (3,), the labeled palm.
+        side: of the cube, in millimeters.
+    """
+
+    depth: np.ndarray
+    camera: np.ndarray
+    joints: np.ndarray
+    palm: np.ndarray
+    side: float
+
+    def cut(self, palm: np.ndarray, size: Size) -> Sample:
+        """A sample: what is in the cube around a palm (see `cut_cube`), and the joints."""
+        return {**cut_cube(self.depth, self.camera, palm, self.side, size), "joints": self.joints}
 
 
 def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> np.ndarray:
@@ -74,6 +98,30 @@ def cut_cube(depth: np.ndarray, camera: np.ndarray, palm: np.ndarray, side: floa
         "depth": cut,
         "camera": moved @ translation(-left, -top) @ camera,
         "cube": np.array([*position, side], np.float32),
+    }
+
+
+def move_cube(cut: Sample, offset: np.ndarray, factor: float) -> Sample:
+    """Cut another cube out of a cut one: what was outside of the old cube is empty in the new one.
+
+    Args:
+        cut: "depth", "camera" and "cube", as `cut_cube` returns them; the image may have been rotated.
+        offset: (3,) millimeters by which the center moves, at most by half the distance of the hand.
+        factor: of the side.
+    """
+    depth, camera, cube = cut["depth"], cut["camera"], cut["cube"].astype(np.float64)
+    reach = cube[2] / 2
+    center, side = cube[:3] + np.clip(offset, -reach, reach), cube[3] * factor
+    zoom = (center[2] / side) / (cube[2] / cube[3])
+    old, new = project(cube[:3], camera), project(center, camera)
+    # The new center takes the place of the old one.
+    matrix = translation(*old) @ np.diag([zoom, zoom, 1.0]) @ translation(*-new)
+    seen = warp_nearest(depth, matrix, (depth.shape[0], depth.shape[1]), 1.0).astype(np.float64)
+    share = (seen * cube[3] + cube[2] - cube[3] / 2 - center[2]) / side + 0.5
+    return {
+        "depth": np.where(seen < 1, np.clip(share, 0, 1), 1).astype(np.float32),
+        "camera": matrix @ camera,
+        "cube": np.array([*center, side], np.float32),
     }
 
 

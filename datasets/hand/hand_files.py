@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..core.problems import Problem
+from ..core.problems import DatasetError, Problem
 from ..dataset import FileDataset, Sample
 from ..field_types import Camera, Cube, CubeDepth, Joints, Skeleton
-from .cube import cut_cube
+from .cube import CUT_SIZE, FARTHEST_MM, NEAREST_MM, HandFrame
 
 
 class HandFiles(FileDataset):
-    """One depth image per hand; see `cut_cube`. Subclasses call `set_hands`.
+    """One depth image per hand, cut by `cut_cube`. Subclasses call `set_hands`.
 
     The cube is centered at the labeled palm: the hand is given. Joints are turned to the frame of the camera: x right,
     y down, z forward.
@@ -28,9 +28,9 @@ class HandFiles(FileDataset):
     """
 
     default_protocol: ClassVar[str] = "palm-given"
-    skeleton: ClassVar[Skeleton]
-    palm: ClassVar[int]
-    camera: ClassVar[np.ndarray]
+    skeleton: Skeleton
+    palm: int
+    camera: np.ndarray
 
     _joints: np.ndarray
     _sides: np.ndarray
@@ -51,7 +51,16 @@ class HandFiles(FileDataset):
     def read_depth(self, path: Path) -> np.ndarray:
         """Read a depth image, (H, W) millimeters, 0 where unknown."""
 
+    def read_frame(self, index: int) -> HandFrame:
+        """Read the complete depth image of a sample, with its labels."""
+        file, joints = self.root / self.sample_name(index), self._joints[index]
+        depth = self.read_depth(file)
+        if not ((depth >= NEAREST_MM) & (depth <= FARTHEST_MM)).any():
+            known = depth[depth > 0]
+            found = f"{known.min():g} to {known.max():g}" if known.size else "only unknown ones"
+            raise DatasetError(file, f"a depth from {NEAREST_MM} to {FARTHEST_MM} mm", found)
+        return HandFrame(depth, self.camera, joints.copy(), joints[self.palm], float(self._sides[index]))
+
     def read(self, index: int) -> Sample:
-        joints = self._joints[index]
-        depth = self.read_depth(self.root / self.sample_name(index))
-        return {**cut_cube(depth, self.camera, joints[self.palm], float(self._sides[index])), "joints": joints.copy()}
+        frame = self.read_frame(index)
+        return frame.cut(frame.palm, CUT_SIZE)

@@ -9,6 +9,7 @@ taken for the hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,15 +22,16 @@ from ...datasets.field_types import Camera, Cube, CubeDepth, FieldType, Joints
 from ...errors import UserError
 from ...registry import lookup
 from ..network import Batch, LossTerms, Phase
-from ..policies import AugmentationPolicy, InferencePolicy
+from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
 from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from .hand_prediction import HandPrediction, MeanHand, draw_frame, sample_prediction
+from .heads import BackboneHand
 from .losses import LOSSES
 from .metrics import PROTOCOLS, HandMetrics
-from .networks import BackboneHand, HandNetwork, normalize_joints
-from .policies import HandAugmentation, HandInference
+from .networks import HandNetwork, normalize_joints
+from .policies import HandAugmentation, HandEvaluation, HandInference
 from .recipes import RECIPES
 
 
@@ -39,6 +41,14 @@ class HandPose(Task[HandNetwork]):
 
     prior: int = 30
     """Principal components of the training poses between the network and the joints; 0: the network predicts joints."""
+    shift: float = 0.0
+    """Augmentation: standard deviation in mm of a shift of the cube along x, y and z."""
+    scale: float = 0.0
+    """Augmentation: standard deviation of the factor of the cube's side (0.02: by 2 %)."""
+    camera: tuple[float, float, float, float] | None = None
+    """Camera of the depth images that are predicted for: fx, fy, cx and cy in pixels; that of ICVL if not stated."""
+    cube: float | None = None
+    """Side in mm of the cube around the hand in them; 250 if not stated."""
 
     name: ClassVar[str] = "hand_pose"
     title: ClassVar[str] = "Hand pose estimation"
@@ -50,9 +60,17 @@ class HandPose(Task[HandNetwork]):
         recipe="synthetic-hands",
         photo_recipe="deepprior-2015",
     )
-    own_heads: ClassVar[dict[str, str]] = {"regression": "tasks.hand_pose.networks:Regression"}
+    own_heads: ClassVar[dict[str, str]] = {
+        "regression": "tasks.hand_pose.heads:Regression",
+        "heat-maps": "tasks.hand_pose.heads:HeatMaps",
+    }
     heads: ClassVar[tuple[str, ...]] = tuple(own_heads)
-    models: ClassVar[dict[str, str]] = {"deepprior": "tasks.hand_pose.networks:DeepPrior"}
+    models: ClassVar[dict[str, str]] = {
+        "deepprior": "tasks.hand_pose.deepprior:DeepPrior",
+        "deepprior-refined": "tasks.hand_pose.deepprior:RefinedDeepPrior",
+        "deepprior-multi-scale": "tasks.hand_pose.deepprior:MultiScale",
+        "deepprior++": "tasks.hand_pose.deepprior:DeepPriorPlusPlus",
+    }
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = PROTOCOLS
@@ -61,6 +79,16 @@ class HandPose(Task[HandNetwork]):
     def __post_init__(self) -> None:
         if self.prior < 0:
             raise UserError(f"--prior is {self.prior}; it must be 0 or a number of principal components.")
+        for name, value in (("shift", self.shift), ("scale", self.scale)):
+            if not 0 <= value < math.inf:
+                raise UserError(f"--{name} is {value:g}; it must be 0 or a standard deviation.")
+        if self.camera is not None:
+            # JSON has no tuples.
+            object.__setattr__(self, "camera", tuple(self.camera))
+            if not (all(map(math.isfinite, self.camera)) and min(self.camera[:2]) > 0):
+                raise UserError(f"--camera is {self.camera}; give fx, fy, cx and cy in pixels, fx and fy above 0.")
+        if self.cube is not None and not 0 < self.cube < math.inf:
+            raise UserError(f"--cube is {self.cube:g}; it must be the side of the cube in millimeters.")
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
         return {"depth": self.require_field(fields, "depth", CubeDepth)}
@@ -71,11 +99,15 @@ class HandPose(Task[HandNetwork]):
 
     @property
     def augmentation(self) -> AugmentationPolicy:
-        return HandAugmentation()
+        return HandAugmentation(self.shift, self.scale)
 
     @property
     def inference(self) -> InferencePolicy:
-        return HandInference()
+        return HandInference(camera=self.camera, cube=self.cube)
+
+    @property
+    def evaluation(self) -> EvaluationPolicy:
+        return HandEvaluation(self.protocols)
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
@@ -94,7 +126,7 @@ class HandPose(Task[HandNetwork]):
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             joints = normalize_joints(batch["joints"], batch["camera"], batch["cube"])
-            return terms(model, model.regress(batch["depth"]).float(), joints)
+            return terms(model, batch["depth"], joints)
 
         return (Phase("hand pose", model, compute_loss),)
 

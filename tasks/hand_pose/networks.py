@@ -1,21 +1,16 @@
-"""Networks that predict the joints of a hand from its depth in a cube: DeepPrior, and any backbone.
+"""Hand networks: the joints of a hand from its depth in a cube, and the prior on poses.
 
-Their raw output are joints in units of half the cube's side, relative to its center.
+Their raw output are joints in units of half the cube's side, relative to its center. The networks of the papers are in
+`deepprior.py`, heads for any backbone in `heads.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ...backbones.backbone import Backbone, Level
-from ...backbones.initialization import initialize
 from ...datasets.dataset import Dataset
-from ...datasets.hand.cube import CUT_SIZE
 from ..network import Network
 
 CALIBRATION_SAMPLES = 300
@@ -86,6 +81,7 @@ class HandNetwork(Network):
         prior: number of principal components between the network and the joints; 0: the network predicts joints.
 
     Attributes:
+        joints: number of joints.
         outputs: numbers that the trained layers predict.
     """
 
@@ -93,7 +89,7 @@ class HandNetwork(Network):
 
     def __init__(self, joints: int, prior: int) -> None:
         super().__init__()
-        self.outputs = prior or 3 * joints
+        self.joints, self.outputs = joints, prior or 3 * joints
         self.prior = PosePrior(prior, 3 * joints) if prior else None
 
     def calibrate(self, dataset: Dataset) -> str | None:
@@ -111,81 +107,10 @@ class HandNetwork(Network):
         """(B, 1, H, W) depth in the cube to (B, outputs): coefficients of the prior, or joints."""
         raise NotImplementedError
 
+    def pose(self, outputs: Tensor) -> Tensor:
+        """Joints (B, 3 J) of what `regress` returns."""
+        return outputs.float() if self.prior is None else self.prior(outputs)
+
     def forward(self, depth: Tensor) -> Tensor:
         """(B, 1, H, W) depth in the cube, see `CubeDepth`, to joints as x, y, z of one after the other, (B, 3 J)."""
-        outputs = self.regress(depth).float()
-        return outputs if self.prior is None else self.prior(outputs)
-
-
-class DeepPrior(HandNetwork):
-    """DeepPrior of Oberweger, Wohlhart, Lepetit 2015 (arXiv:1502.06807): `PoseRegNet` of the released code.
-
-    2,075,006 trained parameters with the prior of 30 components, 2,076,308 / 2,076,494 / 2,076,959 with the prior of
-    14 / 16 / 21 joints counted in; without it 2,087,306 / 2,093,456 / 2,108,831. Initialization as released:
-    convolutions N(0, 2 / fan-in), fully connected layers N(0, 0.01²), the last one Glorot, biases 0.
-
-    Deviation: inputs of other sizes are resized to 128 x 128, without interpolation.
-    """
-
-    stride = 1
-
-    def __init__(self, joints: int, prior: int) -> None:
-        super().__init__(joints, prior)
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 8, 5), nn.MaxPool2d(4), nn.ReLU(),
-            nn.Conv2d(8, 8, 5), nn.MaxPool2d(2), nn.ReLU(),
-            nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(),
-            nn.Linear(968, 1024), nn.ReLU(), nn.Dropout(0.3),
-            nn.Linear(1024, 1024), nn.ReLU(), nn.Dropout(0.3),
-            nn.Linear(1024, self.outputs),
-        )  # fmt: skip
-        for layer in self.layers:
-            if isinstance(layer, nn.Conv2d):
-                initialize(layer, "he_fan_in")
-            elif isinstance(layer, nn.Linear):
-                initialize(layer, "gaussian")
-        initialize(self.layers[-1], "glorot_uniform")
-
-    def regress(self, depth: Tensor) -> Tensor:
-        if depth.shape[-2:] != CUT_SIZE:
-            depth = functional.interpolate(depth, CUT_SIZE, mode="nearest-exact")
-        # The released network takes -1 at the front of the cube and 1 at its back.
-        return self.layers(2 * depth - 1)
-
-
-class Regression(nn.Module):
-    """A linear layer on the mean of the deepest level.
-
-    Args:
-        levels: of the backbone.
-        outputs: numbers to predict.
-    """
-
-    def __init__(self, levels: Sequence[Level], outputs: int) -> None:
-        super().__init__()
-        self.predict = nn.Linear(levels[-1].channels, outputs)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Maps (B, C, h, w) of all levels to (B, outputs)."""
-        return self.predict(features[-1].mean((2, 3)))
-
-
-class BackboneHand(HandNetwork):
-    """Any backbone of one input channel and a head.
-
-    Args:
-        backbone: its classifier, if any, is not used.
-        head: class of a head with the levels of the backbone and the number of outputs as arguments.
-        joints, prior: as in `HandNetwork`.
-    """
-
-    backbone: Backbone
-    head: Regression
-
-    def __init__(self, backbone: Backbone, head: type[Regression], joints: int, prior: int) -> None:
-        super().__init__(joints, prior)
-        self.backbone, self.head = backbone, head(backbone.levels, self.outputs)
-        self.stride = backbone.levels[-1].stride
-
-    def regress(self, depth: Tensor) -> Tensor:
-        return self.head(self.backbone.features(self.backbone.preprocessing(depth)))
+        return self.pose(self.regress(depth))

@@ -4,54 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from ...datasets.core.augmentation import Augmentation
+from ...datasets.core.files import natural_key
 from ...datasets.core.geometry import Geometry, Rectangle, Size, Window, plain_resize
-from ...datasets.dataset import Sample
+from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType
 from ...datasets.formats.arrays import read_npy
+from ...datasets.formats.image import EncodedImage, read_image
 from ...datasets.formats.png import read_depth_png
-from ...datasets.hand.cube import FARTHEST_MM, NEAREST_MM, camera_matrix, cut_cube, unproject
+from ...datasets.formats.video import write_video
+from ...datasets.hand.cube import camera_matrix, cut_cube, move_cube
+from ...datasets.hand.localization import FoundHands, find_palm
 from ...errors import UserError
 from ..image_io import ImageFile
 from ..network import Network
-from ..policies import AugmentationPolicy, InferencePolicy
+from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
 
 CAMERA = (241.42, 241.42, 160.0, 120.0)
 """fx, fy, cx and cy of ICVL's camera, whose images are 320 pixels wide."""
 CAMERA_WIDTH = 320
 
-REACH_MM = 200.0
-"""Extent in depth, from the nearest point on, in which a hand is looked for."""
+CUBE_MM = 250.0
+"""Side of the cube, if none is stated: that of ICVL and of `synthetic-hands`."""
 
-FOUND = "the nearest region of the image"
+VIDEO = "hands.mp4"
+FOUND = "the widest part of the nearest region"
 
 
+@dataclass(frozen=True)
 class HandAugmentation(AugmentationPolicy):
-    """Rotation alone: a mirrored hand is the other hand, and a zoom would change its distance."""
+    """Rotation of the image, and other cubes: a mirrored hand is the other hand, and a zoom would change its distance.
+
+    Attributes:
+        shift: standard deviation in millimeters of a shift of the cube along each axis.
+        scale: standard deviation of the factor of its side.
+    """
+
+    shift: float = 0.0
+    scale: float = 0.0
 
     def limits(self, augmentation: Augmentation, fields: dict[str, FieldType], source: Size) -> Augmentation:
         return replace(augmentation, hflip=0.0, max_zoom=1.0, crop_area=None, resize_short_side=None, framing="fit")
 
+    def augment(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
+        """Move the cube, as if the hand had been found a little elsewhere, and change its side."""
+        if rng is None or self.shift == self.scale == 0:
+            return sample
+        offset = rng.normal(0, self.shift, 3)
+        return {**sample, **move_cube(sample, offset, float(np.clip(rng.normal(1, self.scale), 0.5, 2)))}
+
 
 @dataclass(frozen=True)
 class HandInference(InferencePolicy):
-    """One hand, in the cube around the nearest region of a depth image.
+    """One hand of a depth image, in the cube around the palm that `find_palm` finds.
 
     Attributes:
         camera: fx, fy, cx and cy in pixels; None: that of ICVL at the size of the image.
-        cube: side of the cube in millimeters.
+        cube: side of the cube in millimeters; None: 250.
     """
 
     modes: tuple[str, ...] = ("fit",)
     context_fields: tuple[str, ...] = ("camera", "cube", "frame", "frame_camera")
     camera: tuple[float, float, float, float] | None = None
-    cube: float = 250.0
+    cube: float | None = None
 
     def read_inputs(self, sources: Sequence[Any], fields: dict[str, FieldType]) -> Sample:
         """Read a depth image, and cut out the hand.
@@ -77,7 +98,7 @@ class HandInference(InferencePolicy):
         else:
             camera = camera_matrix(*self.camera)
         millimeters = np.nan_to_num(1000 * frame, nan=0, posinf=0, neginf=0)
-        cut = cut_cube(millimeters, camera, find_palm(millimeters, camera), self.cube)
+        cut = cut_cube(millimeters, camera, find_palm(millimeters, camera), self.cube or CUBE_MM)
         return {**cut, "frame": frame, "frame_camera": camera}
 
     def find_box(self, inputs: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
@@ -87,11 +108,27 @@ class HandInference(InferencePolicy):
     def crop_for_box(self, box: Rectangle, size: Size) -> Window:
         raise UserError("A hand is cut out of its depth image by a cube, not by a box: leave out the box.")
 
+    def write_results(self, out: Path, stems: Sequence[str]) -> Path | None:
+        """Write hands.mp4, the drawn hands of all depth images one after the other, if they have one size."""
+        files = sorted((out / f"{stem}_hand.png" for stem in stems), key=natural_key)
+        files = [file for file in files if file.is_file()]
+        if len(files) < 2 or len({EncodedImage(file.read_bytes(), file).size for file in files}) > 1:
+            return None
+        return write_video(out / VIDEO, map(read_image, files))
+
     def geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
         return (plain_resize(source, training_size),)
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
         raise UserError("A mirrored hand is the other hand, which the model does not know: predict without a flip.")
+
+
+@dataclass(frozen=True)
+class HandEvaluation(EvaluationPolicy):
+    """Under `found`, the cube is centered at the palm that `find_palm` finds; otherwise at the labeled one."""
+
+    def under(self, dataset: Dataset, protocol: str) -> Dataset:
+        return FoundHands(dataset) if protocol == "found" else dataset
 
 
 def load_depth(source: Any) -> np.ndarray:
@@ -122,28 +159,3 @@ def load_depth(source: Any) -> np.ndarray:
         meters /= 1000
     meters[~(np.isfinite(meters) & (meters > 0))] = np.nan
     return meters
-
-
-def find_palm(depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
-    """Find a hand: the largest connected region near the nearest point. Returns its mean, (3,) millimeters.
-
-    Args:
-        depth: (H, W) millimeters, 0 where unknown.
-        camera: (3, 3) intrinsic matrix.
-
-    Raises:
-        UserError: no depth is in the range of hands.
-    """
-    known = (depth >= NEAREST_MM) & (depth <= FARTHEST_MM)
-    if not known.any():
-        measured = depth[depth > 0]
-        found = f"depths from {measured.min():.4g} to {measured.max():.4g} mm" if measured.size else "no known depth"
-        raise UserError(
-            f"The depth image has no hand: expected depths from {NEAREST_MM} to {FARTHEST_MM} mm (16-bit values in "
-            f"millimeters, 0 where unknown), found {found}."
-        )
-    near = known & (depth <= np.percentile(depth[known], 0.5) + REACH_MM)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(near.astype(np.uint8))
-    rows, columns = np.nonzero(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()))
-    distance = depth[rows, columns].mean(dtype=np.float64)
-    return unproject(np.array([columns.mean(), rows.mean()]), distance, camera)

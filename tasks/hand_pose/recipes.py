@@ -11,9 +11,10 @@ HANDS = Options(
 """`synthetic-hands`, from scratch."""
 
 DEEPPRIOR_2015 = Options(
-    model="deepprior", image_size=(128, 128), batch_size=128, epochs=100, lr=1e-3, optimizer="adam", weight_decay=0.0,
+    model="deepprior", image_size=(128, 128), batch_size=128, epochs=100, lr=0.01, optimizer="rmsprop", momentum=0.9,
+    weight_decay=0.0, schedule="constant",
 )  # fmt: skip
-"""DeepPrior (Oberweger et al. 2015) on ICVL, NYU or MSRA15: batch size and length of the released code, which has
-RMSProp with a learning rate of 0.01 and a floor under the root mean square; here Adam."""
+"""DeepPrior (Oberweger et al. 2015) on ICVL, NYU or MSRA15, as released: RMSProp with a floor of 0.01 under the root
+mean square, which clips large steps."""
 
 RECIPES: dict[str, Options] = {"synthetic-hands": HANDS, "deepprior-2015": DEEPPRIOR_2015}

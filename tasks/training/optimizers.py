@@ -15,6 +15,7 @@ from ...errors import UserError
 from ..device import autocast
 from ..network import Batch, LossTerms, Network, Phase
 from .options import Options
+from .rmsprop import FlooredRMSprop
 
 
 class PhaseRunner(nn.Module):
@@ -146,7 +147,7 @@ def parameter_groups(module: nn.Module, options: Options, backbone_lr_factor: fl
 
 
 def create_optimizer(module: nn.Module, options: Options, backbone_lr_factor: float) -> torch.optim.Optimizer:
-    """The optimizer of one phase, fused on CPU and CUDA.
+    """The optimizer of one phase, fused on CPU and CUDA but for RMSProp.
 
     Raises:
         UserError: every parameter is frozen, and there are steps.
@@ -164,6 +165,8 @@ def create_optimizer(module: nn.Module, options: Options, backbone_lr_factor: fl
         groups = [{**group, "lr_in_velocity": True} for group in groups]
     if options.optimizer in ("sgd", "sgd-caffe"):
         return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
+    if options.optimizer == "rmsprop":
+        return FlooredRMSprop(groups, options.lr, options.momentum)
     adam = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
     return adam(groups, lr=options.lr, betas=(options.momentum, 0.999), fused=fused)
 

@@ -24,7 +24,7 @@ from ...errors import UserError, printable, unknown_name
 from ...limits import LimitExceeded, check_pixels, open_file
 from ...schema import MAX_SIDE, short
 
-Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw"]
+Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
 """The schedules of `optimizers.learning_rate`."""
 
@@ -142,9 +142,10 @@ class Options:
     lr: float = option(1e-3, minimum=0)
     """Peak learning rate."""
     optimizer: Optimizer = option("adamw")
-    """Optimizer; sgd-caffe keeps the learning rate inside the momentum buffer, as Caffe and papers up to 2014 do."""
+    """Optimizer; sgd-caffe keeps the learning rate inside the momentum buffer, as Caffe and papers up to 2014 do;
+    rmsprop has a floor of 0.01 under the root mean square, as the code of DeepPrior."""
     momentum: float = option(0.9, minimum=0, maximum=1)
-    """Momentum of SGD, beta 1 of Adam and AdamW."""
+    """Momentum of SGD, beta 1 of Adam and AdamW, decay of the mean square of RMSProp."""
     weight_decay: float = option(1e-4, minimum=0)
     """Weight decay."""
     weight_decay_on: Literal["weights", "all"] = option("weights")

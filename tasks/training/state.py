@@ -319,7 +319,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) 
     groups = optimizer.state_dict()["param_groups"]
     for group, before in zip(groups, stored["param_groups"], strict=True):
         group["lr"] = before["lr"]
-    names = {"exp_avg", "exp_avg_sq", "step"} if "betas" in groups[0] else {"momentum_buffer"}
+    # By what their groups have: Adam, RMSProp, SGD.
+    by_group = {"betas": {"exp_avg", "exp_avg_sq", "step"}, "decay": {"mean_square"}, "momentum": {"momentum_buffer"}}
+    names = next(expected for setting, expected in by_group.items() if setting in groups[0])
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor | None]] = {index: {} for index in stored["state"]}
     for index, values in stored["state"].items():

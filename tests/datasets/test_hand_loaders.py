@@ -12,7 +12,7 @@ from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset
 from densevision.datasets.core.geometry import hflip, plain_resize, rotation
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.field_types import Cube, CubeDepth, Joints
+from densevision.datasets.field_types import Cube, CubeDepth, Joints, Skeleton
 from densevision.datasets.formats.depth_bin import read_depth_bin, write_depth_bin
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.png import read_packed_depth, write_packed_depth, write_png16
@@ -21,7 +21,7 @@ from densevision.datasets.hand.cube import camera_matrix, cut_cube, project, unp
 from densevision.datasets.rendering.hands import SENSOR, cast_capsules, draw_hand, palm_of
 
 CAMERA = camera_matrix(241.42, 241.42, 160, 120)
-STORED = ("icvl", "nyu-hand", "msra-hand-0")
+STORED = ("hand-folders", "icvl", "nyu-hand", "msra-hand-0")
 
 
 def scene(depth: float = 400.0) -> np.ndarray:
@@ -310,3 +310,66 @@ def test_the_number_of_frames_of_msra_is_checked(tmp_path):
     file.write_text(file.read_text().replace("2\n", "3\n", 1))
     with pytest.raises(DatasetError, match=r"joint\.txt.* found '3' and 2 lines"):
         open_dataset("msra-hand-2", tmp_path, "test")
+
+
+# --- folders of your own
+
+
+def own_hands(root: Path, table: str, camera: str = "241.42, 241.42, 160, 120") -> Path:
+    (root / "camera.txt").write_text(camera)
+    (root / "joints.csv").write_text(table)
+    write_png16(_folder(root / "depths") / "a.png", scene().astype(np.uint16))
+    (root / "train.txt").write_text("a.png")
+    (root / "test.txt").write_text("a.png")
+    return root
+
+
+def test_your_own_hands_have_the_joints_of_the_table_and_the_cube_of_the_file(tmp_path):
+    own_hands(tmp_path, "file,tip x,tip y,tip z,palm x,palm y,palm z\na.png,10,20,390,1,2,400\n")
+    (tmp_path / "cube.txt").write_text("180")
+    dataset = open_dataset("hand-folders", tmp_path, "test")
+    sample = dataset.read(0)
+    assert dataset.fields["joints"] == Joints(Skeleton(("tip", "palm"), (), ()))
+    np.testing.assert_array_equal(sample["joints"], np.array([[10, 20, 390], [1, 2, 400]], np.float32))
+    expected = cut_cube(scene(), CAMERA, np.array([1, 2, 400.0]), 180)
+    np.testing.assert_array_equal(sample["depth"], expected["depth"])
+    assert sample["cube"][3] == 180
+
+
+def test_joints_of_a_known_skeleton_are_drawn_with_its_edges(tmp_path):
+    dataset_class("hand-folders").write_example(tmp_path)
+    field_type: Any = open_dataset("hand-folders", tmp_path).fields["joints"]
+    assert field_type.skeleton.edges == skeletons.ICVL.edges
+
+
+@pytest.mark.parametrize(
+    ("table", "camera", "expected"),
+    [
+        ("file,palm x,palm y\n", "1 1 0 0", "three columns per joint"),
+        ("name,palm x,palm y,palm z\n", "1 1 0 0", "a header 'file"),
+        ("file,a x,a y,a z,a x,a y,a z\n", "1 1 0 0", "every joint once"),
+        ("file,palm x,palm y,palm z\na.png,1,2\n", "1 1 0 0", "a file and 3 numbers"),
+        ("file,palm x,palm y,palm z\na.png,1,2,nan\n", "1 1 0 0", "a file and 3 numbers"),
+        ("file,palm x,palm y,palm z\na.png,1,2,-300\n", "1 1 0 0", "z above 0"),
+        ("file,palm x,palm y,palm z\na.png,1,2,3\na.png,1,2,3\n", "1 1 0 0", "every file once"),
+        ("file,palm x,palm y,palm z\nb.png,1,2,3\n", "1 1 0 0", "a line in joints.csv"),
+        ("file,palm x,palm y,palm z\n../b.png,1,2,3\n", "0 1 0 0", "fx and fy above 0"),
+        ("file,palm x,palm y,palm z\na.png,1,2,3\n", "1 1 0", "fx, fy, cx and cy"),
+    ],
+)
+def test_a_table_that_is_none_is_named(tmp_path, table, camera, expected):
+    problems = dataset_class("hand-folders").validate(own_hands(tmp_path, table, camera))
+    assert any(expected in problem.expected for problem in problems), problems
+
+
+@pytest.mark.parametrize("bits", [8, 0])
+def test_depth_of_your_own_in_8_bits_or_without_a_measurement_is_named(tmp_path, bits):
+    root = own_hands(tmp_path, "file,palm x,palm y,palm z\na.png,1,2,400\n")
+    if bits == 8:
+        write_image(root / "depths" / "a.png", np.full((240, 320), 90, np.uint8))
+        expected = "16-bit gray PNG, found 8 bits"
+    else:
+        write_png16(root / "depths" / "a.png", np.zeros((240, 320), np.uint16))
+        expected = "a depth from 10 to 1500 mm"
+    with pytest.raises(DatasetError, match=expected):
+        open_dataset("hand-folders", root).read(0)

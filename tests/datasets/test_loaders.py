@@ -459,6 +459,7 @@ def test_datasets_name_the_protocol_under_which_papers_report_on_them():
         "nyu-raw": "nyu-eigen-bts",
         "kitti-depth": "kitti-garg-80",
         "make3d": "make3d-c1",
+        "hand-folders": "palm-given",
         "icvl": "palm-given",
         "nyu-hand": "palm-given",
         **{f"msra-hand-{subject}": "palm-given" for subject in range(9)},

@@ -1,4 +1,4 @@
-"""Malicious arrays: NPY, NPZ, PFM, FLO and IDX whose headers state other sizes than the files have."""
+"""Malicious arrays: NPY, NPZ, PFM, FLO, IDX and MSRA15, whose headers state other sizes than the files have."""
 
 from __future__ import annotations
 
@@ -66,13 +66,15 @@ def zip_bomb(size: int, stated: int | None = None) -> bytes:
 
 
 def generate_arrays(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
-    """Cases of `data validate` on depth maps, flow and MNIST."""
+    """Cases of `data validate` on depth maps, flow, MNIST and hands."""
     layouts = Layouts(folder, rng)
     yield from _npy(layouts)
     yield from _npz(layouts)
     yield from _pfm(layouts)
     yield from _flo(layouts)
     yield from _idx(layouts)
+    yield from _depth_bin(layouts)
+    yield from _hand_table(layouts)
 
 
 def _npy(layouts: Layouts) -> Iterator[Case]:
@@ -183,3 +185,52 @@ def _idx(layouts: Layouts) -> Iterator[Case]:
     }
     yield from layouts.replaced("idx", "mnist", file, contents)
     yield from layouts.damaged("idx", "mnist", file)
+
+
+def _depth_bin(layouts: Layouts) -> Iterator[Case]:
+    file, side = "P0/1/000000_depth.bin", int(layouts.rng.integers(10**4, 2**31 - 1))
+    pixels = np.full((4, 4), 400, "<f4")
+    contents = {
+        "image of 10^18 pixels": struct.pack("<6i", side, side, 0, 0, 4, 4) + pixels.tobytes(),
+        "rectangle of 10^18 pixels": struct.pack("<6i", side, side, 0, 0, side, side) + pixels.tobytes(),
+        "rectangle outside of its image": struct.pack("<6i", 4, 4, 2, 2, 6, 6) + pixels.tobytes(),
+        "negative corner": struct.pack("<6i", 4, 4, -4, -4, 0, 0) + pixels.tobytes(),
+        "right before left": struct.pack("<6i", 4, 4, 4, 4, 0, 0) + pixels.tobytes(),
+        "pixels of nan": struct.pack("<6i", 4, 4, 0, 0, 4, 4) + (pixels * np.nan).tobytes(),
+        "infinite pixels": struct.pack("<6i", 4, 4, 0, 0, 4, 4) + (pixels * np.inf).tobytes(),
+        "all far": struct.pack("<6i", 4, 4, 0, 0, 4, 4) + (pixels * 1e30).tobytes(),
+        "16 bytes too many": struct.pack("<6i", 4, 4, 0, 0, 4, 4) + pixels.tobytes() + bytes(16),
+        "header alone": struct.pack("<6i", 4, 4, 0, 0, 4, 4),
+        "no header": bytes(5),
+        "empty": b"",
+    }
+    yield from layouts.replaced("depth-bin", "msra-hand-0", file, contents)
+    yield from layouts.damaged("depth-bin", "msra-hand-0", file)
+    poses = b"1 2 -300 " * 21 + b"\n"
+    lists = {
+        "10^12 frames": b"1000000000000\n" + poses,
+        "infinite joints": b"1\n" + b"inf " * 63 + b"\n",
+        "5,000 digits": b"1\n" + b"9" * 5000 + b" 1" * 62 + b"\n",
+        "control characters": b"\x1b[2J\x07\n" + poses,
+        "zeros": bytes(10**6),
+    }
+    yield from layouts.replaced("joints", "msra-hand-0", "P0/1/joint.txt", lists)
+
+
+def _hand_table(layouts: Layouts) -> Iterator[Case]:
+    row = b"hand-000.png,1,2,300\n"
+    header = b"file,palm x,palm y,palm z\n"
+    tables = {
+        "10^6 joints": b"file" + b",a x,a y,a z" * 10**6 + b"\n",
+        "a file outside": header + b"../../../etc/passwd,1,2,300\n",
+        "infinite joints": header + b"hand-000.png,inf,1,300\n",
+        "5,000 digits": header + b"hand-000.png,1,2," + b"9" * 5000 + b"\n",
+        "behind the camera": header + b"hand-000.png,1,2,-300\n",
+        "control characters": b"file,\x1b[2J x,\x1b[2J y,\x1b[2J z\n" + row,
+        "one file twice": header + row + row,
+        "no header": row,
+        "zeros": bytes(10**6),
+    }
+    yield from layouts.replaced("hand-table", "hand-folders", "joints.csv", tables)
+    for name, content in {"no camera": b"", "infinite camera": b"inf inf 0 0", "flat camera": b"0 0 0 0"}.items():
+        yield from layouts.replaced("hand-camera", "hand-folders", "camera.txt", {name: content})

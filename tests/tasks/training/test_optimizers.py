@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,28 @@ def test_the_named_optimizer_is_created_with_its_momentum(name, kind):
     assert type(optimizer).__name__ == kind and optimizer.defaults["fused"]
     stored = optimizer.defaults["momentum"] if kind == "SGD" else optimizer.defaults["betas"][0]
     assert stored == 0.8
+
+
+def test_rmsprop_divides_by_a_root_mean_square_that_is_at_least_a_hundredth():
+    # Facts-next C.1: decay 0.9, and a floor of 0.01 under the root; the gradient is 1, then 0.001.
+    assert walk("rmsprop", [0.1] * 3) == pytest.approx(
+        np.cumsum([-0.1 / 0.1**0.5, -0.1 / 0.19**0.5, -0.1 / 0.271**0.5]).tolist()
+    )
+    layer = nn.Linear(1, 1, bias=False)
+    before = float(layer.weight.detach())
+    optimizer = create_optimizer(layer, resolved(optimizer="rmsprop", lr=0.1, weight_decay=0.0), 1.0)
+    (0.001 * layer(torch.ones(1, 1))).sum().backward()
+    optimizer.step()
+    assert float(layer.weight.detach()) - before == pytest.approx(-0.1 * 0.001 / 0.01, abs=1e-6)
+
+
+def test_a_run_with_rmsprop_resumes_exactly(tmp_path):
+    options = {"model": "plain", "optimizer": "rmsprop", "lr": 0.01}
+    train_toy(Relief(), tmp_path / "uninterrupted", **options)
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(Relief(), tmp_path / "interrupted", on_step=stop_after(2), **options)
+    resume_toy(Relief(), tmp_path / "interrupted")
+    require_same_runs(tmp_path / "uninterrupted", tmp_path / "interrupted")
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd-caffe"}])
