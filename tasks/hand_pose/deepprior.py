@@ -111,15 +111,12 @@ class RefinedDeepPrior(DeepPrior):
             for _, pool in PATCHES
         )
         features = sum(8 * ((side - 4) // pool) ** 2 for side, pool in PATCHES)
-        self.offsets = nn.Sequential(
-            nn.Conv1d(joints * features, REFINEMENT_HIDDEN * joints, 1, groups=joints),
-            nn.ReLU(),
-            nn.Conv1d(REFINEMENT_HIDDEN * joints, 3 * joints, 1, groups=joints),
-        )
-        for module in (self.patches, self.offsets):
+        self.hidden = nn.Conv1d(joints * features, REFINEMENT_HIDDEN * joints, 1, groups=joints)
+        self.offset = nn.Conv1d(REFINEMENT_HIDDEN * joints, 3 * joints, 1, groups=joints)
+        for module in (self.patches, self.hidden, self.offset):
             _initialize(module)
         # It starts as the network without refinement.
-        nn.init.zeros_(self.offsets[-1].weight)
+        nn.init.zeros_(self.offset.weight)
 
     def refine(self, depth: Tensor, joints: Tensor) -> Tensor:
         """Joints (B, 3 J) moved to where the depth around them, (B, 1, H, W), says; their gradient ends here."""
@@ -138,8 +135,8 @@ class RefinedDeepPrior(DeepPrior):
             patch = patch.view(len(joints), self.joints, side, side)
             relative = torch.where(patch < 1, patch - z[..., None, None], 1)
             features.append(layers(relative).view(len(joints), self.joints, -1))
-        offsets = self.offsets(torch.cat(features, 2).flatten(1)[..., None]).flatten(1)
-        return joints + MAX_OFFSET * offsets.tanh()
+        hidden = self.hidden(torch.cat(features, 2).flatten(1)[..., None]).relu()
+        return joints + MAX_OFFSET * self.offset(hidden).flatten(1).tanh()
 
     def forward(self, depth: Tensor) -> Tensor:
         return self.refine(depth, super().forward(depth))
