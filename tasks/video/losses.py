@@ -16,6 +16,8 @@ MASK_PENALTY = 0.01
 TRUE_MASK, GIVEN_MASK = 0.2, 0.1
 """Weight of the mean difference to the true masks, where they are known, and of the cross-entropy with that of the last
 given frame."""
+MASK_BLURS = (1, 5, 17)
+"""Sides in pixels of the squares over which masks are averaged before they are compared."""
 LAMBDA_MASK = 0.1
 """Weight of the mean mask of clips from noise (Vondrick et al. 2016, their code)."""
 LAMBDA_FRAME = 10.0
@@ -34,8 +36,7 @@ def l1(predicted: PredictedFrames, batch: Batch, context: int) -> LossTerms:
     times = slice(context, context + predicted.frames.shape[1])
     terms = {"l1": (predicted.frames - batch["clip"][:, times]).abs().mean()}
     if "mask" in batch:
-        # Not their cross-entropy, which is lower for a foreground that is spread thinly over wrong places.
-        terms["mask"] = TRUE_MASK * (predicted.masks[:, :, 0] - batch["mask"][:, times].float()).abs().mean()
+        terms["mask"] = TRUE_MASK * mask_distance(predicted.masks[:, :, 0], batch["mask"][:, times].float())
         if predicted.given_mask is not None:
             given_mask = predicted.given_mask[:, 0].clamp(1e-4, 1 - 1e-4)
             known = batch["mask"][:, context - 1].float()
@@ -45,6 +46,19 @@ def l1(predicted: PredictedFrames, batch: Batch, context: int) -> LossTerms:
     if "background" in batch and predicted.background is not None:
         terms["background"] = (predicted.background - batch["background"][:, None]).abs().mean()
     return terms
+
+
+def mask_distance(masks: Tensor, true: Tensor) -> Tensor:
+    """Mean absolute difference of masks (B, T, H, W), averaged over blurred versions.
+
+    Blurred, a foreground that is nearer to the right place is better even if it does not overlap. A cross-entropy would
+    favor one that is spread thinly over wrong places.
+    """
+    distances = []
+    for size in MASK_BLURS:
+        blurred = F.avg_pool2d(masks - true, size, max(1, size // 4), size // 2, count_include_pad=False)
+        distances.append(blurred.abs().mean())
+    return torch.stack(distances).mean()
 
 
 def adversarial_phases(model: VideoNetwork, inputs: list[str], context: int) -> tuple[Phase, ...]:

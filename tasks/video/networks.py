@@ -15,17 +15,19 @@ from ..heads.head import Head
 from ..network import Network
 from .matching import match_blocks
 from .vgan import CLIP_FRAMES, STRIDE, FrameGenerator, Layers, NoiseGenerator
-from .warping import move, splat
+from .warping import fill, move, splat
 
 HEAD_CHANNELS = 7
 """Output channels of a head for `MotionPredictor`: corrections of the background and a mask (4); from a single frame
 velocity and turn, from several a flow and the share of their motion that is continued (3)."""
 FLOW_SCALE, CONTINUATION_SCALE = 4.0, 5.0
 """Pixels of motion in a frame's time, and shares of the motion that is continued, per unit of a head's output."""
-TURN_SCALE = 0.1
-"""Radians of turn per frame, per unit of a head's output."""
+INITIAL_MASK = -4.0
+"""Bias of the mask of a single frame before training: next to nothing is foreground."""
 LEAST_WEIGHT = 1e-6
 """Weight below which no foreground has arrived at a pixel."""
+TURN_SCALE = 0.1
+"""Radians of turn per frame, per unit of a head's output."""
 
 
 class PredictedFrames(NamedTuple):
@@ -85,7 +87,7 @@ class MotionPredictor(VideoNetwork):
     where they came from, by a flow with a part that continues the motion between the last two given frames, as
     `match_blocks` finds it. From a single frame, all frames are predicted at once, in front of one background: its
     pixels say what belongs to the foreground and on which arc it leaves, so that its small motion at first teaches the
-    large one later.
+    large one later; the background behind it is filled from what surrounds it, and corrected.
 
     Args:
         backbone: any backbone with three channels per given frame.
@@ -106,6 +108,8 @@ class MotionPredictor(VideoNetwork):
         assert isinstance(predict, nn.Conv2d) and predict.bias is not None
         nn.init.zeros_(predict.weight)
         nn.init.zeros_(predict.bias)
+        if context == 1:
+            nn.init.constant_(predict.bias[3], INITIAL_MASK)
 
     def predict_frames(self, inputs: tuple[Tensor, ...], frames: int) -> PredictedFrames:
         return self._leave(inputs[0], frames) if self.context == 1 else self._roll_out(inputs, frames)
@@ -124,7 +128,7 @@ class MotionPredictor(VideoNetwork):
         leaving = torch.cat((mask * first, mask), dim=1)[:, None].expand(-1, frames, -1, -1, -1)
         arrived = splat(leaving.flatten(0, 1), flows.flatten(0, 1)).unflatten(0, (-1, frames))
         colors, weights = arrived[:, :, :3], arrived[:, :, 3:]
-        background = (first + mask * correction)[:, None]
+        background = (fill(first, 1 - mask) + mask * correction)[:, None]
         predicted = compose(weights.clamp(max=1), colors / weights.clamp(min=LEAST_WEIGHT), background)
         return predicted._replace(given_mask=mask)
 

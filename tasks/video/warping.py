@@ -1,10 +1,14 @@
-"""Warping of images by a flow: backward, where every pixel says where it came from, and forward, where it goes."""
+"""Warping of images by a flow, backward (every pixel says where it came from) and forward (where it goes), and filling
+of what then is missing."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+LEAST_KNOWN = 0.01
+"""How much of every pixel is known at least, so that an image of which nothing is known becomes blurred, not black."""
 
 
 def move(image: Tensor, flow: Tensor) -> Tensor:
@@ -46,3 +50,23 @@ def splat(image: Tensor, flow: Tensor) -> Tensor:
         place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().flatten(1)
         sums = sums.scatter_add(2, place[:, None].expand_as(sums), (image * share[:, None]).flatten(2))
     return sums.unflatten(2, (height, width))
+
+
+def fill(image: Tensor, known: Tensor) -> Tensor:
+    """Fill what is missing in an image from its surroundings: at each resolution from the next coarser one (pull-push).
+
+    Gortler, Grzeszczuk, Szeliski, Cohen: The Lumigraph. SIGGRAPH 1996.
+
+    Args:
+        image: (B, C, H, W).
+        known: (B, 1, H, W) in [0, 1], how much of each pixel is known; where it is 1, nothing changes.
+    """
+    if image.shape[-2:] == (1, 1):
+        return image
+    known = known.clamp(min=LEAST_KNOWN)
+    weights = F.avg_pool2d(known, 2, ceil_mode=True)
+    means = F.avg_pool2d(image * known, 2, ceil_mode=True) / weights
+    # A coarse pixel is known if a part of it is.
+    coarse = fill(means, (2 * weights).clamp(max=1))
+    finer = F.interpolate(coarse, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    return known * image + (1 - known) * finer

@@ -4,7 +4,7 @@ python tools/figures/images.py rooms CHECKPOINT                    docs/rooms.pn
 python tools/figures/images.py shapes CHECKPOINT                   docs/shapes.png: synthetic shapes and their classes
 python tools/figures/images.py scores                              docs/recognition-game.png: scores of test scenes
 python tools/figures/images.py hands                               docs/hands.png: joints of test hands
-python tools/figures/images.py boats CHECKPOINT                    docs/boats.png: clips from a frame, true and predicted
+python tools/figures/images.py boats CHECKPOINT                    docs/boats.png: clips from a frame, beside true ones
 python tools/figures/images.py photos                              docs/photos.png: photos and their predicted depth
 python tools/figures/images.py colorized [CHECKPOINT [OUT]]        docs/colorized.jpg: colorization of photos
 python tools/figures/images.py colorized_shapes CHECKPOINT [OUT]   docs/colorized-shapes.png: of synthetic shapes

@@ -9,7 +9,7 @@ import densevision
 from densevision.tasks.heads import create_head
 from densevision.tasks.video.matching import match_blocks
 from densevision.tasks.video.networks import CONTINUATION_SCALE, FLOW_SCALE, HEAD_CHANNELS, MotionPredictor, arcs
-from densevision.tasks.video.warping import move, splat
+from densevision.tasks.video.warping import fill, move, splat
 
 
 def predictor(context: int, frames: int, backbone: str = "resnet20_cifar") -> MotionPredictor:
@@ -30,7 +30,9 @@ def test_an_untrained_network_copies_the_last_frame(context, frames):
     with torch.no_grad():
         predicted = predictor(context, frames).predict_frames(tuple(given), frames)
     assert predicted.frames.shape == (2, frames, 3, 16, 24) and predicted.masks.shape == (2, frames, 1, 16, 24)
-    torch.testing.assert_close(predicted.frames, given[-1][:, None].expand_as(predicted.frames), rtol=0, atol=1e-5)
+    # From a single frame, as exactly as the mask is 0.
+    allowed = 0.02 if context == 1 else 1e-5
+    torch.testing.assert_close(predicted.frames, given[-1][:, None].expand_as(predicted.frames), rtol=0, atol=allowed)
 
 
 @pytest.mark.parametrize("context", [1, 3])
@@ -66,8 +68,8 @@ def test_the_foreground_of_a_single_frame_leaves_what_is_behind_it():
     halves = (given[0, ..., :-2] + given[0, ..., 1:-1]) / 2
     torch.testing.assert_close(first[..., 2:], halves, rtol=0, atol=1e-4)
     torch.testing.assert_close(second[..., 3:], given[0, ..., :-3], rtol=0, atol=1e-4)
-    # What it leaves behind is background, the given frame.
-    torch.testing.assert_close(second[..., :3], given[0, ..., :3], rtol=0, atol=1e-4)
+    # What it leaves behind is filled, with the mean of the frame where nothing else is known.
+    assert (second[..., :2].mean() - given[0].mean()).abs() < 0.2
 
 
 @pytest.mark.parametrize("turn", [0.0, 0.06, -0.3])
@@ -150,3 +152,15 @@ def test_a_splat_shares_values_out_and_drops_what_leaves():
     assert not splat(image, torch.full((1, 2, 3, 4), 1e9)).any()
     moved, shift = torch.rand(2, 3, 5, 6), torch.zeros(2, 2, 5, 6)
     torch.testing.assert_close(splat(moved, shift), moved)
+
+
+def test_what_is_missing_is_filled_from_its_surroundings():
+    # A plain half beside another one, each with a hole.
+    image = torch.zeros(1, 1, 24, 40)
+    image[..., 20:], known = 1.0, torch.ones(1, 1, 24, 40)
+    known[..., 8:14, 5:12] = known[..., 8:14, 28:35] = 0
+    filled = fill(torch.where(known > 0, image, 0.3), known)
+    torch.testing.assert_close(filled, image, rtol=0, atol=0.15)
+    torch.testing.assert_close(filled * known, image * known, rtol=0, atol=0)
+    # Of nothing, the mean remains.
+    torch.testing.assert_close(fill(image, torch.zeros_like(known)).mean(), image.mean(), rtol=0, atol=0.2)

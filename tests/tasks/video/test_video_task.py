@@ -27,7 +27,7 @@ from densevision.tasks.training.setup import train
 from densevision.tasks.training.state import load_state
 from densevision.tasks.video import Video
 from densevision.tasks.video.baselines import continue_flow, copy_last
-from densevision.tasks.video.losses import GIVEN_MASK, LAMBDA_FRAME, LAMBDA_MASK, TRUE_MASK, l1
+from densevision.tasks.video.losses import GIVEN_MASK, LAMBDA_FRAME, LAMBDA_MASK, TRUE_MASK, l1, mask_distance
 from densevision.tasks.video.metrics import describe, frechet_distance, has_static_background, speed_histogram
 from densevision.tasks.video.networks import VGAN, PredictedFrames
 from densevision.tasks.video.predicted_clip import PredictedClip
@@ -86,6 +86,13 @@ def test_the_terms_of_l1_use_what_the_dataset_knows():
     terms = l1(predicted._replace(given_mask=torch.full((1, 1, 4, 4), 0.25)), batch, context=1)
     assert float(terms["mask"]) == pytest.approx(TRUE_MASK * 0.5) and float(terms["background"]) == 0.25
     assert float(terms["given_mask"]) == pytest.approx(-GIVEN_MASK * math.log(0.75))
+
+
+def test_masks_that_are_nearer_are_better_and_thin_ones_are_not():
+    true, near, far, thin = torch.zeros(4, 1, 1, 32, 64)
+    true[..., 8:16, 8:16], near[..., 8:16, 18:26], far[..., 8:16, 50:58], thin[:] = 1.0, 1.0, 1.0, 1 / 32
+    exact, close, distant, spread = (float(mask_distance(each, true)) for each in (true, near, far, thin))
+    assert exact == 0 and close < distant and spread > close
 
 
 @pytest.mark.parametrize(("context", "frames"), [(0, 32), (1, 31)])
