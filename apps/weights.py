@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from ..errors import UserError, printable
 
@@ -99,23 +99,33 @@ def to_fp16(checkpoint: Path, out: Path, /) -> None:
 
 @app.command(name="import")
 def import_(
-    task: str, model: str, weights: Path, out: Path, /, *, terms: str = "as the weights' authors state"
+    weights: Path,
+    out: Path | None = None,
+    /,
+    *,
+    network: Annotated[str | None, Parameter(name="--as")] = None,
+    terms: str = "as the weights' authors state",
 ) -> None:
-    """Import published weights of a complete model as a checkpoint that every command takes.
+    """Import published weights: recognize their layout, and write a file that every command takes.
+
+    A complete model becomes a checkpoint, a backbone a weights file for `--weights`. Prints what was recognized,
+    stripped, left out and changed. docs/published-weights.md lists the layouts.
 
     Args:
-        task: Task of the model (`densevision list models`).
-        model: Name of the model, for example raft_small.
-        weights: File of the published weights, .pth or .safetensors.
-        out: Checkpoint to write; must not exist yet.
-        terms: License terms of the weights and their training data, stored in the checkpoint.
+        weights: Published weights: .pth, .pt, .tar, .safetensors, .caffemodel, .t7 or .npy.
+        out: File to write; must not exist yet. If not stated, that of the weights with the ending .safetensors, in the
+            current folder.
+        network: Backbone or model that it shall become, where the layout allows several (`densevision list models`,
+            `densevision list backbones`).
+        terms: License terms of the weights and their training data, stored in the file.
     """
-    from ..tasks import create_task
     from ..tasks.conversion import import_weights
 
+    out = out or Path(weights.name).with_suffix(".safetensors")
     refuse_existing(out)
-    import_weights(create_task(task), model, weights, out, terms)
-    print(printable(f"{out}: {out.stat().st_size / 2**20:.1f} MiB"))
+    for sentence in import_weights(weights, out, network, terms):
+        print(printable(sentence))
+    print(printable(f"Wrote {out}: {out.stat().st_size / 2**20:.1f} MiB."))
 
 
 @app.command

@@ -32,6 +32,7 @@ from ..errors import UserError
 from .backbone import Backbone, Level, Preprocessing
 from .initialization import initialize
 from .layers import LRN, LocalResponseNorm, classifier_as_convolutions
+from .published import Converted, ConvertedBackbone, Layout, Tensors, caffe_parameters
 
 LEVELS = {
     "alexnet": (Level("conv1", 4, 96), Level("conv2", 8, 256), Level("conv5", 16, 256), Level("pool5", 32, 256)),
@@ -46,7 +47,9 @@ BIASES_OF_ONE = ("conv2", "conv4", "conv5", "fc6", "fc7")  # section 5
 PAPER_PREPROCESSING = Preprocessing(
     mean=(123.675, 116.28, 103.53), std=(1.0, 1.0, 1.0), range=(0.0, 255.0), resize=256, crop=227
 )
-CAFFE_LRN = LRN(alpha=1e-4 / 5, k=1.0)  # of Caffe's published AlexNet, which divides alpha by the size
+CAFFE_LRN = LRN(alpha=1e-4 / 5, k=1.0)  # of Caffe's published networks, which divide alpha by the size
+# The mean color of ILSVRC2012, blue first, that Caffe's published networks subtract.
+CAFFE_COLORS = Preprocessing((104.0, 117.0, 123.0), (1.0,) * 3, (0.0, 255.0), "BGR", resize=256, crop=227)
 
 
 # In both forms, ReLUs are not in place (they would overwrite what hooks take from a convolution), and pools overlap
@@ -160,7 +163,7 @@ class AlexNet(Backbone):
             constants = LRN() if lrn is None else LRN.parse(lrn)
             self.preprocessing = PAPER_PREPROCESSING.for_channels(in_channels)
             self.classifier_input_size = PAPER_SIZE
-            self.options = {"lrn": asdict(constants)}
+            self.options = {"lrn": asdict(constants), **({"pool_first": True} if pool_first else {})}
             convolutions = two_groups(in_channels, constants, pool_first)
         elif lrn is None and not pool_first:
             convolutions = one_tower(in_channels)
@@ -205,3 +208,26 @@ class AlexNet(Backbone):
         """
         self.require_classifier()
         return classifier_as_convolutions(self.classifier, self.features(image)[-1], CLASSIFIER_SIDE)
+
+
+def convert_caffe(tensors: Tensors) -> Converted:
+    """Caffe's AlexNet and CaffeNet have the same layers in another order: the latter pools before it normalizes."""
+    order = [name.partition(".")[0] for name in tensors]
+    pool_first = order.index("pool1") < order.index("norm1")
+    moved = caffe_parameters(
+        tensors,
+        {f"conv{n}": f"convolutions.conv{n}" for n in range(1, 6)} | {f"fc{n}": f"classifier.fc{n}" for n in (6, 7, 8)},
+    )
+    options = {"num_classes": len(moved["classifier.fc8.bias"]), "lrn": CAFFE_LRN, "pool_first": pool_first}
+    note = f"it is {'CaffeNet, which pools before' if pool_first else 'AlexNet, which pools after'} it normalizes"
+    return ConvertedBackbone("alexnet", moved, options, CAFFE_COLORS, notes=(note,))
+
+
+LAYOUTS = (
+    Layout(
+        "Caffe's AlexNet or CaffeNet",
+        ("alexnet",),
+        {"conv1.0": (96, 3, 11, 11), "conv2.0": (256, 48, 5, 5), "fc8.0": (None, 4096), "norm1": (0,), "pool1": (0,)},
+        convert_caffe,
+    ),
+)

@@ -30,6 +30,7 @@ BACKBONES: dict[str, str] = {
     "preact110_cifar": "backbones.preact_resnet:PreActResNet",
     "preact152": "backbones.preact_resnet:PreActResNet",
     "preact164_cifar": "backbones.preact_resnet:PreActResNet",
+    "preact18_cifar": "backbones.preact_resnet:PreActResNet",
     "preact200": "backbones.preact_resnet:PreActResNet",
     "resnet101": "backbones.resnet:ResNet",
     "resnet110_cifar": "backbones.resnet_cifar:CifarResNet",

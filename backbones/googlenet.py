@@ -11,21 +11,27 @@ before 5a, less dropout, auxiliary classifiers on an adaptive pool. Its publishe
 Deviations of `googlenet`: the paper is silent on initial weights, so those of its Caffe port are taken ("xavier" in
 Caffe's sense; biases of 0.2 before every ReLU). At other sizes than 224 the auxiliary classifiers' 5x5 pool is followed
 by an adaptive one to their 4 x 4 (at 224 it does nothing); a map smaller than that pool meets the adaptive one alone.
-`auxiliary=False` leaves both classifiers out. Files use torchvision's names for either form.
+`auxiliary=False` leaves both classifiers out. The response normalization of Caffe's weights has other constants than
+the paper's (option `lrn` of `googlenet`). Files use torchvision's names for either form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import UserError
+from .alexnet import CAFFE_COLORS, CAFFE_LRN
 from .backbone import Level, Preprocessing
 from .initialization import initialize
-from .layers import LocalResponseNorm, PooledBackbone
+from .layers import LRN, LocalResponseNorm, PooledBackbone
+from .published import Converted, ConvertedBackbone, Layout, Tensors, caffe_parameters
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool projection.
 INCEPTION_TABLE: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -127,8 +133,13 @@ class GoogLeNet(PooledBackbone):
         name: "googlenet", or "googlenet_tv" for torchvision's form. The latter's images have mean and std 0.5.
         auxiliary: build the two auxiliary classifiers, where there is a classifier at all. `forward_train` gives
             (main, aux1, aux2); the paper adds their losses with weight 0.3. `forward` never gives theirs.
+        lrn: constants of the response normalization in a form that `LRN.parse` reads; None is the paper's here
+            (`create_backbone` takes the weights file's first). `googlenet_tv` has none.
         init: a rule of `initialization.RULES`; None is "caffe_xavier" for `googlenet` and "gaussian", torchvision's,
             for `googlenet_tv`.
+
+    Raises:
+        UserError: an impossible number, `lrn` for `googlenet_tv`, or a malformed `lrn`.
     """
 
     state_dict_aliases: Mapping[str, str] = {"conv2_reduce.": "conv2.", "conv2.": "conv3.", "inception_": "inception"}
@@ -141,19 +152,23 @@ class GoogLeNet(PooledBackbone):
         in_channels: int = 3,
         levels: int | None = None,
         auxiliary: bool = True,
+        lrn: LRN | Mapping[str, Any] | str | None = None,
         init: str | None = None,
     ) -> None:
         super().__init__()
         norm = name == "googlenet_tv"
+        if norm and lrn is not None:
+            raise UserError(f"{name} has no response normalization; leave lrn out, or use googlenet.")
         self._set_metadata(name, LEVELS, num_classes=num_classes, in_channels=in_channels, built=levels)
-        self.options = {"auxiliary": auxiliary}
+        constants = LRN() if lrn is None else LRN.parse(lrn)
+        self.options = {"auxiliary": auxiliary, **({} if lrn is None else {"lrn": asdict(constants)})}
         if norm:
             # torchvision's weights expect this. Its network makes it inside from images normalized as ImageNet's
             # (`transform_input`); done before, padding zeros still mean mid-gray, as they did when it was trained.
             # Folded into conv1 they would not: zeros beyond the border are not moved by a bias.
             self.preprocessing = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3).for_channels(in_channels)
 
-        self.steps = self._add_steps(in_channels, norm)
+        self.steps = self._add_steps(in_channels, norm, constants)
         self.auxiliary = AUXILIARY if auxiliary and self.num_classes else {}
         for called, (_, channels) in self.auxiliary.items():
             self.add_module(called, AuxiliaryClassifier(channels, num_classes, norm))
@@ -167,7 +182,7 @@ class GoogLeNet(PooledBackbone):
             elif isinstance(module, AuxiliaryClassifier) and module.conv.conv.bias is not None:
                 nn.init.constant_(module.fc1.bias, BIAS_BEFORE_RELU)
 
-    def _add_steps(self, in_channels: int, norm: bool) -> tuple[str, ...]:
+    def _add_steps(self, in_channels: int, norm: bool, lrn: LRN) -> tuple[str, ...]:
         """Table 1 row by row, to the last level that is built; returns the rows' names."""
 
         def pool(side: int = 3) -> nn.Module:
@@ -176,10 +191,10 @@ class GoogLeNet(PooledBackbone):
         rows: dict[str, nn.Module] = {
             "conv1": ConvUnit(in_channels, 64, 7, 2, 3, norm),
             "pool1": pool(),
-            "norm1": LocalResponseNorm(),
+            "norm1": LocalResponseNorm(lrn),
             "conv2_reduce": ConvUnit(64, 64, 1, norm=norm),
             "conv2": ConvUnit(64, 192, 3, padding=1, norm=norm),
-            "norm2": LocalResponseNorm(),
+            "norm2": LocalResponseNorm(lrn),
             "pool2": pool(),
         }
         channels = 192
@@ -217,3 +232,37 @@ class GoogLeNet(PooledBackbone):
 
     def classify(self, coarsest: Tensor) -> Tensor:
         return self.fc(self.dropout(coarsest.mean((2, 3))))
+
+
+# Layers of a module in Caffe's port, "inception_3a/5x5_reduce", to ours.
+CAFFE_BRANCHES = {
+    "1x1": "branch1", "3x3_reduce": "branch2.0", "3x3": "branch2.1", "5x5_reduce": "branch3.0", "5x5": "branch3.1",
+    "pool_proj": "branch4.1",
+}  # fmt: skip
+CAFFE_STEM = {"conv1/7x7_s2": "conv1", "conv2/3x3_reduce": "conv2_reduce", "conv2/3x3": "conv2"}
+
+
+def convert_caffe(tensors: Tensors) -> Converted:
+    """Caffe's GoogLeNet, with its auxiliary classifiers if the file has them."""
+    names = {theirs: f"{ours}.conv" for theirs, ours in CAFFE_STEM.items()} | {"loss3/classifier": "fc"}
+    names |= {f"{m}/{theirs}": f"{m}.{ours}.conv" for m in INCEPTION_TABLE for theirs, ours in CAFFE_BRANCHES.items()}
+    auxiliary = "loss1/conv.0" in tensors
+    for n in (1, 2) if auxiliary else ():
+        names |= {
+            f"loss{n}/conv": f"aux{n}.conv.conv",
+            f"loss{n}/fc": f"aux{n}.fc1",
+            f"loss{n}/classifier": f"aux{n}.fc2",
+        }
+    moved = caffe_parameters(tensors, names)
+    options = {"num_classes": len(moved["fc.bias"]), "auxiliary": auxiliary, "lrn": CAFFE_LRN}
+    return ConvertedBackbone("googlenet", moved, options, replace(CAFFE_COLORS, crop=224))
+
+
+LAYOUTS = (
+    Layout(
+        "Caffe's GoogLeNet",
+        ("googlenet",),
+        {"conv1/7x7_s2.0": (64, 3, 7, 7), "inception_5b/5x5.0": (128, 48, 5, 5), "loss3/classifier.0": (None, 1024)},
+        convert_caffe,
+    ),
+)

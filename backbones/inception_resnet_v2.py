@@ -13,9 +13,11 @@ weights are that code's (He, fan in). timm's weights load: its names are the pub
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from .backbone import Level, Preprocessing
 from .inception_v4 import InceptionBackbone, Plan, Residual
+from .published import Converted, Layout, Tensors, from_published_names
 
 INCEPTION_RESNET_A = Residual(0.17, ("1x1 32", "1x1 32, 3x3 32", "1x1 32, 3x3 48, 3x3 64"))
 INCEPTION_RESNET_B = Residual(0.10, ("1x1 192", "1x1 128, 1x7 160, 7x1 192"))
@@ -64,3 +66,24 @@ class InceptionResNetV2(InceptionBackbone):
         "last_inception_resnet_c.": "block8.",
         "fc.": "classif.",
     }
+
+
+def convert_cadene(tensors: Tensors) -> Converted:
+    """Cadene's file: timm's names but that of the classifier, which counts a background class first."""
+    moved = {name.replace("last_linear.", "classif."): tensor for name, tensor in tensors.items()}
+    background = len(moved["classif.bias"]) == 1001
+    if background:
+        moved |= {name: moved[name][1:] for name in ("classif.weight", "classif.bias")}
+    converted = from_published_names("inception_resnet_v2", moved)
+    note = "left out the first of 1001 classes, the background"
+    return replace(converted, notes=(*converted.notes, note)) if background else converted
+
+
+LAYOUTS = (
+    Layout(
+        "pretrained-models.pytorch (Cadene), Inception-ResNet-v2",
+        ("inception_resnet_v2",),
+        {"conv2d_1a.conv.weight": (32, 3, 3, 3), "block8.conv2d.weight": None, "last_linear.weight": (None, 1536)},
+        convert_cadene,
+    ),
+)

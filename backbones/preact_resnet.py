@@ -1,4 +1,4 @@
-"""Residual networks with pre-activation: 110, 164 and 1001 layers for CIFAR, 152 and 200 for ImageNet.
+"""Residual networks with pre-activation: 18, 110, 164 and 1001 layers for CIFAR, 152 and 200 for ImageNet.
 
 He, Zhang, Ren, Sun: Identity Mappings in Deep Residual Networks. ECCV 2016, arXiv:1603.05027. With 10 classes on CIFAR
 1,727,962 / 1,703,258 / 10,327,706 parameters, on ImageNet 60,185,128 / 64,666,152.
@@ -13,6 +13,10 @@ without normalization (option B) in those of bottlenecks; `shortcut` chooses for
 halve in their first 1x1 as in the authors' code; `stride_in="3x3"` is the place of torchvision and timm. On ImageNet
 the stem's pair stands before its pool and serves the first unit; code that normalizes again after the pool has 128
 parameters more (`first_unit_norm=True`).
+
+`preact18_cifar` is not in the paper: the network of Kuang Liu's pytorch-cifar, with the units and widths of ResNet-18,
+projections (option B), and neither end closed: its first shortcut carries the bare stem, and its classifier reads the
+bare sum of the last stage. 11,171,146 parameters.
 """
 
 from __future__ import annotations
@@ -20,13 +24,15 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .backbone import Level
+from .backbone import Level, Preprocessing
 from .initialization import initialize
 from .layers import PooledBackbone
-from .resnet import BOTTLENECK_EXPANSION, check_residual_options, make_shortcut
+from .published import Converted, ConvertedBackbone, Layout, Tensors, in_order, rename
+from .resnet import BOTTLENECK_EXPANSION, TORCH7_STEM, check_residual_options, make_shortcut, stride_in_of
 
 # Units per stage, and whether they are bottlenecks. CIFAR: n = (depth - 2) / 6 units, or / 9 for bottlenecks.
 PREACT_TABLE: dict[str, tuple[tuple[int, ...], bool]] = {
+    "preact18_cifar": ((2, 2, 2, 2), False),
     "preact110_cifar": ((18, 18, 18), False),
     "preact164_cifar": ((18, 18, 18), True),
     "preact1001_cifar": ((111, 111, 111), True),
@@ -67,14 +73,15 @@ class PreActBlock(nn.Module):
 class PreActResNet(PooledBackbone):
     """A network of He, Zhang, Ren, Sun 2016 (arXiv:1603.05027).
 
-    Levels: stage1 (stride 1), stage2 (2), stage3 (4) on CIFAR; stem (2, before the pool), layer1 (4) to layer4 (32) on
-    ImageNet. A level is the stage's sum after the BN-ReLU that closes it: this one tensor is all that the network
-    itself reads on from there, while the bare sum has a variance that grows with the depth.
+    Levels: stage1 (stride 1), stage2 (2), stage3 (4) on CIFAR, and stage4 (8) of `preact18_cifar`; stem (2, before the
+    pool), layer1 (4) to layer4 (32) on ImageNet. A level is the stage's sum after the BN-ReLU that closes it: this one
+    tensor is all that the network itself reads on from there, while the bare sum has a variance that grows with the
+    depth.
 
     Args:
         name: a key of `PREACT_TABLE`.
         num_classes: length of the logits, None for 10 on CIFAR and 1000 on ImageNet; 0 builds no classifier.
-        shortcut: "A" or "B", for basic units only; None is "A".
+        shortcut: "A", "A-centered" or "B", for basic units only; None is "A", for `preact18_cifar` "B".
         stride_in: where a bottleneck halves, "1x1" or "3x3"; None is "1x1" here (`create_backbone` takes that of the
             weights file first).
         first_unit_norm: normalize and rectify again between the stem's pool and the first unit; ImageNet only.
@@ -99,11 +106,13 @@ class PreActResNet(PooledBackbone):
         units, bottleneck = PREACT_TABLE[name]
         cifar = name.endswith("_cifar")
         check_residual_options(name, bottleneck, stride_in, shortcut)
-        if bottleneck and shortcut == "A":
+        if bottleneck and shortcut not in (None, "B"):
             raise UserError(f"{name} is made of bottlenecks, whose shortcuts are option B; leave shortcut out.")
         if first_unit_norm and cifar:
             raise UserError(f"{name} has no pool to normalize after; leave first_unit_norm out.")
-        widths = CIFAR_WIDTHS if cifar else IMAGENET_WIDTHS
+        open_ends = cifar and len(units) == len(IMAGENET_WIDTHS)
+        shortcut = shortcut or ("B" if open_ends else "A")
+        widths = CIFAR_WIDTHS if cifar and not open_ends else IMAGENET_WIDTHS
         expansion = BOTTLENECK_EXPANSION if bottleneck else 1
         if cifar:
             whole = [Level(f"stage{i}", 2 ** (i - 1), width * expansion) for i, width in enumerate(widths, 1)]
@@ -115,13 +124,13 @@ class PreActResNet(PooledBackbone):
         self.options = (
             {"stride_in": stride_in or "1x1", "first_unit_norm": first_unit_norm}
             if bottleneck
-            else {"shortcut": shortcut or "A"}
+            else {"shortcut": shortcut}
         )
 
         channels = widths[0]
         kernel, stride = (3, 1) if cifar else (7, 2)
         first = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.stem = nn.Sequential(first, nn.BatchNorm2d(channels), nn.ReLU())
+        self.stem = nn.Sequential(first) if open_ends else nn.Sequential(first, nn.BatchNorm2d(channels), nn.ReLU())
         self.pool = nn.Sequential() if cifar or len(self.levels) == 1 else nn.Sequential(nn.MaxPool2d(3, 2, padding=1))
         if first_unit_norm and len(self.pool):
             self.pool.extend([nn.BatchNorm2d(channels), nn.ReLU()])
@@ -135,11 +144,14 @@ class PreActResNet(PooledBackbone):
                     convolutions = [(widths[stage], 1, at_first), (widths[stage], 3, at_second), (level.channels, 1, 1)]
                 else:
                     convolutions = [(level.channels, 3, stride), (level.channels, 3, 1)]
-                option = "B" if bottleneck else shortcut or "A"
+                option = "B" if bottleneck else shortcut
                 beside = make_shortcut(channels, level.channels, stride, option, norm=False)
-                stack.append(PreActBlock(channels, convolutions, beside, activated=unit == 0))
+                activated = unit == 0 and not (open_ends and stage == 0)
+                stack.append(PreActBlock(channels, convolutions, beside, activated))
                 channels = level.channels
-            self.add_module(level.name, stack.extend([nn.BatchNorm2d(channels), nn.ReLU()]))
+            if not open_ends or stage + 1 < len(units):
+                stack.extend([nn.BatchNorm2d(channels), nn.ReLU()])
+            self.add_module(level.name, stack)
         if self.num_classes:
             self.fc = nn.Linear(channels, self.num_classes)
         initialize(self, init)
@@ -152,3 +164,51 @@ class PreActResNet(PooledBackbone):
             x = self.get_submodule(level.name)(x)
             maps.append(x)
         return maps
+
+
+def convert_liu(tensors: Tensors) -> Converted:
+    """Kuang Liu's file: the first normalization of a later stage closes the stage before it here."""
+    units = PREACT_TABLE["preact18_cifar"][0]
+    rules = [(r"conv1\.", "stem.0."), (r"linear\.", "fc."), (r"layer(\d)\.0\.shortcut\.0\.", r"stage\1.0.shortcut.")]
+    for stage in range(2, len(units) + 1):
+        rules.append((rf"layer{stage}\.0\.bn1\.", f"stage{stage - 1}.{units[stage - 2]}."))
+        # Of a first unit, the other layers follow each other without that normalization and its ReLU.
+        places = {"conv1": 0, "bn2": 1, "conv2": 3}
+        rules += [(rf"layer{stage}\.0\.{name}\.", f"stage{stage}.0.residual.{n}.") for name, n in places.items()]
+    places = {"bn1": 0, "conv1": 2, "bn2": 3, "conv2": 5}
+    rules += [(rf"layer(\d)\.(\d+)\.{name}\.", rf"stage\1.\2.residual.{n}.") for name, n in places.items()]
+    moved = rename(tensors, rules)
+    colors = Preprocessing((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), resize=32, crop=32)
+    return ConvertedBackbone("preact18_cifar", moved, {"num_classes": len(moved["fc.bias"])}, colors)
+
+
+def convert_torch7(tensors: Tensors) -> Converted:
+    """The authors' network of Torch7, whose layers are ours in their order; stride and depth follow from them."""
+    count = sum(tensor.ndim == 4 for tensor in tensors.values())
+    # The stem, three of every unit, and a projection per stage.
+    networks = {
+        1 + 3 * sum(units) + 4: name for name, (units, _) in PREACT_TABLE.items() if not name.endswith("_cifar")
+    }
+    if count not in networks:
+        raise UserError(
+            f"The file has {count} convolutions; the networks of ImageNet have {', '.join(map(str, networks))}."
+        )
+    return in_order(networks[count], tensors, stride_in=stride_in_of(tensors))
+
+
+LAYOUTS = (
+    Layout(
+        "pre-activation ResNet (He et al.; Torch7)",
+        ("preact152", "preact200"),
+        # Behind the first 1x1 convolution of the first unit stands a normalization, and behind its last none.
+        {**TORCH7_STEM, "2.SpatialConvolution.weight": (64, 64, 1, 1), "7.SpatialConvolution.weight": (256, 64, 1, 1)},
+        convert_torch7,
+    ),
+    Layout(
+        "pytorch-cifar (Liu), PreActResNet18",
+        ("preact18_cifar",),
+        {"conv1.weight": (64, 3, 3, 3), "layer1.0.bn1.weight": (64,), "layer2.0.shortcut.0.weight": (128, 64, 1, 1),
+         "layer4.1.bn1.weight": (512,), "linear.weight": (None, 512)},
+        convert_liu,
+    ),
+)  # fmt: skip

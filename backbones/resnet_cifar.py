@@ -7,19 +7,23 @@ are the same without the shortcuts, with as many parameters.
 
 Where the shape changes the paper's shortcut here is option A, which has no parameters: every second pixel, and zeros
 for the new channels. `shortcut="B"` is the projection of the ImageNet networks. The zeros stand after the old
-channels, as in fb.resnet.torch; ports that put half of them before (akamaster's) have the same counts but are other
-functions. `norm=False`, which is not in the paper, builds all without batch normalization and gives the convolutions
-biases: what depth does to a network that nothing holds up.
+channels, as in fb.resnet.torch, or half of them before (`shortcut="A-centered"`), as in Idelbayev's port: the same
+counts, but another function. `norm=False`, which is not in the paper, builds all without batch normalization and gives
+the convolutions biases: what depth does to a network that nothing holds up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .backbone import Level
+from .backbone import Level, Preprocessing
 from .initialization import initialize
 from .layers import PooledBackbone
+from .published import Converted, ConvertedBackbone, Layout, Tensors, rename
 from .resnet import BasicBlock, check_residual_options, make_shortcut
 
 # Section 4.2: units per stage, n = (depth - 2) / 6.
@@ -43,7 +47,8 @@ class CifarResNet(PooledBackbone):
 
     Args:
         name: a key of `CIFAR_UNITS`.
-        shortcut: "A" (the paper's, and what None means) or "B"; a plain network has none.
+        shortcut: "A" (the paper's, and what None means here; `create_backbone` takes that of the weights file first),
+            "A-centered" or "B"; a plain network has none.
         norm: normalize behind every convolution; without, the convolutions have biases.
 
     Raises:
@@ -93,3 +98,46 @@ class CifarResNet(PooledBackbone):
             x = self.get_submodule(level.name)(x)
             maps.append(x)
         return maps
+
+
+# Published weights. Normalizations are those of their training scripts.
+IMAGENET_COLORS = Preprocessing(resize=32, crop=32)
+CIFAR_COLORS = Preprocessing((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010), resize=32, crop=32)
+PUBLISHED_NAMES = (
+    (r"layer(\d)\.(\d+)\.shortcut\.", r"stage\1.\2.downsample."),
+    (r"layer(\d)\.", r"stage\1."),
+    (r"linear\.", "fc."),
+)
+
+
+def convert_cifar(tensors: Tensors, shortcut: str, preprocessing: Preprocessing) -> Converted:
+    """A network of this file, recognized by its number of units per stage."""
+    units = len({name.split(".")[1] for name in tensors if name.startswith("layer1.")})
+    names = [name for name, n in CIFAR_UNITS.items() if n == units and name.startswith("resnet")]
+    if not names:
+        raise UserError(f"The file has {units} units per stage; there are networks of {set(CIFAR_UNITS.values())}.")
+    if any(".conv3." in name for name in tensors):
+        raise UserError(f"The file has bottlenecks, and {names[0]} has basic units.")
+    moved = rename(tensors, PUBLISHED_NAMES)
+    options = {"num_classes": len(moved["fc.weight"]), "shortcut": shortcut}
+    return ConvertedBackbone(names[0], moved, options, preprocessing)
+
+
+def _layout(title: str, head: str, shortcut: str, marks: dict[str, tuple[int, ...]], colors: Preprocessing) -> Layout:
+    convert: Callable[[Tensors], Converted] = partial(convert_cifar, shortcut=shortcut, preprocessing=colors)
+    networks = tuple(name for name in CIFAR_UNITS if name.startswith("resnet"))
+    signature = {"conv1.weight": (16, 3, 3, 3), "layer3.0.conv1.weight": (64, 32, 3, 3), f"{head}.weight": (None, 64)}
+    return Layout(title, networks, {**signature, **marks}, convert)
+
+
+LAYOUTS = (
+    _layout(
+        "ResNets for CIFAR with projections (Idelbayev, option B)",
+        "linear", "B", {"layer2.0.shortcut.0.weight": (32, 16, 1, 1)}, IMAGENET_COLORS,
+    ),
+    _layout("ResNets for CIFAR (Idelbayev, option A)", "linear", "A-centered", {}, IMAGENET_COLORS),
+    _layout(
+        "ResNets for CIFAR with projections (Yang's pytorch-classification)",
+        "fc", "B", {"layer2.0.downsample.0.weight": (32, 16, 1, 1)}, CIFAR_COLORS,
+    ),
+)  # fmt: skip

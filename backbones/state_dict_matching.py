@@ -30,7 +30,13 @@ from .weights import (
 
 # Options that a paper leaves open and the weights fix, and their form for comparison. The file decides where the
 # caller's option is None.
-OPTIONS_FROM_WEIGHTS: dict[str, Callable[[Any], Any]] = {"stride_in": str, "lrn": LRN.parse}
+OPTIONS_FROM_WEIGHTS: dict[str, Callable[[Any], Any]] = {
+    "stride_in": str,
+    "shortcut": str,
+    "pool": str,
+    "pool_first": lambda value: str(value) == "True",
+    "lrn": LRN.parse,
+}
 # How the names of the tensors of classifiers for training alone begin.
 AUXILIARY_PREFIX = "aux"
 
@@ -137,7 +143,7 @@ def resolve_options(file: OpenedWeights, name: str, options: Mapping[str, Any]) 
     for option in OPTIONS_FROM_WEIGHTS:
         if option in offered and option in file.metadata:
             if resolved.get(option) is None:
-                resolved[option] = file.metadata[option]
+                resolved[option] = OPTIONS_FROM_WEIGHTS[option](file.metadata[option])
             _check_option(file, name, option, resolved[option])
     return resolved
 

@@ -19,9 +19,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from .backbone import Backbone, Level
+from ..errors import UserError
+from .backbone import Backbone, Level, Preprocessing
 from .initialization import initialize
 from .layers import LocalResponseNorm, classifier_as_convolutions
+from .published import Converted, ConvertedBackbone, Layout, Tensors, caffe_parameters
 
 # Table 1: per block the kernels of its convolutions. Every block ends in a 2x2 pool.
 VGG_TABLE: dict[str, tuple[str, str, str, str, str]] = {
@@ -120,3 +122,36 @@ class VGG(Backbone):
         """
         self.require_classifier()
         return classifier_as_convolutions(self.classifier, self.features(image)[-1], CLASSIFIER_SIDE)
+
+
+# The mean color that the authors subtract, blue first.
+CAFFE_COLORS = Preprocessing((103.939, 116.779, 123.68), (1.0,) * 3, (0.0, 255.0), "BGR")
+
+
+def convert_caffe(tensors: Tensors) -> Converted:
+    """The authors' Caffe models; which network it is follows from the kernels of its blocks."""
+    column = tuple(
+        "".join(str(tensors[f"conv{block}_{n}.0"].shape[-1]) for n in range(1, 5) if f"conv{block}_{n}.0" in tensors)
+        for block in range(1, 6)
+    )
+    network = next((name for name, row in VGG_TABLE.items() if row == column), None)
+    if network is None:
+        raise UserError(f"The file has blocks of kernels {' '.join(column)}, which no column of the paper has.")
+    names, index = {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"}, 0
+    for block, kernels in enumerate(column, 1):
+        for n in range(1, len(kernels) + 1):
+            names[f"conv{block}_{n}"] = f"convolutions.{index}"
+            index += 2
+        index += 1  # its pool
+    moved = caffe_parameters(tensors, names)
+    return ConvertedBackbone(network, moved, {"num_classes": len(moved["classifier.6.bias"])}, CAFFE_COLORS)
+
+
+LAYOUTS = (
+    Layout(
+        "VGG (Simonyan, Zisserman; Caffe)",
+        ("vgg11", "vgg13", "vgg16", "vgg16_c", "vgg19"),
+        {"conv1_1.0": (64, 3, 3, 3), "conv5_2.0": (512, 512, 3, 3), "fc6.0": (4096, 25088), "fc8.0": (None, 4096)},
+        convert_caffe,
+    ),
+)

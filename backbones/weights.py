@@ -1,8 +1,9 @@
 """Weights of backbones: published sets and local files, their format and their metadata.
 
 The metadata of a `.safetensors` file: `network`, `classes`, `levels` ("all", or the last one present), options that the
-paper leaves open (`stride_in` of the ResNets, `lrn` of AlexNet), `preprocessing` (JSON), `origin` and `licence` (the
-spelling of the files). A `.pth` file has none, so loading one warns about what was assumed.
+paper leaves open (`stride_in`, `shortcut` and `pool` of the ResNets, `lrn` and `pool_first` of AlexNet),
+`preprocessing` (JSON), `origin` and `licence` (the spelling of the files). A `.pth` file has none, so loading one warns
+about what was assumed.
 """
 
 from __future__ import annotations
@@ -102,24 +103,37 @@ class OpenedWeights:
     read: Callable[[str], Tensor]
 
     def for_names(self, names: Collection[str]) -> OpenedWeights:
-        """The weights of a network with these names, without the prefix that they have in the file.
+        """The weights of a network with these names, without the prefix that they have in the file; see `prefix_of`.
+
+        A warning names the prefix if there are other tensors.
+        """
+        prefix = self.prefix_of(names)
+        inner = self.below(prefix)
+        if others := len(self.shapes) - len(inner.shapes):
+            text = f"{self.source}: the tensors named '{prefix}...' are taken, and {others} others are left out."
+            warnings.warn(text, WeightsWarning, stacklevel=4)
+        return inner
+
+    def prefix_of(self, names: Collection[str]) -> str:
+        """The prefix in the file of the names of a network; empty if there is none.
 
         Training scripts save a network in tables ("state_dict", "model", "ema") and inside of others ("module.",
         "backbone."): in the file, its names begin with one prefix, whatever that is. The prefix of most names counts,
         if that is more than half of them. Of equal ones, as in a file with the trained weights and their moving
-        average, one with "ema" in it, else the first. A warning names the prefix if there are other tensors.
+        average, one with "ema" in it, else the first.
         """
         wanted, found = set(names), Counter[str]()
         for stored in self.shapes:
             parts = stored.split(".")
             found.update(".".join([*parts[:cut], ""]) for cut in range(len(parts)) if ".".join(parts[cut:]) in wanted)
         prefix = max(found, key=lambda prefix: (found[prefix], "ema" in prefix), default="")
-        if not prefix or found[prefix] <= len(wanted) / 2:
+        return prefix if found[prefix] > len(wanted) / 2 else ""
+
+    def below(self, prefix: str) -> OpenedWeights:
+        """The tensors whose names begin with a prefix, by the rest of their names."""
+        if not prefix:
             return self
         shapes = {name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)}
-        if others := len(self.shapes) - len(shapes):
-            text = f"{self.source}: the tensors named '{prefix}...' are taken, and {others} others are left out."
-            warnings.warn(text, WeightsWarning, stacklevel=4)
         return replace(self, shapes=shapes, read=lambda name: self.read(prefix + name))
 
 
@@ -237,6 +251,9 @@ class Metadata(Schema):
     classes: Annotated[str, Field(pattern=r"^[0-9]{1,5}$")] = ""
     levels: Text = ""
     stride_in: Text = ""
+    shortcut: Text = ""
+    pool: Text = ""
+    pool_first: Text = ""
     origin: Text = ""
 
 

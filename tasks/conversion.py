@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..atomic_io import json_text
-from ..backbones.weights import open_file
-from ..datasets import open_dataset
-from ..errors import UserError
-from . import renamed
-from .checkpoint import header_text, read_float_tensors, read_header, read_tensors, save_checkpoint, write_checkpoint
+from ..backbones import list_backbones
+from ..backbones.published import Converted, Layout, Tensors, own_backbone
+from ..backbones.state_dict_matching import format_shape
+from ..backbones.weights import NOT_LEARNED, OpenedWeights, open_file, open_tensors
+from ..errors import UserError, unknown_name
+from ..registry import lookup
+from . import TASKS, renamed, task_class
+from .checkpoint import header_text, read_float_tensors, read_header, read_tensors, write_checkpoint
 from .checkpoint_header import FORMAT, is_current, parse_header, parse_old_header
-from .model_spec import ModelSpec
-from .task import Task
+from .published import ConvertedModel
 
 
 def convert_to_fp16(path: str | Path, out: str | Path) -> None:
@@ -29,41 +36,153 @@ def convert_to_fp16(path: str | Path, out: str | Path) -> None:
     write_checkpoint(out, tensors, header)
 
 
-def import_weights(task: Task, model_name: str, weights: str | Path, out: str | Path, terms: str) -> None:
-    """Convert published weights of a complete model to a checkpoint.
+LAYOUTS: dict[str, str] = {
+    "alexnet": "backbones.alexnet:LAYOUTS",
+    "cadene": "backbones.inception_resnet_v2:LAYOUTS",
+    "cifar": "backbones.resnet_cifar:LAYOUTS",
+    "colorization": "tasks.colorization.published:LAYOUTS",
+    "depth": "tasks.depth.published:LAYOUTS",
+    "flow": "tasks.flow.published:LAYOUTS",
+    "googlenet": "backbones.googlenet:LAYOUTS",
+    "pose": "tasks.pose.published:LAYOUTS",
+    "preact": "backbones.preact_resnet:LAYOUTS",
+    "resnet": "backbones.resnet:LAYOUTS",
+    "translation": "tasks.translation.published:LAYOUTS",
+    "vgg": "backbones.vgg:LAYOUTS",
+}
+"""Published layouts, as "module:attribute", in the order in which they are tried."""
+
+READERS: dict[str, str] = {
+    ".caffemodel": "backbones.caffe_files:read_caffe_file",
+    ".t7": "backbones.torch7_files:read_torch7_file",
+    ".npy": "tasks.depth.published:read_npy",
+}
+"""Readers of formats other than PyTorch's and safetensors, by the ending of the file."""
+
+
+def import_weights(path: str | Path, out: str | Path, network: str | None, terms: str) -> list[str]:
+    """Convert published weights to a file of this package: a checkpoint, or the weights of a backbone.
 
     Args:
-        task: task of the model.
-        model_name: one of `task.models`.
-        weights: a `.pth` or `.safetensors` file with the published names.
-        out: the checkpoint to write.
-        terms: license terms of the data on which the weights were trained.
+        path: the published file.
+        out: the file to write.
+        network: name of the backbone or model that it shall become; None: what its layout says.
+        terms: license terms of the weights and their training data.
+
+    Returns:
+        What was recognized, stripped, left out and changed, one sentence each.
 
     Raises:
-        UserError: no such model or file, or a tensor that is missing, unexpected or of another shape.
+        UserError: there is no such file or network, no layout is recognized, or a tensor is missing, unexpected or of
+            another shape.
     """
-    dataset = open_dataset(task.defaults.data)
-    model_spec = ModelSpec(task, dataset.fields, model=model_name)
-    model = model_spec.build()
-    own = model.published_module.state_dict()
-    published = open_file(Path(weights)).for_names(own)
-    for name in sorted(own.keys() | published.shapes.keys()):
-        ours = tuple(own[name].shape) if name in own else None
-        if ours != (theirs := published.shapes.get(name)):
-            raise UserError(
-                f"{weights} does not fit {model_name}: '{name}' is {theirs} in the file, {ours} in the model."
-            )
-    model.published_module.load_state_dict({name: published.read(name) for name in own})
-    size = next((recipe.image_size for recipe in task.recipes.values() if recipe.model == model_name), None)
-    metadata = {
-        "size": list(size or task.recipes[task.defaults.recipe].image_size or (224, 224)),
-        "step": 0,
-        "data": {"name": task.defaults.data, "title": Path(weights).name, "terms": terms},
-        "backbone_weights": None,
-        "init_from": None,
-        "metrics": None,
-    }
-    save_checkpoint(out, model, model_spec, metadata)
+    path = Path(path)
+    said, converted = convert_published(open_published(path), network)
+    converted.save(Path(out), path.name, terms)
+    return said
+
+
+def open_published(path: Path) -> OpenedWeights:
+    """Open a file of one of the `READERS`, of PyTorch or of safetensors.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read, or not safely.
+    """
+    if path.suffix.lower() not in READERS or not path.is_file():
+        return open_file(path)
+    reader: Callable[[Path], Tensors] = lookup("reader", path.suffix.lower(), READERS)
+    try:
+        return open_tensors(path.name, {}, reader(path))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is not a {path.suffix} file that can be read ({error}): download it again.") from error
+
+
+def convert_published(file: OpenedWeights, network: str | None = None) -> tuple[list[str], Converted]:
+    """Recognize the layout of a file by its names and shapes, and convert its tensors.
+
+    Returns:
+        Sentences that say what was recognized and done, and the converted weights.
+
+    Raises:
+        UserError: as `import_weights`.
+    """
+    found = recognize(file, network)
+    if found is None:
+        names = ", ".join(f"'{name}' {format_shape(shape)}" for name, shape in list(file.shapes.items())[:3])
+        known = ", ".join(layout.title for layout in layouts() if network in (None, *layout.networks))
+        raise UserError(
+            f"{file.source} has no layout that is known{'' if network is None else f' for {network}'} (its tensors: "
+            f"{names}, ...); known are {known or 'none'}, and the names of our own networks with --as NETWORK."
+        )
+    layout, prefix = found
+    inner = file.below(prefix)
+    said = [f"The layout is that of {layout.title}."]
+    if prefix:
+        said.append(f"Stripped the prefix '{prefix}' of {len(inner.shapes)} names.")
+    if others := len(file.shapes) - len(inner.shapes):
+        said.append(f"Left out {others} tensors without that prefix.")
+    try:
+        tensors = {name: inner.read(name) for name in inner.shapes}
+        converted = layout.convert({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    except (KeyError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        raise UserError(f"{file.source} is not complete as {layout.title} is ({error!r}): copy it again.") from error
+    for name, tensor in converted.tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(f"{file.source} contains values that are not finite, in '{name}': copy it again.")
+    said.append(f"It becomes {converted.network}.")
+    return [*said, *(f"{note[:1].upper()}{note[1:]}." for note in converted.notes)], converted
+
+
+def layouts() -> list[Layout]:
+    """All published layouts."""
+    return [layout for name in LAYOUTS for layout in lookup("group of layouts", name, LAYOUTS)]
+
+
+def recognize(file: OpenedWeights, network: str | None = None) -> tuple[Layout, str] | None:
+    """The first layout that a file has, for a network if one is named, and the prefix of its names in the file.
+
+    Raises:
+        UserError: no backbone or model has this name.
+    """
+    models = {model: task for task in TASKS for model in task_class(task).models}
+    known = {*models, *list_backbones(), *(name for layout in layouts() for name in layout.networks)}
+    if network is not None and network not in known:
+        raise unknown_name("backbone or model", network, known)
+    for layout in itertools.chain(layouts(), own_layouts(models, network)):
+        if network in (None, *layout.networks):
+            prefix = file.prefix_of(layout.signature)
+            if layout.recognizes(file.below(prefix).shapes):
+                return layout, prefix
+    return None
+
+
+def own_layouts(models: Mapping[str, str], network: str | None) -> Iterator[Layout]:
+    """Files in our own names, which are torchvision's where it has the network: of every network, or of the named one.
+
+    Args:
+        models: the task of every model.
+        network: name of a backbone or model.
+    """
+    for model, task in models.items():
+        if network in (None, model):
+            # Some are built with an option of their task only.
+            with suppress(UserError):
+                yield own_model(model, task)
+    for backbone in list_backbones():
+        if network in (None, backbone):
+            yield own_backbone(backbone)
+
+
+def own_model(name: str, task: str) -> Layout:
+    """The layout of a model's own names."""
+
+    def convert(tensors: Tensors) -> Converted:
+        return ConvertedModel(name, tensors, task)
+
+    with torch.device("meta"):
+        own = ConvertedModel(name, {}, task).spec.build().published_module.state_dict()
+    signature = {key: tuple(tensor.shape) for key, tensor in own.items() if not key.endswith(NOT_LEARNED)}
+    return Layout(f"our {name}", (name,), signature, convert)
 
 
 def convert_checkpoint(path: str | Path, out: str | Path) -> None:

@@ -22,12 +22,18 @@ from torch.nn import functional
 
 from ...errors import UserError
 from .. import create_backbone, list_backbones
+from ..dilation import dilate
 from ..weights import WEIGHTS, read_weights_info
 
 PREFIX = "densevision-"
 THEIRS = (smp.encoders.get_encoder, smp.encoders.get_encoder_names, smp.encoders.get_preprocessing_params)
 UNDILATED = 32
 """The library's word for an encoder that is not dilated."""
+OUTPUT_STRIDES = (8, 16, UNDILATED)
+
+
+class EncoderError(UserError, ValueError):
+    """What the library reports as a ValueError, as a sentence for the user."""
 
 
 class BackboneEncoder(nn.Module, EncoderMixin):
@@ -37,16 +43,23 @@ class BackboneEncoder(nn.Module, EncoderMixin):
     next coarser one. Maps that are not side / stride units large, rounded up, are interpolated to that: those, and the
     maps of backbones that pad less than they reach (AlexNet 2012, Inception-v4).
 
+    With an output stride of 8 or 16, as DeepLabV3 and PAN want it, the backbone is dilated (`dilation.dilate`), and its
+    coarser maps have that stride.
+
     Args:
         network: as `create_backbone`.
         depth: how many times the image is halved.
         weights: as `create_backbone`.
         in_channels: channels of the image.
+        output_stride: 32 (not dilated), 16 or 8.
         options: the network's own (`stride_in="1x1"`).
 
     Raises:
-        UserError: as `create_backbone`, or a backbone that does not reach the depth.
+        UserError: as `create_backbone`.
+        EncoderError: a backbone that does not reach the depth, or that cannot be dilated.
     """
+
+    _is_torch_scriptable = False
 
     def __init__(
         self,
@@ -54,14 +67,17 @@ class BackboneEncoder(nn.Module, EncoderMixin):
         depth: int = 5,
         weights: str | Path | None = None,
         in_channels: int = 3,
+        output_stride: int = UNDILATED,
         **options: Any,
     ) -> None:
         super().__init__()
+        if output_stride not in OUTPUT_STRIDES:
+            raise EncoderError(f"The output stride of '{network}' is 8, 16 or 32 (not dilated), not {output_stride}.")
         with torch.device("meta"):
             levels = create_backbone(network, num_classes=0, **options).levels
         reached = int(math.log2(levels[-1].stride))
         if not 1 <= depth <= reached:
-            raise UserError(
+            raise EncoderError(
                 f"{network} halves an image {reached} times; give encoder_depth=1 to {reached} "
                 f"(and as many decoder_channels), not {depth}."
             )
@@ -77,14 +93,22 @@ class BackboneEncoder(nn.Module, EncoderMixin):
         self._in_channels = in_channels
         self._depth = depth
         self._out_channels = [in_channels, *(levels[position].channels for position in self.chosen)]
-        self._output_stride = UNDILATED
+        self._output_stride = output_stride
+        if levels[self.chosen[-1]].stride > output_stride:
+            try:
+                dilate(self.backbone, output_stride)
+            except ValueError as error:
+                raise EncoderError(f"{error}; use encoder_output_stride={UNDILATED}, or FPN or UPerNet.") from error
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, in_channels, H, W) and behind it `depth` maps (B, out_channels[i], ⌈H / 2^i⌉, ⌈W / 2^i⌉)."""
+        """(B, in_channels, H, W) and behind it `depth` maps (B, out_channels[i], ⌈H / 2^i⌉, ⌈W / 2^i⌉).
+
+        No map is coarser than the output stride.
+        """
         maps = self.backbone.features(image)
         pyramid = [image]
         for step, position in enumerate(self.chosen, 1):
-            size = [math.ceil(side / 2**step) for side in image.shape[-2:]]
+            size = [math.ceil(side / min(2**step, self._output_stride)) for side in image.shape[-2:]]
             made = maps[position]
             if list(made.shape[-2:]) != size:
                 made = functional.interpolate(made, size, mode="bilinear", align_corners=False)
@@ -113,21 +137,20 @@ def get_encoder(
     depth: int = 5,
     weights: str | Path | None = None,
     output_stride: int = UNDILATED,
+    encoder_weights: str | Path | None = None,
     **options: Any,
 ) -> nn.Module:
     """Replacement of the library's function that handles the names of this package.
 
+    The weights may also be named `encoder_weights`, as everywhere else in the library.
+
     Raises:
-        UserError: as `BackboneEncoder`, or a dilated backbone.
+        UserError: as `BackboneEncoder`.
     """
     if not name.startswith(PREFIX):
         return THEIRS[0](name, in_channels, depth, weights, output_stride, **options)
-    if output_stride != UNDILATED:
-        raise UserError(
-            f"'{name}' cannot be dilated to an output stride of {output_stride}; "
-            f"give encoder_output_stride={UNDILATED} where the network offers it (PAN), or take FPN or UPerNet."
-        )
-    return BackboneEncoder(name.removeprefix(PREFIX), depth, weights, in_channels, **options)
+    given = encoder_weights if weights is None else weights
+    return BackboneEncoder(name.removeprefix(PREFIX), depth, given, in_channels, output_stride, **options)
 
 
 def get_encoder_names() -> list[str]:
@@ -139,12 +162,15 @@ def get_preprocessing_params(encoder_name: str, pretrained: str = "imagenet") ->
     """The library's function of this name: order, range, mean and std that some weights expect.
 
     Raises:
-        UserError: no such weights.
+        EncoderError: no such weights.
     """
     if not encoder_name.startswith(PREFIX):
         return THEIRS[2](encoder_name, pretrained)
     published = f"{encoder_name.removeprefix(PREFIX)}/{pretrained}"
-    stated = read_weights_info(published if published in WEIGHTS else pretrained)["preprocessing"]
+    try:
+        stated = read_weights_info(published if published in WEIGHTS else str(pretrained))["preprocessing"]
+    except (UserError, KeyError) as error:
+        raise EncoderError(f"There is no preprocessing of '{encoder_name}' for the weights '{pretrained}'.") from error
     return {
         "input_space": stated["order"],
         "input_range": list(stated["range"]),

@@ -1,16 +1,12 @@
 """CIFAR-10 and CIFAR-100: 60,000 images of 32x32 (Krizhevsky: Learning Multiple Layers of Features from Tiny
 Images, 2009).
 
-The files are pickled dictionaries. A pickle can execute arbitrary code when it is loaded; these need numpy arrays of
-plain numbers only, so a restricted unpickler refuses every other name.
+The files are pickled dictionaries of numpy arrays (`formats/pickled_arrays.py`).
 """
 
 from __future__ import annotations
 
-import io
 import pickle
-import pickletools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,61 +18,10 @@ from ..core.files import read_bytes
 from ..core.problems import DatasetError
 from ..core.randomness import Purpose, generator
 from ..field_types import ClassLabel, Image
+from ..formats.pickled_arrays import load_pickled_arrays
 from ..formats.tar import contains_folder, unpack_members
 from ..rendering.shapes import draw_shape
 from ..stored_images import LabeledImages
-
-MAX_NUMBER = 2**20
-"""Largest number of a stored object in a pickle: the unpickler allocates a table up to it."""
-
-
-class _Type:
-    """Stands in for `numpy.dtype`, whose state could be impossible."""
-
-    def __init__(self, name: Any, *_: Any) -> None:
-        self.name = name.decode() if isinstance(name, bytes) else str(name)
-        self.order = "|"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1].decode() if isinstance(state[1], bytes) else str(state[1])
-
-
-class _Array:
-    """Stands in for `numpy.ndarray`, which would allocate memory for any shape."""
-
-    array = np.empty(0)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, stored, is_fortran, data = state
-        data = data.encode("latin-1") if isinstance(data, str) else data
-        name = f"{stored.order}{stored.name}" if isinstance(stored, _Type) else ""
-        if not (re.fullmatch("[<>=|][biuf][1248]", name) and isinstance(data, bytes)):
-            raise pickle.UnpicklingError("an array of other values than numbers")
-        values = np.frombuffer(data, np.dtype(name))
-        self.array = values.reshape(shape, order="F" if is_fortran else "C")
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"a call of '_codecs.encode' with '{encoding}'")
-    return text.encode(encoding)
-
-
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),  # numpy 1, and Python 2: the official files
-    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): _Type,
-    ("_codecs", "encode"): _encode,  # how Python 3 writes bytes for Python 2
-}
-"""(module, name) that a pickle may use, to what stands in for it: nothing that allocates more than the pickle has."""
-
-
-class _Restricted(pickle.Unpickler):
-    def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"a call of '{module}.{name}'")
-        return ALLOWED[module, name]
 
 
 def load_pickled_batch(data: bytes, path: str | Path) -> dict[str, Any]:
@@ -90,16 +35,13 @@ def load_pickled_batch(data: bytes, path: str | Path) -> dict[str, Any]:
         The dictionary with str keys; other strings of Python 2 remain bytes.
 
     Raises:
-        DatasetError: the pickle is truncated, uses a callable that is not in `ALLOWED`, or is not a dictionary.
+        DatasetError: the pickle is truncated, uses a name that arrays do not need, or is not a dictionary.
     """
     expected = "a pickled dictionary of arrays, without calls of other code"
     try:
-        for operation, number, _ in pickletools.genops(data):
-            if operation.name.endswith("PUT") and int(number) > MAX_NUMBER:  # type: ignore[call-overload]
-                raise pickle.UnpicklingError(f"an object number {number}")
-        batch = _Restricted(io.BytesIO(data), encoding="bytes").load()
-    except (Exception, MemoryError) as error:  # a damaged pickle can raise any exception
-        raise DatasetError(path, expected, " ".join(str(error).split()).rstrip(".") or "a truncated file") from None
+        batch = load_pickled_arrays(data)
+    except ValueError as error:
+        raise DatasetError(path, expected, str(error)) from None
     if not isinstance(batch, dict):
         raise DatasetError(path, expected, f"a {type(batch).__name__}")
     return {

@@ -56,6 +56,7 @@ class Colorization(Task[ColorNetwork]):
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {
+        "siggraph17": "tasks.colorization.networks:SiggraphNetwork",
         "zhang": "tasks.colorization.networks:ZhangNetwork",
         "zhang_affine": "tasks.colorization.networks:zhang_affine",
     }

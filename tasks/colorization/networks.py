@@ -10,18 +10,20 @@ import itertools
 import math
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ...backbones.backbone import Backbone
 from ...backbones.initialization import initialize
 from ...datasets.dataset import Dataset
+from ...errors import UserError
 from ..heads import create_head
 from ..heads.head import combined_input_policy
 from ..heads.smp import SmpHead
 from ..network import EncoderDecoder, Network
 from .decoders import DECODERS, BinClassification, Regression
-from .lab import gray, lightness
+from .lab import AB_RANGE, gray, lightness
 
 STRIDE = 4
 """Pixels between neighboring units of the logits."""
@@ -145,6 +147,88 @@ class ZhangNetwork(ColorNetwork):
 
 zhang_affine = partial(ZhangNetwork, affine=True)
 """The network with scale and shift in its normalization layers (`--model zhang_affine`)."""
+
+
+class SiggraphNetwork(ColorNetwork):
+    """The network of Zhang, Zhu, Isola, Geng, Lin, Yu, Efros 2017: Real-Time User-Guided Image Colorization.
+
+    SIGGRAPH 2017, arXiv:1705.02999, figure 3, as its authors released it for PyTorch: regression of a and b at full
+    resolution from the lightness and colors of some pixels, which may be none. 34,038,466 parameters without the
+    classifier of 529 bins, which training alone uses. Layers and parameters are named as in the release; normalizations
+    stand after the ReLUs. Input: (L - 50) / 100, a and b / 110 where known and 0 elsewhere, 1 where known.
+
+    Args:
+        output: "regression".
+
+    Raises:
+        UserError: another output.
+    """
+
+    input_policy = "tiled"
+    stride = 8
+
+    def __init__(self, output: str = "regression") -> None:
+        super().__init__()
+        if output != "regression":
+            raise UserError("The model 'siggraph17' predicts a and b themselves: add --output regression.")
+        self.decoder = Regression()
+        channels = 4
+        for number, (_, widths, _, dilation) in enumerate(ZHANG_TABLE, 1):
+            self.add_module(f"model{number}", _block(channels, widths, dilation))
+            channels = widths[-1]
+        for number, before, width, skip, skip_channels in SIGGRAPH_UPS:
+            self.add_module(f"model{number}up", nn.Sequential(nn.ConvTranspose2d(before, width, 4, 2, padding=1)))
+            self.add_module(f"model{skip}short{number}", nn.Sequential(nn.Conv2d(skip_channels, width, 3, padding=1)))
+        self.model8 = nn.Sequential(nn.ReLU(), *_block(256, (256, 256), 1))
+        self.model9 = nn.Sequential(nn.ReLU(), *_block(128, (128,), 1))
+        self.model10 = nn.Sequential(nn.ReLU(), nn.Conv2d(128, 128, 3, padding=1), nn.LeakyReLU(0.2))
+        self.model_out = nn.Sequential(nn.Conv2d(128, 2, 1), nn.Tanh())
+        initialize(self, "he_fan_in")
+        self.decoder.init_last_layer(self.model_out[0])
+
+    def colors(self, lightness: Tensor, hints: Tensor | None = None, known: Tensor | None = None) -> Tensor:
+        """Colors of every pixel.
+
+        Args:
+            lightness: (B, 1, H, W), L of CIE Lab.
+            hints: (B, 2, H, W), a and b where they are known, 0 elsewhere; None: nowhere.
+            known: (B, 1, H, W), 1 where they are known, 0 elsewhere.
+
+        Returns:
+            (B, 2, H, W) float32, a and b.
+        """
+        blank = torch.zeros_like(lightness)
+        hints = torch.cat([blank, blank], 1) if hints is None else hints / AB_RANGE
+        x = torch.cat([(lightness - MIDDLE) / 100, hints, blank if known is None else known], 1)
+        maps: dict[int, Tensor] = {}
+        for number in range(1, 8):
+            # Between the first four blocks, every second pixel is taken.
+            maps[number] = x = self.get_submodule(f"model{number}")(x if number not in (2, 3, 4) else x[..., ::2, ::2])
+        for number, _, _, skip, _ in SIGGRAPH_UPS:
+            beside = self.get_submodule(f"model{skip}short{number}")(maps[skip])
+            up = self.get_submodule(f"model{number}up")(x)[..., : beside.shape[-2], : beside.shape[-1]]
+            x = self.get_submodule(f"model{number}")(up + beside)
+        return self.model_out(x).float() * AB_RANGE
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Every fourth pixel of the colors, in units of 110."""
+        return self.colors(lightness(image.float()))[..., ::STRIDE, ::STRIDE] / AB_RANGE
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 2, H, W) float32: a and b."""
+        return self.colors(lightness(image.float()))
+
+
+# Deconvolution, channels before and after it, and the block and its channels that are added.
+SIGGRAPH_UPS = ((8, 512, 256, 3, 256), (9, 256, 128, 2, 128), (10, 128, 128, 1, 64))
+
+
+def _block(channels: int, widths: tuple[int, ...], dilation: int) -> nn.Sequential:
+    """Convolutions of stride 1 with ReLUs, and a normalization."""
+    block = nn.Sequential()
+    for before, width in itertools.pairwise((channels, *widths)):
+        block.extend([nn.Conv2d(before, width, 3, padding=dilation, dilation=dilation), nn.ReLU()])
+    return block.append(nn.BatchNorm2d(widths[-1]))
 
 
 def quarter(image: Tensor) -> tuple[int, int]:

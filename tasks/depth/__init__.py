@@ -49,7 +49,10 @@ class Depth(Task[Network]):
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {
         "fcrn": "tasks.depth.networks:FCRN",
+        "fcrn_nyu": "tasks.depth.networks:fcrn_nyu",
         "fcrn_plain": "tasks.depth.networks:fcrn_plain",
+        "fcrn_plain_3x3": "tasks.depth.networks:fcrn_plain_3x3",
+        "fcrn_swapped_3x3": "tasks.depth.networks:fcrn_swapped_3x3",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)

@@ -50,17 +50,19 @@ class FCRN(Network):
     63,566,913 in the plain form.
 
     Deviations: the eps of batch normalization is 1e-5, the default of PyTorch (the released weights were trained with
-    1e-4: `bn_eps`). The max pooling pads on both ends, that of TensorFlow at the far end only. The dropout probability
-    is not published; 0.5 is our choice. The authors' graph ends in a ReLU, where a unit that is initially negative
-    never learns: with `relu` (the default), the last layer is initialized with small weights and a bias of 2.5 m, so
-    that every pixel is initially positive.
+    1e-4: `bn_eps`). The max pooling pads on both ends, that of TensorFlow at the far end only (`pool="end"`). The
+    dropout probability is not published; 0.5 is our choice. The authors' graph ends in a ReLU, where a unit that is
+    initially negative never learns: with `relu` (the default), the last layer is initialized with small weights and a
+    bias of 2.5 m, so that every pixel is initially positive.
 
     Args:
         form: "fast" or "plain"; `to_fast` converts weights of the plain form to the fast form.
-        pad: "after" (the 5x5 kernel of the paper) or "before" (the weights released for NYU; fast form only).
+        pad: "after" (the 5x5 kernel of the paper), "before" (the weights released for NYU) or "before-swapped" (a
+            port); the latter two in the fast form only.
         relu: end in a ReLU. Predictions can then be 0: clamp them before logarithms.
         dropout: probability of dropping a unit before the last layer.
         bn_eps: eps of every batch normalization; None: the default of PyTorch.
+        pool, stride_in: of the backbone: the released weights pad at the end, and some ports halve in the 3x3.
         weights: weights of the backbone, as for `create_backbone`. ImageNet weights of torchvision have the stride in
             the 3x3 convolutions and are refused.
 
@@ -85,10 +87,12 @@ class FCRN(Network):
         relu: bool = True,
         dropout: float = 0.5,
         bn_eps: float | None = None,
+        pool: str = "sides",
+        stride_in: str = "1x1",
         weights: str | Path | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = create_backbone("resnet50", weights, num_classes=0, stride_in="1x1")
+        self.backbone = create_backbone("resnet50", weights, num_classes=0, stride_in=stride_in, pool=pool)
         self.head = UpProjectionHead(self.backbone.levels, 1, form, pad, dropout)
         self.activation = nn.ReLU() if relu else nn.Identity()
         init_prediction(self.head.predict, INITIAL_DEPTH)
@@ -105,3 +109,9 @@ class FCRN(Network):
 
 fcrn_plain = partial(FCRN, "plain")
 """FCRN with zero insertion and full 5x5 convolutions (`--model fcrn_plain`): the same function, but slower."""
+fcrn_nyu = partial(FCRN, pad="before", bn_eps=1e-4, pool="end")
+"""FCRN as the authors' graph for NYU Depth v2 computes it, for the weights that they released."""
+fcrn_plain_3x3 = partial(FCRN, "plain", relu=False, stride_in="3x3")
+"""FCRN of ports on torchvision's ResNet-50, with plain up-projections and without the final ReLU."""
+fcrn_swapped_3x3 = partial(FCRN, pad="before-swapped", stride_in="3x3")
+"""FCRN of a port on torchvision's ResNet-50 that exchanges the 2x3 and the 3x2 parts of the authors' graph."""

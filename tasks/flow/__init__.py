@@ -56,8 +56,13 @@ class Flow(Task[FlowNetwork]):
     own_heads: ClassVar[dict[str, str]] = {"warping": "tasks.flow.warping:Warping"}
     heads: ClassVar[tuple[str, ...]] = (*HEADS, *own_heads)
     models: ClassVar[dict[str, str]] = {
+        "flownet2c": "tasks.flow.flownet:flownet2c",
+        "flownet2s": "tasks.flow.flownet:flownet2s",
         "flownetc": "tasks.flow.flownet:FlowNetC",
+        "flownetc_caffe": "tasks.flow.flownet:flownetc_caffe",
         "flownets": "tasks.flow.flownet:FlowNetS",
+        "flownets_bn": "tasks.flow.flownet:flownets_bn",
+        "flownets_caffe": "tasks.flow.flownet:flownets_caffe",
         "raft_large": "tasks.flow.networks:raft_large",
         "raft_small": "tasks.flow.networks:raft_small",
     }

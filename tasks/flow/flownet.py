@@ -12,13 +12,20 @@ here). A widely used PyTorch port has none in the expanding part ("encoder": 38,
 not have, contracting convolutions have a normalization instead of a bias (38,680,336 and 39,179,152 with "encoder").
 Layers and parameters are named as in the port.
 
-Deviations: the same mean is subtracted from both images, as in the port; the authors' means differ by 0.001. Their
+
+The mean color that is subtracted, by `mean`: the same from both images, as in the port ("port", the default), those of
+the authors for each of the two, which differ by 0.001 ("authors"), or that of the two images themselves, as in NVIDIA's
+FlowNet2-S and -C ("pair"). `flownets_caffe` and `flownetc_caffe` are the authors' models with "all" biases and their
+means, `flownet2s` and `flownet2c` NVIDIA's.
+
+Deviation: the authors'
 Caffe model resizes images to multiples of 64 and the flow back; here, as in the port, maps of the expanding part are
 cropped at the bottom and the right to the size of the skip connection.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -34,6 +41,8 @@ from .networks import FlowNetwork
 
 PREPROCESSING = Preprocessing(mean=(0.45, 0.432, 0.411), std=(1.0, 1.0, 1.0))
 """Mean of red, green and blue in FlyingChairs."""
+AUTHORS_MEANS = ((0.450141, 0.432060, 0.411451), (0.448553, 0.431021, 0.410602))
+"""The authors' mean of red, green and blue, of the first and of the second image."""
 NEGATIVE_SLOPE = 0.1
 """Negative slope of the leaky ReLU after every convolution and deconvolution."""
 
@@ -60,6 +69,7 @@ REDIRECT_CHANNELS = 32
 
 BIASES = ("encoder", "predictions", "all")
 Biases = Literal["encoder", "predictions", "all"]
+Mean = Literal["port", "authors", "pair"]
 
 
 class _FlowNet(FlowNetwork):
@@ -68,7 +78,7 @@ class _FlowNet(FlowNetwork):
     Args:
         in_channels: input channels of conv1.
         body_channels: input channels of conv3_1.
-        batch_norm, biases: see the module's docstring.
+        batch_norm, biases, mean: see the module's docstring.
 
     Raises:
         UserError: unknown choice of biases.
@@ -76,8 +86,9 @@ class _FlowNet(FlowNetwork):
 
     stride = 64
 
-    def __init__(self, in_channels: int, body_channels: int, batch_norm: bool, biases: Biases) -> None:
+    def __init__(self, in_channels: int, body_channels: int, batch_norm: bool, biases: Biases, mean: Mean) -> None:
         super().__init__()
+        self.mean = mean
         if biases not in BIASES:
             raise unknown_name("choice of biases", biases, BIASES)
         widths: dict[str, int] = {}
@@ -102,6 +113,18 @@ class _FlowNet(FlowNetwork):
         for layer in self.modules():
             if isinstance(layer, nn.ConvTranspose2d):
                 RULES["he_fan_in"](layer.weight, *fans(layer.weight))
+
+    def _normalize(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Both images, (B, 3, H, W) in [0, 1], minus a mean color."""
+        if self.mean == "port":
+            return PREPROCESSING(first), PREPROCESSING(second)
+        if self.mean == "authors":
+            return tuple(
+                image - image.new_tensor(mean).view(3, 1, 1)
+                for image, mean in zip((first, second), AUTHORS_MEANS, strict=True)
+            )
+        mean = (first.mean((2, 3), keepdim=True) + second.mean((2, 3), keepdim=True)) / 2
+        return first - mean, second - mean
 
     def _run_layers(self, table: Table, maps: Tensor) -> dict[str, Tensor]:
         """Apply the convolutions of a table one after the other; returns the output of each by name."""
@@ -132,18 +155,19 @@ class FlowNetS(_FlowNet):
     Args:
         batch_norm: normalize after every contracting convolution; an option of the port, with worse results.
         biases: "encoder", "predictions" or "all"; see the module's docstring.
+        mean: the color that is subtracted from both images; see the module's docstring.
 
     Raises:
         UserError: unknown choice of biases.
     """
 
-    def __init__(self, batch_norm: bool = False, biases: Biases = "predictions") -> None:
-        super().__init__(6, STEM[-1][1], batch_norm, biases)
+    def __init__(self, batch_norm: bool = False, biases: Biases = "predictions", *, mean: Mean = "port") -> None:
+        super().__init__(6, STEM[-1][1], batch_norm, biases, mean)
         self._init_weights()
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """flow6 to flow2, at strides 64 to 4, sizes rounded up; see `FlowNetwork.pyramid`."""
-        stem = self._run_layers(STEM, torch.cat([PREPROCESSING(first), PREPROCESSING(second)], dim=1))
+        stem = self._run_layers(STEM, torch.cat(self._normalize(first, second), dim=1))
         return self._refine(stem["conv3"], stem["conv2"])
 
 
@@ -152,24 +176,31 @@ class FlowNetC(_FlowNet):
 
     Args:
         batch_norm: as for `FlowNetS`; both images share its statistics.
-        biases: as for `FlowNetS`.
+        biases, mean: as for `FlowNetS`.
 
     Raises:
         UserError: unknown choice of biases.
     """
 
-    def __init__(self, batch_norm: bool = False, biases: Biases = "predictions") -> None:
-        super().__init__(3, REDIRECT_CHANNELS + CORRELATION_CHANNELS, batch_norm, biases)
+    def __init__(self, batch_norm: bool = False, biases: Biases = "predictions", *, mean: Mean = "port") -> None:
+        super().__init__(3, REDIRECT_CHANNELS + CORRELATION_CHANNELS, batch_norm, biases, mean)
         self.conv_redir = _convolution(STEM[-1][1], REDIRECT_CHANNELS, 1, 1, batch_norm)
         self._init_weights()
 
     def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """flow6 to flow2, at strides 64 to 4, sizes rounded up; see `FlowNetwork.pyramid`."""
-        stem = self._run_layers(STEM, PREPROCESSING(torch.cat([first, second])))
+        stem = self._run_layers(STEM, torch.cat(self._normalize(first, second)))
         maps1, maps2 = stem["conv3"].chunk(2)
         costs = functional.leaky_relu(correlation(maps1, maps2, MAX_DISPLACEMENT, STRIDE), NEGATIVE_SLOPE)
         body_input = torch.cat([self.conv_redir(maps1), costs.to(maps1.dtype)], dim=1)
         return self._refine(body_input, stem["conv2"].chunk(2)[0])
+
+
+flownets_bn = partial(FlowNetS, batch_norm=True)
+flownets_caffe = partial(FlowNetS, biases="all", mean="authors")
+flownetc_caffe = partial(FlowNetC, biases="all", mean="authors")
+flownet2s = partial(FlowNetS, biases="all", mean="pair")
+flownet2c = partial(FlowNetC, biases="all", mean="pair")
 
 
 def _convolution(channels: int, width: int, kernel: int, stride: int, batch_norm: bool) -> nn.Sequential:

@@ -7,7 +7,8 @@ An up-convolution doubles a map by inserting zeros (each value goes top left in 
 Its fast form convolves the small map with the four parts of that kernel and interleaves the results: three quarters
 of the plain form's products are with inserted zeros. With `pad="after"` both forms are the same function
 (`to_fast` converts the weights). The authors' TensorFlow code for NYU pads the two-tap kernels before, which is a
-6x6 kernel instead; `pad="before"` is for the weights they released, and has no plain form.
+6x6 kernel instead; `pad="before"` is for the weights they released, and has no plain form. With "before-swapped", the
+2x3 and the 3x2 part also exchange their positions, as in the PyTorch port of XPFly1989, which was trained that way.
 
 The paper's head has no skips and no activation after its first 1x1 convolution.
 """
@@ -26,7 +27,8 @@ from ...errors import UserError
 from .head import Head, resize
 
 Form = Literal["fast", "plain"]
-Pad = Literal["after", "before"]
+Pad = Literal["after", "before", "before-swapped"]
+PADS = ("after", "before", "before-swapped")
 
 # Figure 3: kernel (height, width) for each position of a 2x2 cell, and its taps in the 5x5 kernel.
 PARTS: dict[str, tuple[tuple[int, int], tuple[slice, slice]]] = {
@@ -48,14 +50,14 @@ class UpConvolution(nn.Module):
         pad: side on which the two-tap kernels of the fast form are padded.
 
     Raises:
-        UserError: the plain form with `pad="before"`.
+        UserError: the plain form with another `pad` than "after".
     """
 
     def __init__(self, channels: int, out_channels: int, form: Form = "fast", pad: Pad = "after") -> None:
         super().__init__()
-        if form not in ("fast", "plain") or pad not in ("after", "before"):
+        if form not in ("fast", "plain") or pad not in PADS:
             raise UserError(f"An up-convolution is 'fast' or 'plain' and pads 'after' or 'before', not {form}, {pad}.")
-        if form == "plain" and pad == "before":
+        if form == "plain" and pad != "after":
             raise UserError("Padding before is a property of the fast form; the plain form always pads after.")
         self.form, self.pad = form, pad
         if form == "plain":
@@ -77,6 +79,8 @@ class UpConvolution(nn.Module):
             left, right = (1, 1) if width == 3 else (before, after)
             top, bottom = (1, 1) if height == 3 else (before, after)
             cells.append(self.get_submodule(name)(F.pad(x, (left, right, top, bottom))))
+        if self.pad == "before-swapped":
+            cells[1], cells[2] = cells[2], cells[1]
         # PARTS lists the positions of a cell row by row, in the order of pixel_shuffle.
         return F.pixel_shuffle(torch.stack(cells, dim=2).flatten(1, 2), 2)
 

@@ -21,11 +21,21 @@ although no normalization follows it. The output is logits: the sigmoid is part 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ...atomic_io import atomic_path, json_text
 from ...backbones.backbone import Backbone, Level
+from ...backbones.published import build_converted
 from ...backbones.receptive_field import receptive_fields
+from ...backbones.weights import open_file
 from ...errors import UserError
+from ...schema import MAX_CHANNELS, Closed, validate_json
 from .layers import MAX_WIDTH_FACTOR, SLOPE, WIDTH, Norm, init_weights, needs_bias, normalization
 
 MAX_LAYERS = 6
@@ -92,6 +102,45 @@ class PatchGAN(nn.Module):
                 f"is {width} wide and {height} high; train with a larger --image-size or fewer --discriminator-layers."
             )
         return self.predict(self.body(pair))
+
+
+def save_discriminator(discriminator: PatchGAN, path: str | Path, options: Mapping[str, Any], **metadata: str) -> None:
+    """Write a discriminator as a `.safetensors` file that `load_discriminator` reads.
+
+    Args:
+        discriminator: any.
+        path: the file; written atomically.
+        options: the arguments from which it was built.
+        metadata: further entries: `origin`, `licence`.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in discriminator.state_dict().items()}
+    with atomic_path(path) as aside:
+        save_file(tensors, aside, {"network": "patchgan", "options": json_text(dict(options)), **metadata})
+
+
+class Arguments(Closed):
+    """Arguments of a `PatchGAN` in a file."""
+
+    in_channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+    num_layers: int
+    norm: Norm
+    use_bias: bool
+    width: Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+
+
+def load_discriminator(path: str | Path) -> PatchGAN:
+    """The discriminator of a file that `save_discriminator` or `densevision weights import` wrote.
+
+    Raises:
+        UserError: there is no such file, or it is none of a discriminator, or damaged.
+    """
+    opened = open_file(Path(path))
+    if opened.metadata.get("network") != "patchgan":
+        raise UserError(f"{path} is no discriminator of `densevision weights import`: import the published file first.")
+    where = f"'options' of {path}"
+    arguments = validate_json(Arguments, opened.metadata.get("options", ""), where, "import the published file again")
+    tensors = {name: opened.read(name) for name in opened.shapes}
+    return build_converted(lambda: PatchGAN(**arguments.model_dump()), tensors, str(path))
 
 
 class _DiscriminatorBackbone(Backbone):

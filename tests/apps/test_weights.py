@@ -145,10 +145,14 @@ def test_import_converts_published_weights_to_a_checkpoint(run, tmp_path, image)
     torch.save(raft_small().network.state_dict(), tmp_path / "published.pth")
     for number in (1, 2):
         image(tmp_path / f"{number}.png", 128, 136, number)
-    line = ("weights", "import", "flow", "raft_small", "published.pth", "raft.safetensors", "--terms", "research-only")
-    assert run(*line).code == 0
+    line = ("weights", "import", "published.pth", "raft.safetensors", "--terms", "research-only")
+    imported = run(*line)
+    assert imported.code == 0
+    assert imported.out.startswith(
+        "The layout is that of our raft_small.\nIt becomes raft_small.\nWrote raft.safetensors"
+    )
     result = run("predict", "raft.safetensors", "1.png", "2.png", *ON_CPU)
     assert result.code == 0 and "research-only" in result.err
     assert (tmp_path / "predictions" / "1_flow.flo").stat().st_size == 12 + 8 * 128 * 136
     assert "already exists" in run(*line).error
-    assert "raft_smal" in run("weights", "import", "flow", "raft_smal", "published.pth", "other.safetensors").error
+    assert "raft_smal" in run("weights", "import", "published.pth", "other.safetensors", "--as", "raft_smal").error

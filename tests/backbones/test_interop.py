@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 from densevision.backbones import create_backbone, list_backbones
+from densevision.backbones.dilation import dilate
 from densevision.backbones.interop.smp import PREFIX, BackboneEncoder, register_in_smp
 from densevision.backbones.state_dict_matching import save_weights
 from densevision.errors import UserError
@@ -134,11 +135,54 @@ def test_their_own_encoders_stay_theirs_however_often_ours_are_registered() -> N
 
 
 @pytest.mark.parametrize(
+    ("network", "name", "options"),
+    [
+        ("DeepLabV3", "resnet18", {}),
+        ("DeepLabV3Plus", "vgg11_bn", {}),
+        ("DeepLabV3Plus", "resnet50", {"encoder_output_stride": 8}),
+        ("PAN", "alexnet_tv", {}),
+        ("DeepLabV3Plus", "googlenet", {}),
+    ],
+)
+def test_dilated_networks_train_a_step_on_our_backbones(name: str, network: str, options: dict) -> None:
+    model = getattr(smp, network)(PREFIX + name, encoder_weights=None, classes=2, **options)
+    check_a_step(model, torch.rand(2, 3, 96, 96), (2, 2, 96, 96))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg11", "googlenet"])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_dilated_backbone_has_the_units_of_the_original_between_others(name: str, output_stride: int) -> None:
+    torch.manual_seed(0)
+    backbone, dilated = (create_backbone(name, num_classes=0).double().eval() for _ in range(2))
+    dilated.load_state_dict(backbone.state_dict())
+    dilate(dilated, output_stride)
+    image = torch.rand(1, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        for level, own, made in zip(backbone.levels, backbone.features(image), dilated.features(image), strict=True):
+            every = max(level.stride // output_stride, 1)
+            assert made.shape[-1] == 96 / min(level.stride, output_stride)
+            torch.testing.assert_close(made[..., ::every, ::every], own)
+
+
+def test_weights_may_be_named_as_everywhere_in_the_library() -> None:
+    encoder = smp.encoders.get_encoder(PREFIX + "resnet18", encoder_weights=None, depth=2)
+    assert isinstance(encoder, BackboneEncoder) and not encoder._is_torch_scriptable
+
+
+def test_what_the_library_reports_as_a_value_error_is_one() -> None:
+    with pytest.raises(ValueError, match="halves an image 2 times"):
+        smp.encoders.get_encoder(PREFIX + "resnet20_cifar")
+    with pytest.raises(ValueError, match="no preprocessing of 'densevision-resnet18' for the weights 'None'"):
+        smp.encoders.get_preprocessing_params(PREFIX + "resnet18", None)
+
+
+@pytest.mark.parametrize(
     ("network", "name", "options", "sentence"),
     [
         ("Unet", "resnet81", {}, "no backbone named 'resnet81'"),
         ("Unet", "resnet20_cifar", {}, "resnet20_cifar halves an image 2 times; give encoder_depth=1 to 2 .*not 5"),
-        ("DeepLabV3Plus", "resnet18", {}, "cannot be dilated to an output stride of 16"),
+        ("DeepLabV3Plus", "inception_v4", {}, "inception_v4 cannot be dilated: AvgPool2d has no dilation"),
+        ("PAN", "resnet18", {"encoder_output_stride": 4}, "output stride of 'resnet18' is 8, 16 or 32"),
         ("FPN", "resnet20_cifar", {"encoder_weights": "imagenet", "encoder_depth": 2}, "no published weights"),
         ("Unet", "resnet18", {"stride": 2}, "no option 'stride'"),
     ],

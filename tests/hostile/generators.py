@@ -10,6 +10,7 @@ from .harness import Generator
 from .images import generate_images
 from .matlab import generate_matlab
 from .options import generate_options
+from .published import generate_published
 from .run_folders import generate_run_folders
 from .videos import generate_videos
 
@@ -21,6 +22,7 @@ GENERATORS: dict[str, Generator] = {
     "images": generate_images,
     "matlab": generate_matlab,
     "options": generate_options,
+    "published": generate_published,
     "run_folders": generate_run_folders,
     "videos": generate_videos,
 }

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from densevision import create_task, load
+from densevision import load
 from densevision.errors import UserError
 from densevision.tasks.conversion import import_weights
 from densevision.tasks.flow.flow_field import FlowField
@@ -84,7 +84,7 @@ def test_imported_torchvision_weights_predict_as_torchvisions_model(tmp_path, en
     reference = RAFT(small=True).eval()
     path, checkpoint = tmp_path / f"raft_small{ending}", tmp_path / "raft.safetensors"
     (save_file if ending == ".safetensors" else torch.save)(reference.network.state_dict(), path)
-    import_weights(create_task("flow"), "raft_small", path, checkpoint, "their authors' terms")
+    import_weights(path, checkpoint, None, "their authors' terms")
     predictor = load(checkpoint, "cpu", "off")
     assert predictor.header["data"]["terms"] == "their authors' terms"
     # Eight bits, as in a photo.
@@ -99,10 +99,12 @@ def test_imported_torchvision_weights_predict_as_torchvisions_model(tmp_path, en
 def test_a_weights_file_that_does_not_fit_is_refused(tmp_path):
     out = tmp_path / "converted.safetensors"
     with pytest.raises(UserError, match=r"There is no weights file .*nowhere\.pth\."):
-        import_weights(create_task("flow"), "raft_small", tmp_path / "nowhere.pth", out, "")
+        import_weights(tmp_path / "nowhere.pth", out, "raft_small", "")
     path = tmp_path / "other.pth"
     torch.save(nn.Conv2d(3, 4, 1).state_dict(), path)
-    message = r"other\.pth does not fit raft_small: 'bias' is \(4,\) in the file, None in the model"
+    message = (
+        r"other\.pth has no layout that is known for raft_small \(its tensors: 'weight' 4x3x1x1, 'bias' 4, \.\.\.\)"
+    )
     with pytest.raises(UserError, match=message):
-        import_weights(create_task("flow"), "raft_small", path, out, "")
+        import_weights(path, out, "raft_small", "")
     assert not out.exists()
