@@ -55,6 +55,7 @@ LAYOUTS: dict[str, str] = {
 READERS: dict[str, str] = {
     ".caffemodel": "backbones.caffe_files:read_caffe_file",
     ".t7": "backbones.torch7_files:read_torch7_file",
+    ".mat": "tasks.pose.published:read_matconvnet",
     ".npy": "tasks.depth.published:read_npy",
 }
 """Readers of formats other than PyTorch's and safetensors, by the ending of the file."""
@@ -93,7 +94,7 @@ def open_published(path: Path) -> OpenedWeights:
     reader: Callable[[Path], Tensors] = lookup("reader", path.suffix.lower(), READERS)
     try:
         return open_tensors(path.name, {}, reader(path))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, IndexError, TypeError) as error:
         raise UserError(f"{path} is not a {path.suffix} file that can be read ({error}): download it again.") from error
 
 

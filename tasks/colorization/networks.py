@@ -153,7 +153,7 @@ class SiggraphNetwork(ColorNetwork):
     """The network of Zhang, Zhu, Isola, Geng, Lin, Yu, Efros 2017: Real-Time User-Guided Image Colorization.
 
     SIGGRAPH 2017, arXiv:1705.02999, figure 3, as its authors released it for PyTorch: regression of a and b at full
-    resolution from the lightness and colors of some pixels, which may be none. 34,038,466 parameters without the
+    resolution from the lightness and colors of some pixels, which may be none. 34,051,074 parameters without the
     classifier of 529 bins, which training alone uses. Layers and parameters are named as in the release; normalizations
     stand after the ReLUs. Input: (L - 50) / 100, a and b / 110 where known and 0 elsewhere, 1 where known.
 

@@ -1,14 +1,20 @@
-"""Published weights of human pose: SimpleBaseline (Xiao, Wu, Wei 2018), of the authors and of mmpose."""
+"""Published weights of human pose: SimpleBaseline (Xiao, Wu, Wei 2018) of the authors and of mmpose, and the network of
+Belagiannis et al. 2015 in MatConvNet's format."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
 
 from ...backbones.backbone import Preprocessing
 from ...backbones.published import Converted, Layout, Tensors, rename
 from ...backbones.resnet import RESNET_TABLE
 from ...datasets.field_types import Image, Keypoints
-from ...datasets.pose.skeletons import COCO, MPII
+from ...datasets.formats.mat import read_mat
+from ...datasets.pose.skeletons import COCO, LSP, MPII
 from ...errors import UserError
 from ..published import ConvertedModel
 
@@ -56,8 +62,66 @@ def convert_baseline(tensors: Tensors, head: str, preprocessing: Preprocessing) 
     )
 
 
+def read_matconvnet(path: str | Path) -> Tensors:
+    """The filters and biases of a MATLAB file of MatConvNet, in their order, as "0.filters" and "0.biases".
+
+    The variable `net` has `params` with a `value` each (DagNN), or `layers` with `weights`, or with `filters` and
+    `biases` (SimpleNN).
+
+    Raises:
+        DatasetError: it is no MATLAB file up to v7, or larger than `max_file_mb`.
+        ValueError: it has no such variable.
+    """
+    net = read_mat(path).get("net", np.empty(0))
+    fields = net.dtype.names or ()
+    if not net.size or not {"params", "layers"} & set(fields):
+        raise ValueError("no variable 'net' with params or layers")
+    entries = net.flat[0]["params" if "params" in fields and net.flat[0]["params"].size else "layers"]
+    arrays: list[np.ndarray] = []
+    for entry in entries.flat:
+        # Cells have their content in an array of one.
+        record = entry.flat[0] if isinstance(entry, np.ndarray) and entry.size else entry
+        for name in record.dtype.names or () if hasattr(record, "dtype") else ():
+            if name in ("value", "weights", "filters", "biases"):
+                stored = record[name]
+                arrays += list(stored.flat) if stored.dtype.hasobject else [stored]
+    numbers = [each for each in arrays if isinstance(each, np.ndarray) and each.dtype.kind == "f" and each.size]
+    if not numbers or len(numbers) % 2:
+        raise ValueError(f"{len(numbers)} arrays, which are no filters and biases by turns")
+    tensors: Tensors = {}
+    for index, (filters, biases) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
+        # Height, width, in, out; MATLAB drops axes of 1 at the end.
+        whole = filters.reshape(filters.shape + (1,) * (4 - filters.ndim)).transpose(3, 2, 0, 1)
+        tensors[f"{index}.filters"] = torch.from_numpy(whole.astype(np.float32, order="C"))
+        tensors[f"{index}.biases"] = torch.from_numpy(biases.astype(np.float32).reshape(-1))
+    return tensors
+
+
+def convert_belagiannis(tensors: Tensors) -> Converted:
+    """The network of Belagiannis et al., whose last layer is a convolution of 1x1 there."""
+    last = max(int(name.split(".")[0]) for name in tensors)
+    moved: Tensors = {"compared": torch.zeros((), dtype=torch.int64)}
+    for name, tensor in tensors.items():
+        number, part = name.split(".")
+        layer = "coarse.predict" if int(number) == last else f"coarse.layers.conv{int(number) + 1}"
+        value = tensor.flatten(1) if int(number) == last and part == "filters" else tensor
+        moved[f"{layer}.{'weight' if part == 'filters' else 'bias'}"] = value
+    joints = len(moved["coarse.predict.bias"]) // 2
+    if joints != len(LSP.names):
+        raise UserError(f"The file predicts {joints} joints; the skeleton of LSP has {len(LSP.names)}.")
+    fields = {"image": Image(), "joints": Keypoints(LSP)}
+    note = "it was trained with the observer's left and right"
+    return ConvertedModel("belagiannis", moved, "pose", {"keep_aspect": False}, fields, (120, 80), notes=(note,))
+
+
 MMPOSE = {"backbone.conv1.weight": (64, 3, 7, 7), "backbone.layer4.0.conv1.weight": None}
 LAYOUTS = (
+    Layout(
+        "deepReg (Belagiannis et al.; MatConvNet)",
+        ("belagiannis",),
+        {"0.filters": (32, 3, 5, 5), "4.filters": (1024, 64, 12, 7), "7.filters": (None, 1024, 1, 1)},
+        convert_belagiannis,
+    ),
     Layout(
         "SimpleBaseline (Xiao, Wu, Wei)",
         tuple(RESNET_TABLE),

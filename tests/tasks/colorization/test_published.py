@@ -120,6 +120,8 @@ def test_siggraph17_computes_what_the_release_computes_with_and_without_hints():
     with_hints, without = siggraph17(net, light, hints, known), siggraph17(net, light, 0 * hints, 0 * known)
     _, found = converted(net.state)
     model = found.build()
+    # The layers' sizes, added up by hand.
+    assert sum(parameter.numel() for parameter in model.parameters()) == 34_051_074
     with torch.no_grad():
         assert_same(model.colors(light, hints, known), with_hints)
         assert_same(model(image), without)
