@@ -151,7 +151,7 @@ def test_the_mean_of_forward_dense_is_forward() -> None:
     ("name", "options", "sentence"),
     [
         ("preact164_cifar", {"shortcut": "A"}, "made of bottlenecks"),
-        ("preact110_cifar", {"shortcut": "C"}, "'A' or 'B', not 'C'"),
+        ("preact110_cifar", {"shortcut": "C"}, "'A-centered' or 'B', not 'C'"),
         ("preact110_cifar", {"stride_in": "1x1"}, "no 1x1 convolution"),
         ("preact200", {"stride_in": "2x2"}, "'1x1' or '3x3'"),
         ("preact164_cifar", {"first_unit_norm": True}, "no pool to normalize after"),
