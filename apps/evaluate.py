@@ -54,8 +54,7 @@ def evaluate(
     from ..atomic_io import json_text, write_text
     from ..datasets import dataset_class, open_dataset
     from ..tasks.comparison_grid import draw_comparison, write_comparison
-    from ..tasks.evaluation import evaluate as score
-    from ..tasks.evaluation import require_ground_truth, worst_samples
+    from ..tasks.evaluation import require_ground_truth, score, worst_samples
     from ..tasks.inference import load
 
     for option, value, minimum in (
@@ -129,7 +128,7 @@ def evaluate(
     if out is not None:
         write_text(out / "result.json", text + "\n")
     if save_worst:
-        indices = worst_samples(evaluation, task.monitor.higher_is_better, save_worst)
+        indices = worst_samples(evaluation, task.monitor, save_worst)
         if not indices:
             raise UserError(f"No sample of '{name}' counts under the protocol {protocol}; there is none to save.")
         worst = [test.read(index) for index in indices]
@@ -138,7 +137,7 @@ def evaluate(
         write_comparison(
             path, draw_comparison(task, test.fields, list(zip(worst, predictions, strict=True))), min_width=1000
         )
-        scores = dict(evaluation.sample_scores)
+        scores = {row["index"]: row[task.monitor.name] for row in evaluation.per_sample}
         for index in indices:
             print(f"{printable(test.sample_name(index))}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)
         print(f"Wrote the {len(indices)} worst samples, worst first, to {printable(str(path))}.", file=sys.stderr)
@@ -178,7 +177,7 @@ def baseline_scores(
 ) -> Evaluation | None:
     """Scores of the task's baseline on the same samples; None, with a log line, if there are no training samples."""
     from ..datasets import dataset_class, open_dataset
-    from ..tasks.evaluation import evaluate as score
+    from ..tasks.evaluation import score
 
     task = predictor.task
     try:

@@ -23,8 +23,11 @@ Sample = dict[str, np.ndarray]
 class Dataset(ABC):
     """Samples by index, in the units of the dataset. One official dataset per module.
 
+    A dataset of one's own needs `fields`, `__len__` and `read`, nothing else. It is a dataset of PyTorch too: a
+    `DataLoader` takes it as it is.
+
     Attributes:
-        title: name of the dataset as publications write it.
+        title: name of the dataset as publications write it; that of the class, if it is not stated.
         terms: license in a few words, "research-only" where it excludes commercial use. The text of a file `terms.txt`
             in the root replaces it. Checkpoints store the terms of their training data.
         splits: names of the splits, the training split first.
@@ -33,25 +36,35 @@ class Dataset(ABC):
             at hand lacks: the task's first one.
         infinite: whether samples never repeat (training split of a synthetic dataset); `len` is then not meaningful.
         fields: field name to field type, for every field of a sample.
+        sample_weights: (len,) share of each sample in the training, in any unit; None: each once an epoch. See `mix`.
         skipped: what the loader passed over or repaired; a validation lists it, and training states how many there are.
     """
 
-    title: ClassVar[str]
-    terms: ClassVar[str]
+    title: ClassVar[str] = ""
+    terms: ClassVar[str] = "not stated"
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     photos: ClassVar[bool] = True
     default_protocol: ClassVar[str] = ""
     infinite: bool = False
     fields: dict[str, FieldType]
+    sample_weights: np.ndarray | None = None
+    root: Path
+    split: str
     skipped: list[Problem]
 
     _kept: tuple[int, Any] = (-1, None)
     """(index, the sample as far as `image_size` has read it): `read_transformed` follows, and reads no file again."""
 
-    def __init__(self, root: str | Path, split: str = "train") -> None:
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        # What a subclass without super().__init__ has too.
+        dataset = super().__new__(cls)
+        dataset.root, dataset.split, dataset.skipped = Path(), "train", []
+        dataset.title = cls.title or cls.__name__  # type: ignore[misc]
+        return dataset
+
+    def __init__(self, root: str | Path = "", split: str = "train") -> None:
         self.root = Path(root)
         self.split = split
-        self.skipped = []
         terms_file = self.root / "terms.txt"
         if root and terms_file.is_file():
             self.terms = " ".join(" ".join(read_lines(terms_file, "a license as text")).split())  # type: ignore[misc]
@@ -66,6 +79,13 @@ class Dataset(ABC):
         Raises:
             DatasetError: a file is missing, truncated, or not as the layout requires; the message names it.
         """
+
+    def __getitem__(self, index: int) -> Sample:
+        """`read`, for iteration and for a `DataLoader`; negative indices count from the end."""
+        length = len(self)
+        if not -length <= index < length:
+            raise IndexError(f"{self.title} has {length} samples; there is no {index}")
+        return self.read(int(index) % length)
 
     def image_size(self, index: int) -> Size:
         """(height, width) of the first field of a sample with a value per pixel, before any geometry."""

@@ -38,7 +38,8 @@ class MatchedFiles(FileDataset):
     does not move others.
 
     Attributes:
-        folder_names: names of the two folders in lower case; capital letters are accepted.
+        folder_names: names of the two folders in lower case; capital letters are accepted. `folders` replaces them by
+            two paths relative to the root.
         suffixes: suffixes of the files in the first and in the second folder.
     """
 
@@ -47,8 +48,9 @@ class MatchedFiles(FileDataset):
     folder_names: tuple[str, str]
     suffixes: ClassVar[tuple[Collection[str], Collection[str]]] = (IMAGE_SUFFIXES, IMAGE_SUFFIXES)
 
-    def __init__(self, root: str | Path, split: str = "train") -> None:
+    def __init__(self, root: str | Path, split: str = "train", folders: tuple[str, str] | None = None) -> None:
         super().__init__(root, split)
+        self.folder_names = folders or self.folder_names
         (first_folder, first_is_split), (second_folder, second_is_split) = (
             _split_folder(self.root, name, split) for name in self.folder_names
         )
@@ -102,12 +104,12 @@ class PairedFolders(MatchedFiles):
     }
     """Names of the folders to names of the fields."""
 
-    def __init__(self, root: str | Path, split: str = "train") -> None:
+    def __init__(self, root: str | Path, split: str = "train", folders: tuple[str, str] | None = None) -> None:
         parent = Path(root) / (folder_of_split(Path(root), split) or ".")
-        folders = {entry.name.lower() for entry in parent.iterdir()} if parent.is_dir() else set()
-        self.folder_names = next((names for names in self.layouts if folders & set(names)), ("a", "b"))
-        self.fields = {name: Image() for name in self.layouts[self.folder_names]}
-        super().__init__(root, split)
+        present = {entry.name.lower() for entry in parent.iterdir()} if parent.is_dir() else set()
+        self.folder_names = next((names for names in self.layouts if present & set(names)), ("a", "b"))
+        self.fields = {name: Image() for name in self.layouts[("input", "target") if folders else self.folder_names]}
+        super().__init__(root, split, folders)
 
     def read(self, index: int) -> Sample:
         first, second = (self.root / name for name in self.files(index))

@@ -28,14 +28,14 @@ from ..errors import UserError
 from ..version import VERSION
 from . import create_task
 from .checkpoint_header import FORMAT, parse_header, stated_digest
-from .model_spec import ModelSpec, restore_preprocessing
+from .model_spec import ModelOrigin, ModelSpec, restore_preprocessing
 from .network import Network
 
 HEADER = "densevision"
 """Key of the header in the metadata of the file; its value is JSON."""
 
 
-def save_checkpoint(path: str | Path, model: Network, model_spec: ModelSpec, metadata: dict[str, Any]) -> None:
+def write_model(path: str | Path, model: Network, model_spec: ModelSpec, metadata: dict[str, Any]) -> None:
     """Write a checkpoint: the weights, and a header with all that building and running the model needs.
 
     Args:
@@ -140,6 +140,8 @@ def load_checkpoint(path: str | Path) -> tuple[Network, ModelSpec, dict[str, Any
     model = model_spec.build()
     restore_preprocessing(model, header, str(path))
     model.load_state_dict(read_float_tensors(path))
+    height, width = header["size"]
+    model.origin = ModelOrigin(model_spec, (height, width), provenance(None, Path(path)))
     return model.eval(), model_spec, header
 
 
@@ -202,6 +204,8 @@ def load_classifier(weights: str | Path) -> tuple[Network, ModelSpec, dict[str, 
         "backbone_weights": None,
         "init_from": None,
     }
+    size = preprocessing.crop, preprocessing.crop
+    model.origin = ModelOrigin(model_spec.with_weights_options(model), size, provenance(str(weights), None))
     return model.eval(), model_spec, header
 
 

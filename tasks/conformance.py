@@ -23,8 +23,8 @@ from ..datasets.core.randomness import Purpose, generator
 from ..datasets.dataset import Dataset, Sample, map_sizes
 from ..datasets.field_types import Depth, Flow, Image, Mask, SegmentationMask
 from ..errors import UserError
-from .checkpoint import read_float_tensors, read_header, save_checkpoint
-from .evaluation import evaluate
+from .checkpoint import read_float_tensors, read_header, write_model
+from .evaluation import score
 from .heads import HEADS
 from .inference import Predictor
 from .model_spec import ModelSpec, restore_preprocessing
@@ -286,13 +286,13 @@ def check_predictions(model_spec: ModelSpec, model: Network, predict: PredictFun
     ):
         _check_prediction(what, prediction, ground_truth, size if dense else None)
     protocol = task.evaluation.default_protocol(eval_set)
-    scores = evaluate(task, predictor, eval_set, protocol, 1).metrics
+    scores = score(task, predictor, eval_set, protocol, 1).metrics
     assert task.monitor.name in scores, f"An evaluation lacks '{task.monitor.name}'."
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         data = {"name": task.defaults.data, "title": eval_set.title, "terms": eval_set.terms}
         metadata = {"size": list(SIZE), "data": data, "backbone_weights": None, "init_from": None}
-        save_checkpoint(path, model, model_spec.with_weights_options(model), metadata)
+        write_model(path, model, model_spec.with_weights_options(model), metadata)
         header = read_header(path)
         stored = ModelSpec.from_json(header, type(task))
         restored = stored.build()

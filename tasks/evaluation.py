@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from ..atomic_io import write_text
 from ..datasets.core.problems import sample_errors
 from ..datasets.dataset import Dataset, Sample
-from ..errors import UserError
+from ..errors import UserError, unknown_name
 from .distributed import ProcessGroup
-from .inference import Predictor
+from .inference import Predictor, load
+from .own_data import Data, as_dataset
 from .prediction import Prediction
-from .task import Task
+from .task import MonitoredMetric, Table, Task
 
 
 @dataclass
@@ -25,14 +33,45 @@ class Evaluation:
         samples: number of samples over all processes.
         metrics: scores by name.
         examples: a few samples of this process with their predictions, for drawing.
-        sample_scores: (index, monitored metric of that sample alone), with `per_sample` only.
+        per_sample: a row for every sample: its "index", its name as "sample", and its scores alone;
+            with `per_sample` only.
+        sample_states: `Metrics.state` of each of these samples, for `compare`.
+        tables: tables of the metrics beside the scores (confusion matrix, joints, ranges), as rows by column.
+        split: split of the dataset.
     """
 
     protocol: str
     samples: int
     metrics: dict[str, float]
     examples: list[tuple[Sample, Prediction]] = field(default_factory=list)
-    sample_scores: list[tuple[int, float]] = field(default_factory=list)
+    per_sample: list[dict[str, Any]] = field(default_factory=list)
+    sample_states: list[Any] = field(default_factory=list)
+    tables: dict[str, Table] = field(default_factory=dict)
+    split: str = ""
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return f"Evaluation({self.samples} samples, {self.protocol}: {scores})"
+
+    def to_csv(self, path: str | Path) -> list[Path]:
+        """Write `per_sample` as CSV, and every table beside it as STEM-NAME.csv; returns the files.
+
+        For pandas, `pandas.DataFrame(evaluation.per_sample)` needs no file.
+        """
+        path = Path(path)
+        named = {path: self.per_sample}
+        named |= {path.with_name(f"{path.stem}-{name}{path.suffix}"): rows for name, rows in self.tables.items()}
+        for file, rows in named.items():
+            text = io.StringIO()
+            writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(file, text.getvalue())
+        return list(named)
+
+    def header(self) -> dict[str, Any]:
+        """Metrics with protocol, number of samples and split, for a checkpoint header."""
+        return {"protocol": self.protocol, "samples": self.samples, "split": self.split, **self.metrics}
 
     def scores(self) -> dict[str, Any]:
         """Protocol, number of samples and metrics, for the training state; examples are left out."""
@@ -72,7 +111,7 @@ def require_ground_truth(task: Task, dataset: Dataset, protocol: str, samples: i
     )
 
 
-def evaluate(
+def score(
     task: Task,
     predict: Predictor | Callable[[Sample], Prediction],
     dataset: Dataset,
@@ -94,14 +133,14 @@ def evaluate(
         protocol: one of `task.protocols`.
         samples: number of samples, from the first on; None: all.
         num_examples: number of samples, from the first on, that are returned for drawing.
-        per_sample: also score every sample alone, for `worst_samples`.
+        per_sample: also score every sample alone, and tabulate.
         flip: average a predictor's outputs with those for the flipped inputs.
         batch_size: number of samples that are read together, and by a predictor predicted together.
         progress: called with (done, total) of this process after every sample.
     """
     group = ProcessGroup.current()
     count = len(dataset) if samples is None else min(samples, len(dataset))
-    metrics, examples, sample_scores = task.metrics(protocol), [], []
+    metrics, examples, rows, states = task.metrics(protocol), [], [], []
     indices = group.indices(count)
     for start in range(0, len(indices), batch_size):
         part = indices[start : start + batch_size]
@@ -120,16 +159,89 @@ def evaluate(
             if per_sample:
                 sample_metrics = task.metrics(protocol)
                 sample_metrics.update(prediction, sample)
-                sample_scores.append((index, sample_metrics.compute()[task.monitor.name]))
+                states.append(sample_metrics.state())
+                own = {name: float(value) for name, value in sample_metrics.compute().items() if name != "samples"}
+                rows.append({"index": index, "sample": dataset.sample_name(index), **own})
         if progress is not None:
             progress(start + len(part), len(indices))
     if group.num_processes > 1:
         metrics.merge(group.all_gather(metrics.state()))
+        pairs = sorted(chain.from_iterable(group.all_gather(list(zip(rows, states, strict=True)))), key=_index)
+        rows, states = [row for row, _ in pairs], [state for _, state in pairs]
     scores = {name: float(value) for name, value in metrics.compute().items()}
-    return Evaluation(protocol, count, scores, examples, sample_scores)
+    tables = metrics.tables(dataset.fields) if per_sample else {}
+    return Evaluation(protocol, count, scores, examples, rows, states, tables, dataset.split)
 
 
-def worst_samples(evaluation: Evaluation, higher_is_better: bool, count: int) -> Sequence[int]:
-    """Indices of the samples with the worst monitored metric, worst first; samples without a score are left out."""
-    scores = [(score, index) for index, score in evaluation.sample_scores if score == score]
-    return [index for _, index in sorted(scores, reverse=not higher_is_better)[:count]]
+def _index(pair: tuple[dict[str, Any], Any]) -> int:
+    return pair[0]["index"]
+
+
+def evaluate(
+    model: Predictor | nn.Module | str | Path,
+    data: Data,
+    protocol: str | None = None,
+    *,
+    samples: int | None = None,
+    flip: bool = False,
+    batch_size: int = 8,
+    device: str = "auto",
+    amp: str = "auto",
+) -> Evaluation:
+    """Score a model on data under a protocol, in original pixels.
+
+    >>> evaluation = evaluate("runs/mine", my_test_samples)  # doctest: +SKIP
+    >>> evaluation.metrics["abs_rel"]  # doctest: +SKIP
+    >>> evaluation.to_csv("scores.csv")  # doctest: +SKIP
+
+    Args:
+        model: a run folder, checkpoint, name of a packaged checkpoint, `Predictor`, or model of `create_model`.
+        data: evaluation data as in `train`: a `Dataset` (`open_dataset(name, root, split)`), the name of a synthetic
+            one, a list of dictionaries, a dataset of PyTorch, or a pair of folders.
+        protocol: one of the task's protocols; None: that under which papers report on the dataset.
+        samples: score the first N samples only.
+        flip: average the predictions for the image and its mirror image.
+        batch_size: samples that run together.
+        device, amp: as in `load`, unless the model is a predictor.
+
+    Returns:
+        `metrics` by name, a row for every sample (`per_sample`), and the tables of the metrics (`tables`).
+
+    Raises:
+        UserError: an unknown protocol, or data that do not have what the model predicts.
+    """
+    predictor = model if isinstance(model, Predictor) else load(model, device, amp)
+    dataset = as_dataset(predictor.task, data, split="test", fields=predictor.fields)
+    test, protocol = prepare_split(predictor, dataset, protocol, samples)
+    return score(predictor.task, predictor, test, protocol, samples, per_sample=True, flip=flip, batch_size=batch_size)
+
+
+def prepare_split(
+    predictor: Predictor, dataset: Dataset, protocol: str | None, samples: int | None
+) -> tuple[Dataset, str]:
+    """A split in the form that is scored, and its protocol; whatever is missing is reported before anything runs.
+
+    Raises:
+        UserError: an unknown protocol, fields that are missing or of other classes or joints, or no ground truth.
+    """
+    task = predictor.task
+    test = task.evaluation.dataset(dataset.with_size(predictor.size))
+    protocol = protocol or task.evaluation.default_protocol(test)
+    # Some protocols take a value: fcn-score=CHECKPOINT.
+    if protocol.partition("=")[0] not in task.protocols:
+        raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
+    task.inputs(test.fields)
+    for name, field_type in task.targets(test.fields).items():
+        if predictor.fields[name] != field_type:
+            raise UserError(
+                f"The model was trained for {predictor.fields[name]}, but {dataset.title} has {field_type}."
+            )
+    require_ground_truth(task, test, protocol, samples)
+    return test, protocol
+
+
+def worst_samples(evaluation: Evaluation, monitor: MonitoredMetric, count: int) -> Sequence[int]:
+    """Indices of the samples with the worst value of a metric, worst first; samples without a value are left out."""
+    scores = [(row[monitor.name], row["index"]) for row in evaluation.per_sample]
+    scores = [(value, index) for value, index in scores if value == value]
+    return [index for _, index in sorted(scores, reverse=not monitor.higher_is_better)[:count]]

@@ -11,12 +11,13 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.weights import WEIGHTS
 from ..datasets.core.geometry import Rectangle, Size
@@ -25,6 +26,7 @@ from ..datasets.field_types import FieldType
 from ..errors import UserError
 from .checkpoint import is_backbone_weights, load_checkpoint, load_classifier
 from .device import amp_dtype, autocast, choose_device, dtype_name, to_device
+from .model_spec import require_model
 from .network import Network
 from .prediction import Prediction
 from .preprocessing import ImageInputs, ModelInput, Preprocessor
@@ -40,7 +42,7 @@ MAX_BATCH_VALUES = 3 * 2**22
 
 
 class Predictor:
-    """A trained network with its task, field types, training size and device.
+    """A trained network with its task, field types, training size and device. Several threads may share one.
 
     Attributes:
         task, model, fields, size: as in training; `size` is (height, width).
@@ -63,9 +65,25 @@ class Predictor:
     ) -> None:
         self.task, self.model, self.fields, self.size = task, model, fields, size
         self.preprocessor = Preprocessor(task, fields, size)
-        self.device = torch.device(device)
+        self.device, self.amp = torch.device(device), amp
         self.dtype = amp_dtype(amp, self.device)
         self.header = header or {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        parts = (type(self.model).__name__, *(f"{height}x{width}" for height, width in (self.size,)), self.device.type)
+        return f"Predictor({self.task.name}, {', '.join(parts)}, {self.precision})"
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to a device ("cpu", "cuda:1", "mps", "auto"), and return the predictor itself.
+
+        Raises:
+            UserError: this machine has no such device.
+        """
+        self.device = choose_device(str(device))
+        self.model = to_device(self.model, self.device)
+        self.dtype = amp_dtype(self.amp, self.device)
+        return self
 
     def predict(
         self, *inputs: Any, mode: str | None = None, flip: bool = False, box: Rectangle | None = None
@@ -111,7 +129,7 @@ class Predictor:
 
         Args:
             inputs: one entry per prediction: a path, array, PIL image or tensor; a tuple of them for tasks with several
-                inputs.
+                inputs. A list, a generator, or a batch (N, C, H, W) or (N, H, W, C).
             mode: input mode, as in `predict`.
             flip: as in `predict`.
             batch_size: maximum number of images in a forward pass.
@@ -119,12 +137,18 @@ class Predictor:
         Raises:
             UserError: as `predict`.
         """
-        predictions: list[Prediction] = []
+        return list(self.predict_stream(inputs, mode, flip, batch_size))
+
+    def predict_stream(
+        self, inputs: Iterable[Any], mode: str | None = None, flip: bool = False, batch_size: int = 8
+    ) -> Iterator[Prediction]:
+        """`predict_batch` of a long or endless generator: predictions come one by one, as soon as a batch is done."""
+        if isinstance(inputs, (str, Path)):
+            raise UserError(f"'{inputs}' is one input: predict_batch takes a list of inputs, predict a single one.")
         entries = (entry if isinstance(entry, tuple) else (entry,) for entry in inputs)
         while chunk := list(itertools.islice(entries, batch_size)):
             prepared = [self.load_inputs(*entry, mode=mode, flip=flip) for entry in chunk]
-            predictions += map(self.decode, prepared, self.forward(prepared, batch_size))
-        return predictions
+            yield from map(self.decode, prepared, self.forward(prepared, batch_size))
 
     def predict_samples(
         self, samples: Sequence[Sample], mode: str | None = None, flip: bool = False
@@ -158,7 +182,7 @@ class Predictor:
     def forward(self, inputs: Sequence[ModelInput], batch_size: int = 1) -> list[Tensor]:
         """Second step of `predict`: the raw output for every input, merged over the geometries of its input mode.
 
-        Samples of one size and input mode run together. Only one thread may run it at a time.
+        Samples of one size and input mode run together. It may be called in several threads, which take turns.
 
         Args:
             inputs: preprocessed inputs.
@@ -207,7 +231,8 @@ class Predictor:
         is_map = [bool(kind.input_channels) for kind in self.preprocessor.inputs.values()]
         model = policy.network(self.model, mode or policy.modes[0])
         rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-        with rng_state, eval_mode(self.model), autocast(self.device, self.dtype):
+        # The mode of the model and the seed are states of the process.
+        with self._lock, rng_state, eval_mode(self.model), autocast(self.device, self.dtype):
             torch.manual_seed(self.seed)
             output = run_padded(model, inputs, is_map=is_map)
             if flip:
@@ -231,18 +256,28 @@ class Predictor:
         return digest.hexdigest()
 
 
-def load(name_or_path: str | Path, device: str = "auto", amp: str = "auto") -> Predictor:
+def load(name_or_path: str | Path | nn.Module, device: str = "auto", amp: str = "auto") -> Predictor:
     """Load a trained model by task name (its packaged checkpoint), name of a packaged checkpoint, file or run folder.
 
     Weights of a backbone with its classifier ("resnet50/imagenet", or a file of such weights) are loaded as a model of
-    the task classification.
+    the task classification. A model of `create_model` is taken as it is, and stays on its device if none is stated.
 
     >>> predictor = load("depth")  # doctest: +SKIP
     >>> predictor.predict("photo.jpg").meters  # doctest: +SKIP
 
+    Args:
+        name_or_path: what to load.
+        device: "cpu", "cuda", "mps" or "auto".
+        amp: mixed precision: "auto", "bf16", "fp16" or "off".
+
     Raises:
         UserError: no such task or file, no packaged checkpoint, or a damaged file.
     """
+    if isinstance(name_or_path, nn.Module):
+        network, origin = require_model(name_or_path)
+        spec = origin.model_spec
+        predictor = Predictor(spec.task, network, spec.fields, origin.size, next(network.parameters()).device, amp)
+        return predictor if device == "auto" else predictor.to(device)
     if not isinstance(name_or_path, (str, Path)):
         raise UserError(f"A {type(name_or_path).__name__} is not a model: give a name, or the path of a file.")
     path = Path(name_or_path)

@@ -11,6 +11,7 @@ from typing import Any
 from ..backbones import create_backbone
 from ..backbones.backbone import Preprocessing
 from ..backbones.build import stored_options
+from ..datasets.core.geometry import Size
 from ..datasets.field_types import FieldType, fields_from_json, fields_to_json
 from ..errors import UserError, unknown_name
 from ..schema import create_dataclass
@@ -123,6 +124,38 @@ class ModelSpec:
             header["head"],
             header["model"],
         )
+
+
+@dataclass(frozen=True)
+class ModelOrigin:
+    """What a model carries beside its weights.
+
+    Attributes:
+        model_spec: the spec from which it was built.
+        size: (height, width) of the images that it is trained on.
+        provenance: origin of its initial weights, see `checkpoint.provenance`.
+    """
+
+    model_spec: ModelSpec
+    size: Size
+    provenance: dict[str, Any]
+
+
+def require_model(model: Any) -> tuple[Network, ModelOrigin]:
+    """A model and its origin, out of DistributedDataParallel or `torch.compile` if it is inside.
+
+    Raises:
+        UserError: it is no model of a task, or made by other code.
+    """
+    for wrapper in ("module", "_orig_mod"):
+        model = getattr(model, wrapper, model)
+    origin = getattr(model, "origin", None)
+    if not isinstance(model, Network) or not isinstance(origin, ModelOrigin):
+        raise UserError(
+            f"A {type(model).__name__} is no model of a task: make it with densevision.create_model, or take "
+            "densevision.load(...).model."
+        )
+    return model, origin
 
 
 def restore_preprocessing(model: Network, header: Mapping[str, Any], source: str = "the checkpoint") -> None:

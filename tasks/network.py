@@ -28,12 +28,15 @@ class Network(nn.Module):
         stride: stride of the coarsest level; inputs are padded to multiples of it, unless `input_policy` is "fixed".
         backbone: the classification backbone, whose weights may be frozen or initialized on their own; None without.
         head: what follows the backbone; None without.
+        origin: a `model_spec.ModelOrigin`, with which the model predicts and becomes a checkpoint by itself; None for
+            a network that neither `create_model` nor a checkpoint has made.
     """
 
     input_policy: Literal["tiled", "whole", "fixed"]
     stride: int
     backbone: Backbone | None
     head: nn.Module | None
+    origin: Any = None
 
     def __init__(self) -> None:
         super().__init__()

@@ -83,6 +83,17 @@ class Prediction(ABC):
     def save(self, folder: str | Path, stem: str) -> list[Path]:
         """Write raw data and visualization to files that start with `stem`; return their paths."""
 
+    def numpy(self) -> np.ndarray:
+        """The predicted values in `unit`: the first array among the attributes, for example (H, W) meters.
+
+        Raises:
+            TypeError: there is none.
+        """
+        for name in getattr(self, "__dataclass_fields__", ()):
+            if isinstance(value := getattr(self, name), np.ndarray):
+                return value
+        raise TypeError(f"{type(self).__name__} is no single array; its attributes are {', '.join(vars(self))}")
+
     def __repr__(self) -> str:
         """One line with class, shape, unit and range: `DepthMap(480x640, meters, 0.82 to 6.41)`."""
         return f"{type(self).__name__}({', '.join(self._repr_parts())})"

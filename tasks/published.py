@@ -12,7 +12,7 @@ from ..backbones.published import Converted, build_converted
 from ..datasets import open_dataset
 from ..datasets.field_types import FieldType
 from . import create_task
-from .checkpoint import save_checkpoint
+from .checkpoint import write_model
 from .model_spec import ModelSpec
 from .network import Network
 
@@ -67,4 +67,4 @@ class ConvertedModel(Converted):
             "init_from": None,
             "metrics": None,
         }
-        save_checkpoint(out, model, spec.with_weights_options(model), metadata)
+        write_model(out, model, spec.with_weights_options(model), metadata)

@@ -23,6 +23,8 @@ from .training.options import Options
 
 FieldTypeT = TypeVar("FieldTypeT", bound=FieldType)
 NetworkT = TypeVar("NetworkT", bound=Network)
+Table = list[dict[str, Any]]
+"""Rows of equal columns."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,14 @@ class Metrics(ABC):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """All scores by name; nan if no sample was counted."""
+
+    def tables(self, fields: dict[str, FieldType]) -> dict[str, Table]:
+        """Tables beside the scores, by name, as rows by column: a confusion matrix, a row per joint or range.
+
+        Args:
+            fields: field types of the dataset, with the names of classes and joints.
+        """
+        return {}
 
 
 class RowMetrics(Metrics):

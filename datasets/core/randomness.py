@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     TEST_SYNTHESIS = 6
     EXAMPLE = 7
     DROPOUT = 8
+    MIXTURE = 9
 
 
 def generator(seed: int, epoch: int, index: int, purpose: Purpose) -> np.random.Generator:

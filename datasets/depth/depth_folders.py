@@ -37,10 +37,10 @@ class DepthFolders(MatchedFiles):
     folder_names = ("images", "depths")
     suffixes: ClassVar[tuple[Collection[str], Collection[str]]] = (IMAGE_SUFFIXES, (".npy", ".pfm", ".png"))
 
-    def __init__(self, root: str | Path, split: str = "train") -> None:
+    def __init__(self, root: str | Path, split: str = "train", folders: tuple[str, str] | None = None) -> None:
         self.fields = {"image": Image(), "depth": Depth()}
         self._steps_per_meter = 1.0
-        super().__init__(root, split)
+        super().__init__(root, split, folders)
 
     def check(self, pairs: list[tuple[str, str]], problems: list[Problem]) -> None:
         if any(depth.lower().endswith(".png") for _, depth in pairs):

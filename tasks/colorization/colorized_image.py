@@ -47,6 +47,10 @@ class ColorizedImage(Prediction):
         """(H, W) bool: pixels outside the sRGB gamut, whose color (and lightness) is clipped."""
         return self._image_and_clipped[1]
 
+    def numpy(self) -> np.ndarray:
+        """(H, W, 3) float32: L, a and b."""
+        return np.concatenate([self.lightness[..., None], self.ab], axis=-1)
+
     def to_image(self, reference: Prediction | None = None) -> np.ndarray:
         """(H, W, 3) uint8: the RGB image, clipped to the sRGB gamut."""
         return self._image_and_clipped[0].copy()

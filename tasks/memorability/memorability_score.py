@@ -45,6 +45,10 @@ class MemorabilityScore(Prediction):
     map: np.ndarray | None = None
     unit: ClassVar[str] = "memorability score, 0 to 1"
 
+    def numpy(self) -> np.ndarray:
+        """The map, (H, W), or without one the score, ()."""
+        return np.asarray(self.value, np.float32) if self.map is None else self.map
+
     def to_image(self, reference: Prediction | None = None) -> np.ndarray:
         """(190, 240, 3) uint8: the input above a bar as long as the score; the score of `reference` is a green mark.
 

@@ -157,6 +157,10 @@ class PeoplePrediction(Prediction):
     category_id: int = 1
     unit: ClassVar[str] = "pixels"
 
+    def numpy(self) -> np.ndarray:
+        """(P, J, 3): the joints of every person."""
+        return np.stack([person.joints for person in self.people]) if self.people else np.empty((0, 0, 3), np.float32)
+
     def to_image(self, reference: Prediction | None = None) -> np.ndarray:
         """(H, W, 3) uint8: the skeletons over the image, as those of single people."""
         canvas = Image().colorize(self.image)

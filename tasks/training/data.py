@@ -88,6 +88,8 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
     batch m * processes + rank, so that two processes with batch size B get the same samples as one process with 2B. A
     resumed run starts with later `steps`.
 
+    With `weights`, an epoch is as many independent draws from the samples by their weights.
+
     A sample of an infinite dataset is used `uses` times: of as many successive keys, one is a new sample, one the
     second use of the sample `REUSE_DISTANCE` samples before, and so on. The number of the use takes the place of the
     epoch.
@@ -102,9 +104,11 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
         rank: int = 0,
         processes: int = 1,
         uses: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.samples, self.batch_size, self.steps, self.seed, self.uses = samples, batch_size, steps, seed, uses
         self.rank, self.processes = rank, processes
+        self.weights = None if weights is None else weights[:samples] / np.sum(weights[:samples])
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -127,7 +131,11 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
         epoch, position = divmod(number, self.samples)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = generator(self.seed, epoch, 0, Purpose.SHUFFLE).permutation(self.samples)
+            rng = generator(self.seed, epoch, 0, Purpose.SHUFFLE)
+            if self.weights is None:
+                self._order = rng.permutation(self.samples)
+            else:
+                self._order = rng.choice(self.samples, self.samples, p=self.weights)
         return epoch, int(self._order[position])
 
 

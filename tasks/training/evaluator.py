@@ -13,7 +13,7 @@ import torch
 from ...datasets.dataset import Dataset, Sample
 from ...errors import UserError
 from ..comparison_grid import draw_comparison, write_comparison
-from ..evaluation import Evaluation, evaluate
+from ..evaluation import Evaluation, score
 from ..inference import Predictor
 from ..network import Network
 from ..prediction import Prediction
@@ -87,7 +87,7 @@ class Evaluator:
         samples: int | None = None,
         batch_size: int = 1,
     ) -> Evaluation:
-        return evaluate(
+        return score(
             self.task,
             predict,
             self.eval_set,

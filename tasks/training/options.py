@@ -28,7 +28,7 @@ Optimizer = Literal["sgd", "sgd-caffe", "adam", "adamw", "rmsprop"]
 Schedule = Literal["constant", "multistep", "poly", "cosine", "linear"]
 """The schedules of `optimizers.learning_rate`."""
 
-OWN_LOSS = "for a loss of your own, override `phases` in a subclass of the task and pass an instance of it as the task"
+OWN_LOSS = "a loss of your own is passed as train(..., loss=...)"
 MAX_CONFIG_BYTES = 2**20
 """Size of config.yaml."""
 PER_CALL = ("resume", "config", "dry_run", "force")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,45 +13,59 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ...datasets import DATASETS, dataset_class, open_dataset
 from ...datasets.core.augmentation import Augmentation
-from ...datasets.core.problems import sample_errors
 from ...datasets.dataset import Dataset, FirstSamples, SyntheticDataset
-from ...datasets.field_types import ClassLabel, SegmentationMask
+from ...datasets.field_types import ClassLabel, FieldType, SegmentationMask
 from ...errors import UserError, unknown_name
 from .. import create_task
-from ..checkpoint import load_initial_weights
+from ..checkpoint import load_initial_weights, provenance
 from ..crops import CropInference
 from ..device import choose_device, keep_freed_memory, split_cpu_cores
 from ..evaluation import require_ground_truth
-from ..model_spec import ModelSpec
+from ..model_spec import ModelOrigin, ModelSpec
+from ..network import Network
+from ..own_data import Data, as_dataset, is_folder_pair, open_folder_pair, require_same_targets
 from ..task import Task
 from .budget import limit_steps
+from .callbacks import require_callbacks
 from .data import AugmentedDataset
 from .interruption import graceful_interrupt
 from .lr_finder import find_lr
 from .optimizers import count_parameters, train_mode
 from .options import Options, flag, resolve
+from .own_loss import OwnLoss, loss_name, require_callable, require_loss
 from .state import config_options, load_state, resume_options, resume_task, run_folder, run_folder_errors
 from .trainer import Trainer
+
+OWN = " (own)"
+"""End of the name of a loss of the caller's own in config.yaml."""
 
 
 def train(
     task: str | Task,
     options: Options | None = None,
     *,
-    data: Dataset | str | None = None,
-    eval_data: Dataset | str | None = None,
+    data: Data | None = None,
+    eval_data: Data | None = None,
+    loss: str | OwnLoss | None = None,
+    callbacks: Sequence[Any] = (),
     on_step: Callable[[int], None] | None = None,
     **options_by_name: Any,
 ) -> dict[str, Any]:
     """Train a model.
 
-    >>> train("depth", data=my_dataset, steps=1000, out="runs/mine")  # doctest: +SKIP
+    >>> train("depth", data=my_samples, eval_data=my_test_samples, steps=1000, out="runs/mine")  # doctest: +SKIP
 
     Args:
         task: name of a task, or a task with its own options.
         options: training options; missing ones come from the recipe, then from the task, then from the defaults.
-        data: training dataset by name, or the training split as a `Dataset` object.
-        eval_data: evaluation dataset in the same way; required if `data` is an object.
+        data: training data: a dataset by name; a `Dataset`; a list of dictionaries, a dataset of PyTorch, or any object
+            with `__len__` and `read` or `__getitem__` (`datasets.samples.Samples` says what a sample is); a pair of
+            folders, inputs first; a mixture (`densevision.mix`). Its first sample is checked before the first step.
+        eval_data: evaluation data in the same way; required if `data` is neither a name nor a pair of folders.
+        loss: name of a loss of the task; or a loss of your own, a function or module of (output, batch) or a loss of
+            `torch.nn`, see `own_loss.OwnLoss`.
+        callbacks: objects with the methods `on_step`, `on_evaluate`, `on_save`, `on_exception` or `on_finish`, see
+            `callbacks.Callback`.
         on_step: called after every optimizer step with the number of steps done.
         options_by_name: options by name; they override `options`.
 
@@ -60,11 +74,16 @@ def train(
         `summarize` returns.
 
     Raises:
-        UserError: invalid options, or a damaged sample (`SampleError` if reading it failed).
+        UserError: invalid options or objects, or a damaged sample (`SampleError` if reading it failed).
         KeyboardInterrupt: the run was interrupted, with the signal as argument; its state is saved.
     """
     started, threads = time.monotonic(), torch.get_num_threads()
-    trainer = build_trainer(task, options or Options(), data, eval_data, options_by_name)
+    own_loss = None if loss is None or isinstance(loss, str) else require_callable(loss)
+    if isinstance(loss, str):
+        options_by_name["loss"] = loss
+    callbacks = require_callbacks(callbacks)
+    trainer = build_trainer(task, options or Options(), data, eval_data, options_by_name, own_loss)
+    trainer.callbacks = callbacks
     with graceful_interrupt() as trainer.interruption, trainer.log.heartbeat():
         try:
             if trainer.options.dry_run:
@@ -82,35 +101,43 @@ def train(
 def build_trainer(
     task: str | Task,
     options: Options,
-    data: Dataset | str | None,
-    eval_data: Dataset | str | None,
+    data: Data | None,
+    eval_data: Data | None,
     overrides: dict[str, Any],
+    own_loss: OwnLoss | None = None,
 ) -> Trainer:
     """Build the trainer of a new run, or of an interrupted run at its saved step; arguments as in `train`."""
     task = create_task(task) if isinstance(task, str) else task
-    require_own_types(task, options, data, eval_data)
+    require_own_types(task, options)
     explicit = Options.from_plain(overrides, "train()").merge_defaults(options.require_types("Options"))
+    if eval_data is None and data is not None and is_folder_pair(data):
+        eval_data = open_folder_pair(task, data, "test")
+    if data is not None and not isinstance(data, str):
+        data = as_dataset(task, data)
+    if eval_data is not None and not isinstance(eval_data, str):
+        fields = data.fields if isinstance(data, Dataset) else None
+        eval_data = as_dataset(task, eval_data, "eval_data", "test", fields)
     stated = {name: one for name, one in (("data", data), ("eval_data", eval_data)) if one is not None}
     explicit = dataclasses.replace(explicit, **{name: registry_name(one) for name, one in stated.items()})
+    if own_loss is not None:
+        explicit = dataclasses.replace(explicit, loss=f"{loss_name(own_loss)}{OWN}")
     if explicit.config is not None:
         explicit, task = config_options(explicit, task)
     with run_folder_errors(explicit.out):
         folder = run_folder(task, explicit)
     if explicit.resume:
         explicit, task = resume_options(explicit, folder), resume_task(task, folder)
-    options = resolve_options(task, explicit).validate()
+    options = resolve_options(task, explicit, own_loss).validate()
 
     if isinstance(data, Dataset) and options.eval_data is None:
-        raise UserError("train(data=...) got a Dataset object: pass the dataset to evaluate on as eval_data=...")
+        raise UserError("train(data=...) got data of your own: pass the data to evaluate on as eval_data=...")
     if isinstance(data, Dataset):
         train_set = data
     else:
         train_set = open_dataset(str(options.data), options.root, "train", seed=options.seed)
     eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
-    # The package's loaders check what they read; a sample without ground truth is none of their errors.
-    for given, dataset in ((data, train_set), (eval_data, eval_set)):
-        if isinstance(given, Dataset):
-            require_valid_sample(task, dataset)
+    if isinstance(data, Dataset) or isinstance(eval_data, Dataset):
+        require_same_targets(task, train_set, eval_set)
     require_classes(task, train_set)
     train_set = train_set.with_size(options.image_size)
     eval_set = task.evaluation.dataset(eval_set.with_size(options.image_size))
@@ -122,27 +149,12 @@ def build_trainer(
     torch.set_num_threads(options.threads or threads)
     if device.type == "cpu":
         keep_freed_memory()
-    model_spec = ModelSpec(
-        task,
-        train_set.fields,
-        backbone=None if options.model else options.backbone,
-        backbone_options=backbone_options(options),
-        head=None if options.model else options.head,
-        model=options.model,
-    )
     # Initial weights depend on the seed alone, not on earlier random numbers of this process.
     torch.manual_seed(options.seed)
-    model = model_spec.build(options.weights)
-    model_spec = model_spec.with_weights_options(model)
+    model = build_model(task, train_set.fields, options)
+    model_spec = model.origin.model_spec
     if model.backbone is None:
         options = without_backbone(options, explicit)
-    if options.init_from is not None:
-        load_initial_weights(model, model_spec, options.init_from)
-    if model.backbone is not None and isinstance(task.inference, CropInference) and options.crop_area is None:
-        # Inference at the scale of training. Random resized crops have none: theirs is the default ratio to the crop.
-        resize = (options.resize_short_side or options.image_size)[0]
-        preprocessing = dataclasses.replace(model.backbone.preprocessing, resize=resize, crop=options.image_size[0])
-        model.backbone.preprocessing = preprocessing
     # As many samples as it trains on.
     measured = train_set if options.train_samples is None else FirstSamples(train_set, train_samples or 0)
     found = None if options.resume else model.calibrate(measured)
@@ -169,7 +181,11 @@ def build_trainer(
         eval_set=eval_set,
         train_samples=train_samples,
         device=device,
+        own_loss=own_loss,
     )
+    if own_loss is not None:
+        batch = trainer.to_device(next(trainer.data_loader(1, workers=0)))
+        require_loss(trainer.phases, own_loss, batch, trainer.model)
     if found:
         trainer.notes.append(found)
     if model.inference_noise:
@@ -197,6 +213,38 @@ def build_trainer(
     return trainer
 
 
+def build_model(task: Task, fields: dict[str, FieldType], options: Options) -> Network:
+    """Build the model of a run from its resolved options, with initial weights and its `origin`.
+
+    Args:
+        task: the task.
+        fields: field types of the training set.
+        options: what `resolve_options` returned.
+
+    Raises:
+        UserError: an unknown name, or weights that do not fit.
+    """
+    model_spec = ModelSpec(
+        task,
+        fields,
+        backbone=None if options.model else options.backbone,
+        backbone_options=backbone_options(options),
+        head=None if options.model else options.head,
+        model=options.model,
+    )
+    model = model_spec.build(options.weights)
+    model_spec = model_spec.with_weights_options(model)
+    if options.init_from is not None:
+        load_initial_weights(model, model_spec, options.init_from)
+    if model.backbone is not None and isinstance(task.inference, CropInference) and options.crop_area is None:
+        # Inference at the scale of training. Random resized crops have none: theirs is the default ratio to the crop.
+        resize = (options.resize_short_side or options.image_size)[0]
+        preprocessing = dataclasses.replace(model.backbone.preprocessing, resize=resize, crop=options.image_size[0])
+        model.backbone.preprocessing = preprocessing
+    model.origin = ModelOrigin(model_spec, options.image_size, provenance(options.weights, options.init_from))
+    return model
+
+
 def registry_name(data: Dataset | str) -> str:
     """Registry name of a dataset, or the name of its class if it is not registered."""
     if isinstance(data, str):
@@ -205,7 +253,7 @@ def registry_name(data: Dataset | str) -> str:
     return next((name for name, entry in DATASETS.items() if path.endswith(f".{entry}")), type(data).__name__)
 
 
-def resolve_options(task: Task, explicit: Options) -> Options:
+def resolve_options(task: Task, explicit: Options, own_loss: OwnLoss | None = None) -> Options:
     """The options of a run of a task, with its recipe: see `resolve`."""
     name = explicit.recipe or default_recipe(task, explicit.data)
     if name not in task.recipes:
@@ -213,7 +261,11 @@ def resolve_options(task: Task, explicit: Options) -> Options:
     recipe, defaults = dataclasses.replace(task.recipes[name], recipe=name), task.defaults
     of_task = Options(data=defaults.data, backbone=defaults.backbone, head=defaults.head, loss=task.losses[0])
     options = resolve(explicit, recipe, of_task)
-    if options.loss not in task.losses:
+    if own_loss is None and options.loss.endswith(OWN):
+        raise UserError(
+            f"The run has a loss of your own, {options.loss}: pass it again, as train(..., loss=...) in Python."
+        )
+    if own_loss is None and options.loss not in task.losses:
         raise unknown_name(f"loss of the task {task.name}", options.loss, task.losses)
     return options
 
@@ -256,10 +308,16 @@ def training_samples(train_set: Dataset, options: Options) -> int | None:
     count = len(train_set) if options.train_samples is None else min(len(train_set), options.train_samples)
     if count == 0:
         raise UserError(f"The training split of '{options.data}' contains no sample.")
+    weights = train_set.sample_weights
+    if weights is not None and np.shape(weights) != (len(train_set),):
+        raise UserError(
+            f"sample_weights of {train_set.title} has the shape {np.shape(weights)}; it must be a weight for each "
+            f"of the {len(train_set)} samples."
+        )
     return count
 
 
-def require_own_types(task: Any, options: Any, data: Any, eval_data: Any) -> None:
+def require_own_types(task: Any, options: Any) -> None:
     """Check the classes of the objects that a caller passes to `train`; errors say how to make one."""
     if not isinstance(task, Task):
         raise UserError(
@@ -268,57 +326,6 @@ def require_own_types(task: Any, options: Any, data: Any, eval_data: Any) -> Non
         )
     if not isinstance(options, Options):
         raise UserError(f"options is a {type(options).__name__}; it must be Options(...): or pass options by name.")
-    for name, one in (("data", data), ("eval_data", eval_data)):
-        if one is not None and not isinstance(one, (str, Dataset)):
-            raise UserError(
-                f"{name} is a {type(one).__name__}; it must be the name of a dataset, or an instance of a subclass of "
-                "densevision.datasets.dataset.Dataset with `fields`, `__len__` and `read(index)`, which may call your "
-                "own code."
-            )
-        if isinstance(one, Dataset):
-            missing = [part for part in ("fields", "split", "title", "terms") if not hasattr(one, part)]
-            if missing:
-                raise UserError(
-                    f"The dataset {type(one).__name__} has no attribute {' and no '.join(missing)}: set `title` and "
-                    "`terms` in the class and `fields` in `__init__`, which calls super().__init__(root, split)."
-                )
-
-
-def require_valid_sample(task: Task, dataset: Dataset) -> None:
-    """Check that the first sample has the shapes and types of its fields."""
-    if len(dataset) == 0:
-        return
-    name = dataset.sample_name(0)
-    with sample_errors(name):
-        sample = dataset.read(0)
-    if not isinstance(sample, dict):
-        raise UserError(
-            f"{name} of {dataset.title} is a {type(sample).__name__}; `read` must return a dictionary with a numpy "
-            f"array for each of the fields {', '.join(dataset.fields)}."
-        )
-    used = {**task.inputs(dataset.fields), **task.targets(dataset.fields)}
-    # The others are made by the task's augmentation.
-    used = {field: field_type for field, field_type in used.items() if field in dataset.fields}
-    maps = {field: field_type.rank for field, field_type in used.items() if field_type.input_channels}
-    shapes = {field: np.shape(sample[field]) for field in maps if field in sample}
-    sizes = {shape[:2] for field, shape in shapes.items() if len(shape) == maps[field]}
-    for field, field_type in used.items():
-        value, where = sample.get(field), f"{name} of {dataset.title}, field '{field}'"
-        if field_type.rank and not isinstance(value, np.ndarray):
-            found = "missing" if value is None else f"a {type(value).__module__}.{type(value).__name__}"
-            raise UserError(f"{where}: expected a numpy array, found {found}; convert it in `read`.")
-        value = np.asarray(value)
-        mismatch = field_type.check(value)
-        # A leading axis T or N is valid, if what follows is as large as the other maps.
-        leading = value.ndim - field_type.rank
-        misplaced = leading == 1 and field in maps and sizes and value.shape[1:3] not in sizes
-        if mismatch is None and (misplaced or leading not in (0, 1)):
-            mismatch = f"{field_type.rank} axes", "x".join(map(str, value.shape))
-        if mismatch is not None:
-            raise UserError(
-                f"{where}: expected {mismatch[0]}, found {mismatch[1]}; images are (H, W, C), maps (H, W): transpose "
-                "or convert the array in `read`."
-            )
 
 
 def require_classes(task: Task, train_set: Dataset) -> None:

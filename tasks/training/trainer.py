@@ -6,7 +6,7 @@ import dataclasses
 import math
 import shlex
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ...atomic_io import FolderLock, remove_abandoned_parts, write_json
 from ...datasets.core.randomness import Purpose, generator
 from ...datasets.dataset import Dataset, SyntheticDataset
 from ...errors import DISK_ERRORS, UserError, os_error_message
-from ..checkpoint import provenance, save_checkpoint
+from ..checkpoint import write_model
 from ..device import amp_dtype, device_name, dtype_name, to_device
 from ..distributed import any_process, broadcast_buffers, create_accelerator, synchronize_batch_norm
 from ..model_spec import ModelSpec
@@ -40,6 +40,7 @@ from .optimizers import (
     train_mode,
 )  # fmt: skip
 from .options import PER_CALL, Options
+from .own_loss import OwnLoss, loss_to_device, own_phases
 from .state import create_run_folder, require_same_run, restore_optimizer, save_state
 
 
@@ -63,6 +64,9 @@ class Trainer:
         saved_step: step of the state in the run folder; None without one.
         lock: the lock of the run folder, while this process has it.
         notes: lines for the start of the run, after those of `describe`.
+        callbacks: objects with methods for the events of the run, see `callbacks.Callback`.
+        terms: loss terms of the last step, means over all processes.
+        stop_reason: why a callback ends the run before its last step; None if none does.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Trainer:
         eval_set: Dataset,
         train_samples: int | None,
         device: torch.device,
+        own_loss: OwnLoss | None = None,
     ) -> None:
         self.options, self.folder, self.model_spec, self.task = options, folder, model_spec, model_spec.task
         self.training_set, self.train_samples = training_set, train_samples
@@ -84,7 +89,12 @@ class Trainer:
             synchronize_batch_norm(self.model, device)
         if options.freeze_backbone:
             freeze_backbone(self.model)
-        self.phases = self.task.phases(self.model, training_set.dataset.fields, options.loss)
+        fields = training_set.dataset.fields
+        if own_loss is None:
+            self.phases = self.task.phases(self.model, fields, options.loss)
+        else:
+            self.phases = own_phases(self.task, self.model, fields, own_loss)
+            loss_to_device(own_loss, device)
         self.auxiliary = auxiliary_modules(self.phases, self.model)
         for module in self.auxiliary:
             to_device(module, device)
@@ -101,7 +111,6 @@ class Trainer:
         self.scaler = LossScaler(self.phase_runner, device, enabled=self.dtype == torch.float16)
         self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
-        self.provenance = provenance(options.weights, options.init_from)
         self.step, self.steps = 0, options.total_steps(train_samples, self.images_per_step)
         self.eval_every = max(1, self.steps // 10) if options.eval_every is None else options.eval_every
         self.meter, self.log = Meter(), RunLog(folder, self.main)
@@ -112,6 +121,9 @@ class Trainer:
         self.loader: Generator[Batch] | None = None
         self.lock: FolderLock | None = None
         self.notes: list[str] = []
+        self.callbacks: Sequence[Any] = ()
+        self.terms: dict[str, float] = {}
+        self.stop_reason: str | None = None
 
     # The loop
 
@@ -123,7 +135,7 @@ class Trainer:
         """
         try:
             batches = self.data_loader()
-            for line in (self.describe(), *self.notes):
+            for line in (*self.describe().splitlines(), *self.notes):
                 self.log.info(line)
             while True:
                 # A resumed run may have been interrupted between a step and its evaluation.
@@ -133,12 +145,16 @@ class Trainer:
                 if self.should_save():
                     self.save()
                 if self.finished:
-                    return self.finish()
+                    result = self.finish()
+                    self.notify("on_finish", result)
+                    return result
                 self.train_step(batches)
                 if on_step is not None:
-                    self.call_back(on_step)
+                    self.call_back(on_step, self.step)
+                self.notify("on_step", self.terms)
         except BaseException as error:
             self.save_after_failure(error)
+            self.notify("on_exception", error)
             raise
 
     def train_step(self, batches: Iterator[Batch]) -> LossTerms:
@@ -149,7 +165,8 @@ class Trainer:
             self.ema.update(self.model)
         # Means over all processes on each of them, so that the state saved by one is valid for all.
         means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist() if terms else []
-        self.meter.add(dict(zip(terms, means, strict=True)), self.images_per_step)
+        self.terms = dict(zip(terms, means, strict=True))
+        self.meter.add(self.terms, self.images_per_step)
         self.log.progress(self.step, self.steps)
         if self.step % self.options.log_every == 0 or self.step == self.steps:
             self.log_step()
@@ -229,7 +246,8 @@ class Trainer:
 
     def should_evaluate(self) -> bool:
         """Whether to evaluate after the current step, if that was not done yet; the last step always is evaluated."""
-        due = self.step == self.steps or bool(self.eval_every and self.step % self.eval_every == 0)
+        last = self.step == self.steps or self.stop_reason is not None
+        due = last or bool(self.eval_every and self.step % self.eval_every == 0)
         return due and self.evaluator.evaluated_step != self.step
 
     def should_save(self) -> bool:
@@ -239,9 +257,10 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps are done, or `patience` evaluations brought no improvement."""
+        """Whether all steps are done, `patience` evaluations brought no improvement, or a callback ends the run."""
         patience = self.options.patience or math.inf
-        return self.step == self.steps or self.evaluator.evals_without_improvement >= patience
+        stopped = self.stop_reason is not None or self.evaluator.evals_without_improvement >= patience
+        return self.step == self.steps or stopped
 
     # Data
 
@@ -257,6 +276,7 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             self.options.sample_uses or 1,
+            self.training_set.dataset.sample_weights,
         )
         if isinstance(dataset := self.training_set.dataset, SyntheticDataset):
             dataset.keep_samples(REUSE_DISTANCE * sampler.uses if sampler.uses > 1 else 0)
@@ -280,14 +300,29 @@ class Trainer:
         return self.interruption.at_once() if self.accelerator.num_processes == 1 else nullcontext()
 
     def stop_if_requested(self) -> None:
-        """Stop all processes by a KeyboardInterrupt, with the signal, if a stop was requested in any of them."""
+        """Stop all processes by a KeyboardInterrupt, with the signal, if a stop was requested in any of them; and let
+        all of them end the run if a callback of any does."""
         if any_process(self.accelerator, self.interruption()):
             raise KeyboardInterrupt(self.interruption.signal or signal.SIGINT)
+        if self.callbacks and any_process(self.accelerator, self.stop_reason is not None):
+            self.stop_reason = self.stop_reason or "a callback of another process"
 
-    def call_back(self, on_step: Callable[[int], None]) -> None:
-        """Call `on_step`; a KeyboardInterrupt that it raises requests to stop, as Ctrl-C does."""
+    def stop(self, reason: str = "a callback") -> None:
+        """End the run after the current step, with an evaluation and its result; for callbacks."""
+        if self.stop_reason is None:
+            self.log.info(f"Ending the run after step {self.step} of {self.steps}: {reason}.")
+            self.stop_reason = reason
+
+    def notify(self, event: str, *arguments: Any) -> None:
+        """Call the methods for an event of all callbacks, with this trainer first."""
+        for callback in self.callbacks:
+            if callable(method := getattr(callback, event, None)):
+                self.call_back(method, self, *arguments)
+
+    def call_back(self, method: Callable[..., object], *arguments: Any) -> None:
+        """Call code of the caller; a KeyboardInterrupt that it raises requests to stop, as Ctrl-C does."""
         try:
-            on_step(self.step)
+            method(*arguments)
         except KeyboardInterrupt:
             if not self.interruption():
                 self.interruption.request()
@@ -308,6 +343,9 @@ class Trainer:
                     self.save_checkpoint("best.safetensors")
             self.evaluator.record(self.step, self.steps, improved)
             self.unsaved = True
+            if improved and self.main:
+                self.notify("on_save", self.folder / "best.safetensors")
+            self.notify("on_evaluate", dict(self.evaluator.evaluation.metrics) if self.evaluator.evaluation else {})
         self.log.progress(self.step, self.steps)
 
     def checkpoint_metadata(self) -> dict[str, Any]:
@@ -317,7 +355,7 @@ class Trainer:
             "size": list(self.training_set.size),
             "step": self.step,
             "data": {"name": self.options.data, "title": dataset.title, "terms": dataset.terms},
-            **self.provenance,
+            **self.model.origin.provenance,
             "loss": self.options.loss,
             "recipe": self.options.recipe,
             "metrics": self.evaluator.header(),
@@ -327,7 +365,7 @@ class Trainer:
 
     def save_checkpoint(self, name: str) -> None:
         """Save a checkpoint with the present weights of the model in the run folder."""
-        save_checkpoint(self.folder / name, self.model, self.model_spec, self.checkpoint_metadata())
+        write_model(self.folder / name, self.model, self.model_spec, self.checkpoint_metadata())
 
     def save(self) -> None:
         """Save the training state and a checkpoint of the current weights."""
@@ -338,6 +376,8 @@ class Trainer:
                 with self._ema_weights():
                     self.save_checkpoint("last/checkpoint.safetensors")
         self.unsaved = False
+        if self.main:
+            self.notify("on_save", self.folder / "last" / "checkpoint.safetensors")
 
     def save_after_failure(self, error: BaseException) -> None:
         """Save the state if it is that after a complete step, and print how to resume from the last saved one."""

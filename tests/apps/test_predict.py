@@ -17,7 +17,7 @@ from densevision.datasets.field_types import FieldType, Keypoints
 from densevision.datasets.field_types import Image as ImageField
 from densevision.datasets.formats.flow import read_flo
 from densevision.datasets.pose.skeletons import LSP
-from densevision.tasks.checkpoint import provenance, save_checkpoint
+from densevision.tasks.checkpoint import provenance, write_model
 from densevision.tasks.flow import Flow
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
@@ -275,7 +275,7 @@ def pose_checkpoint(tmp_path_factory) -> Path:
     model: Any = spec.build()
     torch.nn.init.uniform_(model.head.predict.bias, 0.2, 0.8)
     path = tmp_path_factory.mktemp("people") / "pose.safetensors"
-    save_checkpoint(
+    write_model(
         path, model, spec.with_weights_options(model), {"size": [64, 48], "data": DATA, **provenance(None, None)}
     )
     return path

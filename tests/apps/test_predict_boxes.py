@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from densevision.datasets.field_types import Image as ImageField
 from densevision.datasets.field_types import Keypoints, Skeleton
-from densevision.tasks.checkpoint import provenance, save_checkpoint
+from densevision.tasks.checkpoint import provenance, write_model
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.pose import HumanPose
 
@@ -31,7 +31,7 @@ def cats(tmp_path_factory) -> Path:
     model: Any = spec.build()
     torch.nn.init.uniform_(model.head.predict.bias, 0.2, 0.8)
     path = tmp_path_factory.mktemp("cats") / "cats.safetensors"
-    save_checkpoint(
+    write_model(
         path, model, spec.with_weights_options(model), {"size": [64, 48], "data": DATA, **provenance(None, None)}
     )
     return path

@@ -12,7 +12,7 @@ from densevision.datasets.examples import fake_clip
 from densevision.datasets.field_types import FieldType, Image
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.video import read_video
-from densevision.tasks.checkpoint import provenance, save_checkpoint
+from densevision.tasks.checkpoint import provenance, write_model
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.video import Video
 from densevision.tasks.video.policies import HISTORY
@@ -30,7 +30,7 @@ def checkpoint(folder: Path, task: Video, model: str | None = None) -> Path:
     network, path = spec.build(), folder / "model.safetensors"
     data = {"name": "clips", "title": "Clips", "terms": "no terms"}
     header = {"size": [64, 64], "data": data, **provenance(None, None)}
-    save_checkpoint(path, network, spec.with_weights_options(network), header)
+    write_model(path, network, spec.with_weights_options(network), header)
     return path
 
 

@@ -25,7 +25,7 @@ from densevision.backbones import create_backbone
 from densevision.backbones.state_dict_matching import save_weights
 from densevision.datasets import open_dataset
 from densevision.tasks import create_task
-from densevision.tasks.checkpoint import HEADER, save_checkpoint
+from densevision.tasks.checkpoint import HEADER, write_model
 from densevision.tasks.model_spec import ModelSpec
 
 from .harness import Case
@@ -95,7 +95,7 @@ def valid_checkpoint() -> bytes:
         "metrics": {"protocol": "all-pixels", "samples": 3, "split": "test", "abs_rel": 0.5},
     }  # fmt: skip
     model = spec.build()
-    return saved(lambda path: save_checkpoint(path, model, spec.with_weights_options(model), metadata))
+    return saved(lambda path: write_model(path, model, spec.with_weights_options(model), metadata))
 
 
 @cache

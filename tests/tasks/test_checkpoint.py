@@ -20,7 +20,7 @@ from densevision.tasks.checkpoint import (
     HEADER,
     load_checkpoint,
     read_header,
-    save_checkpoint,
+    write_model,
 )
 from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.conversion import convert_to_fp16
@@ -48,7 +48,7 @@ def saved(tmp_path_factory) -> tuple[Path, Predictor]:
             nn.init.uniform_(layer.running_mean, -0.3, 0.3)
             nn.init.uniform_(layer.running_var, 0.5, 1.5)
     nn.init.normal_(trainer.model.head.predict.weight, 0, 0.02)
-    save_checkpoint(out / "here.safetensors", trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
+    write_model(out / "here.safetensors", trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
     return out / "here.safetensors", Predictor(
         Depth(), trainer.model, trainer.training_set.dataset.fields, trainer.training_set.size
     )
@@ -110,7 +110,7 @@ def test_fp16_keeps_statistics_that_exceed_its_range(tmp_path):
     (first, *_) = [layer for layer in trainer.model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert first.running_var is not None
     nn.init.constant_(first.running_var, 1e6)
-    save_checkpoint(tmp_path / "large.safetensors", trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
+    write_model(tmp_path / "large.safetensors", trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
     convert_to_fp16(tmp_path / "large.safetensors", tmp_path / "small.safetensors")
     values = load(tmp_path / "small.safetensors", device="cpu").model.state_dict().values()
     assert any(float(value.max()) == 1e6 for value in values)
@@ -133,7 +133,7 @@ def test_saving_replaces_a_checkpoint_atomically(saved, tmp_path, monkeypatch):
 
     monkeypatch.setattr("densevision.tasks.checkpoint.save_file", fail)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(path, trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
+        write_model(path, trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
     assert path.read_bytes() == before
     assert not list(tmp_path.glob("*.part-*"))
 
@@ -208,7 +208,7 @@ def test_weights_that_do_not_fit_their_header_are_named(saved, tmp_path):
 
 def test_a_checkpoint_of_a_task_that_is_not_installed_is_refused(tmp_path):
     trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain")
-    save_checkpoint(tmp_path / "relief.safetensors", trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
+    write_model(tmp_path / "relief.safetensors", trainer.model, trainer.model_spec, trainer.checkpoint_metadata())
     with pytest.raises(UserError, match="no task named 'relief'"):
         load(tmp_path / "relief.safetensors")
 

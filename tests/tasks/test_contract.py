@@ -16,7 +16,7 @@ from densevision.datasets.formats.png import write_depth_png
 from densevision.datasets.formats.video import read_video, write_video
 from densevision.tasks import TASKS
 from densevision.tasks.conformance import check_task
-from densevision.tasks.evaluation import evaluate
+from densevision.tasks.evaluation import score
 from densevision.tasks.inference import Predictor, load
 from densevision.tasks.training.setup import train
 
@@ -169,7 +169,7 @@ def test_clips_of_a_data_set_are_scored_together_as_one_by_one():
     task = Clips()
     torch.manual_seed(0)
     predictor = Predictor(task, task.build({}, None, None, None), task.data, SIZE)
-    scores = [evaluate(task, predictor, Samples(task), "all", batch_size=size).metrics["error"] for size in (1, 4)]
+    scores = [score(task, predictor, Samples(task), "all", batch_size=size).metrics["error"] for size in (1, 4)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-6)
 
 

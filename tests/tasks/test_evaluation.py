@@ -14,9 +14,10 @@ from densevision.tasks.comparison_grid import draw_comparison, write_comparison
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.distributed import ProcessGroup
-from densevision.tasks.evaluation import Evaluation, evaluate, require_ground_truth, worst_samples
+from densevision.tasks.evaluation import Evaluation, require_ground_truth, score, worst_samples
 from densevision.tasks.flow import Flow
 from densevision.tasks.pose import HumanPose
+from densevision.tasks.task import MonitoredMetric
 from densevision.tasks.translation import Translation
 
 from .training.toys import Reliefs
@@ -37,7 +38,7 @@ def test_every_sample_is_read_once_and_counted():
             indices.append(index)
             return super().read(index)
 
-    evaluation = evaluate(Depth(), too_far, Recorded(5, "test"), "all-pixels")
+    evaluation = score(Depth(), too_far, Recorded(5, "test"), "all-pixels")
     assert indices == [0, 1, 2, 3, 4]
     assert (evaluation.samples, evaluation.protocol) == (5, "all-pixels")
     assert evaluation.metrics["abs_rel"] == pytest.approx(1)
@@ -45,8 +46,8 @@ def test_every_sample_is_read_once_and_counted():
 
 
 def test_samples_limits_the_number_of_samples():
-    assert evaluate(Depth(), too_far, TEST, "all-pixels", samples=2).samples == 2
-    assert evaluate(Depth(), too_far, TEST, "all-pixels", samples=99).samples == 5
+    assert score(Depth(), too_far, TEST, "all-pixels", samples=2).samples == 2
+    assert score(Depth(), too_far, TEST, "all-pixels", samples=99).samples == 5
 
 
 def test_the_shares_of_processes_partition_a_split():
@@ -61,7 +62,7 @@ def test_a_single_process_has_the_complete_split():
 
 
 def test_examples_are_the_first_samples_with_their_predictions():
-    examples = evaluate(Depth(), too_far, TEST, "all-pixels", num_examples=2).examples
+    examples = score(Depth(), too_far, TEST, "all-pixels", num_examples=2).examples
     assert len(examples) == 2
     for index, (sample, prediction) in enumerate(examples):
         np.testing.assert_array_equal(sample["image"], TEST.read(index)["image"])
@@ -71,7 +72,7 @@ def test_examples_are_the_first_samples_with_their_predictions():
 
 def test_progress_is_reported_after_every_sample():
     calls: list[tuple[int, int]] = []
-    evaluate(Depth(), too_far, TEST, "all-pixels", progress=lambda done, total: calls.append((done, total)))
+    score(Depth(), too_far, TEST, "all-pixels", progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
@@ -82,24 +83,25 @@ def test_worst_samples_are_sorted_and_skip_those_without_a_score():
     def predict(sample: Sample) -> DepthMap:
         return DepthMap(np.nan_to_num(next(remaining) * sample["depth"], nan=1.0))
 
-    evaluation = evaluate(Depth(), predict, TEST, "all-pixels", per_sample=True)
-    assert dict(evaluation.sample_scores) == pytest.approx(
+    evaluation = score(Depth(), predict, TEST, "all-pixels", per_sample=True)
+    assert {row["index"]: row["abs_rel"] for row in evaluation.per_sample} == pytest.approx(
         {index: factor - 1 for index, factor in factors.items()}, abs=1e-5
     )
-    assert worst_samples(evaluation, higher_is_better=False, count=3) == [3, 1, 2]
-    assert worst_samples(evaluation, higher_is_better=True, count=2) == [4, 0]
-    evaluation.sample_scores.append((5, float("nan")))
-    assert worst_samples(evaluation, higher_is_better=False, count=9) == [3, 1, 2, 0, 4]
+    assert [row["sample"] for row in evaluation.per_sample] == [f"test/{index}" for index in factors]
+    assert worst_samples(evaluation, Depth.monitor, count=3) == [3, 1, 2]
+    assert worst_samples(evaluation, MonitoredMetric("abs_rel", higher_is_better=True), count=2) == [4, 0]
+    evaluation.per_sample.append({"index": 5, "abs_rel": float("nan")})
+    assert worst_samples(evaluation, Depth.monitor, count=9) == [3, 1, 2, 0, 4]
 
 
 def test_an_evaluation_is_restored_from_its_scores_without_examples():
-    evaluation = evaluate(Depth(), too_far, TEST, "all-pixels", num_examples=2)
+    evaluation = score(Depth(), too_far, TEST, "all-pixels", num_examples=2)
     restored = Evaluation(**evaluation.scores())
     assert restored.examples == [] and restored.metrics == evaluation.metrics and restored.samples == 5
 
 
 def test_a_comparison_grid_uses_the_value_range_of_the_ground_truth():
-    examples = evaluate(Depth(), lambda sample: DepthMap(sample["depth"]), TEST, "all-pixels", num_examples=2).examples
+    examples = score(Depth(), lambda sample: DepthMap(sample["depth"]), TEST, "all-pixels", num_examples=2).examples
     grid = draw_comparison(Depth(), TEST.fields, examples)
     height, width = TEST.size
     assert grid.shape == (2 * height + 4, 3 * width + 8, 3) and grid.dtype == np.uint8

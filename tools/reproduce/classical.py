@@ -20,7 +20,7 @@ from densevision import create_task
 from densevision.atomic_io import write_json
 from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.dataset import Sample
-from densevision.tasks.evaluation import evaluate
+from densevision.tasks.evaluation import score
 from densevision.tasks.flow.flow_field import FlowField
 from densevision.tasks.prediction import Prediction
 from densevision.tasks.restoration.metrics import RestoredImage
@@ -106,7 +106,7 @@ def classical(
     print(f"| method | {' | '.join(SCORES[task].values())} |\n|{' --- |' * (1 + len(SCORES[task]))}")
     scores = {}
     for name, method in METHODS[task].items():
-        scores[name] = evaluate(scored_task, method, test, protocol).metrics
+        scores[name] = score(scored_task, method, test, protocol).metrics
         print(f"| {name} | {' | '.join(f'{scores[name][score]:.3f}' for score in SCORES[task])} |", flush=True)
     if out is not None:
         result = {"task": task, "data": data, "split": test.split, "protocol": protocol, "samples": len(test)}

@@ -21,7 +21,7 @@ from densevision.tasks.checkpoint import read_header
 from densevision.tasks.classification import BASELINE_SAMPLES, Classification
 from densevision.tasks.classification.metrics import ClassScores
 from densevision.tasks.conformance import check_task
-from densevision.tasks.evaluation import evaluate as score
+from densevision.tasks.evaluation import score
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.network import Classifier

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from densevision.backbones import create_backbone
 from densevision.datasets import open_dataset
 from densevision.errors import UserError
-from densevision.tasks.evaluation import evaluate
+from densevision.tasks.evaluation import score
 from densevision.tasks.inference import Predictor, load
 
 RESNET50 = "weights/resnet50_imagenet_pruned8bit_fp16.safetensors"
@@ -39,7 +39,7 @@ def test_the_other_place_of_the_stride_costs_ten_points_and_is_refused(resnet50:
 
     def top1(predictor: Predictor) -> float:
         prediction = predictor
-        return evaluate(predictor.task, prediction, photos, "center-crop", 300).metrics["top1"]
+        return score(predictor.task, prediction, photos, "center-crop", 300).metrics["top1"]
 
     right = top1(resnet50)
     with pytest.raises(UserError, match="the same parameters, another function"):

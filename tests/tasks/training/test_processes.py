@@ -16,7 +16,7 @@ import torch
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import create_accelerator, synchronize_batch_norm
-from densevision.tasks.evaluation import evaluate
+from densevision.tasks.evaluation import score
 from densevision.tasks.inference import load
 from densevision.tasks.training.state import load_state
 from densevision.tasks.translation.layers import BatchStatistics
@@ -93,7 +93,7 @@ def test_two_processes_evaluate_the_weights_that_are_saved(folder):
     first, second = (json.loads((folder / f"backbone-{rank}.json").read_text()) for rank in "01")
     assert first == second
     predictor = load(folder / "backbone" / "0" / "last" / "checkpoint.safetensors", device="cpu", amp="off")
-    single = evaluate(Depth(), predictor, Reliefs(5, "test"), "all-pixels", 3)
+    single = score(Depth(), predictor, Reliefs(5, "test"), "all-pixels", 3)
     assert single.metrics == pytest.approx(first, abs=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_two_processes_count_every_sample_once(folder):
     task = Relief()
     baseline = task.baseline(Reliefs())
     for samples, result in zip((None, 1, 2), scores, strict=True):
-        single = evaluate(task, baseline, Reliefs(5, "test"), "all-pixels", samples)
+        single = score(task, baseline, Reliefs(5, "test"), "all-pixels", samples)
         assert result["samples"] == single.samples
         assert result == pytest.approx(single.metrics, rel=1e-9)
 

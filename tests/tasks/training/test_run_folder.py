@@ -16,7 +16,7 @@ from densevision.backbones.backbone import Preprocessing
 from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
 from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
-from densevision.tasks.checkpoint import read_header, save_checkpoint
+from densevision.tasks.checkpoint import read_header, write_model
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import load
@@ -164,7 +164,7 @@ def test_resuming_repairs_a_truncated_log(tmp_path):
 def test_init_from_copies_weights_and_preprocessing(tmp_path):
     first = build_toy_trainer(Depth(), tmp_path / "first", **BACKBONE)
     first.model.backbone.preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0), order="BGR")
-    save_checkpoint(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
+    write_model(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
     second = build_toy_trainer(
         Depth(), tmp_path / "second", **BACKBONE, seed=7, init_from=tmp_path / "first.safetensors"
     )
@@ -183,7 +183,7 @@ def test_init_from_copies_weights_and_preprocessing(tmp_path):
 )
 def test_init_from_another_model_names_the_difference(tmp_path, options, message):
     first = build_toy_trainer(Depth(), tmp_path / "first", **BACKBONE)
-    save_checkpoint(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
+    write_model(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
     with pytest.raises(UserError, match=f"--init-from .*{message}"):
         build_toy_trainer(
             Depth(), tmp_path / "second", **{**BACKBONE, **options}, init_from=tmp_path / "first.safetensors"
@@ -193,7 +193,7 @@ def test_init_from_another_model_names_the_difference(tmp_path, options, message
 def test_init_from_refuses_another_stride_in_with_equal_shapes(tmp_path):
     shape = {"backbone": "resnet50", "backbone_levels": 3, "head": "unet"}
     first = build_toy_trainer(Depth(), tmp_path / "first", **shape, stride_in="1x1")
-    save_checkpoint(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
+    write_model(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
     with pytest.raises(UserError, match="has the stride_in 1x1, this model 3x3: use the same"):
         build_toy_trainer(Depth(), tmp_path / "second", **shape, init_from=tmp_path / "first.safetensors")
 

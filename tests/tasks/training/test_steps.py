@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from densevision.backbones import create_backbone
 from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
-from densevision.tasks.checkpoint import save_checkpoint
+from densevision.tasks.checkpoint import write_model
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.optimizers import PhaseRunner, train_mode
 from densevision.tasks.training.options import Options
@@ -113,7 +113,7 @@ def test_a_recipes_options_of_the_backbone_have_no_effect_on_a_model_without_one
         recipes: ClassVar = {**Relief.recipes, "spared": Options(model="plain", freeze_bn=True, backbone_lr_factor=0.2)}
 
     first = build_toy_trainer(Relief(), tmp_path / "first", model="plain")
-    save_checkpoint(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
+    write_model(tmp_path / "first.safetensors", first.model, first.model_spec, first.checkpoint_metadata())
     options = {"recipe": "spared", "init_from": tmp_path / "first.safetensors"}
     trainer = build_toy_trainer(Spared(), tmp_path / "run", **options)
     assert (trainer.options.freeze_bn, trainer.options.backbone_lr_factor) == (False, 1.0)

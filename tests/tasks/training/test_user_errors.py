@@ -173,14 +173,12 @@ def test_an_error_in_the_code_of_a_dataset_names_the_sample_and_keeps_the_trace(
 @pytest.mark.parametrize(
     ("objects", "message"),
     [
-        ({"data": TensorDataset(torch.zeros(2, 3))}, "data is a TensorDataset; it must be the name of a dataset, or"),
-        ({"eval_data": [1, 2]}, "eval_data is a list; it must be the name of a dataset, or"),
+        ({"data": TensorDataset(torch.zeros(2, 3))}, r"data\[0\] is a tuple of 1; the task relief needs 'image'"),
         ({"options": {"lr": 1}}, r"options is a dict; it must be Options\(...\)"),
         (
-            {"loss": lambda a, b: 0},
-            "'loss' .*a function; it must be a string; for a loss of your own, override `phases`",
+            {"options": Options(loss=nn.L1Loss())},  # type: ignore[arg-type]
+            r"'loss' .*a L1Loss; it must be a string; a loss of your own is passed as train\(..., loss=...\)",
         ),
-        ({"options": Options(loss=nn.L1Loss())}, "'loss' .*a L1Loss; it must be a string"),  # type: ignore[arg-type]
         ({"lr": "fast"}, "'lr' .*'fast', a str; it must be a number"),
         ({"image_size": 64}, "'image_size' .*64, a int; it must be 2 integers"),
         ({"steps": 2.5}, "'steps' .*2.5, a float; it must be an integer"),
@@ -205,7 +203,7 @@ def test_a_dataset_without_the_attributes_of_its_base_is_refused(tmp_path):
         def __init__(self) -> None:
             pass
 
-    with pytest.raises(UserError, match="The dataset Bare has no attribute fields and no split"):
+    with pytest.raises(UserError, match="The dataset Bare has no attribute fields: set `fields`"):
         train_toy(Relief(), tmp_path / "run", Bare(), model="plain")
 
 

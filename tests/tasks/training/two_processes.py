@@ -13,7 +13,7 @@ from toys import BACKBONE, LINEAR, Relief, Reliefs, Rivals, build_toy_trainer, r
 
 from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import ProcessGroup
-from densevision.tasks.evaluation import evaluate
+from densevision.tasks.evaluation import score
 
 
 def main(folder: Path) -> None:
@@ -45,7 +45,7 @@ def count(folder: Path) -> None:
     """Splits of five, one and two samples, evaluated by both processes."""
     task, test = Relief(), Reliefs(5, "test")
     baseline = task.baseline(Reliefs())
-    scores = [evaluate(task, baseline, test, "all-pixels", samples).metrics for samples in (None, 1, 2)]
+    scores = [score(task, baseline, test, "all-pixels", samples).metrics for samples in (None, 1, 2)]
     (folder / f"counted-{rank()}.json").write_text(json.dumps([scores, list(ProcessGroup.current().indices(5))]))
 
 
