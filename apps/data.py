@@ -1,15 +1,29 @@
-"""`densevision data`: validation of dataset folders, and examples of their layout."""
+"""`densevision data`: look at a dataset, count it, validate its folder, and examples of layouts."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclopts import App
 
 from ..errors import UserError, printable
 
-app = App(name="data", help="Validate a dataset folder, or write an example of its layout.")
+if TYPE_CHECKING:
+    from ..datasets.dataset import Dataset
+
+LISTED = 4
+"""Files of a folder in the example of a layout."""
+GENERATED = 200
+"""Samples of an endless dataset that are counted."""
+AUGMENTED = 2
+"""Augmentations of a sample in a sheet."""
+
+app = App(name="data", help="Look at a dataset, count it, validate its folder, or write an example of its layout.")
 
 
 @app.command
@@ -53,3 +67,125 @@ def make_example(name: str, root: Path, /) -> None:
         raise UserError(f"'{root}' is not empty; give a new folder: existing files are never overwritten.")
     dataset.write_example(root)
     print(printable(f"Wrote an example of {dataset.title} to {root}."))
+
+
+@app.command
+def layout(name: str, /) -> None:
+    """Print how the folder of a dataset must look, with the files of a small example.
+
+    Args:
+        name: Name of the dataset (`densevision list datasets`).
+    """
+    from ..datasets import dataset_class
+    from ..datasets.dataset import Dataset, SyntheticDataset
+
+    dataset = dataset_class(name)
+    print(dataset.title)
+    for cls in dataset.__mro__:
+        if cls.__doc__ and issubclass(cls, Dataset) and cls.__module__ != Dataset.__module__:
+            print(f"\n{inspect.cleandoc(cls.__doc__).partition('Attributes:')[0].rstrip()}")
+    print(f"\nSplits: {', '.join(dataset.splits)}\nTerms: {dataset.terms}")
+    if issubclass(dataset, SyntheticDataset):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        dataset.write_example(folder)
+        files = [path.relative_to(folder) for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+    print(f"\nFiles of an example (densevision data make-example {name} FOLDER):")
+    listed: Counter[Path] = Counter()
+    for file in files:
+        listed[file.parent] += 1
+        if listed[file.parent] <= LISTED:
+            print(f"  {file.as_posix()}")
+        elif listed[file.parent] == LISTED + 1:
+            print(f"  {(file.parent / '...').as_posix()}")
+
+
+@app.command
+def stats(name: str, root: Path | None = None, /, *, samples: int | None = None) -> None:
+    """Count a dataset: samples of every split, sizes and values of every field, and images that two splits share.
+
+    Args:
+        name: Name of the dataset (`densevision list datasets`).
+        root: Dataset folder; not needed for synthetic datasets.
+        samples: Read at most N samples of each split, spread evenly; all of them if not stated, and 200 of a synthetic
+            dataset.
+    """
+    from ..datasets import dataset_class, open_dataset
+    from ..datasets.statistics import count_split, shared_samples
+
+    if samples is not None and samples < 1:
+        raise UserError(f"--samples is {samples}; it must be at least 1.")
+    counted = {}
+    for split in dataset_class(name).splits:
+        dataset = open_dataset(name, root, split)
+        counted[split] = count_split(dataset, samples or (GENERATED if dataset.infinite else len(dataset)))
+        print("\n".join(map(printable, counted[split].lines())))
+    for first, second, twins in shared_samples(counted):
+        names = ", ".join(f"{a} and {b}" for a, b in twins[:3])
+        print(
+            printable(f"{first} and {second} share {len(twins)} image(s): {names}{', ...' if len(twins) > 3 else ''}")
+        )
+
+
+@app.command
+def show(
+    name: str,
+    root: Path | None = None,
+    /,
+    *,
+    split: str | None = None,
+    task: str | None = None,
+    samples: int = 6,
+    out: Path = Path("samples.png"),
+) -> None:
+    """Draw samples of a dataset with their ground truth, and the same samples augmented as training would.
+
+    Args:
+        name: Name of the dataset (`densevision list datasets`).
+        root: Dataset folder; not needed for synthetic datasets.
+        split: Split to draw; the training split if not stated.
+        task: Task whose default recipe augments; the one that the dataset is for, if not stated.
+        samples: Number of samples, spread evenly over the split.
+        out: Image file to write.
+    """
+    from ..datasets import dataset_class, open_dataset
+    from ..tasks import create_task
+    from ..tasks.comparison_grid import draw_samples, write_comparison
+    from ..tasks.training.options import Options
+    from ..tasks.training.setup import augmented_dataset, resolve_options
+
+    if samples < 1:
+        raise UserError(f"--samples is {samples}; it must be at least 1.")
+    dataset = open_dataset(name, root, split or dataset_class(name).splits[0])
+    chosen = create_task(task or task_of(name, dataset))
+    options = resolve_options(chosen, Options(data=name))
+    dataset = dataset.with_size(options.image_size)
+    augmented = augmented_dataset(chosen, dataset, options)
+    views = [lambda index, epoch=epoch: augmented.sample((epoch, index)) for epoch in range(AUGMENTED)]
+    write_comparison(out, draw_samples(chosen, chosen.evaluation.dataset(dataset), views, samples))
+    recipe = f"the recipe {options.recipe} of {chosen.name} at {options.image_size[0]}x{options.image_size[1]}"
+    print(printable(f"Wrote {out}: samples with ground truth, and augmented as by {recipe}."))
+
+
+def task_of(name: str, dataset: Dataset) -> str:
+    """The task that a dataset is for: that of its module, or whose default it is, or the first that can use it.
+
+    Raises:
+        UserError: no task can.
+    """
+    from ..tasks import create_task, list_tasks
+
+    usable = []
+    for task in map(create_task, list_tasks()):
+        try:
+            task.inputs(dataset.fields)
+            task.targets(dataset.fields)
+        except UserError:
+            continue
+        folder = type(dataset).__module__.split(".")[-2]
+        if task.defaults.data == name or task.name.startswith(folder):
+            return task.name
+        usable.append(task.name)
+    if not usable:
+        raise UserError(f"No task can use the fields {', '.join(dataset.fields)} of '{name}'.")
+    return usable[0]

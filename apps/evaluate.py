@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import UserError, printable, unknown_name
+from ..errors import UserError, printable
 
 if TYPE_CHECKING:
+    from ..datasets.dataset import Dataset
     from ..tasks.evaluation import Evaluation
     from ..tasks.inference import Predictor
 
@@ -28,6 +29,7 @@ def evaluate(
     tta_flip: bool = False,
     batch_size: int = 8,
     save_worst: int = 0,
+    csv: Path | None = None,
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
     out: Path | None = None,
@@ -46,15 +48,16 @@ def evaluate(
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
         batch_size: Samples that are read together; those of one size run through the model together.
         save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
+        csv: File for the scores of every sample. Tables of the metrics (classes, confusion, joints, ranges) are written
+            beside it, as FILE-NAME.csv.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         out: Output folder for result.json and worst.png; if not stated, the result is only printed, and worst.png is
             saved in the working directory.
     """
     from ..atomic_io import json_text, write_text
-    from ..datasets import dataset_class, open_dataset
     from ..tasks.comparison_grid import draw_comparison, write_comparison
-    from ..tasks.evaluation import require_ground_truth, score, worst_samples
+    from ..tasks.evaluation import prepare_split, score, worst_samples
     from ..tasks.inference import load
 
     for option, value, minimum in (
@@ -65,23 +68,9 @@ def evaluate(
         if value is not None and value < minimum:
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     predictor = load(checkpoint, device, amp)
-    task, run = predictor.task, {} if data else run_data(Path(checkpoint))
-    name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
-    split = split or run.get("split")
-    test = task.evaluation.dataset(
-        open_dataset(name, root, split or dataset_class(name).splits[-1]).with_size(predictor.size)
-    )
-    protocol = protocol or task.evaluation.default_protocol(test)
-    # Some protocols take a value: fcn-score=CHECKPOINT.
-    if protocol.partition("=")[0] not in task.protocols:
-        raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
-    test = task.evaluation.under(test, protocol)
-    task.inputs(test.fields)
-    # Missing fields and other classes or joints are reported before anything is computed.
-    for field, field_type in task.targets(test.fields).items():
-        if predictor.fields[field] != field_type:
-            raise UserError(f"{checkpoint} was trained for {predictor.fields[field]}, but '{name}' has {field_type}.")
-    require_ground_truth(task, test, protocol, samples)
+    task = predictor.task
+    dataset, name, root = open_split(checkpoint, predictor, data, root, split)
+    test, protocol = prepare_split(predictor, dataset, protocol, samples)
     baseline = baseline_scores(predictor, name, root, test, protocol, samples)
     started = time.perf_counter()
     evaluation = score(
@@ -90,7 +79,7 @@ def evaluate(
         test,
         protocol,
         samples,
-        per_sample=bool(save_worst),
+        per_sample=bool(save_worst or csv),
         flip=tta_flip,
         batch_size=batch_size,
         progress=_progress,
@@ -127,6 +116,8 @@ def evaluate(
     print(text)
     if out is not None:
         write_text(out / "result.json", text + "\n")
+    if csv is not None:
+        print(f"Wrote {', '.join(printable(str(path)) for path in evaluation.to_csv(csv))}.", file=sys.stderr)
     if save_worst:
         indices = worst_samples(evaluation, task.monitor, save_worst)
         if not indices:
@@ -141,6 +132,80 @@ def evaluate(
         for index in indices:
             print(f"{printable(test.sample_name(index))}: {task.monitor.name} {scores[index]:.4f}", file=sys.stderr)
         print(f"Wrote the {len(indices)} worst samples, worst first, to {printable(str(path))}.", file=sys.stderr)
+
+
+def compare(
+    first: str,
+    second: str,
+    /,
+    *,
+    data: str | None = None,
+    root: Path | None = None,
+    split: str | None = None,
+    protocol: str | None = None,
+    samples: int | None = None,
+    resamples: int = 1000,
+    batch_size: int = 8,
+    device: str = "auto",
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
+) -> None:
+    """Compare two checkpoints of a task on the same samples: the difference of the monitored metric, with its paired
+    bootstrap interval.
+
+    Args:
+        first: Run folder, checkpoint file, or the name of a packaged checkpoint or its task.
+        second: The one that is compared with it.
+        data: Name of the dataset (`densevision list datasets`); that of the first one's evaluations, if not stated.
+        root: Dataset folder, not needed for synthetic datasets; that of the first run if not stated.
+        split: Split to evaluate; as in `evaluate`.
+        protocol: Evaluation protocol; the usual protocol of the dataset if not stated.
+        samples: Evaluate the first N samples only; all of them if not stated.
+        resamples: Resamplings of the bootstrap.
+        batch_size: Samples that are read together; those of one size run through the models together.
+        device: Device: cpu, cuda, mps or auto.
+        amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
+    """
+    from ..tasks.evaluation import compare as compare_evaluations
+    from ..tasks.evaluation import prepare_split, score
+    from ..tasks.inference import load
+
+    for option, value in (("samples", samples), ("resamples", resamples), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise UserError(f"--{option} is {value}; it must be at least 1.")
+    predictors = [load(checkpoint, device, amp) for checkpoint in (first, second)]
+    task = predictors[0].task
+    if predictors[1].task.name != task.name:
+        raise UserError(f"{first} is a model of '{task.name}', {second} of '{predictors[1].task.name}': give one task.")
+    dataset, name, _ = open_split(first, predictors[0], data, root, split)
+    evaluations = []
+    for predictor in predictors:
+        test, protocol = prepare_split(predictor, dataset, protocol, samples)
+        evaluations.append(
+            score(task, predictor, test, protocol, samples, per_sample=True, batch_size=batch_size, progress=_progress)
+        )
+    found = compare_evaluations(task, evaluations[0], evaluations[1], resamples)
+    direction = "higher" if task.monitor.higher_is_better else "lower"
+    wins = f"the second is better in {100 * found.better:.1f} % of {found.resamples} resamplings"
+    low, high = found.interval
+    verdict = "the interval contains 0" if low <= 0 <= high else "the interval does not contain 0"
+    print(
+        f"{found.metric} ({direction} is better) on {found.samples} samples of {name} ({dataset.split}), {protocol}:\n"
+        f"  {printable(first)}: {found.first:.4f}\n"
+        f"  {printable(second)}: {found.second:.4f}\n"
+        f"  difference {found.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} ({verdict}); {wins}"
+    )
+
+
+def open_split(
+    checkpoint: str, predictor: Predictor, data: str | None, root: Path | None, split: str | None
+) -> tuple[Dataset, str, Path | None]:
+    """The split to evaluate a checkpoint on, with name and root of its dataset: as stated, else as in its run."""
+    from ..datasets import dataset_class, open_dataset
+
+    run = {} if data else run_data(Path(checkpoint))
+    name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
+    split = split or run.get("split")
+    return open_dataset(name, root, split or dataset_class(name).splits[-1]), name, root
 
 
 def run_data(checkpoint: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ..atomic_io import write_text
@@ -230,6 +231,7 @@ def prepare_split(
     # Some protocols take a value: fcn-score=CHECKPOINT.
     if protocol.partition("=")[0] not in task.protocols:
         raise unknown_name(f"protocol of the task {task.name}", protocol, task.protocols)
+    test = task.evaluation.under(test, protocol)
     task.inputs(test.fields)
     for name, field_type in task.targets(test.fields).items():
         if predictor.fields[name] != field_type:
@@ -238,6 +240,68 @@ def prepare_split(
             )
     require_ground_truth(task, test, protocol, samples)
     return test, protocol
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Difference of two models on the same samples.
+
+    Attributes:
+        metric: the monitored metric of the task.
+        first, second: its values.
+        difference: second minus first.
+        interval: bootstrap interval of the difference, 95 %: that of as many resamplings of the samples, with the same
+            samples for both models.
+        better: share of the resamplings in which the second is better.
+        samples, resamples: their numbers.
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float]
+    better: float
+    samples: int
+    resamples: int
+
+
+def compare(task: Task, first: Evaluation, second: Evaluation, resamples: int = 1000, seed: int = 0) -> Comparison:
+    """Compare two models by a paired bootstrap over the samples (Efron 1979).
+
+    The metric of a resampling is that of its samples as a set, so that pooled scores, medians and ranks are what they
+    are for the split.
+
+    Args:
+        task: the task of both.
+        first, second: their evaluations with `per_sample`, of the same samples under the same protocol.
+        resamples: number of resamplings.
+        seed: seed of the resamplings.
+
+    Raises:
+        UserError: they are evaluations of other samples or protocols.
+    """
+    names = [[row["sample"] for row in each.per_sample] for each in (first, second)]
+    if first.protocol != second.protocol or names[0] != names[1] or not names[0]:
+        raise UserError(
+            f"The two evaluations are of {len(names[0])} and {len(names[1])} samples, under {first.protocol} and "
+            f"{second.protocol}; a comparison needs the same samples under the same protocol."
+        )
+    name, count = task.monitor.name, len(names[0])
+    rng = np.random.default_rng(seed)
+    metrics = task.metrics(first.protocol)
+    differences, better = [], 0
+    for _ in range(resamples):
+        drawn = rng.integers(count, size=count).tolist()
+        values = []
+        for each in (first, second):
+            metrics.merge([each.sample_states[index] for index in drawn])
+            values.append(float(metrics.compute()[name]))
+        differences.append(values[1] - values[0])
+        better += task.monitor.better(values[1], values[0])
+    low, high = np.nanquantile(differences, (0.025, 0.975)).tolist()
+    values = first.metrics[name], second.metrics[name]
+    return Comparison(name, *values, values[1] - values[0], (low, high), better / resamples, count, resamples)
 
 
 def worst_samples(evaluation: Evaluation, monitor: MonitoredMetric, count: int) -> Sequence[int]:

@@ -8,9 +8,11 @@ offers. What it says is one page: nine methods; what only few tasks need is in i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
 
 from ..backbones.backbone import Backbone
 from ..datasets.dataset import Dataset, Sample
@@ -83,6 +85,29 @@ class RowMetrics(Metrics):
 
     def merge(self, states: Iterable[list[Any]]) -> None:
         self.rows = [row for state in states for row in state]
+
+
+def confusion_tables(names: Sequence[str], counts: np.ndarray) -> dict[str, Table]:
+    """A table of the classes (number, recall, precision, intersection over union) and the confusion matrix.
+
+    Args:
+        names: of the N classes.
+        counts: (N, N) or (N, N + 1) numbers by ground truth (row) and prediction (column); the last column of the
+            second form is for predictions that are no class.
+    """
+    right, labeled, predicted = np.diag(counts), counts.sum(axis=1), counts[:, : len(names)].sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        recall, precision, iou = right / labeled, right / predicted, right / (labeled + predicted - right)
+    columns = (*names, "no class")[: counts.shape[1]]
+    classes = [
+        {"class": name, "count": int(count), "recall": float(r), "precision": float(p), "iou": float(i)}
+        for name, count, r, p, i in zip(names, labeled, recall, precision, iou, strict=True)
+    ]
+    confusion = [
+        {"ground truth": name, **dict(zip(columns, row.tolist(), strict=True))}
+        for name, row in zip(names, counts, strict=True)
+    ]
+    return {"classes": classes, "confusion": confusion}
 
 
 @dataclass(frozen=True)

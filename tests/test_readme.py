@@ -83,6 +83,7 @@ def test_the_readme_uses_every_command():
     commands_of_the_tool = {
         "train",
         "evaluate",
+        "compare",
         "predict",
         "visualize",
         "webcam",

@@ -12,10 +12,11 @@ import numpy as np
 
 from ...atomic_io import write_json
 from ...datasets.dataset import Sample
+from ...datasets.field_types import ClassLabel, FieldType
 from ...datasets.formats.image import write_image
 from ..crops import TEST_CROPS
 from ..prediction import Prediction
-from ..task import RowMetrics
+from ..task import RowMetrics, Table, confusion_tables
 
 TOP = 5
 ROW, WIDTH = 36, 300
@@ -90,8 +91,17 @@ class ClassificationMetrics(RowMetrics):
         better = int(np.count_nonzero(~(prediction.probabilities < probability))) - 1
         valid = not np.isnan(probability)
         nll = -float(np.log(max(probability, np.finfo(np.float32).tiny)))
-        self.rows.append((valid and better < 1, valid and better < 5, nll))
+        classes = int(ground_truth["category"]), int(np.argmax(prediction.probabilities))
+        self.rows.append((valid and better < 1, valid and better < 5, nll, classes))
 
     def compute(self) -> dict[str, float]:
-        columns = zip(*self.rows, strict=True) if self.rows else [(math.nan,)] * 3
+        columns = list(zip(*self.rows, strict=True))[:3] if self.rows else [(math.nan,)] * 3
         return {name: sum(column) / len(column) for name, column in zip(("top1", "top5", "nll"), columns, strict=True)}
+
+    def tables(self, fields: dict[str, FieldType]) -> dict[str, Table]:
+        """Precision and recall of every class, and the confusion matrix."""
+        category = fields["category"]
+        assert isinstance(category, ClassLabel)
+        counts = np.zeros((len(category.names),) * 2, np.int64)
+        np.add.at(counts, tuple(np.array([row[3] for row in self.rows], int).reshape(-1, 2).T), 1)
+        return confusion_tables(category.names, counts)

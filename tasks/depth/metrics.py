@@ -14,15 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from ...datasets.core.geometry import plain_resize, warp_image, warp_nearest
 from ...datasets.dataset import Sample
+from ...datasets.field_types import FieldType
 from ...errors import UserError
 from ..prediction import Prediction
-from ..task import RowMetrics
+from ..task import RowMetrics, Table
 from .depth_map import DepthMap
 
 Crop = Callable[[int, int], tuple[slice, slice]]
@@ -150,13 +152,25 @@ class DepthMetrics(RowMetrics):
             raise TypeError(f"depth metrics need a DepthMap, not {type(prediction).__name__}")
         p, g = valid_pixels(prediction.meters, ground_truth["depth"], self.protocol)
         if g.size:
-            self.rows.append(_error_sums(p, g))
+            self.rows.append(np.concatenate([_error_sums(p, g), _range_sums(p, g).ravel()]))
 
     def compute(self) -> dict[str, float]:
-        rows = np.array(self.rows, dtype=np.float64).reshape(-1, 1 + _ERRORS)
+        rows = np.array(self.rows, dtype=np.float64).reshape(-1, _COLUMNS)[:, : 1 + _ERRORS]
         scores = _scores(_exact_sums(rows)[None] if self.protocol.averaging == "pooled" else rows)
         means = _exact_sums(scores) / len(scores) if len(rows) else np.full(len(_NAMES), np.nan)
         return {**dict(zip(_NAMES, means.tolist(), strict=True)), "samples": float(len(rows))}
+
+    def tables(self, fields: dict[str, FieldType]) -> dict[str, Table]:
+        """Pixels, abs_rel and rmse by the true depth, pooled over all images; ranges without a pixel are left out."""
+        rows = np.array(self.rows, dtype=np.float64).reshape(-1, _COLUMNS)[:, 1 + _ERRORS :]
+        ends = (*(f"{near:g} to {far:g} m" for near, far in pairwise(RANGES)), f"{RANGES[-1]:g} m and above")
+        return {
+            "ranges": [
+                {"depth": name, "pixels": int(count), "abs_rel": relative / count, "rmse": math.sqrt(square / count)}
+                for name, (count, relative, square) in zip(ends, rows.sum(axis=0).reshape(-1, 3).tolist(), strict=True)
+                if count
+            ]
+        }
 
 
 def valid_pixels(meters: np.ndarray, ground_truth: np.ndarray, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
@@ -194,6 +208,9 @@ def valid_pixels(meters: np.ndarray, ground_truth: np.ndarray, protocol: Protoco
 
 _NAMES = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog", "delta1", "delta2", "delta3")
 _ERRORS = 9
+RANGES = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 80.0)
+"""Beginnings of the ranges of true depth in the table of a score, in meters."""
+_COLUMNS = 1 + _ERRORS + 3 * len(RANGES)
 
 
 def _error_sums(p: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -214,6 +231,13 @@ def _error_sums(p: np.ndarray, g: np.ndarray) -> np.ndarray:
         ],
         dtype=np.float64,
     )
+
+
+def _range_sums(p: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """(ranges, 3) count, and sums of |p - g| / g and (p - g)², by the range of the true depth."""
+    index = np.searchsorted(RANGES, g, side="right") - 1
+    weights = (None, np.abs(p - g) / g, (p - g) ** 2)
+    return np.stack([np.bincount(index, weight, minlength=len(RANGES)) for weight in weights], axis=-1)
 
 
 def _scores(sums: np.ndarray) -> np.ndarray:

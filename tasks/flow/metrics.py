@@ -26,8 +26,9 @@ from typing import Literal
 import numpy as np
 
 from ...datasets.dataset import Sample
+from ...datasets.field_types import FieldType
 from ..prediction import Prediction
-from ..task import RowMetrics
+from ..task import RowMetrics, Table
 from .flow_field import FlowField
 
 Averaging = Literal["pooled", "per-image"]
@@ -102,6 +103,19 @@ class FlowMetrics(RowMetrics):
             if score is not None:
                 scores[name] = score
         return {"epe": math.nan, **scores, "samples": float(len(rows))}
+
+    def tables(self, fields: dict[str, FieldType]) -> dict[str, Table]:
+        """Pixels and mean end-point error by the length of the true flow, pooled over all images."""
+        counts, sums = np.sum(self.rows, axis=0)[3 : len(ERRORS)].T if self.rows else np.zeros((2, 3))
+        ranges = ("below 10 px", "10 to 40 px", "40 px and above")
+        with np.errstate(invalid="ignore"):
+            means = sums / counts
+        return {
+            "speeds": [
+                {"flow": name, "pixels": int(count), "epe": float(mean)}
+                for name, count, mean in zip(ranges, counts, means, strict=True)
+            ]
+        }
 
 
 def _pixel_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -> np.ndarray:

@@ -32,10 +32,10 @@ from typing import Protocol
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ...datasets.field_types import Skeleton
+from ...datasets.field_types import FieldType, Skeleton
 from ...errors import UserError
 from ..prediction import Prediction
-from ..task import Metrics, RowMetrics
+from ..task import Metrics, RowMetrics, Table
 from .oks import Detection, EvaluatedPerson, GroundTruth, average_precision, group_by_image, joint_sigmas
 from .pose_prediction import PosePrediction, canonical_name, joint_indices, part_name, require_pose
 
@@ -218,6 +218,12 @@ class HitRateMetrics(Metrics):
         rates = {name: hits / self._totals[name] for name, hits in self._hits.items()}
         counts = {name: float(self._totals[name]) for name in ("samples", "left_out")}
         return {"score": rates.get(self.criterion.main_score, math.nan), **rates, **counts}
+
+    def tables(self, fields: dict[str, FieldType]) -> dict[str, Table]:
+        """How many of the joints or limbs of each part were counted, and the fraction that is correct."""
+        parts = [name for name in self._hits if "@" not in name and not name.startswith("pcp")]
+        rows = ((part, self._totals[part], self._hits[part] / self._totals[part]) for part in parts)
+        return {"parts": [{"part": part, "count": count, "correct": correct} for part, count, correct in rows]}
 
 
 class CocoMetrics(RowMetrics):

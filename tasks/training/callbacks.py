@@ -5,11 +5,9 @@ TensorBoard needs none: every run writes its events to the run folder (`tensorbo
 
 from __future__ import annotations
 
-import importlib
 import numbers
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
@@ -57,8 +55,13 @@ class WandB(Callback):
     """
 
     def __init__(self, project: str = "densevision", **options: Any) -> None:
-        self.wandb = _import("wandb")
-        self.options, self.logged = {"project": project, **options}, None
+        try:
+            import wandb  # pyright: ignore[reportMissingImports] - optional
+        except ImportError as error:
+            raise _missing("wandb") from error
+        self.wandb: Any = wandb
+        self.options: dict[str, Any] = {"project": project, **options}
+        self.logged: Any = None
 
     def _log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
         if run.main:
@@ -96,7 +99,11 @@ class MLflow(Callback):
     """
 
     def __init__(self, experiment: str = "densevision", **options: Any) -> None:
-        self.mlflow = _import("mlflow")
+        try:
+            import mlflow  # pyright: ignore[reportMissingImports] - optional
+        except ImportError as error:
+            raise _missing("mlflow") from error
+        self.mlflow: Any = mlflow
         self.experiment, self.options, self.started = experiment, options, False
 
     def _log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
@@ -139,11 +146,8 @@ def require_callbacks(callbacks: Any) -> list[Any]:
     return list(callbacks)
 
 
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{name} is not installed; install it with: pip install 'densevision[{name}]'") from error
+def _missing(name: str) -> UserError:
+    return UserError(f"{name} is not installed; install it with: pip install 'densevision[{name}]'")
 
 
 def _plain_options(run: Trainer) -> dict[str, Any]:

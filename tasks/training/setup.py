@@ -163,21 +163,7 @@ def build_trainer(
         folder=folder,
         model_spec=model_spec,
         model=model,
-        training_set=AugmentedDataset(
-            train_set,
-            task,
-            options.image_size,
-            Augmentation(
-                hflip=options.hflip,
-                max_rotation=options.max_rotation,
-                max_zoom=options.max_zoom,
-                resize_short_side=options.resize_short_side,
-                crop_padding=options.crop_padding,
-                crop_area=options.crop_area,
-            ),
-            options.color_jitter,
-            options.seed,
-        ),
+        training_set=augmented_dataset(task, train_set, options),
         eval_set=eval_set,
         train_samples=train_samples,
         device=device,
@@ -211,6 +197,19 @@ def build_trainer(
         trainer.close()
         raise
     return trainer
+
+
+def augmented_dataset(task: Task, train_set: Dataset, options: Options) -> AugmentedDataset:
+    """The samples of a training split as a run with these options trains on them."""
+    limits = Augmentation(
+        hflip=options.hflip,
+        max_rotation=options.max_rotation,
+        max_zoom=options.max_zoom,
+        resize_short_side=options.resize_short_side,
+        crop_padding=options.crop_padding,
+        crop_area=options.crop_area,
+    )
+    return AugmentedDataset(train_set, task, options.image_size, limits, options.color_jitter, options.seed)
 
 
 def build_model(task: Task, fields: dict[str, FieldType], options: Options) -> Network:

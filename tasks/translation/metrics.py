@@ -35,13 +35,13 @@ from typing import Any
 import numpy as np
 
 from ...datasets.dataset import Sample
-from ...datasets.field_types import Image
+from ...datasets.field_types import FieldType, Image, SegmentationMask
 from ...errors import UserError
 from ...registry import lookup
 from ..image_io import LUMINANCE
 from ..image_quality import mean_score, psnr, ssim
 from ..prediction import Prediction
-from ..task import Metrics, RowMetrics
+from ..task import Metrics, RowMetrics, Table, confusion_tables
 from .fcn_score import (
     Absent,
     SegmentationEvaluator,
@@ -195,6 +195,15 @@ class LabelMetrics(Metrics):
     def compute(self) -> dict[str, float]:
         scores = segmentation_scores(self._counts, self.absent)
         return {"error": 1 - scores["pixel_accuracy"], **scores, "samples": float(self._samples)}
+
+    def tables(self, fields: dict[str, FieldType]) -> dict[str, Table]:
+        """Recall, precision and intersection over union of every class, and the confusion matrix, in pixels."""
+        counts = np.atleast_2d(self._counts)
+        names = next(
+            (kind.names for kind in fields.values() if isinstance(kind, SegmentationMask)),
+            tuple(f"class {number}" for number in range(len(counts))),
+        )
+        return confusion_tables(names, counts) if self._samples else {}
 
 
 def fcn_score_metrics(checkpoint: str, absent: Absent = "skip") -> Metrics:

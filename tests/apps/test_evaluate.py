@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -112,3 +113,19 @@ def test_a_model_whose_predictions_are_nan_has_no_score(run, tmp_path, checkpoin
     result = run("evaluate", "broken.safetensors", "--root", scenes, *ON_CPU)
     assert (result.code, result.out) == (2, "")
     assert "has no abs_rel on 'seven-scenes', since its predictions are not finite" in result.err
+
+
+def test_scores_of_every_sample_and_tables_are_written_as_csv(run, tmp_path, checkpoint, scenes):
+    result = run("evaluate", checkpoint, "--root", scenes, *ON_CPU, "--csv", "scores.csv")
+    assert result.code == 0 and "Wrote scores.csv, scores-ranges.csv" in result.err
+    with (tmp_path / "scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == json.loads(result.out)["samples"] and rows[0]["sample"].endswith("color.png")
+
+
+def test_two_checkpoints_are_compared_on_the_same_samples(run, checkpoint, scenes):
+    result = run("compare", checkpoint, checkpoint, "--root", scenes, "--resamples", "20", *ON_CPU)
+    assert result.code == 0 and "abs_rel (lower is better)" in result.out
+    assert "difference +0.0000, 95 % interval +0.0000 to +0.0000 (the interval contains 0)" in result.out
+    other = run("compare", checkpoint, "flow", "--root", scenes, *ON_CPU)
+    assert re.search("is a model of 'depth', flow of 'flow': give one task", other.error)

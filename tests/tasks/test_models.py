@@ -148,7 +148,7 @@ def test_a_predictor_takes_lists_generators_and_batches(model):
     batch = torch.stack([torch.from_numpy(inputs[0]).permute(2, 0, 1)] * 2)
     for one in predictor.predict_batch(batch):
         np.testing.assert_allclose(one.numpy(), single[0], rtol=1e-4)
-    with pytest.raises(UserError, match="'a.jpg' is one input: predict_batch takes a list"):
+    with pytest.raises(UserError, match=r"'a\.jpg' is one input: predict_batch takes a list"):
         predictor.predict_batch("a.jpg")
 
 
