@@ -1,8 +1,8 @@
 """Published layouts of weights: files of others are recognized by names and shapes, and converted to our networks.
 
 A layout is a table near the network that it becomes: tensors that tell it from all others, and a function from its
-tensors to ours. `tasks/conversion.py` asks one layout after the other. Nothing is assumed: every tensor of the file has
-its place in the network, and every parameter of the network its tensor, or the conversion is refused.
+tensors to ours. `tasks/conversion.py` tries one layout after the other. Nothing is assumed: every tensor of the file
+has its place in the network, and every parameter of the network its tensor, or the conversion is refused.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class ConvertedBackbone(Converted):
         return backbone.eval()
 
     def save(self, out: Path, source: str, terms: str) -> None:
-        save_weights(self.build(), out, origin=source, licence=terms)
+        save_weights(self.build(), out, **{"origin": source, "licence": terms})
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,7 @@ def googlenet(net: Random, x: Tensor) -> Tensor:
     return net.linear("loss3/classifier", x.mean((2, 3)), 5)
 
 
+@pytest.mark.slow
 def test_caffes_googlenet_computes_what_its_definition_computes(tmp_path):
     net, image = Random(), photo(224)[:1]
     expected = googlenet(net, bgr(image, (104, 117, 123)))
@@ -236,11 +237,12 @@ def caffe_resnet(net: Random, x: Tensor, units: tuple[int, ...], bias: bool) -> 
     return net.linear("fc1000", x.mean((2, 3)), 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "units", "bias"),
     [
         ("resnet50", (3, 4, 6, 3), True),
-        pytest.param("resnet101", (3, 4, 23, 3), False, marks=pytest.mark.slow),
+        ("resnet101", (3, 4, 23, 3), False),
     ],
 )
 def test_the_authors_resnets_compute_what_their_definitions_compute(tmp_path, network, units, bias):
@@ -255,6 +257,7 @@ def test_the_authors_resnets_compute_what_their_definitions_compute(tmp_path, ne
     assert_same(logits, expected)
 
 
+@pytest.mark.slow
 def test_cadenes_inception_resnet_v2_is_timms_without_the_background(tmp_path):
     with torch.device("meta"):
         shapes = timm.create_model("inception_resnet_v2").state_dict()

@@ -75,10 +75,10 @@ def flownet(net: Random, images: Tensor, form: str, batch_norm: bool, origin: st
     ("form", "batch_norm", "origin", "network"),
     [
         ("S", False, "port", "flownets"),
-        ("C", False, "port", "flownetc"),
-        ("S", True, "port", "flownets_bn"),
-        ("S", False, "nvidia", "flownet2s"),
-        ("C", False, "nvidia", "flownet2c"),
+        pytest.param("C", False, "port", "flownetc", marks=pytest.mark.slow),
+        pytest.param("S", True, "port", "flownets_bn", marks=pytest.mark.slow),
+        pytest.param("S", False, "nvidia", "flownet2s", marks=pytest.mark.slow),
+        pytest.param("C", False, "nvidia", "flownet2c", marks=pytest.mark.slow),
     ],
 )
 def test_a_published_flownet_computes_what_its_port_computes(form, batch_norm, origin, network):
@@ -197,7 +197,7 @@ def raft(net: Random, first: Tensor, second: Tensor, small: bool, iterations: in
     return (mask * patches).sum(2).permute(0, 1, 4, 2, 5, 3).reshape(1, 2, 8 * height, 8 * width)
 
 
-@pytest.mark.parametrize("small", [True, False])
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_princetons_raft_computes_what_its_code_computes(small):
     net, images = Random(), torch.rand(2, 1, 3, 128, 136, generator=torch.Generator().manual_seed(1))
     expected = raft(net, *(2 * images - 1), small, 2)

@@ -27,7 +27,7 @@ def baseline(net: Random, image: Tensor, joints: int, depth: int, body: str, hea
 @pytest.mark.parametrize(
     ("depth", "joints", "body", "head", "bgr"),
     [
-        (50, 16, "", "", True),
+        pytest.param(50, 16, "", "", True, marks=pytest.mark.slow),
         (18, 17, "backbone.", "keypoint_head.", False),
         (18, 17, "backbone.", "head.", False),
     ],

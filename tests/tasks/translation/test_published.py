@@ -90,7 +90,7 @@ def check_generator(net: Random, expected: Tensor, image: Tensor, network: str) 
 
 
 # One channel in, two out: the file decides, not a default dataset.
-@pytest.mark.parametrize(("downs", "kind"), [(8, "batch"), (7, "instance")])
+@pytest.mark.parametrize(("downs", "kind"), [pytest.param(8, "batch", marks=pytest.mark.slow), (7, "instance")])
 def test_a_published_unet_computes_what_its_code_computes(downs, kind):
     net, image = Random(), torch.rand(1, 1, 256, 256, generator=torch.Generator().manual_seed(1))
     expected = unet(net, 2 * image - 1, 2, downs, kind)
