@@ -78,7 +78,7 @@ def figures_of(task: str, trainer: Trainer, setting: Setting, round_seconds: flo
     counts = sorted({1, setting.threads}) if setting.device.type == "cpu" else [setting.threads]
     variants = [(threads, uses, workers) for uses in (0, 1) for threads in counts]
     if isinstance(dataset, SyntheticDataset) and dataset.cpu_heavy and workers == 1:
-        # As `training.budget.use_samples_again` has it.
+        # As `training.budget.use_all_cores` has it.
         variants.append((counts[-1], SAMPLE_USES, counts[-1]))
     watch, figures = Stopwatch(setting.device), []
     for threads, uses, loaders in variants:

@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list
 
 from ...datasets.dataset import SyntheticDataset
 from ...errors import UserError
-from ..distributed import any_process
+from ..distributed import any_process, available_cores
 from ..network import Batch
 from .data import PREFETCHED
 from .log import Meter, format_seconds
@@ -78,7 +78,7 @@ def limit_steps(trainer: Trainer, started: float) -> None:
 
 
 def measure_step(trainer: Trainer) -> float:
-    """Seconds of one optimizer step, data loading included; see `use_samples_again` for what it may change.
+    """Seconds of one optimizer step, data loading included; see `use_all_cores` for what it may change.
 
     Weights and optimizers are as before afterwards.
     """
@@ -88,7 +88,7 @@ def measure_step(trainer: Trainer) -> float:
         # Each worker has loaded `PREFETCHED` batches when the first step begins.
         prefetched = PREFETCHED * (trainer.options.workers or 0) // trainer.options.grad_accum_steps
         seconds = seconds_per_step(trainer, batches, prefetched)
-        return use_samples_again(trainer, seconds)
+        return use_all_cores(trainer, seconds)
     finally:
         batches.close()
         trainer.restore_weights(before)
@@ -110,8 +110,8 @@ def seconds_per_step(trainer: Trainer, batches: Iterator[Batch], prefetched: int
     return seconds / (done - first if done > first else done)
 
 
-def use_samples_again(trainer: Trainer, seconds: float) -> float:
-    """Use each sample `SAMPLE_USES` times, and all cores for both network and data, if that is faster.
+def use_all_cores(trainer: Trainer, seconds: float) -> float:
+    """Give all cores to both network and data if that is faster, and use samples `SAMPLE_USES` times if it helps more.
 
     Where few cores train, one of them generates samples and is missing in the network. Threads of one operation wait
     for each other, so that all cores have to be equally busy: there is a worker for each. Only where nobody stated
@@ -124,26 +124,30 @@ def use_samples_again(trainer: Trainer, seconds: float) -> float:
     Returns:
         Seconds of a step afterwards.
     """
-    options, dataset = trainer.options, trainer.training_set.dataset
-    slow = isinstance(dataset, SyntheticDataset) and dataset.infinite and dataset.cpu_heavy
-    if options.sample_uses is not None or options.workers != 1 or trainer.device.type != "cpu" or not slow:
+    options, dataset, cores = trainer.options, trainer.training_set.dataset, available_cores()
+    generated = isinstance(dataset, SyntheticDataset) and dataset.infinite
+    if options.sample_uses is not None or options.workers != 1 or trainer.device.type != "cpu" or not generated:
         return seconds
-    cores = (options.threads or 1) + options.workers
     trainer.options = dataclasses.replace(options, threads=cores, workers=cores, sample_uses=SAMPLE_USES)
-    batches, loading = load_again(trainer)
+    batches, loading, loading_again = load_twice(trainer)
     torch.set_num_threads(cores)
-    again = BESIDE_WORKERS * (seconds_per_step(trainer, itertools.cycle(batches)) + loading / cores)
+    network = seconds_per_step(trainer, itertools.cycle(batches))
+    once, again = (BESIDE_WORKERS * (network + each / cores) for each in (loading, loading_again))
     # All processes take the same form: the stream of samples is one.
     if any_process(trainer.accelerator, again > MIN_GAIN * seconds):
         trainer.options = options
         torch.set_num_threads(options.threads or 1)
         return seconds
+    if any_process(trainer.accelerator, again > MIN_GAIN * once):
+        trainer.options = dataclasses.replace(trainer.options, sample_uses=None)
+        trainer.log.info(f"All cores train and load: {once:.3f} s a step instead of {seconds:.3f} s.")
+        return once
     trainer.log.info(f"Each sample is used {SAMPLE_USES} times: {again:.3f} s a step instead of {seconds:.3f} s.")
     return again
 
 
-def load_again(trainer: Trainer) -> tuple[list[Batch], float]:
-    """The batches of a step, and the CPU seconds that load them where most samples are used again."""
+def load_twice(trainer: Trainer) -> tuple[list[Batch], float, float]:
+    """The batches of a step, and the CPU seconds that loading them takes: of new samples, and of samples used again."""
     seconds = []
     # The first time, all samples are generated; the second time, none.
     for _ in range(2):
@@ -151,4 +155,4 @@ def load_again(trainer: Trainer) -> tuple[list[Batch], float]:
         batches = list(trainer.data_loader(1, workers=0))
         seconds.append(time.process_time() - begun)
     generated, kept = seconds
-    return batches, kept + max(0.0, generated - kept) / SAMPLE_USES
+    return batches, generated, kept + max(0.0, generated - kept) / SAMPLE_USES

@@ -119,25 +119,39 @@ def test_durations_are_minutes_or_hours(seconds, words):
 
 
 @pytest.mark.parametrize(
-    "options, seconds, uses",
+    "options, seconds, loading, cores, uses",
     [
-        ({}, 0.9, budget.SAMPLE_USES),
-        ({}, 0.2, None),
-        ({"workers": 2}, 0.9, None),
-        ({"sample_uses": 1}, 0.9, 1),
+        ({}, 0.9, (0.5, 0.2), (2, 2), budget.SAMPLE_USES),
+        ({}, 0.9, (0.06, 0.05), (2, 2), None),
+        ({}, 0.2, (0.1, 0.05), (1, 1), None),
+        ({"workers": 2}, 0.9, (0.5, 0.2), (1, 2), None),
+        ({"sample_uses": 1}, 0.9, (0.5, 0.2), (1, 1), 1),
     ],
 )
-def test_samples_are_used_again_where_generating_them_holds_up_training(tmp_path, monkeypatch, options, seconds, uses):
+def test_all_cores_train_and_load_where_generating_samples_holds_up_training(
+    tmp_path, monkeypatch, options, seconds, loading, cores, uses
+):
     monkeypatch.setattr(budget, "seconds_per_step", lambda *_: 0.2)
+    monkeypatch.setattr(budget, "available_cores", lambda: 2)
+    monkeypatch.setattr(budget, "load_twice", lambda trainer: ([], *loading))
     options = {"workers": 1, "threads": 1, "model": "plain", **options}
     trainer = build_toy_trainer(Relief(), tmp_path / "run", SyntheticRooms(size=(16, 16)), **options)
     threads = torch.get_num_threads()
     try:
-        changed = budget.use_samples_again(trainer, seconds)
-        assert trainer.options.sample_uses == uses
-        cores = (2, 2) if uses == budget.SAMPLE_USES else (1, options["workers"])
+        changed = budget.use_all_cores(trainer, seconds)
         assert (trainer.options.threads, trainer.options.workers) == cores
+        assert trainer.options.sample_uses == uses
         assert (changed < seconds) == (cores == (2, 2))
     finally:
         torch.set_num_threads(threads)
         trainer.close()
+
+
+def test_samples_used_again_take_less_time(tmp_path):
+    trainer = build_toy_trainer(
+        Relief(), tmp_path / "run", SyntheticRooms(size=(96, 128)), model="plain", sample_uses=4
+    )
+    batches, once, again = budget.load_twice(trainer)
+    trainer.close()
+    assert len(batches) == trainer.options.grad_accum_steps
+    assert 0 < again < once
