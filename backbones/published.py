@@ -82,7 +82,8 @@ class ConvertedBackbone(Converted):
         return backbone.eval()
 
     def save(self, out: Path, source: str, terms: str) -> None:
-        save_weights(self.build(), out, **{"origin": source, "licence": terms})
+        stated = {"origin": source, "licence": terms}
+        save_weights(self.build(), out, None, **stated)
 
 
 @dataclass(frozen=True)

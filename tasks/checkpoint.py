@@ -192,7 +192,9 @@ def load_classifier(weights: str | Path) -> tuple[Network, ModelSpec, dict[str, 
         )
     if weights not in WEIGHTS and not any(classes in shape for shape in open_file(Path(weights)).shapes.values()):
         raise UserError(f"{weights} states {classes} classes, but contains no classifier for as many: copy it again.")
-    names = imagenet_classes()[1] if classes == len(imagenet_classes()[1]) else [f"class {n}" for n in range(classes)]
+    is_imagenet = classes == len(imagenet_classes()[1])
+    names = imagenet_classes()[1] if is_imagenet else [f"class {n}" for n in range(classes)]
+    title = ImageNet.title if is_imagenet else metadata.get("origin") or "data that its file does not state"
     preprocessing = Preprocessing(**metadata["preprocessing"])
     fields: dict[str, FieldType] = {"image": Image(len(preprocessing.mean)), "category": ClassLabel(tuple(names))}
     model_spec = ModelSpec(create_task("classification"), fields, metadata["network"])
@@ -200,7 +202,7 @@ def load_classifier(weights: str | Path) -> tuple[Network, ModelSpec, dict[str, 
     header = {
         **model_spec.with_weights_options(model).to_json(model),
         "size": [preprocessing.crop, preprocessing.crop],
-        "data": {"name": "imagenet", "title": ImageNet.title, "terms": metadata.get("licence", ImageNet.terms)},
+        "data": {"name": "imagenet", "title": title, "terms": metadata.get("licence", ImageNet.terms)},
         "backbone_weights": None,
         "init_from": None,
     }

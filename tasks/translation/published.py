@@ -102,7 +102,8 @@ class ConvertedDiscriminator(Converted):
         return build_converted(lambda: PatchGAN(**self.options), self.tensors, "PatchGAN").eval()
 
     def save(self, out: Path, source: str, terms: str) -> None:
-        save_discriminator(self.build(), out, self.options, **{"origin": source, "licence": terms})
+        stated = {"origin": source, "licence": terms}
+        save_discriminator(self.build(), out, self.options, **stated)
 
 
 def convert_discriminator(tensors: Tensors) -> Converted:
