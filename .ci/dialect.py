@@ -28,7 +28,7 @@ BANNED = {
     r"visitors?": "client, user",
     r"films?|filmed|filming": "video, record",
     r"lectures?": "the classic architectures",
-    r"embedded worlds?|worlds?(?! size)": "synthetic dataset (world size of torch.distributed is allowed)",
+    r"embedded worlds?|worlds?(?! size|'s Imagery)": "synthetic dataset (world size and DeepStereo are allowed)",
     r"(?<!ground )(?<!ground_)truths?": "ground truth",
     r"\w*colour\w*": "color",
     r"greys?|greyscale": "gray",

@@ -216,6 +216,11 @@ def sampling_request(seed: int) -> InferenceRequest:
     return InferenceRequest(lambda: (seed,), f"seed {seed}", Path(f"seed-{seed}"), ())
 
 
+def scene_request(question: Any) -> InferenceRequest:
+    """The request of a question about a scene, see `InferencePolicy.scene_questions`."""
+    return InferenceRequest(lambda: (question,), question.stem.as_posix(), question.stem, question.files)
+
+
 def _requests(files: tuple[Path, ...], stem: Path, length: int | None, last: int | None) -> Iterator[InferenceRequest]:
     if files[0].suffix.lower() in VIDEO_SUFFIXES:
         if length is not None:

@@ -18,7 +18,15 @@ from ..errors import UserError, printable, unknown_name
 from ..limits import LIMITS, allow_megapixels
 from ..tasks.distributed import ProcessGroup
 from ..version import VERSION
-from .inputs import InferenceRequest, LeftOut, collect_inputs, describe_left_out, iter_requests, sampling_request
+from .inputs import (
+    InferenceRequest,
+    LeftOut,
+    collect_inputs,
+    describe_left_out,
+    iter_requests,
+    sampling_request,
+    scene_request,
+)
 from .manifest import Manifest
 from .pipeline import PipelineSteps, pipelined_map
 
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..tasks.inference import Predictor
-    from ..tasks.policies import ObjectBoxes
+    from ..tasks.policies import ObjectBoxes, SceneChoice
     from ..tasks.preprocessing import ModelInput
 
 Box = tuple[float, float, float, float]
@@ -44,6 +52,12 @@ def predict(
     boxes: Path | None = None,
     camera: str | None = None,
     cube: float | None = None,
+    target: str | None = None,
+    pose: Path | None = None,
+    path: str | None = None,
+    views: int | None = None,
+    planes: int | None = None,
+    classical: str | None = None,
     batch_size: int = 1,
     samples: int = 1,
     seed: int = 0,
@@ -56,7 +70,8 @@ def predict(
 
     Tasks with two input images (flow) take them in pairs: two at a time in the order of the command line, and all
     pairs of consecutive frames of a folder or a video. Tasks whose input is a sequence take complete folders and
-    videos, and tasks that sample from noise take no input, only the seed. Unreadable inputs are skipped and listed at
+    videos, tasks that sample from noise take no input, only the seed, and view synthesis takes folders of photos with
+    cameras. Unreadable inputs are skipped and listed at
     the end, and the exit code is then 1. Files of a folder that are not images (other suffixes, hidden files) are
     listed, too.
 
@@ -80,6 +95,15 @@ def predict(
             keypoints.json in the output folder has the ids of the file; one person per image if not stated.
         camera: Camera of the depth images of hands, as FX,FY,CX,CY in pixels; that of the checkpoint if not stated.
         cube: Side in millimeters of the cube around a hand; that of the checkpoint if not stated.
+        target: View synthesis: name of a photo that is left out, predicted from the others, and scored beside; every
+            photo if neither --target, --pose nor --path is stated.
+        pose: View synthesis: JSON file with a camera: pose (three rows of [R t] from the scene), and optionally camera
+            (fx, fy, cx, cy), near and far.
+        path: View synthesis: path of the camera and number of frames, spiral:60 or along:60, also written as a video.
+        views: View synthesis: number of photos to predict from; that of the model if not stated.
+        planes: View synthesis: number of planes; that of the model if not stated.
+        classical: View synthesis: a method without learning instead of the model: nearest-view, mean-of-views,
+            one-plane or winner-takes-all.
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
         samples: Number of samples of a task that samples from noise (video), of the seed and those that follow it.
         seed: Random seed of stochastic models (the dropout of translation, the noise of video); another seed gives
@@ -90,17 +114,23 @@ def predict(
         max_megapixels: Images with more megapixels are refused before they are decoded.
     """
     from ..tasks.inference import load
+    from ..tasks.policies import SceneChoice
 
     allow_megapixels(max_megapixels)
     region = None if box is None else four_numbers("box", box, "X,Y,WIDTH,HEIGHT in pixels")
     intrinsics = None if camera is None else four_numbers("camera", camera, "FX,FY,CX,CY in pixels")
     group = ProcessGroup.from_environment()
     left_out: LeftOut = {}
-    sources = collect_inputs(inputs, out, left_out) if inputs else []
+    choice = SceneChoice(target, pose, path, views, planes, classical)
     predictor = load(checkpoint, device, amp)
     stated = {"camera": intrinsics, "cube": cube}
     predictor = predictor.with_options(**{name: value for name, value in stated.items() if value is not None})
     predictor.seed = seed
+    of_scenes = predictor.task.inference.reads_scenes or choice != SceneChoice()
+    questions: Sequence[Any] = ()
+    sources = collect_inputs(inputs, out, left_out) if inputs and not of_scenes else []
+    if of_scenes:
+        predictor, questions = predictor.task.inference.scene_questions(predictor, inputs, choice)
     task, fields, policy = predictor.task, predictor.fields, predictor.task.inference
     if input_mode is not None and input_mode not in policy.modes:
         raise unknown_name(f"input mode of the task {task.name}", input_mode, policy.modes)
@@ -113,10 +143,14 @@ def predict(
     box_file = None if boxes is None else policy.read_boxes(boxes, fields)
     for video in () if boxes is None else (source.files[0] for source in sources if source.kind == "video"):
         raise UserError(f"--boxes has the boxes of images, but '{video}' is a video; give its frames as images.")
-    config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file)
+    config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file, choice)
     needed = policy.inputs_per_prediction(predictor.preprocessor.inputs)
-    noun = {None: "sequence", 0: "sample", 1: "image", 2: "pair"}.get(needed, "group")
-    if needed != 0:
+    noun = "view" if of_scenes else {None: "sequence", 0: "sample", 1: "image", 2: "pair"}.get(needed, "group")
+    if of_scenes:
+        if not inputs:
+            raise UserError("There is no input; name folders of photos with cameras after the checkpoint.")
+        requests = map(scene_request, questions)
+    elif needed != 0:
         sources = sources or collect_inputs(inputs, out, left_out)
         if samples > 1:
             raise UserError(f"The task {task.name} predicts from inputs: leave out --samples.")
@@ -182,6 +216,7 @@ class InferenceConfig:
         out: output folder.
         mode, tta_flip, box: see `Predictor.predict`.
         boxes: boxes per image, instead of `box`.
+        scene: views of scenes; the pose is in its file, which is not an image.
     """
 
     predictor: Predictor
@@ -190,6 +225,7 @@ class InferenceConfig:
     tta_flip: bool
     box: Box | None
     boxes: ObjectBoxes | None = None
+    scene: SceneChoice | None = None
 
     def digest(self) -> dict[str, Any]:
         """Everything that a prediction depends on besides its images, JSON-serializable."""
@@ -203,6 +239,7 @@ class InferenceConfig:
             "tta_flip": self.tta_flip,
             "box": self.box if self.boxes is None else self.boxes.digest,
             "seed": predictor.seed,
+            **({} if self.scene is None or not predictor.task.inference.reads_scenes else {"scene": repr(self.scene)}),
             "precision": predictor.precision,
         }
 

@@ -36,6 +36,23 @@ def fake_pair(number: int, size: Size = (48, 64)) -> tuple[np.ndarray, np.ndarra
     return degrade(clean, rng, ["rain"]), clean
 
 
+def fake_views(count: int, forward: bool = False) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Generate photos of a textured plane at 4 m for example datasets: (48, 64, 3) uint8, camera (3, 3), and [R t] from
+    the scene to the camera, which moves to the right, or forward."""
+    camera = np.array([[60.0, 0, 31.5], [0, 60.0, 23.5], [0, 0, 1]])
+    texture = cv2.GaussianBlur(fake_pair(0, (192, 256))[1], (0, 0), 2)
+    views = []
+    for number in range(count):
+        center = (0.0, 0.0, 0.1 * number) if forward else (0.05 * number - 0.2, 0.02 * (number % 3), 0.0)
+        pose = np.column_stack([np.eye(3), np.negative(center)])
+        # From texture pixels, 1/30 m wide, to pixels of the photo.
+        plane = np.array([[1 / 30, 0, -128 / 30], [0, 1 / 30, -96 / 30], [0, 0, 4.0]])
+        plane[:, 2] += pose[:, 3]
+        image = cv2.warpPerspective(texture, camera @ plane, (64, 48), borderMode=cv2.BORDER_REFLECT_101)
+        views.append((image, camera, pose))
+    return views
+
+
 def write_pair(degraded: Path, clean: Path, number: int, factor: int = 1) -> None:
     """Write a generated pair, with the degraded image smaller by a factor."""
     degraded_image, clean_image = fake_pair(number)

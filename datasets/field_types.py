@@ -27,6 +27,8 @@ Names = Annotated[tuple[Text, ...], Field(max_length=MAX_CLASSES)]
 FrameIndex = Annotated[int, Field(ge=0, lt=1000)]
 Mismatch = tuple[str, str]
 """(expected, found), for a `Problem`."""
+ROTATION_TOLERANCE = 0.01
+"""Maximum of |R R^T - 1|; files state rotations with few digits."""
 
 
 @dataclass(frozen=True)
@@ -480,6 +482,52 @@ class Camera(FieldType):
 
 
 @dataclass(frozen=True)
+class Extrinsics(FieldType):
+    """Pose [R t] of a camera, (3, 4): x' = R x + t maps points of another camera's frame to its own (x right, y down,
+    z forward).
+
+    No rotation, crop or resize of the images changes it: they have another `Camera`. A flip would; tasks with cameras
+    do not flip.
+    """
+
+    rank: ClassVar[int] = 2
+
+    def check(self, value):
+        if value.shape[-2:] != (3, 4) or not np.isfinite(value).all():
+            return "a finite 3x4 matrix [R t]", _shape(value)
+        rotation = value[..., :3].astype(np.float64)
+        error = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max()
+        determinant = np.linalg.det(rotation).min()
+        if error > ROTATION_TOLERANCE or determinant < 0:
+            return "a rotation R", f"R R^T off by {error:.2g}, determinant {determinant:.2g}"
+        return None
+
+    def _transform(self, value, geometry):
+        return value
+
+    def collate(self, name, values):
+        import torch
+
+        return {name: torch.from_numpy(np.stack(values).astype(np.float32))}
+
+
+@dataclass(frozen=True)
+class DepthRange(FieldType):
+    """Nearest and farthest depth of a scene, (2,) float32 in the unit of the poses."""
+
+    rank: ClassVar[int] = 1
+
+    def check(self, value):
+        if value.shape[-1:] != (2,) or value.dtype != np.float32 or not np.isfinite(value).all():
+            return "2 finite depths, float32", _shape(value)
+        near, far = value[..., 0].min(), value[..., 1].min()
+        return None if 0 < near < far else ("depths 0 < near < far", f"{near:g} and {far:g}")
+
+    def _transform(self, value, geometry):
+        return value
+
+
+@dataclass(frozen=True)
 class ClassLabel(FieldType):
     """Class of an image: one integer, an index into `names`."""
 
@@ -544,8 +592,8 @@ class Noise(FieldType):
 FIELD_TYPES: dict[str, type[FieldType]] = {
     field_type.__name__: field_type
     for field_type in (
-        *(Image, Depth, CubeDepth, Flow, SegmentationMask, Mask, Keypoints, Joints, Box, Cube, Camera, ClassLabel),
-        *(Scalar, Noise),
+        *(Image, Depth, CubeDepth, Flow, SegmentationMask, Mask, Keypoints, Joints, Box, Cube, Camera, Extrinsics),
+        *(DepthRange, ClassLabel, Scalar, Noise),
     )
 }
 

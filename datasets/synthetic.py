@@ -17,6 +17,8 @@ from .field_types import (
     Cube,
     CubeDepth,
     Depth,
+    DepthRange,
+    Extrinsics,
     FieldType,
     Flow,
     Image,
@@ -38,6 +40,7 @@ from .rendering.figures import draw_figure
 from .rendering.hands import SENSOR, draw_hand, palm_of
 from .rendering.poses import EVERYDAY, SPORT, Manner
 from .rendering.recognition_game import play, random_scene, render_scene
+from .rendering.room_views import render_views
 from .rendering.rooms import render_room
 
 MAX_PHOTO_SIZE = 640
@@ -56,6 +59,28 @@ class SyntheticRooms(SyntheticDataset):
 
     def generate(self, rng: np.random.Generator, size: Size) -> Sample:
         return render_room(rng, *size)
+
+
+class RoomViews(SyntheticDataset):
+    """Rooms of `synthetic-rooms` seen from five places: four views with their cameras, and a target between them with
+    its depth. The views have one exposure, and few rooms have highlights (`rendering/room_views.py`)."""
+
+    title: ClassVar[str] = "Rooms from five places (synthetic)"
+    default_size: ClassVar[Size] = (64, 80)
+    default_protocol: ClassVar[str] = "border-4"
+    depth_range: ClassVar[tuple[float, float]] = (0.6, 10.0)
+    field_types: ClassVar[dict[str, FieldType]] = {
+        "views": Image(),
+        "cameras": Camera(),
+        "poses": Extrinsics(),
+        "camera": Camera(),
+        "depth_range": DepthRange(),
+        "image": Image(),
+        "depth": Depth(),
+    }
+
+    def generate(self, rng: np.random.Generator, size: Size) -> Sample:
+        return {**render_views(rng, *size), "depth_range": np.array(self.depth_range, np.float32)}
 
 
 class SyntheticShapes(SyntheticDataset):

@@ -20,6 +20,7 @@ TASKS: dict[str, str] = {
     "restoration": "tasks.restoration:Restoration",
     "translation": "tasks.translation:Translation",
     "video": "tasks.video:Video",
+    "view_synthesis": "tasks.view_synthesis:ViewSynthesis",
 }
 
 

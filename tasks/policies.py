@@ -93,6 +93,26 @@ class ObjectBoxes(ABC):
 
 
 @dataclass(frozen=True)
+class SceneChoice:
+    """Views of a scene to predict, and how; view synthesis only.
+
+    Attributes:
+        target: name of a photo that is left out and predicted; without `pose` and `path` too, every photo is.
+        pose: JSON file with a camera.
+        path: kind and number of frames of a path of the camera, "spiral:60".
+        views, planes: numbers of photos and of planes, if not those of the model.
+        classical: name of a method without learning, instead of the model.
+    """
+
+    target: str | None = None
+    pose: Path | None = None
+    path: str | None = None
+    views: int | None = None
+    planes: int | None = None
+    classical: str | None = None
+
+
+@dataclass(frozen=True)
 class InferencePolicy:
     """How inputs are read and brought to the network, and how its outputs are merged.
 
@@ -102,11 +122,13 @@ class InferencePolicy:
             size and tile large images (for tasks that look at details).
         context_fields: fields that `Task.decode` needs beside the inputs, where a sample has them.
         last_frames: how many frames of a complete folder or video are read, its last ones; None: all.
+        reads_scenes: whether inputs are folders of photos with cameras, see `scene_questions`.
     """
 
     modes: tuple[str, ...] = ("fit", "native")
     context_fields: tuple[str, ...] = ()
     last_frames: int | None = None
+    reads_scenes: bool = False
 
     def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int | None:
         """Number of files or frames of one prediction.
@@ -221,6 +243,23 @@ class InferencePolicy:
             UserError: the task predicts complete images, or the file is not in COCO's format.
         """
         raise UserError("The model does not predict objects one by one: use --box for a part of the image.")
+
+    def scene_questions(
+        self, predictor: Any, folders: Sequence[Path], choice: SceneChoice
+    ) -> tuple[Any, Sequence[Any]]:
+        """What is requested of scenes, which are folders of photos with cameras; for view synthesis only.
+
+        Returns:
+            The predictor to use, and a question per prediction: an input of `Predictor.predict` with `stem` (path of
+            the output), `files` and `view.name`.
+
+        Raises:
+            UserError: the task predicts images.
+        """
+        raise UserError(
+            "The model predicts images, not views of scenes: leave out --target, --pose, --path, --views, --planes and "
+            "--classical."
+        )
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path | None:
         """Write one file with all predictions of a run; None for tasks without such a file.

@@ -130,7 +130,8 @@ def test_every_task_names_heads_networks_data_and_recipes_that_exist():
         assert task.name == name
         assert set(task.heads) <= {*heads, *task.own_heads}
         assert task.defaults.data in registry("DATASETS", "datasets")
-        assert task.defaults.backbone in backbones and task.defaults.head in (*task.heads, None)
+        # A task of complete models only has no backbone.
+        assert task.defaults.backbone in (*backbones, None) and task.defaults.head in (*task.heads, None)
         assert {task.defaults.recipe, task.defaults.photo_recipe or task.defaults.recipe} <= set(task.recipes)
         for network in task.models:
             assert callable(lookup("network", network, task.models))

@@ -267,25 +267,34 @@ def photo(scene: Scene, camera: Camera, exposure: float) -> tuple[np.ndarray, np
 
     `exposure` is the mean brightness that the camera aims at.
     """
-    shade = Shade(scene)
-    depth, solid = scene.see(camera)
-    u, v = camera.pixels()
-    seen = surface(scene, camera.points(u, v, depth), solid)
-    light = radiance(scene, camera, seen, depth, shade)
-    gain = np.float32(exposure / np.minimum(light, 1.5 * light.mean()).mean())
-    image = _tone_map(light * gain)
+    (depth, image), *_ = photos(scene, [camera], exposure)
+    return depth, image
 
-    edge, edge_u, edge_v, candidates = _outline(camera, solid, seen.face)
-    edge_depth, edge_solid = recast(camera, scene.solids, edge_u, edge_v, candidates)
-    room = room_exit(camera, scene.size, edge_u, edge_v)
-    edge_solid = np.where(edge_depth < room, edge_solid, -1)
-    edge_depth = np.minimum(edge_depth, room)
-    seen = surface(scene, camera.points(edge_u, edge_v, edge_depth), edge_solid)
-    colors = _tone_map(radiance(scene, camera, seen, edge_depth, shade) * gain)
-    image[:, edge] = colors.reshape(3, len(EDGE_RAYS), len(edge)).mean(1)
 
-    shape = (camera.height, camera.width)
-    return depth.reshape(shape), np.ascontiguousarray(image.T).reshape(*shape, 3)
+def photos(scene: Scene, cameras: Sequence[Camera], exposure: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`photo` from several places; the first camera decides the exposure of all."""
+    shade, gain, taken = Shade(scene), None, []
+    for camera in cameras:
+        depth, solid = scene.see(camera)
+        u, v = camera.pixels()
+        seen = surface(scene, camera.points(u, v, depth), solid)
+        light = radiance(scene, camera, seen, depth, shade)
+        if gain is None:
+            gain = np.float32(exposure / np.minimum(light, 1.5 * light.mean()).mean())
+        image = _tone_map(light * gain)
+
+        edge, edge_u, edge_v, candidates = _outline(camera, solid, seen.face)
+        edge_depth, edge_solid = recast(camera, scene.solids, edge_u, edge_v, candidates)
+        room = room_exit(camera, scene.size, edge_u, edge_v)
+        edge_solid = np.where(edge_depth < room, edge_solid, -1)
+        edge_depth = np.minimum(edge_depth, room)
+        seen = surface(scene, camera.points(edge_u, edge_v, edge_depth), edge_solid)
+        colors = _tone_map(radiance(scene, camera, seen, edge_depth, shade) * gain)
+        image[:, edge] = colors.reshape(3, len(EDGE_RAYS), len(edge)).mean(1)
+
+        shape = (camera.height, camera.width)
+        taken.append((depth.reshape(shape), np.ascontiguousarray(image.T).reshape(*shape, 3)))
+    return taken
 
 
 def _tone_map(light: np.ndarray) -> np.ndarray:
@@ -339,6 +348,17 @@ def develop(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     light = image * (falloff[..., None] * balance)
     if blur > 0.3:
         light = cv2.GaussianBlur(light, (3, 3), blur)
+    return _encoded(light, contrast, black, noise, rng)
+
+
+def develop_views(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`develop` of several images (N, H, W, 3) with one white balance and tone, without a lens, each with its noise."""
+    balance = rng.uniform(0.92, 1.08, 3).astype(np.float32)
+    noise, contrast, black = rng.uniform(0.5, 2.0), rng.uniform(0.9, 1.2), rng.uniform(0.0, 0.03)
+    return _encoded(images * balance, contrast, black, noise, rng)
+
+
+def _encoded(light: np.ndarray, contrast: float, black: float, noise: float, rng: np.random.Generator) -> np.ndarray:
     curve = (255 * (black + (1 - black) * _srgb_curve() ** contrast)).astype(np.float32)
     encoded = curve.take((light * np.float32(4095)).astype(np.int32), mode="clip")
     encoded += rng.standard_normal(encoded.shape, np.float32) * np.float32(noise)

@@ -78,6 +78,10 @@ def export(
     check_export_options(format, path)
     with silence_torch():
         policy, field_types = predictor.task.inference, predictor.preprocessor.inputs
+        if policy.reads_scenes:
+            raise UserError(
+                f"A model of {predictor.task.name} takes photos with cameras, for which there is no export."
+            )
         module = ExportModule(copy.deepcopy(policy.network(predictor.model, policy.modes[0])), predictor.size)
         progress("running the network at several sizes")
         dynamic_axes, reasons = find_dynamic_axes(module, field_types, TOLERANCE)

@@ -107,6 +107,8 @@ def test_a_quoted_pattern_is_expanded_as_by_the_shell(run, tmp_path, checkpoint,
 def write_inputs(predictor: Any, folder: Path, height: int, width: int) -> list[Path]:
     """Write the inputs of a task: photos (the second of a pair shifted), a label map, or depth."""
     folder.mkdir(exist_ok=True)
+    if predictor.task.inference.reads_scenes:
+        return [write_scene(folder / "a", height, width)]
     files = []
     for number, field_type in enumerate(predictor.task.inputs(predictor.fields).values()):
         if isinstance(field_type, CubeDepth):
@@ -119,6 +121,19 @@ def write_inputs(predictor: Any, folder: Path, height: int, width: int) -> list[
         files.append(folder / f"{'abcd'[number]}.png")
         Image.fromarray(pixels).save(files[-1])
     return files
+
+
+def write_scene(folder: Path, height: int, width: int) -> Path:
+    """Write a scene of three photos side by side."""
+    views = {}
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.roll(noise(height, width), number, axis=1)).save(folder / f"{number}.png")
+        pose = [[1.0, 0.0, 0.0, 0.1 - 0.1 * number], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+        camera = [40.0, 40.0, (width - 1) / 2, (height - 1) / 2]
+        views[f"{number}.png"] = {"camera": camera, "pose": pose}
+    (folder / "cameras.json").write_text(json.dumps({"near": 1.0, "far": 9.0, "views": views}))
+    return folder
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -174,6 +189,10 @@ def check_files(task: str, out: Path, prediction: Any) -> None:
             np.testing.assert_array_equal(read_image(out / f"a_clip_{number:02}.png"), frame)
         video = [frame.pixels for frame in read_video(out / "a_clip.mp4")]
         assert len(video) == len(prediction.given) + len(prediction.frames)
+    elif task == "view_synthesis":
+        # The command predicts every photo, Python the middle one.
+        np.testing.assert_array_equal(read_image(out / "a" / "1_view.png"), prediction.pixels)
+        np.testing.assert_array_equal(np.load(out / "a" / "1_view_depth.npy"), prediction.depth)
     else:
         assert task == "classification", f"check the files of {task} here"
         assert json.loads((out / "a_classes.json").read_text()) == pytest.approx(dict(prediction.top()), abs=1e-6)
@@ -205,7 +224,7 @@ def test_every_task_predicts_images_of_one_pixel_or_one_row(tmp_path, task, size
 def test_load_forward_and_decode_equal_predict(tmp_path, task):
     predictor = load(task, "cpu", "off")
     files = write_inputs(predictor, tmp_path / "photos", 24, 30)
-    flip = task != "hand_pose"  # a mirrored hand is refused
+    flip = task not in ("hand_pose", "view_synthesis")  # a mirrored hand and mirrored cameras are refused
     model_input = predictor.load_inputs(*files, flip=flip)
     prediction = predictor.decode(model_input, *predictor.forward([model_input]))
     np.testing.assert_array_equal(prediction.to_image(), predictor.predict(*files, flip=flip).to_image())

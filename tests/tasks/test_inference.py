@@ -18,6 +18,7 @@ from densevision.backbones import create_backbone
 from densevision.datasets.core.geometry import fitting_size
 from densevision.datasets.field_types import CubeDepth, FieldType, Image, SegmentationMask
 from densevision.datasets.field_types import Depth as DepthKind
+from densevision.datasets.synthetic import RoomViews
 from densevision.errors import UserError
 from densevision.limits import LIMITS
 from densevision.tasks import list_tasks
@@ -420,8 +421,10 @@ def test_an_image_of_24_megapixels_needs_less_than_4_gib(mode, amp):
 # --- batches ----------------------------------------------------------------------------------------------------
 
 
-def random_inputs(predictor: Predictor, size: tuple[int, int], seed: int) -> tuple[np.ndarray, ...]:
+def random_inputs(predictor: Predictor, size: tuple[int, int], seed: int) -> tuple[Any, ...]:
     """Random inputs of a model: images (H, W, C) uint8, label maps (H, W), and depth (H, W) in millimeters."""
+    if predictor.task.inference.reads_scenes:
+        return (RoomViews(None, "test", size).read(seed),)
     rng = np.random.default_rng(seed)
     return tuple(
         rng.integers(0, len(kind.names), size)
@@ -438,8 +441,9 @@ def test_predictions_in_a_batch_equal_those_one_by_one(name):
     predictor = load(name, "cpu", "off")
     # Two sizes in turn: only those of one size at the network can run together.
     inputs = [random_inputs(predictor, (40, 56) if seed % 3 else (56, 40), seed) for seed in range(5)]
-    # A mirrored hand is refused.
-    prepared = [predictor.load_inputs(*each, flip=name != "hand_pose") for each in inputs]
+    # A mirrored hand and mirrored cameras are refused.
+    flip = name not in ("hand_pose", "view_synthesis")
+    prepared = [predictor.load_inputs(*each, flip=flip) for each in inputs]
     outputs = predictor.forward(prepared, 4)
     for one, output in zip(prepared, outputs, strict=True):
         (alone,) = predictor.forward([one])

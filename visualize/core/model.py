@@ -388,7 +388,15 @@ def open_model(
 
 
 def inspect_predictor(predictor: Predictor, name: str | None = None) -> InspectedModel:
-    """Inspect the model of a predictor; its other options (precision, input mode) are ignored."""
+    """Inspect the model of a predictor; its other options (precision, input mode) are ignored.
+
+    Raises:
+        UserError: a model of photos with cameras.
+    """
+    if predictor.task.inference.reads_scenes:
+        raise UserError(
+            f"A model of {predictor.task.name} takes photos with cameras; only models of images are inspected."
+        )
     name = name or f"the {predictor.task.name} network"
     return InspectedModel(name, predictor.model, predictor.model.backbone, predictor, predictor.size)
 

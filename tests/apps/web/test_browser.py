@@ -84,7 +84,7 @@ def has_image(panel, label: str) -> None:
     assert image.evaluate("image => image.naturalWidth") > 1
 
 
-@pytest.mark.parametrize("task", list_tasks())
+@pytest.mark.parametrize("task", [task for task in list_tasks() if task != "view_synthesis"])
 def test_every_task_predicts_its_example(page, task):
     panel = tab(page, task.capitalize())
     panel.locator("button.gallery-item:visible, table tbody tr:visible").first.click()

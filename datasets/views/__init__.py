@@ -1,0 +1,1 @@
+"""Datasets of view synthesis: photos of scenes with their cameras."""
