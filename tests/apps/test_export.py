@@ -172,4 +172,4 @@ def test_every_packaged_checkpoint_can_be_exported(run, task, to):
 
 def test_models_of_photos_with_cameras_are_not_exported(run):
     result = run("export", "view_synthesis")
-    assert result.code == 2 and "takes photos with cameras" in result.error
+    assert result.code == 2 and "takes photos with cameras" in result.err

@@ -5,6 +5,7 @@ python tools/figures/images.py shapes CHECKPOINT                   docs/shapes.p
 python tools/figures/images.py scores                              docs/recognition-game.png: scores of test scenes
 python tools/figures/images.py hands                               docs/hands.png: joints of test hands
 python tools/figures/images.py boats CHECKPOINT                    docs/boats.png: clips from a frame, beside true ones
+python tools/figures/images.py views                               docs/views.png: rooms from a new place
 python tools/figures/images.py photos                              docs/photos.png: photos and their predicted depth
 python tools/figures/images.py colorized [CHECKPOINT [OUT]]        docs/colorized.jpg: colorization of photos
 python tools/figures/images.py colorized_shapes CHECKPOINT [OUT]   docs/colorized-shapes.png: of synthetic shapes
@@ -32,13 +33,14 @@ import numpy as np
 from densevision import create_backbone, load
 from densevision.backbones.receptive_field import receptive_fields as unit_fields
 from densevision.datasets import open_dataset
-from densevision.datasets.core.drawing import GAP, hstack_images, image_grid, vstack_images
+from densevision.datasets.core.drawing import GAP, draw_depth, hstack_images, image_grid, vstack_images
 from densevision.datasets.formats.image import write_image
 from densevision.tasks.comparison_grid import draw_comparison
 from densevision.visualize.correspondence.receptive_field import draw_fields
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 ROOMS = (3, 7, 12, 21, 28, 33)
+VIEW_ROOMS = (0, 3, 5)
 SHAPE_SIDE = 180
 SCENES = 10
 CLIPS = (0, 1, 2)
@@ -117,6 +119,19 @@ def boats(checkpoint: str) -> None:
         rows += [predictor.task.ground_truth(sample, dataset.fields), predictor.predict_sample(sample)]
     images = [cv2.resize(row.to_image(), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_NEAREST) for row in rows]
     write_image(DOCS / "boats.png", image_grid(images, 1))
+
+
+def views() -> None:
+    """Write docs/views.png: per test room the nearest view, the classical plane sweep, the prediction of the packaged
+    model with its depth, and the ground truth."""
+    predictor, dataset = load("view_synthesis"), open_dataset("room-views", split="test")
+    sweep, rows = predictor.task.baseline(dataset), []
+    for sample in map(dataset.read, VIEW_ROOMS):
+        prediction: Any = predictor.predict_sample(sample)
+        depth = draw_depth(prediction.depth, sample["depth"])
+        rows.append([sample["views"][0], sweep(sample).to_image(), prediction.to_image(), depth, sample["image"]])
+    cells = [cv2.resize(cell, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST) for row in rows for cell in row]
+    write_image(DOCS / "views.png", image_grid(cells, 5))
 
 
 def photos() -> None:

@@ -242,6 +242,17 @@ SECTIONS = {
             ),
         },
     ),
+    "View synthesis": Section(
+        "views.png",
+        "Unseen rooms: the nearest view, the plane sweep, the prediction, its depth, the ground truth.",
+        {
+            "view_synthesis/room-views": Row(
+                "psnr",
+                "evaluate view_synthesis --data room-views --samples 50 --amp off",
+                target=Target("1 dB above the baseline (the plane sweep)", 1.0, at_least=True, gain=True),
+            ),
+        },
+    ),
 }
 
 HEAD = """# Results
@@ -252,8 +263,8 @@ wrote. The [appendix](#appendix-provenance) lists the commands, the training tim
 - Arrows point to better: ↑ higher, ↓ lower.
 - **Baseline** is the prediction that needs no network (classification: the most frequent class; depth: the mean depth;
   colorization: gray; restoration: the degraded input; flow: no motion; pose: the mean pose; memorability: the
-  mean score, whose rho is undefined; hand pose: the mean pose in the cube; translation: the mean image), under the
-  same protocol on the same samples.
+  mean score, whose rho is undefined; hand pose: the mean pose in the cube; translation: the mean image; view
+  synthesis: the classical plane sweep), under the same protocol on the same samples.
 - **Classical** is a method of OpenCV under the same protocol on the same samples.
 - **Target** is a bound that was set in advance; a missed one says by how much.
 - Data sets named `synthetic-*` are rendered by this package and need no download. `seven-scenes` (one scene,
