@@ -24,7 +24,7 @@ from .plane_sweep import Rig, SweepVolume, smooth, sweep
 
 SHARPNESS = 1000.0
 """Factor of the disagreement at the start."""
-TILE = 96
+TILE = 160
 """Height and width of the windows in which larger images are predicted, so that the volume fits into memory."""
 
 

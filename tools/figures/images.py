@@ -285,6 +285,7 @@ if __name__ == "__main__":
             shapes,
             scores,
             hands,
+            views,
             photos,
             colorized,
             colorized_shapes,
