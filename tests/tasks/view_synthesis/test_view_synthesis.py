@@ -17,7 +17,7 @@ from densevision.datasets.formats.video import read_video
 from densevision.datasets.synthetic import RoomViews
 from densevision.datasets.views.detect import read_scene
 from densevision.errors import UserError
-from densevision.tasks.evaluation import evaluate
+from densevision.tasks.evaluation import score
 from densevision.tasks.inference import Predictor, load
 from densevision.tasks.prediction import Prediction
 from densevision.tasks.view_synthesis import ViewSynthesis
@@ -56,11 +56,11 @@ def test_networks_start_at_the_classical_sweep(network):
     task = ViewSynthesis(planes=12)
     model = network(4, 12)
     fresh = Predictor(task, model, dataset.fields, (48, 64))
-    scores = evaluate(task, fresh, dataset, "border-4", 2).metrics
-    sweep = evaluate(task, task.baseline(dataset), dataset, "border-4", 2).metrics
+    scores = score(task, fresh, dataset, "border-4", 2).metrics
+    sweep = score(task, task.baseline(dataset), dataset, "border-4", 2).metrics
     nearest = Predictor(task, CLASSICAL["nearest-view"](12), dataset.fields, (48, 64))
     assert abs(scores["psnr"] - sweep["psnr"]) < 2
-    assert scores["psnr"] > evaluate(task, nearest, dataset, "border-4", 2).metrics["psnr"] + 3
+    assert scores["psnr"] > score(task, nearest, dataset, "border-4", 2).metrics["psnr"] + 3
 
 
 @pytest.mark.parametrize("views", [2, 3, 8])
@@ -213,6 +213,6 @@ def test_bad_inputs_get_a_sentence(run, fern, tmp_path):
 def test_the_packaged_checkpoint_beats_the_classical_sweep_on_unseen_rooms():
     predictor, dataset = load("view_synthesis", "cpu", "off"), RoomViews(None, "test")
     task = predictor.task
-    scores = evaluate(task, predictor, dataset, "border-4", 6).metrics
-    sweep = evaluate(task, task.baseline(dataset), dataset, "border-4", 6).metrics
+    scores = score(task, predictor, dataset, "border-4", 6).metrics
+    sweep = score(task, task.baseline(dataset), dataset, "border-4", 6).metrics
     assert scores["psnr"] > sweep["psnr"] + 0.7 and scores["ssim"] > sweep["ssim"]
