@@ -112,7 +112,8 @@ def test_a_module_that_this_package_has_not_made_is_refused(tmp_path, foreign):
 def test_an_evaluation_has_a_row_for_every_sample_and_writes_it(model, tmp_path):
     evaluation = densevision.evaluate(model, Reliefs(4, "test"), samples=3, amp="off")
     assert [row["sample"] for row in evaluation.per_sample] == ["test/0", "test/1", "test/2"]
-    (path,) = evaluation.to_csv(tmp_path / "scores.csv")
+    path, ranges = evaluation.to_csv(tmp_path / "scores.csv")
+    assert ranges.name == "scores-ranges.csv"
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["abs_rel"]) for row in rows] == [row["abs_rel"] for row in evaluation.per_sample]

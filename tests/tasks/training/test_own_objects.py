@@ -175,7 +175,7 @@ def changed(**values: Any) -> list[dict[str, Any]]:
     return [{name: value for name, value in {**sample, **values}.items() if value is not None} for sample in SAMPLES]
 
 
-IMAGE, DEPTH = SAMPLES[0]["image"], SAMPLES[0]["depth"]
+IMAGE, DEPTH = SAMPLES[0]["image"], np.nan_to_num(SAMPLES[0]["depth"], nan=1.0)
 POSE = {"image": IMAGE, "joints": np.zeros((5, 3), np.float32)}
 WRONG: dict[str, tuple[Any, str]] = {
     "a class": ({"data": Tensors}, r"data is the class Tensors; give an instance of it: Tensors\(...\)"),

@@ -210,7 +210,7 @@ def test_an_empty_training_set_is_refused(tmp_path):
 def test_a_dataset_object_needs_eval_data(tmp_path):
     from densevision.tasks.training.setup import train
 
-    with pytest.raises(UserError, match="pass the dataset to evaluate on as eval_data"):
+    with pytest.raises(UserError, match="pass the data to evaluate on as eval_data"):
         train(Relief(), data=Reliefs(), model="plain", out=tmp_path / "run", **TINY)
 
 
