@@ -33,13 +33,18 @@ class StoredArray:
     """Stands in for `numpy.ndarray`, which would allocate memory for any shape.
 
     Attributes:
-        array: its numbers.
+        array: its numbers; none for an array of objects.
+        objects: the objects of such an array, in which `.npy` files keep a dict.
     """
 
     array = np.empty(0)
+    objects: tuple[Any, ...] = ()
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, stored, is_fortran, data = state
+        if isinstance(data, list):
+            self.objects = tuple(data)
+            return
         data = data.encode("latin-1") if isinstance(data, str) else data
         name = f"{stored.order}{stored.name}" if isinstance(stored, _Type) else ""
         if not (re.fullmatch("[<>=|][biuf][1248]", name) and isinstance(data, bytes)):

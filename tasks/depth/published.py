@@ -30,7 +30,8 @@ def read_npy(path: str | Path) -> Tensors:
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if shape != () or not dtype.hasobject:
         raise ValueError(f"an array of {dtype}, and not a table of arrays")
-    table = load_pickled_arrays(stream.read())
+    loaded = load_pickled_arrays(stream.read())
+    table = loaded.objects[0] if isinstance(loaded, StoredArray) and loaded.objects else loaded
     arrays: dict[str, np.ndarray] = {
         f"{_text(layer)}.{_text(part)}": stored.array
         for layer, parts in (table.items() if isinstance(table, dict) else ())
