@@ -203,7 +203,8 @@ def evaluate(
         samples: score the first N samples only.
         flip: average the predictions for the image and its mirror image.
         batch_size: samples that run together.
-        device, amp: as in `load`, unless the model is a predictor.
+        device: as in `load`, unless the model is a predictor.
+        amp: as `device`.
 
     Returns:
         `metrics` by name, a row for every sample (`per_sample`), and the tables of the metrics (`tables`).
@@ -274,7 +275,8 @@ def compare(task: Task, first: Evaluation, second: Evaluation, resamples: int = 
 
     Args:
         task: the task of both.
-        first, second: their evaluations with `per_sample`, of the same samples under the same protocol.
+        first: evaluation of one with `per_sample`.
+        second: that of the other, of the same samples under the same protocol.
         resamples: number of resamplings.
         seed: seed of the resamplings.
 

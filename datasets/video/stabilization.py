@@ -38,6 +38,6 @@ def stabilize(clip: np.ndarray) -> np.ndarray:
                 homography = fitted
         warped = cv2.warpPerspective(frame, homography, (width, height), flags=cv2.INTER_LINEAR)
         # What the frame shows, without the pixels at its edge that are interpolated with nothing.
-        shown = cv2.warpPerspective(np.full((height, width), 255, np.uint8), homography, (width, height)) == 255
-        stable.append(np.where(shown[..., None], warped, stable[-1]))
+        inside = cv2.warpPerspective(np.full((height, width), 255, np.uint8), homography, (width, height)) == 255
+        stable.append(np.where(inside[..., None], warped, stable[-1]))
     return np.stack(stable)
