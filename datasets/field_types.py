@@ -56,6 +56,11 @@ def _check_indices(skeleton: Skeleton) -> Skeleton:
     return skeleton
 
 
+ValidSkeleton = Annotated[Skeleton, AfterValidator(_check_indices)]
+"""A skeleton whose indices, which a file may state, are those of its joints."""
+NO_JOINTS = Skeleton((), (), ())
+
+
 @dataclass(frozen=True)
 class FieldType(ABC):
     """Base class of the field types.
@@ -126,11 +131,13 @@ class FieldType(ABC):
         raise TypeError(f"{type(self).__name__} has no visualization")
 
 
-def _named(names: tuple[str, ...], what: str) -> str:
+def describe_names(names: tuple[str, ...], what: str) -> str:
+    """How many names there are of something, and the first three."""
     return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _shape(value: np.ndarray) -> str:
+def describe_shape(value: np.ndarray) -> str:
+    """Shape and type of an array, for messages."""
     return "x".join(map(str, value.shape)) + f" {value.dtype}"
 
 
@@ -161,7 +168,7 @@ class Image(FieldType):
 
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != self.channels or min(value.shape[-3:-1]) < 1:
-            return f"an image of shape HxWx{self.channels}", _shape(value)
+            return f"an image of shape HxWx{self.channels}", describe_shape(value)
         if value.dtype == np.float32 and not np.isfinite(value).all():
             return "floats in [0, 1]", "nan or inf"
         if value.dtype == np.float32 and not (value.min() >= 0 and value.max() <= 1):
@@ -202,7 +209,7 @@ class Depth(FieldType):
 
     def check(self, value):
         if value.ndim < 2 or value.dtype != np.float32:
-            return "depth of shape HxW float32", _shape(value)
+            return "depth of shape HxW float32", describe_shape(value)
         known = value[np.isfinite(value)]
         if known.size == 0:
             return "at least one known depth", "none"
@@ -238,7 +245,7 @@ class Flow(FieldType):
 
     def check(self, value):
         if value.ndim < 3 or value.shape[-1] != 2 or value.dtype != np.float32:
-            return "flow of shape HxWx2 float32", _shape(value)
+            return "flow of shape HxWx2 float32", describe_shape(value)
         return ("finite flow or nan", "inf") if np.isinf(value).any() else None
 
     def _transform(self, value, geometry):
@@ -271,7 +278,7 @@ class SegmentationMask(FieldType):
     ignore: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 255
 
     def __str__(self) -> str:
-        return _named(self.names, "labels")
+        return describe_names(self.names, "labels")
 
     @property
     def input_channels(self) -> int:
@@ -279,7 +286,7 @@ class SegmentationMask(FieldType):
 
     def check(self, value):
         if value.ndim < 2 or value.dtype.kind not in "iu":
-            return "labels of shape HxW, integers", _shape(value)
+            return "labels of shape HxW, integers", describe_shape(value)
         invalid = np.setdiff1d(np.unique(value), [*range(len(self.names)), self.ignore])
         return (f"labels below {len(self.names)} or {self.ignore}", f"label {invalid[0]}") if invalid.size else None
 
@@ -312,7 +319,8 @@ class Mask(FieldType):
     input_channels: ClassVar[int] = 1
 
     def check(self, value):
-        return None if value.ndim >= 2 and value.dtype == np.bool_ else ("a mask of shape HxW bool", _shape(value))
+        is_mask = value.ndim >= 2 and value.dtype == np.bool_
+        return None if is_mask else ("a mask of shape HxW bool", describe_shape(value))
 
     def _transform(self, value, geometry):
         return warp_nearest(value, geometry.matrix(self.frame), geometry.size, False)
@@ -332,15 +340,15 @@ class Keypoints(FieldType):
     """Joints of a skeleton, (J, 3) float32: x and y in pixels, and a flag (0 unlabeled, 1 occluded, 2 visible)."""
 
     rank: ClassVar[int] = 2
-    skeleton: Annotated[Skeleton, AfterValidator(_check_indices)] = Skeleton((), (), ())
+    skeleton: ValidSkeleton = NO_JOINTS
 
     def __str__(self) -> str:
-        return _named(self.skeleton.names, "joints")
+        return describe_names(self.skeleton.names, "joints")
 
     def check(self, value):
         joints = len(self.skeleton.names)
         if value.ndim < 2 or value.shape[-2:] != (joints, 3) or value.dtype != np.float32:
-            return f"keypoints of shape {joints}x3 float32", _shape(value)
+            return f"keypoints of shape {joints}x3 float32", describe_shape(value)
         if not np.isin(value[..., 2], (0, 1, 2)).all():
             return "flags 0, 1 or 2", f"flag {value[..., 2].max():g}"
         labeled = value[..., 2] > 0
@@ -371,76 +379,6 @@ class Keypoints(FieldType):
 
 
 @dataclass(frozen=True)
-class CubeDepth(FieldType):
-    """Depth within a cube, (H, W) float32: 0 at its front, 1 at its back and where it is empty; as an input
-    (B, 1, H, W)."""
-
-    rank: ClassVar[int] = 2
-    input_channels: ClassVar[int] = 1
-
-    def check(self, value):
-        if value.ndim < 2 or value.dtype != np.float32:
-            return "depth in a cube, HxW float32", _shape(value)
-        # Comparisons with nan are false.
-        inside = ((value >= 0) & (value <= 1)).all()
-        return None if inside else ("depths from 0 to 1", f"values from {value.min():.3g} to {value.max():.3g}")
-
-    def _transform(self, value, geometry):
-        return warp_nearest(value, geometry.matrix(self.frame), geometry.size, 1.0)
-
-    def to_input(self, tensor):
-        return tensor[..., None, :, :]
-
-    def to_target(self, tensor):
-        return tensor
-
-    def _colorize(self, value, reference):
-        # What is in the cube has the colors of depths from 1 to 2 m.
-        return draw_depth(np.where(value < 1, 1 + value, np.nan), np.array([[1.0, 2.0]]))
-
-
-@dataclass(frozen=True)
-class Cube(FieldType):
-    """Cube in the frame of a camera, (4,) float32 millimeters: its center (x right, y down, z forward) and its side.
-
-    No geometry changes it: a transformed image has another `Camera`.
-    """
-
-    rank: ClassVar[int] = 1
-
-    def check(self, value):
-        if value.shape[-1:] != (4,) or value.dtype != np.float32 or not np.isfinite(value).all():
-            return "a cube of 4 finite numbers, float32", _shape(value)
-        return None if (value[..., 3] > 0).all() else ("a side above 0 mm", f"{value[..., 3].min():g}")
-
-    def _transform(self, value, geometry):
-        return value
-
-
-@dataclass(frozen=True)
-class Joints(FieldType):
-    """Joints of a skeleton in space, (J, 3) float32 millimeters in the frame of a camera: x right, y down, z forward.
-
-    No geometry changes them: a transformed image has another `Camera`.
-    """
-
-    rank: ClassVar[int] = 2
-    skeleton: Annotated[Skeleton, AfterValidator(_check_indices)] = Skeleton((), (), ())
-
-    def __str__(self) -> str:
-        return _named(self.skeleton.names, "joints in space")
-
-    def check(self, value):
-        expected = f"joints of shape {len(self.skeleton.names)}x3 float32"
-        if value.ndim < 2 or value.shape[-2:] != (len(self.skeleton.names), 3) or value.dtype != np.float32:
-            return expected, _shape(value)
-        return None if np.isfinite(value).all() else ("finite joints", "nan or inf")
-
-    def _transform(self, value, geometry):
-        return value
-
-
-@dataclass(frozen=True)
 class Box(FieldType):
     """Box, (4,) float32 pixels: left, top, right, bottom as centers of the outermost pixels (edges included)."""
 
@@ -448,7 +386,7 @@ class Box(FieldType):
 
     def check(self, value):
         if value.shape[-1:] != (4,) or not np.isfinite(value).all():
-            return "a box of 4 finite numbers", _shape(value)
+            return "a box of 4 finite numbers", describe_shape(value)
         return None if (value[..., 2:] >= value[..., :2]).all() else ("left <= right and top <= bottom", f"{value}")
 
     def _transform(self, value, geometry):
@@ -467,7 +405,7 @@ class Camera(FieldType):
 
     def check(self, value):
         if value.shape[-2:] != (3, 3) or not np.isfinite(value).all():
-            return "a finite 3x3 camera matrix", _shape(value)
+            return "a finite 3x3 camera matrix", describe_shape(value)
         focal = min(value[..., 0, 0].min(), value[..., 1, 1].min())
         return None if focal > 0 else ("focal lengths above 0 px", f"{focal:g}")
 
@@ -494,7 +432,7 @@ class Extrinsics(FieldType):
 
     def check(self, value):
         if value.shape[-2:] != (3, 4) or not np.isfinite(value).all():
-            return "a finite 3x4 matrix [R t]", _shape(value)
+            return "a finite 3x4 matrix [R t]", describe_shape(value)
         rotation = value[..., :3].astype(np.float64)
         error = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max()
         determinant = np.linalg.det(rotation).min()
@@ -519,7 +457,7 @@ class DepthRange(FieldType):
 
     def check(self, value):
         if value.shape[-1:] != (2,) or value.dtype != np.float32 or not np.isfinite(value).all():
-            return "2 finite depths, float32", _shape(value)
+            return "2 finite depths, float32", describe_shape(value)
         near, far = value[..., 0].min(), value[..., 1].min()
         return None if 0 < near < far else ("depths 0 < near < far", f"{near:g} and {far:g}")
 
@@ -535,7 +473,7 @@ class ClassLabel(FieldType):
     names: Names = ()
 
     def __str__(self) -> str:
-        return _named(self.names, "classes")
+        return describe_names(self.names, "classes")
 
     def check(self, value):
         if value.dtype.kind not in "iu":
@@ -589,13 +527,17 @@ class Noise(FieldType):
         return value
 
 
-FIELD_TYPES: dict[str, type[FieldType]] = {
-    field_type.__name__: field_type
-    for field_type in (
-        *(Image, Depth, CubeDepth, Flow, SegmentationMask, Mask, Keypoints, Joints, Box, Cube, Camera, Extrinsics),
-        *(DepthRange, ClassLabel, Scalar, Noise),
-    )
+FIELD_TYPES: dict[str, Any] = {
+    **{
+        field_type.__name__: field_type
+        for field_type in (
+            *(Image, Depth, Flow, SegmentationMask, Mask, Keypoints, Box, Camera, Extrinsics, DepthRange, ClassLabel),
+            *(Scalar, Noise),
+        )
+    },
+    **{name: f"datasets.hand.hand_fields:{name}" for name in ("CubeDepth", "Cube", "Joints")},
 }
+"""Name to class, or to the "module:attribute" of one that is defined beside its datasets."""
 
 
 def fields_to_json(fields: dict[str, FieldType]) -> dict[str, dict[str, Any]]:

@@ -14,15 +14,12 @@ from .field_types import (
     Box,
     Camera,
     ClassLabel,
-    Cube,
-    CubeDepth,
     Depth,
     DepthRange,
     Extrinsics,
     FieldType,
     Flow,
     Image,
-    Joints,
     Keypoints,
     Mask,
     Scalar,
@@ -30,6 +27,7 @@ from .field_types import (
 )
 from .formats.image import EncodedImage
 from .hand.cube import HandFrame
+from .hand.hand_fields import Cube, CubeDepth, Joints
 from .hand.skeletons import ICVL, icvl_joints
 from .image_folders import ImageFolders
 from .pose.skeletons import LSP

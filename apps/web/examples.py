@@ -14,8 +14,9 @@ import numpy as np
 from ...datasets import DATASETS, dataset_class
 from ...datasets.core.geometry import Size
 from ...datasets.dataset import SyntheticDataset
-from ...datasets.field_types import ClassLabel, CubeDepth, FieldType, Image, SegmentationMask
+from ...datasets.field_types import ClassLabel, FieldType, Image, SegmentationMask
 from ...datasets.hand.cube import uncut
+from ...datasets.hand.hand_fields import CubeDepth
 from .checkpoints import CheckpointEntry
 
 COUNT = 3

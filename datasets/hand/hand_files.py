@@ -11,8 +11,9 @@ import numpy as np
 
 from ..core.problems import DatasetError, Problem
 from ..dataset import FileDataset, Sample
-from ..field_types import Camera, Cube, CubeDepth, Joints, Skeleton
+from ..field_types import Camera, Skeleton
 from .cube import CUT_SIZE, FARTHEST_MM, NEAREST_MM, HandFrame
+from .hand_fields import Cube, CubeDepth, Joints
 
 
 class HandFiles(FileDataset):

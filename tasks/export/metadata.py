@@ -24,7 +24,8 @@ from typing import Any
 import torch
 
 from ...datasets.core.geometry import Size
-from ...datasets.field_types import CubeDepth, FieldType, SegmentationMask, fields_to_json
+from ...datasets.field_types import FieldType, SegmentationMask, fields_to_json
+from ...datasets.hand.hand_fields import CubeDepth
 from ...version import VERSION
 from ..inference import Predictor
 from .export_module import DynamicAxes, ExportModule, example_inputs

@@ -18,7 +18,8 @@ import numpy as np
 
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.field_types import Camera, Cube, CubeDepth, FieldType, Joints
+from ...datasets.field_types import Camera, FieldType
+from ...datasets.hand.hand_fields import Cube, CubeDepth, Joints
 from ...errors import UserError
 from ...registry import lookup
 from ..network import Batch, LossTerms, Phase

@@ -47,8 +47,8 @@ class DeepPrior(HandNetwork):
 class MultiScale(HandNetwork):
     """The multi-scale network of Oberweger et al. 2015, `ScaleNet` of the released code: three centered crops.
 
-    3,567,651 trained parameters for 3 outputs, which is how the released code uses it: for the palm alone, which
-    corrects the center of mass (`synthetic-palms`). Each crop, of 128, 64 and 32 pixels, has its own convolutions.
+    Each crop, of 128, 64 and 32 pixels, has its own convolutions. 3,567,651 trained parameters for 3 outputs: the
+    released code trains it on the palm alone, to correct the center of mass before DeepPrior; here it predicts the pose.
     """
 
     stride = 1

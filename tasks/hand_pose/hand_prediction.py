@@ -11,9 +11,10 @@ import numpy as np
 from ...atomic_io import write_json
 from ...datasets.core.drawing import draw_depth, draw_skeleton
 from ...datasets.dataset import Dataset, Sample
-from ...datasets.field_types import CubeDepth, Joints, Skeleton
+from ...datasets.field_types import Skeleton
 from ...datasets.formats.image import write_image
 from ...datasets.hand.cube import project
+from ...datasets.hand.hand_fields import CubeDepth, Joints
 from ..prediction import Prediction, format_range
 
 BASELINE_SAMPLES = 300

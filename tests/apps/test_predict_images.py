@@ -13,9 +13,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from densevision import load
-from densevision.datasets.field_types import CubeDepth, SegmentationMask
+from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.formats.png import write_png16
 from densevision.datasets.formats.video import read_video
+from densevision.datasets.hand.hand_fields import CubeDepth
 from densevision.tasks import list_tasks
 
 ON_CPU = ("--device", "cpu", "--amp", "off")

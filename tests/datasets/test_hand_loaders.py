@@ -12,12 +12,13 @@ from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.conformance import check_dataset
 from densevision.datasets.core.geometry import hflip, plain_resize, rotation
 from densevision.datasets.core.problems import DatasetError
-from densevision.datasets.field_types import Cube, CubeDepth, Joints, Skeleton
+from densevision.datasets.field_types import Skeleton
 from densevision.datasets.formats.depth_bin import read_depth_bin, write_depth_bin
 from densevision.datasets.formats.image import write_image
 from densevision.datasets.formats.png import read_packed_depth, write_packed_depth, write_png16
 from densevision.datasets.hand import skeletons
 from densevision.datasets.hand.cube import camera_matrix, cut_cube, project, unproject
+from densevision.datasets.hand.hand_fields import Cube, CubeDepth, Joints
 from densevision.datasets.rendering.hands import SENSOR, cast_capsules, draw_hand, palm_of
 
 CAMERA = camera_matrix(241.42, 241.42, 160, 120)

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from densevision.backbones import create_backbone
 from densevision.datasets.core.geometry import fitting_size
-from densevision.datasets.field_types import CubeDepth, FieldType, Image, SegmentationMask
 from densevision.datasets.field_types import Depth as DepthKind
+from densevision.datasets.field_types import FieldType, Image, SegmentationMask
+from densevision.datasets.hand.hand_fields import CubeDepth
 from densevision.datasets.synthetic import RoomViews
 from densevision.errors import UserError
 from densevision.limits import LIMITS
