@@ -12,7 +12,8 @@ import numpy as np
 
 from .core.problems import sample_errors
 from .dataset import Dataset, map_sizes
-from .field_types import ClassLabel, Depth, FieldType, Flow, Image, Joints, Keypoints, Scalar, SegmentationMask
+from .field_types import ClassLabel, Depth, FieldType, Flow, Image, Keypoints, Scalar, SegmentationMask
+from .hand.hand_fields import Joints
 
 BINS = 10
 """Bars of a histogram."""

@@ -13,7 +13,8 @@ from ..datasets import dataset_class, open_dataset
 from ..datasets.core.problems import sample_errors
 from ..datasets.dataset import Dataset, SyntheticDataset
 from ..datasets.depth.depth_folders import DepthFolders
-from ..datasets.field_types import ClassLabel, FieldType, Image, Joints, Keypoints, SegmentationMask
+from ..datasets.field_types import ClassLabel, FieldType, Image, Keypoints, SegmentationMask
+from ..datasets.hand.hand_fields import Joints
 from ..datasets.paired_folders import MatchedFiles, PairedFolders
 from ..datasets.samples import Samples, describe, first_values, to_array
 from ..errors import UserError

@@ -4,6 +4,7 @@ python tools/reproduce/hands.py                               methods without a 
 python tools/reproduce/hands.py prior [STEPS [OUT]]           with and without prior at equal steps, three seeds each
 python tools/reproduce/hands.py poses LABELS                  principal components of real poses of NYU
 python tools/reproduce/hands.py rendered LABELS [CHECKPOINT]  scores on renderings of these poses
+python tools/reproduce/hands.py frame DEPTH.png LABELS        errors on one depth image of NYU, the first of LABELS
 python tools/reproduce/hands.py published DATA FILE LABELS    scores of predictions in the authors' files
 python tools/reproduce/hands.py curve OUT.png [CHECKPOINT]    share of frames whose worst joint is within D
 
@@ -27,7 +28,9 @@ from densevision.datasets import dataset_class, open_dataset
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Skeleton
+from densevision.datasets.formats.png import read_packed_depth
 from densevision.datasets.hand.cube import cut_cube, unproject
+from densevision.datasets.hand.localization import find_palm
 from densevision.datasets.hand.nyu_hand import CUBE_MM, FIRST_SUBJECT_FRAMES, SECOND_SUBJECT, NYUHand
 from densevision.datasets.hand.skeletons import ICVL, icvl_joints, nyu_joints
 from densevision.datasets.rendering.hands import BONES, ROOTS, capsules_of, cast_capsules, measure, palm_of
@@ -196,6 +199,24 @@ def rendered(labels: str, checkpoint: str = "hand_pose") -> None:
         describe(name, score(predict, samples))
 
 
+def frame(image: str, labels: str, checkpoint: str = "hand_pose") -> None:
+    """Print the errors of the joints that ICVL and NYU share, in one depth image, with the palm given and found."""
+    depth, camera = read_packed_depth(image), NYUHand.camera
+    label = read_uvd(labels, NYUHand.skeleton, camera)[1][0]
+    model = load(checkpoint, "cpu", "off")
+    shared = [name for name in ICVL.names if name in NYUHand.skeleton.names]
+    found = find_palm(depth.astype(np.float32), camera)
+    print(f"palm found {np.linalg.norm(found - label[NYUHand.palm]):.1f} mm from the labeled one")
+    for protocol, palm in (("palm-given", label[NYUHand.palm]), ("found", found)):
+        joints = model.predict_sample(cut_cube(depth, camera, palm, CUBE_MM)).joints  # type: ignore[attr-defined]
+        errors = {
+            name: np.linalg.norm(joints[ICVL.names.index(name)] - label[NYUHand.skeleton.names.index(name)])
+            for name in shared
+        }
+        listed = ", ".join(f"{name} {error:.0f}" for name, error in errors.items())
+        print(f"{protocol}: mean of {len(shared)} joints {np.mean(list(errors.values())):.1f} mm; {listed}")
+
+
 def published(data: str, file: str, labels: str) -> None:
     """Print the scores of predictions as authors publish them: a line of u v d per frame, beside the labels."""
     dataset: Any = dataset_class(data)
@@ -233,7 +254,7 @@ def curve(out: str, checkpoint: str = "hand_pose") -> None:
 
 
 if __name__ == "__main__":
-    commands = {command.__name__: command for command in (neighbors, prior, poses, rendered, published, curve)}
+    commands = {command.__name__: command for command in (neighbors, prior, poses, rendered, frame, published, curve)}
     name, *arguments = sys.argv[1:] or ["neighbors"]
     if name not in commands:
         sys.exit(__doc__)
