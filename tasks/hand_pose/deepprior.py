@@ -48,7 +48,7 @@ class MultiScale(HandNetwork):
     """The multi-scale network of Oberweger et al. 2015, `ScaleNet` of the released code: three centered crops.
 
     Each crop, of 128, 64 and 32 pixels, has its own convolutions. 3,567,651 trained parameters for 3 outputs: the
-    released code trains it on the palm alone, to correct the center of mass before DeepPrior; here it predicts the pose.
+    released code trains it on the palm alone, to correct the center of mass before DeepPrior; here it predicts poses.
     """
 
     stride = 1
