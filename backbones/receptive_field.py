@@ -110,6 +110,20 @@ def layer_fields(backbone: Backbone, axis: str = "width") -> dict[str, Receptive
     return {name: _field(spans, axis) for name, spans in layers.items()}
 
 
+def all_fields(backbone: Backbone) -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]]:
+    """`layer_fields` and `receptive_fields` along height and width, from one trace; levels replace layers of their
+    names.
+
+    Raises:
+        ValueError: as `receptive_fields`.
+    """
+    levels, layers = _traced(backbone)
+    height, width = (
+        {name: _field(spans, axis) for name, spans in {**layers, **levels}.items()} for axis in ("height", "width")
+    )
+    return height, width
+
+
 def _traced(backbone: Backbone) -> tuple[dict[str, Intervals], dict[str, Intervals]]:
     """Spans of the levels and of the submodules that change them."""
     image = meta_input(backbone)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,25 @@ from ...backbones.backbone import Backbone, features_on_meta, meta_input
 from ...errors import UserError
 from ...tasks.tiling import eval_mode
 
+T = TypeVar("T")
+
+_FINDINGS: WeakKeyDictionary[nn.Module, dict[str, tuple[Any, Any]]] = WeakKeyDictionary()
+
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Attributes in which a module stores its hooks."""
+
+
+def found_once(module: nn.Module, name: str, find: Callable[[], T]) -> T:
+    """What `find` returns about the structure of a module; called again only if the module or its parts changed.
+
+    A method may run many times on one model, and following it through all its operations takes longer than a
+    gradient. Results must not refer to the module itself, which would never be freed.
+    """
+    findings = _FINDINGS.setdefault(module, {})
+    structure = repr(module), [id(part) for part in module.modules()]
+    if name not in findings or findings[name][0] != structure:
+        findings[name] = structure, find()
+    return findings[name][1]
 
 
 class StopForward(Exception):
@@ -148,6 +166,14 @@ def modules_of_levels(backbone: Backbone) -> dict[str, nn.Module | None]:
 
     Found by running the backbone on the meta device.
     """
+    paths = {module: path for path, module in backbone.named_modules()}
+    found = found_once(
+        backbone, "levels", lambda: {name: paths.get(module) for name, module in _modules_of_levels(backbone).items()}
+    )
+    return {name: None if path is None else backbone.get_submodule(path) for name, path in found.items()}
+
+
+def _modules_of_levels(backbone: Backbone) -> dict[str, nn.Module | None]:
     calls: list[tuple[nn.Module, Any]] = []
     module_of_level: dict[str, nn.Module | None] = dict.fromkeys(level_names(backbone))
     with frozen_eval(backbone):

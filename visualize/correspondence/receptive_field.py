@@ -327,14 +327,15 @@ def unit_fields(model: InspectedModel, level: str) -> Fields:
 
 def traced_fields(model: InspectedModel) -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]] | None:
     """Receptive fields of levels and layers by name, along height and width; None if the model cannot be traced."""
-    from ...backbones.receptive_field import layer_fields, receptive_fields
+    from ...backbones.receptive_field import all_fields
     from ...errors import UserError
+    from ..core.hooks import found_once
 
-    try:
-        backbone = traced_backbone(model, model.size)
-        height, width = (
-            _by_path({**layer_fields(backbone, axis), **receptive_fields(backbone, axis)}.items()) for axis in AXES
-        )
-    except (ValueError, RuntimeError, UserError):  # for example attention
-        return None
-    return height, width
+    def trace() -> tuple[dict[str, ReceptiveField], dict[str, ReceptiveField]] | None:
+        try:
+            height, width = (_by_path(each.items()) for each in all_fields(traced_backbone(model, model.size)))
+        except (ValueError, RuntimeError, UserError):  # for example attention
+            return None
+        return height, width
+
+    return found_once(model.module, f"fields of {model.size}", trace)
