@@ -224,10 +224,10 @@ def occluded_maps(
     """Function that returns a batch of occluded images, given the indices of its patches.
 
     Patches with (N,) first rows and first columns at `corners` show `cover` (1, C, H, W) instead of `image`, the clean
-    one; the cache is empty.
+    one; they may extend beyond it. The cache is empty.
     """
     windows = [
-        Intervals(start, start + length - 1, extent)
+        Intervals(start, (start + length).clamp_max(extent) - 1, extent)
         for start, length, extent in zip(corners, patch, image.shape[-2:], strict=True)
     ]
     # Channels last, because pixels are gathered with all their channels.
@@ -236,10 +236,15 @@ def occluded_maps(
     def cover_patches(patch_indices: Tensor) -> IncrementalTensor:
         cache.begin(patch_indices)
         ys, xs = (
-            start[patch_indices, None] + torch.arange(length, device=start.device)
-            for start, length in zip(corners, patch, strict=True)
+            each.start[patch_indices, None] + torch.arange(each.size, device=each.start.device) for each in windows
         )
-        return IncrementalTensor(gather_windows(cover, ys, xs), op, cache)
+        tiles = gather_windows(cover, ys, xs)
+        # Windows at the border start before their patch.
+        rows, columns = (at >= each.first[patch_indices, None] for at, each in zip((ys, xs), windows, strict=True))
+        covered = (rows[:, None, :, None]) & (columns[:, None, None, :])
+        if not bool(covered.all()):
+            tiles = torch.where(covered, tiles, gather_windows(op.clean, ys, xs))
+        return IncrementalTensor(tiles, op, cache)
 
     return cover_patches
 

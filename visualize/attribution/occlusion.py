@@ -41,7 +41,8 @@ BATCH_PIXELS = 32 * 224 * 224
 class Occlusion(Visualization):
     """Occlusion sensitivity: `array` is (P, rows, columns) float32, signed: S(I) - S(covered) of every patch.
 
-    There is a map for each of the P inputs, of ⌊(H - height) / stride⌋ + 1 rows.
+    There is a map for each of the P inputs, of ⌈(H - height) / stride⌉ + 1 rows: the last patches may extend beyond the
+    border, so that every pixel is covered unless the stride is larger than the patch.
 
     Attributes:
         pixels: (P, H, W) float32: mean over the patches that cover the pixel; nan if none does.
@@ -54,7 +55,7 @@ class Occlusion(Visualization):
 
 
 class Patches(NamedTuple):
-    """Grid of patches: their first rows and first columns, and the (height, width) of each."""
+    """Grid of patches: their first rows and first columns, and the (height, width) of each, cut off at the border."""
 
     tops: range
     lefts: range
@@ -98,7 +99,7 @@ def occlusion(
     patch, stride, size = _pair(patch), _pair(stride), (pixels[0].shape[-2], pixels[0].shape[-1])
     _check(size, patch, stride)
     tops, lefts = (
-        range(0, length - patch_length + 1, step)
+        range(0, min(length, length - patch_length + step), step)
         for length, patch_length, step in zip(size, patch, stride, strict=True)
     )
     patches = Patches(tops, lefts, patch)

@@ -165,11 +165,11 @@ MIDDLES: dict[str, tuple[Any, str | None]] = {
 def test_incremental_equals_full_for_all_operations(name, monkeypatch):
     middle, full_operation = MIDDLES[name]
     model = inspect_backbone(CustomBackbone(middle).double())
-    # Several batches, the last of which is not full: 7 x 6 patches, 8 per batch.
-    monkeypatch.setattr(method, "BATCH_PIXELS", 8 * 23 * 19)
+    # Several batches: 8 x 6 patches, of which the last row extends beyond the border, 7 per batch.
+    monkeypatch.setattr(method, "BATCH_PIXELS", 7 * 23 * 19)
     pixels = tuple(each.double() for each in random_image(23, 19))
     ours, _, difference = both_ways(model, pixels, "class:class 2", 4, 3)
-    assert ours.array.shape == (1, 7, 6)
+    assert ours.array.shape == (1, 8, 6)
     assert difference < 1e-6
     # The global average pooling at the end is not incremental if the windows are still small.
     assert ours.full_from in ((None, "mean") if full_operation is None else (full_operation,))
@@ -231,17 +231,18 @@ def test_only_windows_are_stored_and_contain_the_changed_units():
         assert first <= int(changed.min()) and int(changed.max()) <= last
 
 
-def test_occlusion_equals_captums():
-    """captum uses smaller patches at the border where the grid does not fit, here they are left out; it averages the
-    scores of the patches over a pixel, and repeats them for each color. Maximum difference: 4e-7."""
+@pytest.mark.parametrize(("size", "shape"), [((14, 12), (6, 3)), ((15, 13), (7, 4))])
+def test_occlusion_equals_captums(size, shape):
+    """Patches end at the border where the grid does not fit. captum averages the scores of the patches over a pixel,
+    and repeats them for each color. Maximum difference: 4e-7."""
     model = toy()
-    image = random_image(14, 12)[0]
+    image = random_image(*size)[0]
     gray = torch.tensor(model.neutral_color).view(1, 3, 1, 1)
     theirs = captum.Occlusion(model.module.eval()).attribute(
         image, sliding_window_shapes=(3, 4, 6), strides=(3, 2, 3), target=2, baselines=gray.expand_as(image)
     )
     ours = occlusion(model, (image,), parse_target("class:2", model), patch=(4, 6), stride=(2, 3))
-    assert ours.array.shape == (1, 6, 3)
+    assert ours.array.shape == (1, *shape)
     np.testing.assert_allclose(ours.pixels[0], theirs[0, 1].detach(), atol=1e-5)
 
 
@@ -253,9 +254,13 @@ def test_occlusion_of_a_linear_model_matches_manual_computation():
     result = occlusion(model, (torch.full((1, 3, 5, 7), 0.9),), parse_target("a:0", model), patch=(2, 3), stride=2)
     # Red 0.9 minus gray 0.485, over the standard deviation 0.229 (ImageNet's constants), for six of 35 pixels.
     expected = 3 * (0.9 - 0.485) / 0.229 * 6 / 35
-    np.testing.assert_allclose(result.array, np.full((1, 2, 3), expected), rtol=1e-5)
-    assert np.isnan(result.pixels[0, 4]).all()
+    np.testing.assert_allclose(result.array[0, :2], np.full((2, 3), expected), rtol=1e-5)
+    # The last row of patches is half beyond the border.
+    np.testing.assert_allclose(result.array[0, 2], np.full(3, expected / 2), rtol=1e-5)
     np.testing.assert_allclose(result.pixels[0, :4], np.full((4, 7), expected), rtol=1e-5)
+    np.testing.assert_allclose(result.pixels[0, 4], np.full(7, expected / 2), rtol=1e-5)
+    apart = occlusion(model, (torch.rand(1, 3, 5, 7),), parse_target("a:0", model), patch=1, stride=4)
+    assert np.isnan(apart.pixels[0, 1:4]).all() and apart.array.shape == (1, 2, 3)
 
 
 def test_a_blurred_patch_changes_nothing_in_a_constant_region():
@@ -338,8 +343,8 @@ def test_the_command_writes_an_image_and_the_scores(run, image, tmp_path):
     result = run("visualize", "occlusion", *words, "--patch", "8", "--stride", "5", "--baseline", "blurred")
     assert result.out.splitlines()[-1] == "Wrote seen.png and seen.npy.", result
     array = np.load(tmp_path / "seen.npy")
-    # floor((32 - 8) / 5) + 1 = 5 (facts 4)
-    assert array.shape == (1, 5, 5) and array.dtype == np.float32 and np.ptp(array) > 0
+    # ceil((32 - 8) / 5) + 1 = 6: the last patches extend beyond the border.
+    assert array.shape == (1, 6, 6) and array.dtype == np.float32 and np.ptp(array) > 0
 
 
 def test_the_command_reports_the_first_full_operation(run, image, tmp_path):
