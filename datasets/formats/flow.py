@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ...atomic_io import atomic_path
@@ -105,8 +106,10 @@ def read_flo(path: str | Path) -> np.ndarray:
         expected = f"{needed} bytes after the header of a {width}x{height} .flo"
         raise DatasetError(path, expected, f"{len(data) - _HEADER}")
     flow = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2).astype(np.float32)
-    # With the negated comparison, a stored nan is unknown as well.
-    flow[~((flow <= MAX_KNOWN) & (flow >= -MAX_KNOWN)).all(axis=-1)] = np.nan
+    # Most files know every pixel, which one pass shows. Negated comparisons: a stored nan is unknown as well.
+    if not cv2.checkRange(flow, True, -MAX_KNOWN, MAX_KNOWN)[0]:
+        u, v = flow[..., 0], flow[..., 1]
+        flow[~((np.abs(u) <= MAX_KNOWN) & (np.abs(v) <= MAX_KNOWN))] = np.nan
     return flow
 
 
@@ -129,7 +132,12 @@ def read_kitti_flow(path: str | Path) -> np.ndarray:
     """Read flow from a 16-bit PNG of KITTI, see `read_flow`; 8 bits are refused, since the flow is lost in them."""
     # Blue, green, red: known, v, u.
     stored = read_png16(path, channels=3)
-    flow = (stored[..., 2:0:-1].astype(np.float32) - ZERO) / STEPS_PER_PIXEL
+    steps = np.empty((*stored.shape[:2], 2), np.uint16)
+    cv2.mixChannels([stored], [steps], [2, 0, 1, 1])
+    flow = steps.astype(np.float32)
+    # Exact: the numbers have 16 bits.
+    flow *= np.float32(1 / STEPS_PER_PIXEL)
+    flow -= np.float32(ZERO / STEPS_PER_PIXEL)
     flow[stored[..., 0] == 0] = np.nan
     return flow
 

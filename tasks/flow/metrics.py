@@ -90,10 +90,14 @@ class FlowMetrics(RowMetrics):
         f, g, visible = prediction.vectors, ground_truth["flow"], ground_truth.get("visible")
         if f.shape != g.shape:
             raise ValueError(f"the prediction has the shape {f.shape}, the ground truth {g.shape}")
-        known = np.isfinite(g).all(axis=-1)
-        if known.any():
-            visible_known = None if visible is None else visible[known]
-            self.rows.append(_pixel_sums(f[known].astype(np.float64), g[known].astype(np.float64), visible_known))
+        # Component by component: NumPy is slow at reductions over an axis of two.
+        known = np.isfinite(g[..., 0]) & np.isfinite(g[..., 1])
+        if not known.any():
+            return
+        if known.all():
+            known = np.s_[:, :]
+        f, g = (each[known].astype(np.float64).reshape(-1, 2) for each in (f, g))
+        self.rows.append(_pixel_sums(f, g, None if visible is None else visible[known].ravel()))
 
     def compute(self) -> dict[str, float]:
         rows = np.array(self.rows, dtype=np.float64).reshape(-1, len(ERRORS) + len(OUTLIER_RATES), 2)
@@ -123,24 +127,25 @@ def _pixel_sums(f: np.ndarray, g: np.ndarray, visible: np.ndarray | None) -> np.
 
     `f` and `g` are (N, 2) float64, `visible` is (N,) bool or None, all of the known pixels.
     """
-    error, length = np.hypot(*(f - g).T), np.hypot(*g.T)
-    empty = np.zeros(len(g), bool)
-    regions = (
-        ~empty,
-        empty if visible is None else visible,
-        empty if visible is None else ~visible,
-        length < 10,
-        (length >= 10) & (length < 40),
-        length >= 40,
-    )
+    error, length = _lengths(f - g), _lengths(g)
+    seen = [(0, 0.0), (0, 0.0)] if visible is None else _counts_and_sums(error, visible.astype(np.int8), 2)[::-1]
+    speeds = _counts_and_sums(error, (length >= 10).view(np.int8) + (length >= 40).view(np.int8), 3)
     # Comparisons with nan are False: a nan counts as an outlier.
-    outlier = ~((error <= FL_ABSOLUTE) | (error <= FL_RELATIVE * length))
-    wrong = (*(~(error <= pixels) for pixels in (1, 3, 5)), 100 * outlier)
-    return np.array(
-        [(np.count_nonzero(region), error[region].sum()) for region in regions]
-        + [(len(g), value.sum()) for value in wrong],
-        dtype=np.float64,
-    )
+    wrong = [len(g) - np.count_nonzero(error <= pixels) for pixels in (1, 3, 5)]
+    outliers = len(g) - np.count_nonzero((error <= FL_ABSOLUTE) | (error <= FL_RELATIVE * length))
+    rates = [(len(g), value) for value in (*wrong, 100 * outliers)]
+    return np.array([(len(g), error.sum()), *seen, *speeds, *rates], dtype=np.float64)
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    """Lengths of (N, 2) vectors in pixels, whose squares float64 holds: ten times as fast as `hypot`."""
+    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+
+
+def _counts_and_sums(values: np.ndarray, region: np.ndarray, regions: int) -> list[tuple[int, float]]:
+    """For every region, by number: how many of the (N,) values are in it, and their sum."""
+    sums = np.bincount(region, values, regions)
+    return list(zip(np.bincount(region, minlength=regions).tolist(), sums.tolist(), strict=True))
 
 
 def _mean(rows: np.ndarray, averaging: Averaging) -> float | None:
