@@ -12,6 +12,7 @@ PPM a known length.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import zlib
@@ -40,12 +41,12 @@ UNREADABLE = (
 )  # fmt: skip
 """Exceptions of Pillow's decoders on damaged files."""
 REDUCED = {
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    1: cv2.IMREAD_COLOR,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4 | cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
+    1: cv2.IMREAD_COLOR_RGB,
 }
-"""Reduction factor of decoding a JPEG to OpenCV flag, the largest factor first.
+"""Reduction factor of decoding a JPEG to OpenCV flags for RGB, the largest factor first.
 
 The inverse cosine transform can omit the upper frequencies of every 8x8 block and return the image at 1/2, 1/4 or 1/8
 of its size: a good area average for less than half of the work.
@@ -61,6 +62,8 @@ SRGB_TOLERANCE = 2
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME", b"bKGD"}
+"""Chunks of a PNG without orientation, profile, transparency, further frames and text, which may state any of them."""
 _PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
@@ -75,6 +78,8 @@ MAX_COUNTED_GIF = 2**23
 """Bytes up to which the frames of a GIF are counted; that takes all of its blocks, up to 3 seconds for this size."""
 MAX_PROFILE = 2**22
 """Bytes of an ICC profile that is applied. Those of presses have 0.5 to 3 MB."""
+SCAN_BYTES = 10
+"""Minimum length of a scan of a JPEG, header included."""
 SCANS_PER_PIXEL = 16
 """Scans that a JPEG of `max_megapixels` may have; a smaller one may have more. Every scan passes over all pixels, may
 have 20 bytes, and most encoders write 10."""
@@ -126,11 +131,16 @@ class EncodedImage:
         with self._errors():
             self.pillow_image = open_image(io.BytesIO(self._data))
         self._jpeg = self.pillow_image.format in ("JPEG", "MPO")
+        self._plain_png = self.pillow_image.format == "PNG" and _is_plain_png(data)
+        header = _PNM_HEADER.match(self._data)
+        self._ppm_start = header.end() if header is not None and header[1] == b"6" and header[4] == b"255" else None
 
     @cached_property
     def size(self) -> tuple[int, int]:
         """(height, width) of the upright image."""
         with self._errors():
+            if self._plain_png or self._ppm_start is not None:
+                return self.header_size
             if not self._jpeg:
                 self.pillow_image.load()
             width, height = self.pillow_image.size
@@ -150,11 +160,14 @@ class EncodedImage:
         """
         image = self.pillow_image
         factor = 1 if min_size is None or not self._jpeg else reduction(self.size, min_size)
+        if self._plain_png:
+            return decode(self._data, self._path, cv2.IMREAD_COLOR_RGB)
+        if self._ppm_start is not None:
+            shape = (*self.header_size, 3)
+            return np.frombuffer(self._data, np.uint8, math.prod(shape), self._ppm_start).reshape(shape).copy()
         if self._jpeg and image.mode in ("L", "RGB") and _srgb_transform(image.info.get("icc_profile")) is None:
             # The pixels are those of Pillow, in half of the time.
             pixels = decode(self._data, self._path, REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
-            for rows in row_strips(pixels):
-                pixels[rows] = cv2.cvtColor(pixels[rows], cv2.COLOR_BGR2RGB)
             return np.ascontiguousarray(orient(pixels, *_orientation(image)))
         with self._errors():
             image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
@@ -210,6 +223,8 @@ def open_image(source: Path | str | io.BytesIO) -> Any:
 
 
 def _check_scans(data: bytes, pixels: int) -> None:
+    if len(data) // SCAN_BYTES * pixels <= SCANS_PER_PIXEL * LIMITS.max_megapixels * 1e6:
+        return
     # Inside a scan, 0xff is never followed by 0xda; metadata contain few of them.
     scans = data.count(b"\xff\xda")
     if scans > SCANS_PER_PIXEL and scans * pixels > SCANS_PER_PIXEL * LIMITS.max_megapixels * 1e6:
@@ -260,7 +275,9 @@ def image_to_rgb(image: Any) -> np.ndarray:
     steps = _steps(image) if image.mode.startswith("I") else 0
     rgb = np.empty((image.height, image.width, 3), np.uint8)
     for rows in row_strips(rgb):
-        rgb[rows] = _strip_to_rgb(image.crop((0, rows.start, image.width, rows.stop)), profile, steps)
+        complete = rows.stop - rows.start == image.height
+        strip = image if complete else image.crop((0, rows.start, image.width, rows.stop))
+        rgb[rows] = _strip_to_rgb(strip, profile, steps)
     return np.ascontiguousarray(orient(rgb, *_orientation(image)))
 
 
@@ -282,7 +299,7 @@ def _strip_to_rgb(image: Any, profile: tuple[str, Any] | None, steps: int) -> np
     # A profile of other channels than the image's says nothing about it; gray may have one for RGB.
     if profile is not None and (profile[0] == space or (profile[0], space) == ("RGB", "L")):
         pixels = ImageCms.applyTransform(pixels.convert(profile[0]), profile[1])
-    rgb = np.asarray(pixels.convert("RGB"))
+    rgb = np.asarray(pixels if pixels.mode == "RGB" else pixels.convert("RGB"))
     return rgb if alpha is None else array_to_rgb(np.concatenate([rgb, alpha], axis=-1))
 
 
@@ -451,13 +468,26 @@ def _with_one_separator(data: bytes) -> bytes:
     """The bytes of a PPM or PGM without the second byte of a Windows line end between header and pixels."""
     if header := _PNM_HEADER.match(data):
         start = data_offset(data, header.end(), _pnm_length(header))
-        return data[: header.end()] + data[start:]
+        return data if start == header.end() else data[: header.end()] + data[start:]
     return data
 
 
 def _pnm_length(header: re.Match[bytes]) -> int:
     variant, width, height, maximum = (int(number) for number in header.groups())
     return width * height * (3 if variant == 6 else 1) * (1 if maximum < 256 else 2)
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether a PNG has 8 bits, gray or RGB, and no chunk that changes its pixels: OpenCV decodes those like Pillow."""
+    if data[24:26] not in (b"\x08\x00", b"\x08\x02"):
+        return False
+    offset = len(PNG_SIGNATURE)
+    while offset + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, offset)
+        if name not in PLAIN_CHUNKS:
+            return False
+        offset += length + 12
+    return True
 
 
 def _broken_chunk(data: bytes) -> str | None:

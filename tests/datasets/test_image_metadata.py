@@ -12,9 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from densevision.datasets.core.problems import DatasetError
+from densevision.datasets.formats import image as image_format
 from densevision.datasets.formats.arrays import read_pfm
 from densevision.datasets.formats.image import MAX_FRAMES, EncodedImage, decode, open_image, read_image, write_image
 from densevision.datasets.image_folders import ImageFolders
@@ -72,6 +73,23 @@ def in_srgb(image: np.ndarray, primaries: Any) -> np.ndarray:
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
+def comment() -> PngImagePlugin.PngInfo:
+    """A text in which some programs write the orientation."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(exif(3).tobytes()):8}\n{exif(3).tobytes().hex()}\n")
+    return info
+
+
+def exif_last(image: Image.Image) -> bytes:
+    """A PNG that states its orientation after its pixels."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", exif=exif(6))
+    data = stream.getvalue()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    return data[:start] + data[end:-12] + data[start:end] + data[-12:]
+
+
 def in_training(path: Path) -> np.ndarray:
     """The image as a training set gives it."""
     (path.parent / "train.txt").write_text(f"{path.name}\n")
@@ -98,6 +116,7 @@ FRAMES = [Image.fromarray(np.roll(RGB, 9 * number, axis=0)) for number in range(
 DEEP = np.linspace(0, 65535, 40 * 56).reshape(40, 56).astype(np.uint16)
 FILES: dict[str, Callable[[Path], Any]] = {
     "plain.jpg": lambda path: Image.fromarray(RGB).save(path),
+    "plain.png": lambda path: Image.fromarray(RGB).save(path),
     "p3.png": lambda path: Image.fromarray(RGB).save(path, icc_profile=P3),
     "p3.jfif": lambda path: Image.fromarray(RGB).save(path, "JPEG", icc_profile=P3),
     "p3.tif": lambda path: Image.fromarray(RGB).save(path, icc_profile=P3),
@@ -108,6 +127,9 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "transparent.gif": lambda path: palette().save(path, transparency=3),
     "turned.jpg": lambda path: Image.fromarray(RGB).save(path, exif=exif(6)),
     "turned.png": lambda path: Image.fromarray(RGB).save(path, exif=exif(5)),
+    "turned-at-the-end.png": lambda path: path.write_bytes(exif_last(Image.fromarray(RGB))),
+    "gray.png": lambda path: Image.fromarray(RGB).convert("L").save(path),
+    "text.png": lambda path: Image.fromarray(RGB).save(path, pnginfo=comment()),
     "turned.webp": lambda path: Image.fromarray(RGB).save(path, exif=exif(8), lossless=True),
     "turned.tif": lambda path: Image.fromarray(RGB).save(path, tiffinfo={0x0112: 7}),
     "animated.gif": lambda path: FRAMES[0].save(path, save_all=True, append_images=FRAMES[1:]),
@@ -132,6 +154,15 @@ def test_training_and_prediction_read_the_same_pixels(tmp_path, name):
     np.testing.assert_array_equal(load_image(Image.open(tmp_path / name)), image)
     assert EncodedImage((tmp_path / name).read_bytes(), name).size == image.shape[:2]
     assert count_frames(source) == (3 if name.startswith(("animated", "pages")) else 1)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith((".png", ".jpg"))])
+def test_opencv_decodes_plain_files_and_pillow_all_others(tmp_path, monkeypatch, name):
+    decoded: list[Path] = []
+    monkeypatch.setattr(image_format, "decode", lambda *args: decoded.append(args[1]) or decode(*args))
+    FILES[name](tmp_path / name)
+    read_image(tmp_path / name)
+    assert bool(decoded) == (name in ("plain.png", "gray.png", "plain.jpg", "turned.jpg"))
 
 
 @pytest.mark.parametrize("name", WIDE)
