@@ -66,13 +66,13 @@ def pipelined_map(
     Args:
         items: consumed as there is room for them, in the caller's thread.
         steps: functions to apply to each item.
-        workers: threads that prepare and finish; None: one per core, at least two.
+        workers: threads that prepare and finish; None: one per core, and two for those that wait for the disk.
         batch_size: maximum number of items in one `run`; it does not wait for more than are ready.
 
     Raises:
         Exception: any other exception of a step, when the item's turn comes.
     """
-    count = workers or max(2, available_cores())
+    count = workers or available_cores() + 2
     pool = DaemonThreadPool(count)
     waiting, preparing, finishing = iter(items), deque[_InFlight](), deque[_InFlight]()
     following = next(waiting, None)

@@ -19,6 +19,10 @@ PERCENTILE = 99.0
 """As in Smilkov et al. 2017, section 3.2."""
 
 
+DEPTH_COLORS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1].copy()
+"""(256, 3) uint8 RGB: colors of the levels of `depth_levels`."""
+
+
 def draw_depth(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Visualize depth: its logarithm in the inferno colormap, near is bright, unknown pixels are black.
 
@@ -26,25 +30,33 @@ def draw_depth(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
         depth: (H, W) meters, nan where unknown.
         reference: depth map whose range (percentiles 1 to 99) sets the colors: the ground truth, if there is one.
     """
+    levels = depth_levels(depth, reference)
+    image = np.empty((*depth.shape, 3), np.uint8)
+    for rows in row_strips(depth):
+        image[rows] = cv2.applyColorMap(levels[rows], DEPTH_COLORS.reshape(256, 1, 3))
+        unknown = ~np.isfinite(depth[rows])
+        if unknown.any():
+            image[rows][unknown] = 0
+    return image
+
+
+def depth_levels(depth: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Indices of `DEPTH_COLORS` for depth, (H, W) uint8; without meaning where it is unknown. Arguments as above."""
     # A million values suffice for the range; images of phones have twelve million pixels.
     step = max(1, math.isqrt(reference.size // RANGE_SAMPLES))
     sample = reference[::step, ::step]
     known = sample[np.isfinite(sample) & (sample > 0)]
     near, far = np.log(np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
-    image = np.empty((*depth.shape, 3), np.uint8)
+    levels = np.empty(depth.shape, np.uint8)
     for rows in row_strips(depth):
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.log(depth[rows], dtype=np.float32)
-        np.subtract(np.float32(far), share, out=share)
-        share *= np.float32(255 / max(far - near, 1e-3))
-        # fmax and fmin return the number if the other operand is nan.
-        np.fmin(np.fmax(share, 0, out=share), 255, out=share)
-        colors = cv2.applyColorMap(np.rint(share, out=share).astype(np.uint8), cv2.COLORMAP_INFERNO)
-        unknown = ~np.isfinite(depth[rows])
-        if unknown.any():
-            colors[unknown] = 0
-        image[rows] = cv2.cvtColor(colors, cv2.COLOR_BGR2RGB)
-    return image
+            np.subtract(np.float32(far), share, out=share)
+            share *= np.float32(255 / max(far - near, 1e-3))
+            # fmax and fmin return the number if the other operand is nan.
+            np.fmin(np.fmax(share, 0, out=share), 255, out=share)
+            levels[rows] = np.rint(share, out=share)
+    return levels
 
 
 def draw_flow(flow: np.ndarray, reference: np.ndarray) -> np.ndarray:

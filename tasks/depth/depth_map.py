@@ -9,10 +9,11 @@ from typing import ClassVar
 import numpy as np
 
 from ...atomic_io import atomic_path
+from ...datasets.core.drawing import DEPTH_COLORS, depth_levels
 from ...datasets.core.geometry import row_strips
 from ...datasets.field_types import Depth as DepthKind
 from ...datasets.formats.image import write_image
-from ...datasets.formats.png import write_png16
+from ...datasets.formats.png import write_indexed_png, write_png16
 from ..prediction import Prediction, format_range, format_size
 
 MILLIMETERS = 1000.0
@@ -48,17 +49,21 @@ class DepthMap(Prediction):
         """Write the depth map; returns the files.
 
         STEM_depth.npy (float32 meters), STEM_depth_mm.png (16-bit millimeters, 0 unknown), STEM_depth.png (colors).
+        The last one has a palette, if every depth is known: few colors are written three times as fast as RGB.
         Depths beyond 65.535 m do not fit into 16 bits and are clipped to it.
         """
         folder = Path(folder)
         array, millimeters, colors = (folder / f"{stem}_depth{end}" for end in (".npy", "_mm.png", ".png"))
         with atomic_path(array) as temporary:
             np.save(temporary, self.meters.astype(np.float32, copy=False))
-        stored = np.empty(self.meters.shape, np.uint16)
+        stored, complete = np.empty(self.meters.shape, np.uint16), bool(np.isfinite(self.meters).all())
         for rows in row_strips(stored):
-            meters = self.meters[rows]
-            stored[rows] = np.rint(np.where(np.isfinite(meters), meters, 0).clip(0, MAX_DEPTH) * MILLIMETERS)
+            meters = self.meters[rows] if complete else np.nan_to_num(self.meters[rows], posinf=0, neginf=0)
+            stored[rows] = np.rint(meters.clip(0, MAX_DEPTH) * MILLIMETERS)
         write_png16(millimeters, stored)
         del stored
-        write_image(colors, self.to_image())
+        if complete:
+            write_indexed_png(colors, depth_levels(self.meters, self.meters), DEPTH_COLORS)
+        else:
+            write_image(colors, self.to_image())  # black is a color more
         return [array, millimeters, colors]
