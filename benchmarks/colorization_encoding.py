@@ -7,7 +7,6 @@ Both find the nearest bins of every pixel's a and b, and their Gaussian weights.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +14,9 @@ from torch import Tensor
 
 from ..datasets.core.randomness import Purpose, generator
 from ..datasets.rendering.rooms import render_room
-from ..errors import UserError
 from ..tasks.colorization.encoding import NEIGHBORS, SIGMA, bin_array, soft_targets
 from ..tasks.colorization.lab import lab_of
-from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
+from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads, peer
 
 IMAGES, TARGET_SIZE, ROUNDS = 40, 44, 5
 """The paper's batch: 40 crops of 176x176, with targets of 44x44."""
@@ -74,12 +72,8 @@ def colors(images: int, size: int) -> Tensor:
 
 def ball_tree_targets(ab: Tensor, neighbors: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     """The reference: a function that returns the bins and weights of a batch, (pixels, K) each."""
-    try:
-        from sklearn.neighbors import NearestNeighbors
-    except ImportError:
-        raise UserError("This benchmark compares with scikit-learn: pip install scikit-learn.") from None
-
-    tree: Any = NearestNeighbors(n_neighbors=neighbors, algorithm="ball_tree").fit(bin_array())
+    module = peer("sklearn.neighbors", "scikit-learn")
+    tree = module.NearestNeighbors(n_neighbors=neighbors, algorithm="ball_tree").fit(bin_array())
 
     def encode() -> tuple[np.ndarray, np.ndarray]:
         points = ab.movedim(1, -1).reshape(-1, 2).numpy()

@@ -9,7 +9,6 @@ batch per step.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
@@ -54,16 +53,9 @@ def measure(
             finally:
                 trainer.close()
         facts[task] = {"options": trainer.options.command_line(), "precision": dtype_name(trainer.dtype)}
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
-    facts |= {"isa": torch.backends.cpu.get_cpu_capability(), "ONEDNN_MAX_CPU_ISA": limit}
-    remark = f"PyTorch uses {facts['isa']}; " + (
-        f"its convolutions are limited to {limit} (ONEDNN_MAX_CPU_ISA)."
-        if limit
-        else "its convolutions what the CPU has (ONEDNN_MAX_CPU_ISA limits them)."
-    )
     title = "Training steps of the default recipes (forward, loss, backward, update)"
     device = device_name(setting.device)
-    return Report("default-runs", title, device, setting.threads, tuple(figures), facts, (remark,))
+    return Report("default-runs", title, device, setting.threads, tuple(figures), facts)
 
 
 def figures_of(task: str, trainer: Trainer, setting: Setting, round_seconds: float, rounds: int) -> list[Figure]:

@@ -6,6 +6,7 @@ only indicative. Every figure states its threads and shapes.
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 import statistics
@@ -17,6 +18,7 @@ from typing import Any, Self
 
 import torch
 
+from ..errors import UserError
 from ..tasks.distributed import available_cores
 
 Clock = Callable[[], float]
@@ -182,6 +184,22 @@ class Figure:
         return f"{self.required:g} reached" if self.value >= self.required else f"below {self.required:g}"
 
 
+class MissingPeer(UserError):
+    """A library to compare with is not installed; none of them is a dependency."""
+
+
+def peer(module: str, distribution: str) -> Any:
+    """A module of a library to compare with.
+
+    Raises:
+        MissingPeer: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise MissingPeer(f"This compares with {distribution}: pip install {distribution}.") from None
+
+
 @dataclass(frozen=True)
 class Report:
     """Result of a benchmark.
@@ -285,6 +303,8 @@ def machine() -> dict[str, Any]:
 
     return {
         "processor": processor(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "isa_limit": os.environ.get("ONEDNN_MAX_CPU_ISA"),
         "cores": available_cores(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..backbones import create_backbone
-from ..errors import UserError
 from ..visualize.attribution.occlusion import occlusion
 from ..visualize.core.model import InspectedModel, inspect_backbone
 from ..visualize.core.objectives import Objective
 from ..visualize.core.targets import parse_target
-from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads
+from .measure import Figure, Report, Setting, Stopwatch, alternate, device_name, fixed_threads, peer
 
 PATCH, STRIDE, IMAGE_SIZE = 16, 8, 224
 ROUNDS = 1
@@ -140,14 +138,9 @@ def captum_occlusion(model: InspectedModel, image: Tensor) -> Callable[[int, int
     """captum's occlusion: a function of the vertical stride and the patches per batch that returns the map (H, W).
 
     Raises:
-        UserError: captum is not installed.
+        MissingPeer: captum is not installed.
     """
-    try:
-        from captum.attr import Occlusion
-    except ImportError:
-        raise UserError("This benchmark compares with captum: pip install captum.") from None
-
-    method: Any = Occlusion(model.module.eval())
+    method = peer("captum.attr", "captum").Occlusion(model.module.eval())
     gray = image.new_tensor(model.neutral_color).view(1, -1, 1, 1).expand_as(image)
 
     def attribute(row_stride: int, batch_size: int) -> Tensor:
@@ -169,6 +162,4 @@ def difference(model: InspectedModel, image: Tensor, objective: Objective, their
     """Maximum difference of the two maps, relative to the maximum value."""
     ours = occlusion(model, image, objective, patch=PATCH, stride=(row_stride, STRIDE)).pixels[0]
     expected = theirs.cpu().numpy()
-    # Pixels without a patch are 0 in captum's map and nan in ours.
-    differences = np.abs(np.nan_to_num(ours) - expected)
-    return float(differences.max() / np.abs(expected).max())
+    return float(np.abs(ours - expected).max() / np.abs(expected).max())

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+import sys
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -20,14 +21,18 @@ from densevision.apps import bench as command
 from densevision.apps.cli import main
 from densevision.benchmarks import (
     BENCHMARKS,
+    attribution,
     colorization_encoding,
     correlation,
     default_runs,
+    exported,
+    flow_data,
     image_pipeline,
     loader,
     measure,
     occlusion,
     predict,
+    training_loop,
     training_step,
 )
 from densevision.benchmarks.measure import (
@@ -46,11 +51,13 @@ from densevision.benchmarks.measure import (
 CPU = torch.device("cpu")
 QUICK = Setting(CPU, threads=1, rounds=1)
 TINY = {
+    "attribution": lambda setting: attribution.measure(setting, backbone="resnet20_cifar", size=32, steps=2),
     "colorization-encoding": lambda setting: colorization_encoding.measure(setting, num_images=2, size=12),
     "correlation": lambda setting: correlation.measure(setting, cases=(correlation.Case("none", (2, 3, 7, 9), 4, 2),)),
     "default-runs": lambda setting: default_runs.measure(
         setting, tasks=("depth",), image_size=(32, 32), batch_size=2, round_seconds=0.0
     ),
+    "flow-data": lambda setting: flow_data.measure(setting, chairs_size=(24, 32), kitti_size=(24, 40), calls=1),
     "loader": lambda setting: loader.measure(setting, image_size=(32, 32), batch_size=2, workers=1, steps=2),
     "occlusion": lambda setting: occlusion.measure(
         setting, cases=(occlusion.Case("lenet5", 1.0),), size=32, row_stride=16, batch_sizes=(1, 2)
@@ -58,9 +65,13 @@ TINY = {
     "image-pipeline": lambda setting: image_pipeline.measure(
         setting, source_size=(45, 60), crop_size=16, num_files=2, batch_size=2
     ),
+    "onnxruntime": lambda setting: exported.measure(setting, task="restoration", batches=(2,)),
     "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64))), batched=False),
     "synthetic-rooms": lambda setting: loader.measure_rendering(
         setting, sizes=(((12, 16), 60.0), ((16, 12), None)), num_images=2
+    ),
+    "training-loop": lambda setting: training_loop.measure(
+        setting, source_size=(30, 40), crop_size=32, batch_size=2, steps=1, batches=1
     ),
     "training-step": lambda setting: training_step.measure(setting, batch_size=2, image_size=32, matmul_size=32),
 }
@@ -273,6 +284,32 @@ def test_without_a_name_all_benchmarks_run(settings_used, capsys):
     assert [setting.compile for setting in settings_used] == [True] * len(BENCHMARKS)
     printed = capsys.readouterr().out
     assert all(f"{name}: A step" in printed for name in BENCHMARKS)
+
+
+def test_the_page_has_every_ratio_and_the_command_that_wrote_it(settings_used, tmp_path, capsys):
+    page = tmp_path / "speed.md"
+    assert call("training-step", "loader", "--device", "cpu", "--threads", "2", "--markdown", str(page)) == 0
+    text = page.read_text()
+    assert f"densevision bench training-step loader --threads 2 --markdown {page}\n" in text
+    assert "## training-step\n\nA step. cpu (Abacus), 3 thread(s).\n" in text and "## loader\n" in text
+    row = "| fp32 | 16x3x8x8 | ours: 8.0 images/s | theirs: 8.0 images/s | **1.50 x (1.00 - 2.00)**, n = 3 | goal 1.2"
+    assert text.count(row) == 2 and text.count("- It went well.\n") == 2
+    assert measure.processor() in text
+
+
+def test_a_missing_library_leaves_out_its_comparisons_and_is_named(settings_used, monkeypatch, capsys, tmp_path):
+    def without_peer(setting):
+        return measure.peer("no_such_library", "no-such-library")
+
+    monkeypatch.setitem(benchmarks.BENCHMARKS, "correlation", without_peer)
+    assert call("correlation", "loader", "--device", "cpu", "--markdown", str(tmp_path / "speed.md")) == 0
+    line = "correlation: This compares with no-such-library: pip install no-such-library."
+    assert line in capsys.readouterr().out and f"- {line}" in (tmp_path / "speed.md").read_text()
+    assert len(settings_used) == 1
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    report = TINY["attribution"](QUICK)
+    assert {figure.theirs for figure in report.figures} == {"captum"}
+    assert "This compares with grad-cam: pip install grad-cam." in report.remarks
 
 
 @pytest.mark.parametrize(
