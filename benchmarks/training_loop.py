@@ -51,6 +51,8 @@ def measure(
         options = Options(
             image_size=(crop_size, crop_size),
             batch_size=batch_size,
+            steps=1000,
+            warmup_steps=0,
             backbone="resnet18",
             crop_area=CROPS.crop_area,
             color_jitter=0.0,

@@ -201,7 +201,14 @@ def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_image():
     assert training_step.step_operations(224) == pytest.approx(3 * forward - first, rel=0.01)
 
 
-@pytest.mark.parametrize("name", sorted(BENCHMARKS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        # An export, and eight loaders that start.
+        pytest.param(name, marks=pytest.mark.slow) if name in ("onnxruntime", "training-loop") else name
+        for name in sorted(BENCHMARKS)
+    ],
+)
 def test_a_tiny_run_fills_every_figure_with_its_shapes_and_threads(name, monkeypatch):
     monkeypatch.setattr(training_step, "MIN_SECONDS", 0.0)
     monkeypatch.setattr(image_pipeline, "COMPARED", 4)
