@@ -73,15 +73,15 @@ def measure(
         )
         plain = ("densevision", "plain NumPy")
         compare(".flo", chairs_size, plain, lambda i: read_flow(flows[i]), lambda i: plain_flo(flows[i]))
-        truth = [read_flow(flow) for flow in flows]
-        predicted = [flow + np.float32(0.25) for flow in truth]
+        target = [read_flow(flow) for flow in flows]
+        predicted = [flow + np.float32(0.25) for flow in target]
         metrics = FlowMetrics(PROTOCOLS["pixel-mean"])
         compare(
             "scores of a prediction",
             chairs_size,
             ("all scores, float64", "EPE and 1, 3, 5 px, float32"),
-            lambda index: metrics.update(FlowField(predicted[index]), {"flow": truth[index]}),
-            lambda index: plain_scores(predicted[index], truth[index]),
+            lambda index: metrics.update(FlowField(predicted[index]), {"flow": target[index]}),
+            lambda index: plain_scores(predicted[index], target[index]),
         )
     title = "Optical flow files and scores, on one thread"
     return Report("flow-data", title, device_name(cpu), 1, tuple(figures))
@@ -123,7 +123,7 @@ def plain_flo(path: Path) -> np.ndarray:
         return np.fromfile(file, np.float32, 2 * width * height).reshape(height, width, 2)
 
 
-def plain_scores(predicted: np.ndarray, truth: np.ndarray) -> list[float]:
+def plain_scores(predicted: np.ndarray, target: np.ndarray) -> list[float]:
     """End-point error and outlier rates as most scripts compute them."""
-    error = np.sqrt(((predicted - truth) ** 2).sum(-1))
+    error = np.sqrt(((predicted - target) ** 2).sum(-1))
     return [float(error.mean()), *(float((error > pixels).mean()) for pixels in (1, 3, 5))]

@@ -18,6 +18,7 @@ from densevision.datasets.field_types import Image as ImageField
 from densevision.datasets.formats.flow import read_flo
 from densevision.datasets.pose.skeletons import LSP
 from densevision.tasks.checkpoint import provenance, write_model
+from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.flow import Flow
 from densevision.tasks.inference import Predictor
 from densevision.tasks.model_spec import ModelSpec
@@ -44,7 +45,9 @@ def test_an_image_gets_meters_millimeters_and_colors_of_its_own_size(run, tmp_pa
         assert stored.mode.startswith("I;16") and stored.size == (53, 37)
         assert np.array_equal(np.asarray(stored), np.round(meters.clip(0, 65.535) * 1000).astype(np.uint16))
     with Image.open(out / "a_depth.png") as colored:
-        assert (colored.mode, colored.size) == ("RGB", (53, 37))
+        # A palette of the 256 colors.
+        assert (colored.mode, colored.size) == ("P", (53, 37))
+        np.testing.assert_array_equal(np.asarray(colored.convert("RGB")), DepthMap(meters).to_image())
 
 
 def test_the_license_terms_of_the_training_data_are_printed_once(run, tmp_path, checkpoint, image):
