@@ -1,4 +1,5 @@
-"""Motion between two frames by block matching, without parameters: what a predictor can continue from its first step.
+"""Motion between two frames without parameters: by block matching, what a predictor can continue from its first step,
+and by their difference, where it has nothing to do.
 
 Blocks of the last frame are compared with the frame before, first at half the size within 8 pixels, then at full size
 around what was found. The motion is the mean of the displacements, weighted by a softmax of their differences.
@@ -20,6 +21,11 @@ SMOOTHNESS = 0.002
 """Differences far above it count as their absolute value."""
 SHIFT_COST = 0.0003
 """Difference that a pixel of displacement costs, so that plain areas stand still."""
+
+REACH = 8
+"""Pixels within which motion can matter to a pixel in the next frame."""
+STILL, NOISE_SIDE = 1.5 / 255, 5
+"""Difference that is noise, if averaged over a square of this side; from twice of it on, it is motion."""
 
 
 def match_blocks(last: Tensor, before: Tensor) -> Tensor:
@@ -56,3 +62,15 @@ def _match(last: Tensor, before: Tensor, reduction: int, radius: int, block: int
     if reduction > 1:
         flow = F.interpolate(flow, scale_factor=float(reduction), mode="bilinear", align_corners=False)
     return flow[..., :height, :width]
+
+
+def motion_nearby(last: Tensor, before: Tensor) -> Tensor:
+    """Whether anything changed within `REACH` pixels between two frames, (B, 1, H, W) from 0 to 1.
+
+    Args:
+        last, before: (B, C, H, W) in [0, 1].
+    """
+    difference = F.avg_pool2d((last - before).float().abs().mean(1, keepdim=True), NOISE_SIDE, 1, NOISE_SIDE // 2)
+    for size in ((2 * REACH + 1, 1), (1, 2 * REACH + 1)):
+        difference = F.max_pool2d(difference, size, 1, (size[0] // 2, size[1] // 2))
+    return (difference / STILL - 1).clamp(0, 1)

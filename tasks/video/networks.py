@@ -13,7 +13,7 @@ from ...backbones.backbone import Backbone
 from ...errors import UserError
 from ..heads.head import Head
 from ..network import Network
-from .matching import match_blocks
+from .matching import match_blocks, motion_nearby
 from .vgan import CLIP_FRAMES, STRIDE, FrameGenerator, Layers, NoiseGenerator
 from .warping import fill, move, splat
 
@@ -85,9 +85,11 @@ class MotionPredictor(VideoNetwork):
 
     From several frames, the next one is predicted, and then the one after it from that (**rollout**); its pixels say
     where they came from, by a flow with a part that continues the motion between the last two given frames, as
-    `match_blocks` finds it. From a single frame, all frames are predicted at once, in front of one background: its
-    pixels say what belongs to the foreground and on which arc it leaves, so that its small motion at first teaches the
-    large one later; the background behind it is filled from what surrounds it, and corrected.
+    `match_blocks` finds it; what stood still, and has no motion nearby, stays exactly as it is.
+
+    From a single frame, all frames are predicted at once, in front of one background: its pixels say what belongs to
+    the foreground and on which arc it leaves, so that its small motion at first teaches the large one later; the
+    background behind it is filled from what surrounds it, and corrected.
 
     Args:
         backbone: any backbone with three channels per given frame.
@@ -141,7 +143,8 @@ class MotionPredictor(VideoNetwork):
             last, output = seen[-1], self._output(tuple(seen[-self.context :]))
             correction, flow, mask, share = output.split((3, 2, 1, 1), dim=1)
             flow = FLOW_SCALE * flow + CONTINUATION_SCALE * share * motion
-            step = compose(mask.sigmoid(), move(last, flow), last + correction)
+            moving = motion_nearby(last, seen[-2])
+            step = compose(moving * mask.sigmoid(), move(last, flow), last + moving * correction)
             # What moves takes its motion with it.
             motion = move(motion, flow)
             steps.append(step)

@@ -286,6 +286,7 @@ if __name__ == "__main__":
             scores,
             hands,
             views,
+            boats,
             photos,
             colorized,
             colorized_shapes,

@@ -7,7 +7,7 @@ import torch
 
 import densevision
 from densevision.tasks.heads import create_head
-from densevision.tasks.video.matching import match_blocks
+from densevision.tasks.video.matching import match_blocks, motion_nearby
 from densevision.tasks.video.networks import CONTINUATION_SCALE, FLOW_SCALE, HEAD_CHANNELS, MotionPredictor, arcs
 from densevision.tasks.video.warping import fill, move, splat
 
@@ -56,6 +56,23 @@ def test_frames_are_composed_exactly(context):
         frames, masks, foreground, background, _ = network.predict_frames(tuple(given), 3)
     assert background is not None and torch.isfinite(foreground).all()
     torch.testing.assert_close(frames, masks * foreground + (1 - masks) * background, rtol=0, atol=0)
+
+
+def test_a_static_scene_stays_and_is_all_background():
+    network, still = predictor(2, 3), frames_of(1)[0]
+    torch.nn.init.normal_(network.head.predict.weight, 0, 0.3)  # type: ignore[arg-type, union-attr]
+    noisy = still + torch.randn(still.shape, generator=torch.Generator().manual_seed(0)) / 255
+    with torch.no_grad():
+        for before in (still, noisy):
+            predicted = network.predict_frames((before, still), 3)
+            assert predicted.masks.max() == 0 and torch.equal(predicted.frames, still[:, None].expand(1, 3, 3, 16, 24))
+
+
+def test_motion_matters_to_what_is_near():
+    still, changed = torch.zeros(1, 3, 40, 60), torch.zeros(1, 3, 40, 60)
+    changed[..., 18:22, 8:12] = 0.5
+    moving = motion_nearby(changed, still)[0, 0]
+    assert moving[20, 10] == moving[20, 17] == moving[27, 10] == 1 and not moving[:, 24:].any()
 
 
 def test_the_foreground_of_a_single_frame_leaves_what_is_behind_it():

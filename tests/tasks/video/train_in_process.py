@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from densevision.tasks.training.setup import train
@@ -21,12 +20,15 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def weights_after_training(out: Path, batch_size: int) -> dict[str, Tensor]:
-    """The weights after a training with frozen normalization, whose statistics are otherwise those of a process."""
+def run(out: Path, batch_size: int) -> None:
+    """Train with frozen normalization, whose statistics are otherwise those of a process."""
     train(Video(context=1, frames=3), out=out, batch_size=batch_size, **OPTIONS)
+
+
+def weights_of(out: Path) -> dict[str, Tensor]:
+    """The weights after a run, which its first process writes."""
     return load_state(out / "last" / "state.pt")["model"]
 
 
 if __name__ == "__main__":
-    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
-    torch.save(weights_after_training(folder / rank, 2), folder / f"{rank}.pt")
+    run(Path(sys.argv[1]) / os.environ["RANK"], 2)
