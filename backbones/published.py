@@ -168,7 +168,11 @@ def in_order(network: str, tensors: Tensors, **options: Any) -> Converted:
     for name, parts in zip(ours, (numbers[number] for number in sorted(numbers)), strict=True):
         if "running_std" in parts:  # older files store 1 / sqrt(variance + eps)
             parts["running_var"] = parts.pop("running_std").pow(-2) - TORCH7_EPS
-        moved |= {f"{name}.{part}": tensor for part, tensor in parts.items() if part != "stride"}
+        left = {"stride"}
+        # Older files have biases of 0 before every normalization.
+        if isinstance(backbone.get_submodule(name), nn.Conv2d) and "bias" in parts and not parts["bias"].any():
+            left.add("bias")
+        moved |= {f"{name}.{part}": tensor for part, tensor in parts.items() if part not in left}
     return ConvertedBackbone(network, moved, {**options, "num_classes": backbone.num_classes})
 
 

@@ -319,7 +319,7 @@ def torch7_unit(net: Random, x: Tensor, at: str, width: int, stride: int, preact
 
 def torch7_resnet(net: Random, x: Tensor, units: tuple[int, ...], preact: bool) -> tuple[Tensor, Module]:
     """fb.resnet.torch's `models/resnet.lua` and `models/preresnet.lua` for ImageNet: logits and the network."""
-    x = F.max_pool2d(F.relu(net.batch_norm("bn", net.conv("conv", x, 64, 7, 2, 3))), 3, 2, 1)
+    x = F.max_pool2d(F.relu(net.batch_norm("bn", net.conv("conv", x, 64, 7, 2, 3, bias=False))), 3, 2, 1)
     modules = [convolution(net.state, "conv", 2), normalization(net.state, "bn"), Module("cudnn.ReLU")]
     for stage, count in enumerate(units):
         stack = []
