@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import UserError
 from . import open_dataset
 from .core.geometry import Geometry, Size
+from .core.problems import Problem
 from .core.randomness import Purpose, generator
 from .dataset import Dataset, Sample
 from .field_types import FieldType
@@ -67,15 +68,15 @@ class Mixture(Dataset):
 
     def __init__(self, datasets: Sequence[Dataset], weights: Sequence[float] | np.ndarray | None = None) -> None:
         super().__init__(split=datasets[0].split)
-        self.datasets = list(datasets)
-        self.weights = None if weights is None else np.asarray(weights, np.float64)
-        self.title = " + ".join(dataset.title for dataset in datasets)  # type: ignore[misc]
-        self.terms = "; ".join(dict.fromkeys(dataset.terms for dataset in datasets))  # type: ignore[misc]
-        self.splits = datasets[0].splits  # type: ignore[misc]
-        self.default_protocol = datasets[0].default_protocol  # type: ignore[misc]
-        self.skipped = [problem for dataset in datasets for problem in dataset.skipped]
-        self.fields = _common_fields(datasets)
-        self.infinite = any(dataset.infinite for dataset in datasets)
+        self.datasets: list[Dataset] = list(datasets)
+        self.weights: np.ndarray | None = None if weights is None else np.asarray(weights, np.float64)
+        self.title: str = " + ".join(dataset.title for dataset in datasets)  # type: ignore[misc]
+        self.terms: str = "; ".join(dict.fromkeys(dataset.terms for dataset in datasets))  # type: ignore[misc]
+        self.splits: tuple[str, ...] = datasets[0].splits  # type: ignore[misc]
+        self.default_protocol: str = datasets[0].default_protocol  # type: ignore[misc]
+        self.skipped: list[Problem] = [problem for dataset in datasets for problem in dataset.skipped]
+        self.fields: dict[str, FieldType] = _common_fields(datasets)
+        self.infinite: bool = any(dataset.infinite for dataset in datasets)
         if self.infinite and weights is None:
             raise UserError(f"mix: {self.title} has an infinite dataset, so the shares must be stated: give weights.")
         lengths = [len(dataset) for dataset in datasets]

@@ -32,8 +32,9 @@ class Samples(Dataset):
 
     def __init__(self, source: Any, fields: Mapping[str, FieldType], split: str = "train") -> None:
         super().__init__(split=split)
-        self.source, self.fields = source, dict(fields)
-        self.title = type(source).__name__  # type: ignore[misc]
+        self.source: Any = source
+        self.fields: dict[str, FieldType] = dict(fields)
+        self.title: str = type(source).__name__  # type: ignore[misc]
 
     def __len__(self) -> int:
         return len(self.source)

@@ -63,16 +63,20 @@ class Predictor:
         amp: str = "off",
         header: dict[str, Any] | None = None,
     ) -> None:
-        self.task, self.model, self.fields, self.size = task, model, fields, size
-        self.preprocessor = Preprocessor(task, fields, size)
-        self.device, self.amp = torch.device(device), amp
-        self.dtype = amp_dtype(amp, self.device)
-        self.header = header or {}
+        self.task: Task = task
+        self.model: Network = model
+        self.fields: dict[str, FieldType] = fields
+        self.size: Size = size
+        self.preprocessor: Preprocessor = Preprocessor(task, fields, size)
+        self.device: torch.device = torch.device(device)
+        self.amp: str = amp
+        self.dtype: torch.dtype | None = amp_dtype(amp, self.device)
+        self.header: dict[str, Any] = header or {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        parts = (type(self.model).__name__, *(f"{height}x{width}" for height, width in (self.size,)), self.device.type)
-        return f"Predictor({self.task.name}, {', '.join(parts)}, {self.precision})"
+        model, (height, width) = type(self.model).__name__, self.size
+        return f"Predictor({self.task.name}, {model}, {height}x{width}, {self.device.type}, {self.precision})"
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to a device ("cpu", "cuda:1", "mps", "auto"), and return the predictor itself.

@@ -10,9 +10,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 
 import numpy as np
+from typing_extensions import TypeVar
 
 from ..backbones.backbone import Backbone
 from ..datasets.dataset import Dataset, Sample
@@ -24,7 +25,7 @@ from .prediction import OutputSpec, Prediction, PredictionContext
 from .training.options import Options
 
 FieldTypeT = TypeVar("FieldTypeT", bound=FieldType)
-NetworkT = TypeVar("NetworkT", bound=Network)
+NetworkT = TypeVar("NetworkT", bound=Network, default=Any)
 Table = list[dict[str, Any]]
 """Rows of equal columns."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import ClassLabel, FieldType, Image
+from ...errors import UserError
 from ..crops import TEST_CROPS, CropEvaluation
 from ..network import Batch, Classifier, LossTerms, Phase
 from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
@@ -23,7 +24,7 @@ from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ClassificationMetrics, ClassScores
-from .policies import ClassificationInference, PCAColorNoise
+from .policies import ClassificationAugmentation, ClassificationInference, batch_mixing
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000
@@ -33,6 +34,16 @@ BASELINE_SAMPLES = 1000
 @dataclass(frozen=True)
 class Classification(Task[Classifier]):
     """An image in, class probabilities out."""
+
+    mixup: float = 0.0
+    """Alpha of mixup, which adds two images and their classes in random shares; 0 turns it off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix, which pastes a rectangle of another image, and its share of the class; 0 turns it off. With
+    --mixup, each batch takes one of them at random."""
+    trivial_augment: bool = False
+    """TrivialAugment: one random change of colors or geometry of a random strength for each image."""
+    random_erase: float = 0.0
+    """Probability of a rectangle of zeros that hides a part of a training image."""
 
     name: ClassVar[str] = "classification"
     title: ClassVar[str] = "Image classification"
@@ -44,6 +55,15 @@ class Classification(Task[Classifier]):
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = PROTOCOLS
     monitor: ClassVar[MonitoredMetric] = MonitoredMetric("top1", higher_is_better=True)
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("mixup", self.mixup, 100.0),
+            ("cutmix", self.cutmix, 100.0),
+            ("random_erase", self.random_erase, 1.0),
+        ):
+            if not 0 <= value <= most:
+                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be between 0 and {most:g}.")
 
     def inputs(self, fields: dict[str, FieldType]) -> dict[str, FieldType]:
         return {"image": self.require_field(fields, "image", Image)}
@@ -60,7 +80,7 @@ class Classification(Task[Classifier]):
 
     @property
     def augmentation(self) -> AugmentationPolicy:
-        return PCAColorNoise()
+        return ClassificationAugmentation(self.trivial_augment, self.random_erase)
 
     @property
     def inference(self) -> InferencePolicy:
@@ -79,10 +99,15 @@ class Classification(Task[Classifier]):
 
     def phases(self, model: Classifier, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss of the logits, auxiliary classifiers included."""
-        terms = LOSSES[loss]
+        terms, mix = LOSSES[loss], batch_mixing(self.mixup, self.cutmix, len(self.names(fields)))
+        if mix is not None and loss == "map":
+            raise UserError("--mixup and --cutmix mix classes, and the loss 'map' takes one: use 'cross-entropy'.")
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
-            return terms([logits.float() for logits in model(batch["image"], True)], batch["category"])
+            image, category = batch["image"], batch["category"]
+            if mix is not None:
+                image, category = mix(image, category)
+            return terms([logits.float() for logits in model(image, True)], category)
 
         return (Phase("classifier", model, compute_loss),)
 

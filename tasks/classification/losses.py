@@ -28,7 +28,7 @@ def cross_entropy(logits: Sequence[Tensor], category: Tensor, smoothing: float =
 
     Args:
         logits: (B, num_classes) each, those of the main classifier first.
-        category: (B,) integers.
+        category: (B,) integers, or (B, num_classes) shares of mixed images.
         smoothing: fraction of the target distribution that is uniform over all classes.
     """
     main, *others = (functional.cross_entropy(each, category, label_smoothing=smoothing) for each in logits)
