@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +26,6 @@ from densevision.tasks.video.losses import GIVEN_MASK, LAMBDA_FRAME, LAMBDA_MASK
 from densevision.tasks.video.metrics import describe, frechet_distance, has_static_background, speed_histogram
 from densevision.tasks.video.networks import VGAN, PredictedFrames
 from densevision.tasks.video.predicted_clip import PredictedClip
-
-from .train_in_process import run, weights_of
 
 CLIP: dict[str, FieldType] = {"clip": Image()}
 RNG = np.random.default_rng(0)
@@ -282,27 +275,3 @@ def test_both_players_resume_to_the_bit_and_stay_finite(tmp_path):
     first, second = (load_state(tmp_path / name / "last" / "state.pt") for name in ("uninterrupted", "resumed"))
     for one, other in ((first["model"], second["model"]), (first["auxiliary"][0], second["auxiliary"][0])):
         assert one and [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = []
-    for rank in ("0", "1"):
-        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        environment = {**os.environ, **group, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, str(Path(__file__).parent / "train_in_process.py"), str(tmp_path)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    run(tmp_path / "one", 4)
-    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "0")
-    assert max(float((one[name].double() - two[name].double()).abs().max()) for name in one) < 1e-5
-    # The output layer, which starts at 0, has learned far more than that.
-    assert two["head.predict.weight"].abs().max() > 1e-3
