@@ -40,7 +40,7 @@ def convert_caffe(network: str) -> Callable[[Tensors], Converted]:
         zeros = {
             name.replace("weight", "bias"): torch.zeros(tensor.shape[1])
             for name, tensor in moved.items()
-            if "upsampled" in name or "deconv" in name
+            if tensor.ndim == 4 and ("upsampled" in name or "deconv" in name)
         }
         note = "the channels of conv1 are reversed, because its images have blue first"
         return ConvertedModel(network, zeros | moved, "flow", notes=(note,))
