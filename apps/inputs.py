@@ -216,9 +216,9 @@ def sampling_request(seed: int) -> InferenceRequest:
     return InferenceRequest(lambda: (seed,), f"seed {seed}", Path(f"seed-{seed}"), ())
 
 
-def scene_request(question: Any) -> InferenceRequest:
-    """The request of a question about a scene, see `InferencePolicy.scene_questions`."""
-    return InferenceRequest(lambda: (question,), question.stem.as_posix(), question.stem, question.files)
+def scene_request(view: Any) -> InferenceRequest:
+    """The request for a view of a scene, see `InferencePolicy.requested_views`."""
+    return InferenceRequest(lambda: (view,), view.stem.as_posix(), view.stem, view.files)
 
 
 def _requests(files: tuple[Path, ...], stem: Path, length: int | None, last: int | None) -> Iterator[InferenceRequest]:

@@ -127,10 +127,10 @@ def predict(
     predictor = predictor.with_options(**{name: value for name, value in stated.items() if value is not None})
     predictor.seed = seed
     of_scenes = predictor.task.inference.reads_scenes or choice != SceneChoice()
-    questions: Sequence[Any] = ()
+    requested: Sequence[Any] = ()
     sources = collect_inputs(inputs, out, left_out) if inputs and not of_scenes else []
     if of_scenes:
-        predictor, questions = predictor.task.inference.scene_questions(predictor, inputs, choice)
+        predictor, requested = predictor.task.inference.requested_views(predictor, inputs, choice)
     task, fields, policy = predictor.task, predictor.fields, predictor.task.inference
     if input_mode is not None and input_mode not in policy.modes:
         raise unknown_name(f"input mode of the task {task.name}", input_mode, policy.modes)
@@ -149,7 +149,7 @@ def predict(
     if of_scenes:
         if not inputs:
             raise UserError("There is no input; name folders of photos with cameras after the checkpoint.")
-        requests = map(scene_request, questions)
+        requests = map(scene_request, requested)
     elif needed != 0:
         sources = sources or collect_inputs(inputs, out, left_out)
         if samples > 1:

@@ -122,7 +122,7 @@ class InferencePolicy:
             size and tile large images (for tasks that look at details).
         context_fields: fields that `Task.decode` needs beside the inputs, where a sample has them.
         last_frames: how many frames of a complete folder or video are read, its last ones; None: all.
-        reads_scenes: whether inputs are folders of photos with cameras, see `scene_questions`.
+        reads_scenes: whether inputs are folders of photos with cameras, see `requested_views`.
     """
 
     modes: tuple[str, ...] = ("fit", "native")
@@ -244,13 +244,13 @@ class InferencePolicy:
         """
         raise UserError("The model does not predict objects one by one: use --box for a part of the image.")
 
-    def scene_questions(
+    def requested_views(
         self, predictor: Any, folders: Sequence[Path], choice: SceneChoice
     ) -> tuple[Any, Sequence[Any]]:
         """What is requested of scenes, which are folders of photos with cameras; for view synthesis only.
 
         Returns:
-            The predictor to use, and a question per prediction: an input of `Predictor.predict` with `stem` (path of
+            The predictor to use, and a request per prediction: an input of `Predictor.predict` with `stem` (path of
             the output), `files` and `view.name`.
 
         Raises:

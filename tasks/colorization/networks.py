@@ -182,9 +182,10 @@ class SiggraphNetwork(ColorNetwork):
         self.model8 = nn.Sequential(nn.ReLU(), *_block(256, (256, 256), 1))
         self.model9 = nn.Sequential(nn.ReLU(), *_block(128, (128,), 1))
         self.model10 = nn.Sequential(nn.ReLU(), nn.Conv2d(128, 128, 3, padding=1), nn.LeakyReLU(0.2))
-        self.model_out = nn.Sequential(nn.Conv2d(128, 2, 1), nn.Tanh())
+        last = nn.Conv2d(128, 2, 1)
+        self.model_out = nn.Sequential(last, nn.Tanh())
         initialize(self, "he_fan_in")
-        self.decoder.init_last_layer(self.model_out[0])
+        self.decoder.init_last_layer(last)
 
     def colors(self, lightness: Tensor, hints: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Colors of every pixel.

@@ -119,10 +119,8 @@ class _FlowNet(FlowNetwork):
         if self.mean == "port":
             return PREPROCESSING(first), PREPROCESSING(second)
         if self.mean == "authors":
-            return tuple(
-                image - image.new_tensor(mean).view(3, 1, 1)
-                for image, mean in zip((first, second), AUTHORS_MEANS, strict=True)
-            )
+            one, other = (first.new_tensor(mean).view(3, 1, 1) for mean in AUTHORS_MEANS)
+            return first - one, second - other
         mean = (first.mean((2, 3), keepdim=True) + second.mean((2, 3), keepdim=True)) / 2
         return first - mean, second - mean
 

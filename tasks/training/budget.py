@@ -148,6 +148,7 @@ def use_all_cores(trainer: Trainer, seconds: float) -> float:
 
 def load_twice(trainer: Trainer) -> tuple[list[Batch], float, float]:
     """The batches of a step, and the CPU seconds that loading them takes: of new samples, and of samples used again."""
+    batches: list[Batch] = []
     seconds = []
     # The first time, all samples are generated; the second time, none.
     for _ in range(2):

@@ -176,7 +176,7 @@ def describe(clip: np.ndarray) -> ClipStatistics:
 
 def foreground_of(clip: np.ndarray) -> np.ndarray:
     """Pixels of a clip (T, H, W, 3) uint8 that differ from their median over time: (T, H, W) bool."""
-    return (np.abs(clip.astype(np.float32) - np.median(clip, axis=0)) > FOREGROUND).any(-1)
+    return np.any(np.abs(clip.astype(np.float32) - np.median(clip, axis=0)) > FOREGROUND, axis=-1)
 
 
 def speed(clip: np.ndarray) -> float:

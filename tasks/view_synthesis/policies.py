@@ -25,7 +25,7 @@ from ..network import Network
 from ..policies import AugmentationPolicy, InferencePolicy, SceneChoice
 from .classical import CLASSICAL
 from .networks import DeepStereo
-from .questions import SceneQuestion, middle_question, questions_about
+from .requested_views import RequestedView, middle_view, requested_views
 
 VIDEO_RATE = 24
 PER_VIEW = ("views", "cameras", "poses")
@@ -78,7 +78,7 @@ class ViewInference(InferencePolicy):
         """Read a scene.
 
         Args:
-            sources: one `SceneQuestion`, sample with the input fields, or folder of a scene, whose middle photo is then
+            sources: one `RequestedView`, sample with the input fields, or folder of a scene, whose middle photo is then
                 left out and predicted.
             fields: input fields of the task.
 
@@ -86,12 +86,12 @@ class ViewInference(InferencePolicy):
             UserError: neither, or a folder without camera poses.
         """
         source = sources[0] if len(sources) == 1 else None
-        if isinstance(source, SceneQuestion):
+        if isinstance(source, RequestedView):
             return source.sample()
         if isinstance(source, Mapping) and fields.keys() <= source.keys():
             return dict(source)
         if isinstance(source, ImageFile) and source.path.is_dir():
-            return middle_question(source.path)
+            return middle_view(source.path)
         raise UserError(
             "A new view needs photos with their cameras: give the folder of a scene, which has "
             f"{LAYOUTS}; or a sample with the fields {', '.join(fields)}."
@@ -109,9 +109,9 @@ class ViewInference(InferencePolicy):
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
         raise UserError("Mirrored images have other cameras: predict without a flip.")
 
-    def scene_questions(
+    def requested_views(
         self, predictor: Any, folders: Sequence[Path], choice: SceneChoice
-    ) -> tuple[Any, list[SceneQuestion]]:
+    ) -> tuple[Any, list[RequestedView]]:
         """The predictor with the stated views, planes or classical method, and the views that are requested."""
         task, model = predictor.task, predictor.model
         changed = {name: value for name in ("views", "planes") if (value := getattr(choice, name)) is not None}
@@ -125,7 +125,7 @@ class ViewInference(InferencePolicy):
             changed_predictor.model = lookup("classical method", choice.classical, CLASSICAL)()
         changed_predictor.model.planes = changed_predictor.task.planes
         views = changed_predictor.task.views
-        return changed_predictor, [each for folder in folders for each in questions_about(folder, choice, views)]
+        return changed_predictor, [each for folder in folders for each in requested_views(folder, choice, views)]
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path | None:
         """Write SCENE_path.mp4, the video of the views of a path, 24 frames per second."""

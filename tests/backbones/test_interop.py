@@ -175,7 +175,7 @@ def test_what_the_library_reports_as_a_value_error_is_one() -> None:
     with pytest.raises(ValueError, match="output stride of 'resnet18' is 8, 16 or 32"):
         smp.encoders.get_encoder(PREFIX + "resnet18", output_stride=4)
     with pytest.raises(ValueError, match="no preprocessing of 'densevision-resnet18' for the weights 'None'"):
-        smp.encoders.get_preprocessing_params(PREFIX + "resnet18", None)
+        smp.encoders.get_preprocessing_params(PREFIX + "resnet18", None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

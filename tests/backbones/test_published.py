@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densevision.backbones import create_backbone
+from densevision.backbones.published import ConvertedBackbone
 from densevision.tasks.conversion import convert_published, open_published
 from densevision.tests.caffe import Layer, caffe_bytes, layers_of
 from densevision.tests.published import Random, assert_same, converted, resnet_body
@@ -346,6 +347,7 @@ def test_networks_of_torch7_compute_what_their_definitions_compute(tmp_path, net
     expected, module = torch7_resnet(net, image, units, preact)
     (tmp_path / "resnet.t7").write_bytes(torch7_bytes(module))
     _, found = convert_published(open_published(tmp_path / "resnet.t7"))
+    assert isinstance(found, ConvertedBackbone)
     assert (found.network, found.options["stride_in"]) == (network, "3x3")
     with torch.no_grad():
         logits = found.build()(image)

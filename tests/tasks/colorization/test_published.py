@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -98,7 +100,7 @@ def test_eccv16_of_caffe_computes_what_its_definition_computes(tmp_path, filled)
     path.write_bytes(caffe_bytes(layers_of(net.state)))
     _, found = convert_published(open_published(path))
     assert found.network == "zhang"
-    model = found.build()
+    model: Any = found.build()
     with torch.no_grad():
         colors = model.decoder(model.logits(image))[:, :2]
     assert expected.std() > 1

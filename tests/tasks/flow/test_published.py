@@ -161,7 +161,7 @@ def raft(net: Random, first: Tensor, second: Tensor, small: bool, iterations: in
     start = torch.stack([x, y])[None].float()
     position, offsets = start.clone(), torch.arange(-radius, radius + 1).float()
     delta = torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), -1)[None]
-    flow = position - start
+    flow, u = position - start, "update_block"
     for _ in range(iterations):
         looked = []
         for level, costs in enumerate(pyramid):
@@ -169,7 +169,6 @@ def raft(net: Random, first: Tensor, second: Tensor, small: bool, iterations: in
             grid = 2 * where / torch.tensor([costs.shape[-1] - 1.0, costs.shape[-2] - 1.0]) - 1
             looked.append(F.grid_sample(costs, grid, align_corners=True).view(1, height, width, -1))
         correlation = torch.cat(looked, -1).permute(0, 3, 1, 2)
-        u = "update_block"
         cor = F.relu(net.conv(f"{u}.encoder.convc1", correlation, 96 if small else 256, 1, 1, 0))
         if not small:
             cor = F.relu(net.conv(f"{u}.encoder.convc2", cor, 192, 3, 1, 1))
@@ -200,7 +199,7 @@ def raft(net: Random, first: Tensor, second: Tensor, small: bool, iterations: in
 @pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_princetons_raft_computes_what_its_code_computes(small):
     net, images = Random(), torch.rand(2, 1, 3, 128, 136, generator=torch.Generator().manual_seed(1))
-    expected = raft(net, *(2 * images - 1), small, 2)
+    expected = raft(net, 2 * images[0] - 1, 2 * images[1] - 1, small, 2)
     _, found = converted({f"module.{name}": tensor for name, tensor in net.state.items()})
     assert found.network == ("raft_small" if small else "raft_large")
     model = found.build()

@@ -88,6 +88,7 @@ def test_the_network_of_matconvnet_computes_what_its_definition_computes(tmp_pat
     savemat(tmp_path / "net-epoch-70.mat", {"net": saved})
     _, found = convert_published(open_published(tmp_path / "net-epoch-70.mat"))
     assert found.network == "belagiannis"
+    model: Any = found.build()
     with torch.no_grad():
-        fractions = found.build().coordinates(image)[-1]
+        fractions = model.coordinates(image)[-1]
     assert_same(fractions.flatten(1), expected)

@@ -1,4 +1,4 @@
-"""Questions about scenes: which camera of which scene is predicted, and from which photos."""
+"""Requested views of scenes: which camera of which scene is predicted, and from which photos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StoredPose(StoredView):
 
 
 @dataclass(frozen=True)
-class SceneQuestion:
+class RequestedView:
     """One view to predict.
 
     Attributes:
@@ -57,7 +57,7 @@ class SceneQuestion:
         return self.scene.sample(self.view, self.sources)
 
 
-def questions_about(folder: Path, choice: SceneChoice, views: int) -> list[SceneQuestion]:
+def requested_views(folder: Path, choice: SceneChoice, views: int) -> list[RequestedView]:
     """The views of a scene that are requested: one, those of a path, or every photo from the others.
 
     Args:
@@ -82,7 +82,7 @@ def questions_about(folder: Path, choice: SceneChoice, views: int) -> list[Scene
         fixed = scene.nearest(middle, views) if kind == "spiral" else None
         stems = [Path(f"{name}_path") / view.name for view in path]
         return [
-            SceneQuestion(scene, view, fixed or scene.nearest(view, views), stem)
+            RequestedView(scene, view, fixed or scene.nearest(view, views), stem)
             for view, stem in zip(path, stems, strict=True)
         ]
     if choice.pose is not None:
@@ -92,7 +92,7 @@ def questions_about(folder: Path, choice: SceneChoice, views: int) -> list[Scene
     else:
         wanted = list(scene.views)
     return [
-        SceneQuestion(scene, view, scene.nearest(view, views), Path(name) / view.name, choice.pose) for view in wanted
+        RequestedView(scene, view, scene.nearest(view, views), Path(name) / view.name, choice.pose) for view in wanted
     ]
 
 
@@ -113,7 +113,7 @@ def _stored_view(file: Path, scene: Scene) -> View:
     return Scene(file, (view, first)).views[0]
 
 
-def middle_question(folder: Path) -> Sample:
+def middle_view(folder: Path) -> Sample:
     """The sample of the middle photo of a scene, left out."""
     scene = read_scene(folder)
     view = scene.views[len(scene) // 2]
