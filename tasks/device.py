@@ -62,11 +62,15 @@ def to_device(module: ModuleT, device: torch.device) -> ModuleT:
 
 
 def bf16_in_hardware(device: torch.device) -> bool:
-    """Whether the device computes bf16 in hardware: GPUs since the A100, CPUs with AVX-512-BF16 or AMX."""
+    """Whether the device computes bf16 in hardware: GPUs since the A100, CPUs with AVX-512-BF16 or AMX.
+
+    On a CPU, oneDNN computes in bf16; the environment variable ONEDNN_MAX_CPU_ISA may forbid it.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(fast and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
 
 

@@ -60,11 +60,15 @@ def test_gpus_since_the_a100_have_bf16(monkeypatch, generation, fast):
     assert bf16_in_hardware(torch.device("cuda:0")) is fast
 
 
-@pytest.mark.parametrize(("avx", "amx"), [(False, False), (True, False), (False, True)])
-def test_cpus_with_avx512_bf16_or_amx_have_bf16(monkeypatch, avx, amx):
+@pytest.mark.parametrize(
+    ("avx", "amx", "onednn", "fast"),
+    [(False, False, True, False), (True, False, True, True), (False, True, True, True), (True, True, False, False)],
+)
+def test_cpus_with_avx512_bf16_or_amx_have_bf16_unless_onednn_may_not_use_it(monkeypatch, avx, amx, onednn, fast):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    assert bf16_in_hardware(CPU) is (avx or amx)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: onednn)
+    assert bf16_in_hardware(CPU) is fast
 
 
 @pytest.mark.parametrize("fast", [False, True])
