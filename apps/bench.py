@@ -30,7 +30,7 @@ def bench(
             synthetic-rooms, loader, colorization-encoding, correlation, attribution, occlusion, onnxruntime or predict;
             all of them, which takes some minutes, if not stated.
         out: JSON file to write the reports to; they are only printed if not stated.
-        markdown: Page to write the reports to as tables (docs/speed.md is one).
+        markdown: Page to write the reports to as tables (docs/speed.md is one); without it, none is written.
         device: Device: cpu, cuda, mps or auto.
         threads: Number of threads of PyTorch and OpenCV, except in the single-threaded benchmarks; one per core if not
             stated.

@@ -48,8 +48,8 @@ def evaluate(
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
         batch_size: Samples that are read together; those of one size run through the model together.
         save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
-        csv: File for the scores of every sample. Tables of the metrics (classes, confusion, joints, ranges) are written
-            beside it, as FILE-NAME.csv.
+        csv: File for the scores of every sample; without it, they are not written. Tables of the metrics (classes,
+            confusion, joints, ranges) are written beside it, as FILE-NAME.csv.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         out: Output folder for result.json and worst.png; if not stated, the result is only printed, and worst.png is
@@ -157,7 +157,7 @@ def compare(
         second: The one that is compared with it.
         data: Name of the dataset (`densevision list datasets`); that of the first one's evaluations, if not stated.
         root: Dataset folder, not needed for synthetic datasets; that of the first run if not stated.
-        split: Split to evaluate; as in `evaluate`.
+        split: Split to evaluate; that of the first one's evaluations, else the last one of the dataset, if not stated.
         protocol: Evaluation protocol; the usual protocol of the dataset if not stated.
         samples: Evaluate the first N samples only; all of them if not stated.
         resamples: Resamplings of the bootstrap.

@@ -98,12 +98,13 @@ def predict(
         target: View synthesis: name of a photo that is left out, predicted from the others, and scored beside; every
             photo if neither --target, --pose nor --path is stated.
         pose: View synthesis: JSON file with a camera: pose (three rows of [R t] from the scene), and optionally camera
-            (fx, fy, cx, cy), near and far.
-        path: View synthesis: path of the camera and number of frames, spiral:60 or along:60, also written as a video.
+            (fx, fy, cx, cy), near and far; without it, cameras are those of the scene.
+        path: View synthesis: path of the camera and number of frames, spiral:60 or along:60, also written as a video;
+            without it, photos are predicted.
         views: View synthesis: number of photos to predict from; that of the model if not stated.
         planes: View synthesis: number of planes; that of the model if not stated.
         classical: View synthesis: a method without learning instead of the model: nearest-view, mean-of-views,
-            one-plane or winner-takes-all.
+            one-plane or winner-takes-all; without it, the model predicts.
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
         samples: Number of samples of a task that samples from noise (video), of the seed and those that follow it.
         seed: Random seed of stochastic models (the dropout of translation, the noise of video); another seed gives

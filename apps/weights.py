@@ -116,7 +116,7 @@ def import_(
         out: File to write; must not exist yet. If not stated, that of the weights with the ending .safetensors, in the
             current folder.
         network: Backbone or model that it shall become, where the layout allows several (`densevision list models`,
-            `densevision list backbones`).
+            `densevision list backbones`); without it, the usual one.
         terms: License terms of the weights and their training data, stored in the file.
     """
     from ..tasks.conversion import import_weights

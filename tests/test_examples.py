@@ -59,7 +59,9 @@ def test_parameter_cell_names_what_the_test_replaces(name):
     assert assigned(parameter_cell(read(name)).source) == set(TINY[name])
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(
+    "name", [name if name.startswith("01") else pytest.param(name, marks=pytest.mark.slow) for name in TINY]
+)
 def test_notebook_runs(name, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = read(name)

@@ -47,7 +47,7 @@ class ClassificationAugmentation(AugmentationPolicy):
                 torch.manual_seed(int(rng.integers(2**62)))
                 tensor = v2.Compose(transforms)(torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0))
             image = np.ascontiguousarray(tensor.movedim(0, -1).numpy())
-        return {**sample, "image": image}
+        return sample if image is sample["image"] else {**sample, "image": image}
 
 
 def batch_mixing(mixup: float, cutmix: float, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

@@ -145,7 +145,7 @@ def test_files_that_are_not_inputs_are_listed_at_the_end(run, tmp_path, checkpoi
     ]
 
 
-@pytest.mark.parametrize("encoding", ["cp1252:strict", "utf-8:strict"])
+@pytest.mark.parametrize("encoding", ["cp1252:strict", pytest.param("utf-8:strict", marks=pytest.mark.slow)])
 def test_any_file_name_can_be_printed_in_any_encoding(tmp_path, checkpoint, image, encoding):
     for name in ("\u5199\u771f", "\U0001f600", NOT_UTF8):
         shutil.copy(image(tmp_path / "source.png", 24, 32), tmp_path / f"{name}.png")

@@ -104,7 +104,7 @@ def test_a_video_on_the_web_page_waits_for_a_client_and_ends(run, tmp_path, clip
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_leaves_a_valid_recording(tmp_path, checkpoint, number):
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     clip = write_video(tmp_path / "long.avi", [noise] * 3000)

@@ -15,8 +15,11 @@ from densevision.tasks.heads import create_head, list_heads
 # One multiple of 32, then odd ones; all are large enough for every backbone.
 SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
 
-# 1202 layers take as long as all others together and have the blocks of resnet110_cifar, 1001 those of preact164_cifar.
-DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
+# They have the blocks of shallower ones, or take seconds with each head.
+DEEPEST = (
+    "resnet101", "resnet152", "resnet110_cifar", "resnet1202_cifar", "preact101", "preact152", "preact200",
+    "preact110_cifar", "preact164_cifar", "preact1001_cifar", "inception_v4", "inception_resnet_v2",
+)  # fmt: skip
 BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
 
 ONE_OF_EACH_FILE = (

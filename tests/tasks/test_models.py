@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import densevision
+from densevision.datasets.core.augmentation import Augmentation
 from densevision.datasets.field_types import ClassLabel, FieldType, Image
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.network import Network
+from densevision.tasks.training.data import AugmentedDataset
 
 from .training.toys import BACKBONE, Reliefs
 
@@ -35,18 +37,15 @@ def model() -> Network:
 def test_every_task_has_a_model_that_learns_in_a_plain_loop(task):
     task = densevision.create_task(task)
     model = densevision.create_model(task)
-    inputs = task.inputs(model.origin.model_spec.fields)
-    height, width = model.origin.size
-    torch.manual_seed(0)
-    values = [torch.rand(2, *_shape(kind, height, width)) for kind in inputs.values()]
-    output: Any = model(*values)
+    size = model.origin.size
+    dataset = densevision.open_dataset(task.defaults.data, split="train").with_size(size)
+    samples = AugmentedDataset(dataset, task, size, Augmentation(), 0.0, 0)
+    batch: Any = samples.__getitems__([(0, 0), (0, 1)])
+    batch = samples.preprocessor.to_device(batch, torch.device("cpu"))
+    output: Any = model(*(batch[name] for name in task.inputs(dataset.fields)))
     outputs = output if isinstance(output, (tuple, list)) else (output,)
     sum(each.float().mean() for each in outputs if isinstance(each, Tensor)).backward()  # type: ignore[union-attr]
     assert any(parameter.grad is not None for parameter in model.parameters())
-
-
-def _shape(kind: FieldType, height: int, width: int) -> tuple[int, ...]:
-    return (kind.input_channels, height, width) if kind.input_channels else (1,)
 
 
 def test_a_model_has_the_classes_of_its_fields_and_the_seed_of_its_caller():

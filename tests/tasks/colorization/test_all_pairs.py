@@ -12,10 +12,13 @@ from densevision.tasks.heads import list_heads
 
 ODD = (127, 161)
 # One of each file; tests/tasks/test_all_pairs.py has all of them with heads alone.
-BACKBONES = ("lenet5", "alexnet", "vgg11", "googlenet", "resnet18", "preact110_cifar", "inception_v4")
+BACKBONES = ("lenet5", "alexnet", "vgg11", "googlenet", "resnet18")
+HEAVY_BACKBONES = ("preact110_cifar", "inception_v4")
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize(
+    "backbone", [*BACKBONES, *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY_BACKBONES)]
+)
 def test_every_head_colors_an_image_of_odd_size_or_says_what_the_backbone_lacks(backbone: str) -> None:
     predicted = []
     for head in list_heads():

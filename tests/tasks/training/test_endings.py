@@ -94,12 +94,17 @@ def end(process: subprocess.Popen, seconds: float) -> str:
     ("ending", "code", "message"),
     [
         ("exception", 1, "densevision: Reading train/3 failed with KeyError: 'no such annotation'"),
-        ("exit", 1, r"densevision: The data loading process \d+ ended unexpectedly.*sample that it read is train/\d"),
+        pytest.param(
+            "exit",
+            1,
+            r"densevision: The data loading process \d+ ended unexpectedly.*sample that it read is train/\d",
+            marks=pytest.mark.slow,
+        ),
         ("killed", 1, r"densevision: The data loading process \d+ ended unexpectedly.*sample that it read is train/\d"),
-        ("code", 1, "RuntimeError: a mistake in the callback"),
-        ("callback", 130, "densevision: interrupted"),
+        pytest.param("code", 1, "RuntimeError: a mistake in the callback", marks=pytest.mark.slow),
+        pytest.param("callback", 130, "densevision: interrupted", marks=pytest.mark.slow),
         ("SIGINT", 130, "densevision: interrupted"),
-        ("SIGTERM", 143, "densevision: interrupted"),
+        pytest.param("SIGTERM", 143, "densevision: interrupted", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_ends_early_is_gone_and_can_be_resumed(tmp_path, ending, code, message):
@@ -116,8 +121,15 @@ def test_a_run_that_ends_early_is_gone_and_can_be_resumed(tmp_path, ending, code
     require_same_runs(tmp_path / "uninterrupted", tmp_path / "run")
 
 
-@pytest.mark.parametrize(("ending", "line"), [("stuck", "stuck"), ("evaluation", "evaluating")])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("ending", "line", "number", "code"),
+    [
+        ("stuck", "stuck", signal.SIGTERM, 143),
+        ("evaluation", "evaluating", signal.SIGINT, 130),
+        pytest.param("stuck", "stuck", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("evaluation", "evaluating", signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_a_run_that_waits(tmp_path, ending, line, number, code):
     process = start(tmp_path / "run", ending)
     assert process.stderr is not None

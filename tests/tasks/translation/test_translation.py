@@ -187,6 +187,7 @@ def test_label_file_is_read_as_classes_and_a_color_image_is_refused(tmp_path):
         load_labels(tmp_path / "none.png", field_type)
 
 
+@pytest.mark.slow
 def test_two_processes_are_equivalent_to_one_with_twice_the_batch_size(tmp_path):
     port = socket.socket()
     port.bind(("127.0.0.1", 0))
