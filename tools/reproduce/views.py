@@ -3,9 +3,12 @@
     python tools/reproduce/views.py rooms [COUNT]
     python tools/reproduce/views.py FOLDER HEIGHT WIDTH [EVERY] [CHECKPOINT] [WITHOUT,WITHOUT]
     python tools/reproduce/views.py cost FOLDER
+    python tools/reproduce/views.py scene FOLDER [NUMBER]
 
 FOLDER is a scene; each EVERY-th of its photos is predicted from the four nearest others, at HEIGHT x WIDTH. CHECKPOINT
-is the packaged one without a statement. `cost` prints seconds and memory of a view at the size of the photos.
+is the packaged one without a statement. `cost` prints seconds and memory of a view at the size of the photos. `scene`
+writes an unseen room in the layout of `view-folders`, for a video: `densevision predict view_synthesis FOLDER --path
+spiral:60`.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import numpy as np
 import torch
 
 from densevision import load
+from densevision.atomic_io import write_json
 from densevision.datasets import open_dataset
 from densevision.datasets.core.geometry import Size, plain_resize
 from densevision.datasets.dataset import Sample
 from densevision.datasets.field_types import Mask, transform_sample
+from densevision.datasets.formats.image import write_image
 from densevision.datasets.views.detect import read_scene
 from densevision.datasets.views.scene import FIELDS
 from densevision.tasks.inference import Predictor
@@ -109,10 +114,27 @@ def cost(folder: Path) -> None:
         )
 
 
+def write_room(folder: Path, number: int) -> None:
+    """Write the five images of a test room, and cameras.json."""
+    sample = open_dataset("room-views", None, "test").with_size((128, 160)).read(number)
+    images = [sample["image"], *sample["views"]]
+    cameras = [sample["camera"], *sample["cameras"]]
+    poses = [np.eye(3, 4), *sample["poses"]]
+    views = {}
+    for index, (image, camera, pose) in enumerate(zip(images, cameras, poses, strict=True)):
+        write_image(folder / f"{index}.png", image)
+        intrinsics = [float(camera[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2))]
+        views[f"{index}.png"] = {"camera": intrinsics, "pose": np.asarray(pose, float).tolist()}
+    near, far = sample["depth_range"].tolist()
+    write_json(folder / "cameras.json", {"near": near, "far": far, "views": views})
+
+
 def main(what: str, *arguments: str) -> None:
     torch.set_num_threads(1)
     if what == "cost":
         return cost(Path(arguments[0]))
+    if what == "scene":
+        return write_room(Path(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 2)
     if what == "rooms":
         dataset, predictor = open_dataset("room-views", None, "test"), load("view_synthesis", "cpu", "off")
         return table(
