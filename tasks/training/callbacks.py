@@ -43,7 +43,22 @@ class Callback:
         """At the end, with the contents of result.json."""
 
 
-class WandB(Callback):
+class Logger(Callback):
+    """Base of loggers: losses and the learning rate every --log-every steps, scores at evaluations."""
+
+    def on_step(self, run: Trainer, terms: dict[str, float]) -> None:
+        if run.step % run.options.log_every == 0:
+            self.log(run, "train", {**terms, "lr": run.learning_rate()})
+
+    def on_evaluate(self, run: Trainer, metrics: dict[str, float]) -> None:
+        self.log(run, "eval", metrics)
+
+    def log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
+        """Log values by name at the current step, `kind` being train or eval."""
+        raise NotImplementedError
+
+
+class WandB(Logger):
     """Log a run to Weights & Biases: losses, learning rate and scores by step, options as the configuration.
 
     Args:
@@ -63,19 +78,12 @@ class WandB(Callback):
         self.options: dict[str, Any] = {"project": project, **options}
         self.logged: Any = None
 
-    def _log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
+    def log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
         if run.main:
             if self.logged is None:
                 own = {"name": run.folder.name, "dir": str(run.folder), **self.options}
                 self.logged = self.wandb.init(config=_plain_options(run), **own)
             self.logged.log({f"{kind}/{name}": value for name, value in values.items()}, step=run.step)
-
-    def on_step(self, run: Trainer, terms: dict[str, float]) -> None:
-        if run.step % run.options.log_every == 0:
-            self._log(run, "train", {**terms, "lr": run.learning_rate()})
-
-    def on_evaluate(self, run: Trainer, metrics: dict[str, float]) -> None:
-        self._log(run, "eval", metrics)
 
     def on_exception(self, run: Trainer, error: BaseException) -> None:
         if self.logged is not None:
@@ -87,7 +95,7 @@ class WandB(Callback):
             self.logged.finish()
 
 
-class MLflow(Callback):
+class MLflow(Logger):
     """Log a run to MLflow: losses, learning rate and scores by step, options as parameters.
 
     Args:
@@ -106,7 +114,7 @@ class MLflow(Callback):
         self.mlflow: Any = mlflow
         self.experiment, self.options, self.started = experiment, options, False
 
-    def _log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
+    def log(self, run: Trainer, kind: str, values: dict[str, float]) -> None:
         if run.main:
             if not self.started:
                 self.mlflow.set_experiment(self.experiment)
@@ -114,13 +122,6 @@ class MLflow(Callback):
                 self.mlflow.log_params(_plain_options(run))
                 self.started = True
             self.mlflow.log_metrics({f"{kind}/{name}": value for name, value in values.items()}, step=run.step)
-
-    def on_step(self, run: Trainer, terms: dict[str, float]) -> None:
-        if run.step % run.options.log_every == 0:
-            self._log(run, "train", {**terms, "lr": run.learning_rate()})
-
-    def on_evaluate(self, run: Trainer, metrics: dict[str, float]) -> None:
-        self._log(run, "eval", metrics)
 
     def on_exception(self, run: Trainer, error: BaseException) -> None:
         if self.started:
