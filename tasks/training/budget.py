@@ -125,11 +125,12 @@ def use_all_cores(trainer: Trainer, seconds: float) -> float:
         Seconds of a step afterwards.
     """
     options, dataset, cores = trainer.options, trainer.training_set.dataset, available_cores()
-    generated = isinstance(dataset, SyntheticDataset) and dataset.infinite
-    if options.sample_uses is not None or options.workers != 1 or trainer.device.type != "cpu" or not generated:
+    if options.sample_uses is not None or options.workers != 1 or trainer.device.type != "cpu":
+        return seconds
+    if not isinstance(dataset, SyntheticDataset) or not dataset.infinite:
         return seconds
     trainer.options = dataclasses.replace(options, threads=cores, workers=cores, sample_uses=SAMPLE_USES)
-    batches, loading, loading_again = load_twice(trainer)
+    batches, loading, loading_again = load_repeatedly(trainer, dataset)
     torch.set_num_threads(cores)
     network = seconds_per_step(trainer, itertools.cycle(batches))
     once, again = (BESIDE_WORKERS * (network + each / cores) for each in (loading, loading_again))
@@ -146,14 +147,16 @@ def use_all_cores(trainer: Trainer, seconds: float) -> float:
     return again
 
 
-def load_twice(trainer: Trainer) -> tuple[list[Batch], float, float]:
+def load_repeatedly(trainer: Trainer, dataset: SyntheticDataset) -> tuple[list[Batch], float, float]:
     """The batches of a step, and the CPU seconds that loading them takes: of new samples, and of samples used again."""
-    batches: list[Batch] = []
-    seconds = []
-    # The first time, all samples are generated; the second time, none.
-    for _ in range(2):
+
+    def load() -> tuple[list[Batch], float]:
         begun = time.process_time()
-        batches = list(trainer.data_loader(1, workers=0))
-        seconds.append(time.process_time() - begun)
-    generated, kept = seconds
+        return list(trainer.data_loader(1, workers=0)), time.process_time() - begun
+
+    # The first time, this process imports what generating samples needs, which its workers have done before.
+    load()
+    dataset.keep_samples(0)
+    generated = load()[1]
+    batches, kept = load()
     return batches, generated, kept + max(0.0, generated - kept) / SAMPLE_USES

@@ -133,7 +133,7 @@ def test_all_cores_train_and_load_where_generating_samples_holds_up_training(
 ):
     monkeypatch.setattr(budget, "seconds_per_step", lambda *_: 0.2)
     monkeypatch.setattr(budget, "available_cores", lambda: 2)
-    monkeypatch.setattr(budget, "load_twice", lambda trainer: ([], *loading))
+    monkeypatch.setattr(budget, "load_repeatedly", lambda *_: ([], *loading))
     options = {"workers": 1, "threads": 1, "model": "plain", **options}
     trainer = build_toy_trainer(Relief(), tmp_path / "run", SyntheticRooms(size=(16, 16)), **options)
     threads = torch.get_num_threads()
@@ -148,10 +148,9 @@ def test_all_cores_train_and_load_where_generating_samples_holds_up_training(
 
 
 def test_samples_used_again_take_less_time(tmp_path):
-    trainer = build_toy_trainer(
-        Relief(), tmp_path / "run", SyntheticRooms(size=(96, 128)), model="plain", sample_uses=4
-    )
-    batches, once, again = budget.load_twice(trainer)
+    dataset = SyntheticRooms(size=(96, 128))
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", dataset, model="plain", sample_uses=4)
+    batches, once, again = budget.load_repeatedly(trainer, dataset)
     trainer.close()
     assert len(batches) == trainer.options.grad_accum_steps
     assert 0 < again < once
