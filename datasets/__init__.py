@@ -59,6 +59,7 @@ DATASETS: dict[str, str] = {
     "make3d": "datasets.depth.make3d:Make3D",
     "maps": "datasets.translation.side_by_side:Maps",
     "middlebury-flow": "datasets.flow.middlebury_flow:MiddleburyFlow",
+    "middlebury-stereo": "datasets.views.middlebury_stereo:MiddleburyStereo",
     "mnist": "datasets.classification.mnist:MNIST",
     "moving-photos": "datasets.synthetic:MovingPhotos",
     "mpii": "datasets.pose.mpii:MPII",

@@ -8,12 +8,13 @@ from ..core.problems import DatasetError
 from .colmap import FOLDERS, read_colmap
 from .kitti_odometry import read_kitti
 from .llff import read_llff
+from .middlebury_stereo import is_middlebury, read_middlebury
 from .scene import Scene
 from .transforms_json import read_transforms, read_view_folder
 
 LAYOUTS = (
-    "poses_bounds.npy (LLFF), transforms.json (NeRF), cameras.json (your own), sparse/0/images.bin (COLMAP) or "
-    "calib.txt with ../../poses/NN.txt (KITTI odometry)"
+    "poses_bounds.npy (LLFF), transforms.json (NeRF), cameras.json (your own), sparse/0/images.bin (COLMAP), calib.txt "
+    "with ../../poses/NN.txt (KITTI odometry) or disp2.png (Middlebury stereo)"
 )
 
 
@@ -33,4 +34,6 @@ def read_scene(folder: Path) -> Scene:
         return read_colmap(folder)
     if (folder / "calib.txt").is_file():
         return read_kitti(folder)
+    if is_middlebury(folder):
+        return read_middlebury(folder)
     raise DatasetError(folder, f"camera poses of the photos: {LAYOUTS}", "none")

@@ -10,11 +10,12 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ...atomic_io import json_text
+from ...atomic_io import json_text, write_json
 from ...errors import UserError
 from ...schema import Schema, Text, validate_json
 from ..core.files import read_bytes
 from ..core.problems import DatasetError
+from ..dataset import Sample
 from ..examples import fake_views
 from ..formats.image import EncodedImage, write_image
 from .scene import Scene, SceneDataset, View
@@ -171,6 +172,19 @@ class ViewFolders(SceneDataset):
                 "pose": pose.tolist(),
             }
         (Path(root) / "cameras.json").write_text(json_text({"near": 1.0, "far": 8.0, "views": stored}))
+
+
+def write_view_folder(root: Path, sample: Sample) -> None:
+    """Write the target and the sources of a sample as `0.png`, `1.png`, ... with a cameras.json; the target's frame is
+    that of the scene."""
+    images, poses = [sample["image"], *sample["views"]], [np.eye(3, 4), *sample["poses"]]
+    cameras, views = [sample["camera"], *sample["cameras"]], {}
+    for number, (image, camera, pose) in enumerate(zip(images, cameras, poses, strict=True)):
+        write_image(root / f"{number}.png", image)
+        intrinsics = [float(camera[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2))]
+        views[f"{number}.png"] = {"camera": intrinsics, "pose": np.asarray(pose, float).tolist()}
+    near, far = sample["depth_range"].tolist()
+    write_json(root / "cameras.json", {"near": near, "far": far, "views": views})
 
 
 def read_view_folder(root: Path) -> Scene:

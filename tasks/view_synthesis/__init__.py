@@ -1,7 +1,8 @@
 """View synthesis: an image of a scene from where no camera was, from several photos with known cameras.
 
 Flynn, Neulander, Philbin, Snavely: DeepStereo: Learning to Predict New Views from the World's Imagery. CVPR 2016,
-arXiv:1506.06825. `--model deepstereo` is its structure, `deepstereo-light` a small form for any number of photos.
+arXiv:1506.06825. `--model deepstereo` is its structure, `deepstereo-light` a small form for any number of photos, whose
+comparison of photos any backbone extends (`--backbone`); `mpi` predicts a multiplane image (Zhou et al. 2018).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import Camera, Depth, DepthRange, Extrinsics, FieldType, Image, Mask
 from ...errors import UserError
 from ...registry import lookup
+from ..heads import HEADS, create_head
 from ..network import Batch, LossTerms, Phase
 from ..prediction import OutputSpec, Prediction, PredictionContext, eight_bits
 from ..task import Defaults, Metrics, MonitoredMetric, Task
@@ -25,7 +27,7 @@ from ..training.options import Options
 from .classical import WinnerTakesAll
 from .losses import LOSSES
 from .metrics import BORDERS, ViewMetrics
-from .networks import ViewNetwork
+from .networks import BackboneDeepStereo, ViewNetwork
 from .new_view import NewView
 from .plane_sweep import Rig
 from .policies import ViewAugmentation, ViewInference
@@ -49,11 +51,14 @@ class ViewSynthesis(Task[ViewNetwork]):
     title: ClassVar[str] = "View synthesis"
     paper: ClassVar[str] = "Flynn et al. 2016 (DeepStereo), arXiv:1506.06825"
     defaults: ClassVar[Defaults] = Defaults(
-        data="room-views", backbone=None, head=None, recipe="room-views", photo_recipe="scenes"
+        data="room-views", backbone=None, head="unet", recipe="room-views", photo_recipe="scenes"
     )
+    heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
     models: ClassVar[dict[str, str]] = {
         "deepstereo": "tasks.view_synthesis.networks:DeepStereo",
         "deepstereo-light": "tasks.view_synthesis.networks:LightDeepStereo",
+        "mpi": "tasks.view_synthesis.multiplane:MultiplaneImages",
+        "mpi-light": "tasks.view_synthesis.multiplane:light_multiplane_images",
     }
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
@@ -95,9 +100,11 @@ class ViewSynthesis(Task[ViewNetwork]):
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None
     ) -> ViewNetwork:
         """Photos (B, V, 3, H, W) in [0, 1] with cameras to (B, 4, H, W): color and depth."""
-        if model is None:
-            raise UserError(f"The task view_synthesis has complete models only: --model {' or '.join(self.models)}.")
-        return lookup("model", model, self.models)(self.views, self.planes)
+        if model is not None:
+            return lookup("model", model, self.models)(self.views, self.planes)
+        assert backbone is not None and head is not None
+        head_module = create_head(head, backbone.levels, BackboneDeepStereo.FEATURES)
+        return BackboneDeepStereo(backbone, head_module, self.views, self.planes)
 
     def phases(self, model: ViewNetwork, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         terms = lookup("loss of the task view_synthesis", loss, LOSSES)
@@ -105,7 +112,7 @@ class ViewSynthesis(Task[ViewNetwork]):
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
             rig = Rig(*(batch[name] for name in ("cameras", "poses", "camera", "depth_range")))
             image = batch["image"]
-            predicted = model.render(batch["views"], rig, (image.shape[-2], image.shape[-1]))
+            predicted = model.render(model.encode(batch["views"], rig), rig, (image.shape[-2], image.shape[-1]))
             return terms(predicted[:, :3], image)
 
         return (Phase("view synthesis", model, compute_loss),)

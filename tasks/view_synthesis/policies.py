@@ -24,7 +24,6 @@ from ..image_io import ImageFile
 from ..network import Network
 from ..policies import AugmentationPolicy, InferencePolicy, SceneChoice
 from .classical import CLASSICAL
-from .networks import DeepStereo
 from .requested_views import RequestedView, middle_view, requested_views
 
 VIDEO_RATE = 24
@@ -113,15 +112,11 @@ class ViewInference(InferencePolicy):
         self, predictor: Any, folders: Sequence[Path], choice: SceneChoice
     ) -> tuple[Any, list[RequestedView]]:
         """The predictor with the stated views, planes or classical method, and the views that are requested."""
-        task, model = predictor.task, predictor.model
         changed = {name: value for name in ("views", "planes") if (value := getattr(choice, name)) is not None}
-        if any(getattr(task, name) != value for name, value in changed.items()) and isinstance(model, DeepStereo):
-            raise UserError(
-                f"deepstereo was trained for {task.views} photos and {task.planes} planes and takes no others: leave "
-                "out --views and --planes, or take deepstereo-light."
-            )
         changed_predictor = predictor.with_options(**changed)
-        if choice.classical is not None:
+        if choice.classical is None:
+            predictor.model.require_numbers(changed_predictor.task.views, changed_predictor.task.planes)
+        else:
             changed_predictor.model = lookup("classical method", choice.classical, CLASSICAL)()
         changed_predictor.model.planes = changed_predictor.task.planes
         views = changed_predictor.task.views

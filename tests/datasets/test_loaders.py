@@ -476,7 +476,9 @@ def test_datasets_name_the_protocol_under_which_papers_report_on_them():
         "div2k-x4": "y-bt601-crop4",
         "synthetic-facades": "fcn-score-synthetic-facades",
         "room-views": "border-4",
-        **dict.fromkeys(("colmap", "kitti-odometry", "llff", "nerf-transforms", "view-folders"), "border-8"),
+        **dict.fromkeys(
+            ("colmap", "kitti-odometry", "llff", "middlebury-stereo", "nerf-transforms", "view-folders"), "border-8"
+        ),
     }
     found = {name: dataset_class(name).default_protocol for name in list_datasets()}
     assert {name: protocol for name, protocol in found.items() if protocol} == expected

@@ -6,6 +6,7 @@ import json
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,12 +15,14 @@ from densevision.datasets.conformance import check_dataset
 from densevision.datasets.examples import fake_views
 from densevision.datasets.field_types import DepthRange, Extrinsics
 from densevision.datasets.formats.arrays import read_npy, write_npy
+from densevision.datasets.formats.image import read_image
 from densevision.datasets.views.colmap import quaternion_of, rotation_of
 from densevision.datasets.views.detect import read_scene
+from densevision.datasets.views.middlebury_stereo import read_depth
 from densevision.datasets.views.paths import along, spiral
 from densevision.errors import UserError
 
-NAMES = ("colmap", "kitti-odometry", "llff", "nerf-transforms", "room-views", "view-folders")
+NAMES = ("colmap", "kitti-odometry", "llff", "middlebury-stereo", "nerf-transforms", "room-views", "view-folders")
 SCENES = {"colmap": "", "kitti-odometry": "sequences/00", "llff": "fern", "nerf-transforms": "", "view-folders": ""}
 
 
@@ -162,6 +165,36 @@ def test_bad_cameras_get_a_sentence(change, message, example):
     (root / "cameras.json").write_text(json.dumps(stored))
     with pytest.raises(UserError, match=message):
         read_scene(root)
+
+
+def test_disparities_of_middlebury_are_depths_in_steps(tmp_path):
+    dataset_class("middlebury-stereo").write_example(tmp_path)
+    scene = read_scene(tmp_path / "cones")
+    assert [view.name for view in scene.views] == [f"im{number}" for number in range(9)]
+    depth = read_depth(tmp_path / "cones" / "disp2.png")
+    # 4 m are 26.7 steps of 0.15 m; the assumed focal length is 64 instead of 60.
+    assert depth.shape == (48, 64) and depth.mean() == pytest.approx(4 / 0.15 * 64 / 60, rel=2e-3)
+    second, sixth = scene.view("im2"), scene.view("im6")
+    point = np.array([3.0, 2.0, depth[0, 0], 1.0])
+    x = [float((view.camera @ (view.pose @ point))[0] / point[2]) for view in (second, sixth)]
+    assert x[0] - x[1] == pytest.approx(4 * 2.25, rel=2e-3)
+
+
+def test_a_stereo_pair_is_a_scene_of_two_views(shared_data):
+    folder = shared_data / "middlebury_stereo" / "cones"
+    scene = read_scene(folder)
+    left, right = scene.view("im2"), scene.view("im6")
+    photos = [read_image(view.file).astype(np.float32) for view in (left, right) if view.file is not None]
+    depth = read_depth(folder / "disp2.png")
+    # The right photo, warped by the true depth, is the left one.
+    rows, columns = np.indices(depth.shape)
+    rays = np.linalg.inv(left.camera) @ np.stack([columns, rows, np.ones_like(rows)]).reshape(3, -1)
+    seen = right.camera @ (right.pose_from(left) @ np.vstack([rays * depth.ravel(), np.ones(depth.size)]))
+    x, y = (seen[axis].reshape(depth.shape) / depth for axis in (0, 1))
+    warped = cv2.remap(photos[1], x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    known = np.isfinite(depth) & (x >= 0)
+    errors = [float(np.abs(photos[0] - other)[known].mean()) for other in (warped, photos[1])]
+    assert errors[0] < 0.25 * errors[1]
 
 
 def test_a_damaged_table_of_poses_is_named(example):

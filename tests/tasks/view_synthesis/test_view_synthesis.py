@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from densevision import create_task
+from densevision import create_task, train
 from densevision.datasets import dataset_class
+from densevision.datasets.core.augmentation import Augmentation
+from densevision.datasets.field_types import collate
 from densevision.datasets.formats.arrays import read_npy, write_npy
 from densevision.datasets.formats.image import read_image
 from densevision.datasets.formats.video import read_video
 from densevision.datasets.synthetic import RoomViews
 from densevision.datasets.views.detect import read_scene
 from densevision.errors import UserError
+from densevision.tasks.conformance import SIZE, check_network
 from densevision.tasks.evaluation import score
 from densevision.tasks.inference import Predictor, load
+from densevision.tasks.model_spec import ModelSpec
 from densevision.tasks.prediction import Prediction
+from densevision.tasks.training.data import AugmentedDataset
 from densevision.tasks.view_synthesis import ViewSynthesis
 from densevision.tasks.view_synthesis.classical import CLASSICAL
 from densevision.tasks.view_synthesis.networks import DeepStereo, LightDeepStereo
 from densevision.tasks.view_synthesis.new_view import NewView
+
+from ..training.toys import require_same_runs, stop_after
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
@@ -61,6 +70,43 @@ def test_networks_start_at_the_classical_sweep(network):
     nearest = Predictor(task, CLASSICAL["nearest-view"](12), dataset.fields, (48, 64))
     assert abs(scores["psnr"] - sweep["psnr"]) < 2
     assert scores["psnr"] > score(task, nearest, dataset, "border-4", 2).metrics["psnr"] + 3
+
+
+def test_features_of_a_backbone_change_nothing_at_the_start():
+    sample = RoomViews(None, "test", (32, 40)).read(0)
+    task = ViewSynthesis(planes=8)
+    network = ModelSpec(task, RoomViews.field_types, "resnet20_cifar", {"levels": 2}, "unet").build()
+    first, second = (
+        pixels(Predictor(task, each, RoomViews.field_types, (32, 40)).predict_sample(sample))
+        for each in (network, LightDeepStereo(4, 8))
+    )
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("backbone", "head"), [("resnet20_cifar", "unet"), ("alexnet", "up-projection")])
+def test_features_of_a_backbone_are_trained(backbone, head):
+    dataset = RoomViews(None, "train", SIZE)
+    spec = ModelSpec(ViewSynthesis(planes=4, crop=24), dataset.fields, backbone, {"levels": 2}, head)
+    check_network(spec, spec.build(), dataset)
+    network = spec.build()
+    torch.nn.init.normal_(network.last.weight)  # type: ignore[union-attr]
+    augmented = AugmentedDataset(dataset, spec.task, SIZE, Augmentation(), 0.0, 0)
+    batch = augmented.preprocessor.to_device(collate([augmented.sample((0, 0))], augmented.fields), torch.device("cpu"))
+    (phase,) = spec.task.phases(network, dataset.fields, "l1")
+    phase.loss(batch, {})["l1"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    ["lenet5", "alexnet", "alexnet_tv", "vgg11", "googlenet", "resnet18", "resnet20_cifar", "preact110_cifar",
+     "preact152", "inception_v4", "inception_resnet_v2"],
+)  # fmt: skip
+def test_backbones_of_every_file_give_features(backbone):
+    with torch.device("meta"):
+        network = ModelSpec(ViewSynthesis(planes=3), RoomViews.field_types, backbone, {}, "unet").build()
+        views, pose, camera = torch.empty(1, 2, 3, 127, 161), torch.empty(1, 2, 3, 4), torch.empty(1, 2, 3, 3)
+        assert network(views, camera, pose, camera[:, 0], torch.empty(1, 2)).shape == (1, 4, 127, 161)
 
 
 @pytest.mark.parametrize("views", [2, 3, 8])
@@ -102,14 +148,8 @@ def test_training_cuts_the_target_and_moves_its_camera():
     assert cut["image"].shape == (16, 16, 3) and cut["depth"].shape == (16, 16) and len(cut["views"]) == 3
     left, top = (sample["camera"] - cut["camera"])[:2, 2].round().astype(int)
     assert np.array_equal(cut["image"], sample["image"][top : top + 16, left : left + 16])
-    flips = policy.limits(dataclass_augmentation(), {}, (64, 80))
+    flips = policy.limits(Augmentation(hflip=0.5, max_rotation=5, max_zoom=1.5), {}, (64, 80))
     assert flips.hflip == 0 and flips.max_zoom == 1 and flips.max_rotation == 0
-
-
-def dataclass_augmentation():
-    from densevision.datasets.core.augmentation import Augmentation
-
-    return Augmentation(hflip=0.5, max_rotation=5, max_zoom=1.5)
 
 
 def test_a_flip_is_refused():
@@ -217,3 +257,37 @@ def test_the_packaged_checkpoint_beats_the_classical_sweep_on_unseen_rooms():
     sweep = score(task, task.baseline(dataset), dataset, "border-4", 6).metrics
     # 1.4 dB on 50 rooms.
     assert scores["psnr"] > sweep["psnr"] + 0.3
+
+
+TINY = {
+    "image_size": (32, 40), "steps": 4, "optimizer": "sgd", "lr": 0.05, "warmup_steps": 0, "eval_every": 0,
+    "eval_samples": 1, "workers": 0, "threads": 1, "device": "cpu", "amp": "off",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+    options = [word for name, value in TINY.items() for word in (f"--{name.replace('_', '-')}", *as_words(value))]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command = ["densevision", "train", "view_synthesis", "--planes", "4", "--crop", "16", "--batch-size", "2"]
+    subprocess.run([*launch, *command, *options, "--out", "two"], check=True, cwd=tmp_path, timeout=300)
+    task = ViewSynthesis(planes=4, crop=16)
+    train(task, **TINY, batch_size=4, out=tmp_path / "one")
+    one, two = (dict(load(str(tmp_path / name), "cpu", "off").model.named_parameters()) for name in ("one", "two"))
+    start = dict(LightDeepStereo(4, 4).named_parameters())
+    assert max(float((one[name] - two[name]).detach().abs().max()) for name in one) < 1e-5
+    # The last layers, which start at zero, have moved far more.
+    assert float((one["last.weight"] - start["last.weight"]).detach().abs().max()) > 1e-4
+
+
+def as_words(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
+
+
+def test_a_run_that_was_interrupted_continues_bit_for_bit(tmp_path):
+    task = ViewSynthesis(planes=4, crop=16)
+    train(task, **TINY, batch_size=1, out=tmp_path / "uninterrupted")
+    with pytest.raises(KeyboardInterrupt):
+        train(task, **TINY, batch_size=1, out=tmp_path / "interrupted", on_step=stop_after(2))
+    train(task, out=tmp_path / "interrupted", resume=True)
+    require_same_runs(tmp_path / "uninterrupted", tmp_path / "interrupted")
