@@ -78,7 +78,8 @@ class RoomViews(SyntheticDataset):
     }
 
     def generate(self, rng: np.random.Generator, size: Size) -> Sample:
-        return {**render_views(rng, *size), "depth_range": np.array(self.depth_range, np.float32)}
+        rendered = {**render_views(rng, *size), "depth_range": np.array(self.depth_range, np.float32)}
+        return {name: rendered[name] for name in self.field_types}
 
 
 class SyntheticShapes(SyntheticDataset):

@@ -3,6 +3,7 @@
 uploads.py         validation and decoding of uploaded images
 checkpoints.py     the checkpoints to choose from, loaded once and run one at a time
 handlers.py        request handlers: an image in; its prediction, a summary and files out
+scene_tab.py       views along a path through a scene, rendered once and displayed by a slider
 visualize_tab.py   request handler of the tab "Visualize"
 examples.py        generated example images
 components.py      Gradio image components for uploads, the camera and its predictions
@@ -19,6 +20,7 @@ import math
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -32,6 +34,7 @@ STOPPING = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else 
 def web(
     *,
     checkpoint: Annotated[tuple[str, ...], Parameter(negative_iterable=(), show_default=False)] = (),
+    scene: Annotated[tuple[Path, ...], Parameter(negative_iterable=(), show_default=False)] = (),
     host: str = "127.0.0.1",
     port: int = 7860,
     password: Password = None,
@@ -47,6 +50,7 @@ def web(
     Args:
         checkpoint: Checkpoint file, run folder or weights with a classifier (resnet50/imagenet) to offer besides the
             packaged checkpoints; can be repeated.
+        scene: Folder of photos with cameras to offer for view synthesis, besides a generated room; can be repeated.
         host: Address to listen on; 127.0.0.1 is reachable from this machine only, 0.0.0.0 from the network.
         port: TCP port to listen on.
         password: Password for browsers, with any user name. Without it, --host must be this machine alone, unless
@@ -59,6 +63,7 @@ def web(
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
     """
+    from ...datasets.views.detect import read_scene
     from ...errors import UserError
     from ...limits import LIMITS
     from ...tasks.device import choose_device
@@ -73,6 +78,8 @@ def web(
             raise UserError(f"--{option} is {value:g}; it must be above 0.")
     if not 1 <= port <= 65535:
         raise UserError(f"--port is {port}; it must be from 1 to 65535.")
+    for folder in scene:
+        read_scene(folder)  # an error at the start, not when a client chooses it
     allowed = access(host, password, no_password)
     require_gradio()
     choose_device(device)
@@ -89,7 +96,7 @@ def web(
     heeded = [name for name in STOPPING if signal.getsignal(name) is not signal.SIG_IGN]
     before = {name: signal.signal(name, signal.default_int_handler) for name in heeded}
     try:
-        with serve(entries, limits, allowed, port, 60 * keep_minutes) as address:
+        with serve(entries, limits, allowed, port, 60 * keep_minutes, scene) as address:
             print(f"Serving at {address} (Ctrl-C stops the server).", flush=True)
             if not is_loopback(host) and password is None:
                 warning = f"--host {host}: everyone who can reach this machine can use the page without a password."

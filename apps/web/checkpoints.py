@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...datasets.field_types import FieldType, Image
-from ...errors import UserError
-from ...tasks import list_tasks, task_class
+from ...tasks import list_tasks
 from ...tasks.checkpoint import read_header
 from ...tasks.inference import PACKAGED_CHECKPOINTS, Predictor, load
 from ...tasks.model_spec import ModelSpec
@@ -51,6 +50,11 @@ class CheckpointEntry:
         return self.task.inputs(self.fields)
 
     @property
+    def reads_scenes(self) -> bool:
+        """Whether an input is a scene, photos with cameras, which a page cannot upload."""
+        return self.task.inference.reads_scenes
+
+    @property
     def accepts_camera(self) -> bool:
         """Whether the inputs can come from a camera, which label maps and depth cannot."""
         return all(isinstance(field_type, Image) for field_type in self.inputs.values())
@@ -81,9 +85,7 @@ def checkpoint_entries(extra: Sequence[str], device: str, amp: str) -> dict[str,
     Raises:
         UserError: a missing or damaged file.
     """
-    # Photos with cameras are folders, which a page cannot upload.
-    tasks = [name for name in list_tasks() if not task_class(name)().inference.reads_scenes]
-    entries: dict[str, list[CheckpointEntry]] = {task: [] for task in tasks}
+    entries: dict[str, list[CheckpointEntry]] = {task: [] for task in list_tasks()}
     for task, of_task in entries.items():
         for path in sorted((PACKAGED_CHECKPOINTS / task / "weights").glob("*.safetensors")):
             header = read_header(path)
@@ -93,8 +95,6 @@ def checkpoint_entries(extra: Sequence[str], device: str, amp: str) -> dict[str,
             )
     for source in extra:
         predictor = load(source, device, amp)
-        if predictor.task.name not in entries:
-            raise UserError(f"'{source}' takes folders of photos with cameras: use densevision predict.")
         of_task = entries[predictor.task.name]
         stem = Path(source).stem if Path(source).suffix else source.strip("/")
         name = _unique_name(stem, [entry.name for entry in of_task])

@@ -11,12 +11,14 @@ import gradio as gr
 import numpy as np
 
 from ...datasets.field_types import FieldType, SegmentationMask
+from ...datasets.views.paths import PATHS
 from ...errors import unknown_name
 from ...tasks import task_class
 from .checkpoints import CheckpointEntry
 from .components import Camera, Upload, VideoFrame
 from .examples import write_examples
 from .handlers import Response, handle_frame, handle_images, safe_call, trim_memory
+from .scene_tab import FRAMES, PathVideos, scene_folders
 from .uploads import Limits, bytes_of_data_url
 from .visualize_tab import METHODS, handle_visualize, targets_for
 
@@ -30,18 +32,22 @@ CAMERA = {"video": {"width": 640, "height": 480}}
 HEIGHT = 340
 
 
-def build(entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Path) -> gr.Blocks:
+def build(
+    entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Path, scenes: tuple[Path, ...] = ()
+) -> gr.Blocks:
     """Build the page.
 
     Args:
         entries: the checkpoints of each task.
         limits: limits of uploads.
         folder: Gradio's folder for uploads; examples and results get subfolders.
+        scenes: folders of photos with cameras.
     """
     results = folder / "results"
+    inspected = {task: [each for each in of_task if not each.reads_scenes] for task, of_task in entries.items()}
     rows = {
         (task, entry.name): write_examples(entry, folder / "examples" / f"{task}-{number}")
-        for task, of_task in entries.items()
+        for task, of_task in inspected.items()
         for number, entry in enumerate(of_task)
     }
     with gr.Blocks(title="densevision", analytics_enabled=False) as page:
@@ -50,7 +56,10 @@ def build(entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Pat
             for task, of_task in entries.items():
                 with gr.Tab(task.capitalize()):
                     gr.Markdown(f"**{task_class(task).title}.** {task_class(task).paper}")
-                    if of_task:
+                    if of_task and of_task[0].reads_scenes:
+                        videos = PathVideos(scene_folders(scenes, folder / "examples" / f"{task}-room"))
+                        _scene_tab(task, {entry.name: entry for entry in of_task}, videos, results)
+                    elif of_task:
                         examples = [row for entry in of_task[:1] for row in rows[task, entry.name]]
                         _task_tab(task, {entry.name: entry for entry in of_task}, examples, limits, results)
                     else:
@@ -63,9 +72,9 @@ def build(entries: dict[str, list[CheckpointEntry]], limits: Limits, folder: Pat
                     "**Attribution.** A target is a value of the model's output (at a pixel of the image), or of one"
                     " of its layers."
                 )
-                by_name = {f"{task}: {entry.name}": entry for task, of_task in entries.items() for entry in of_task}
+                by_name = {f"{task}: {entry.name}": entry for task, of_task in inspected.items() for entry in of_task}
                 examples = [
-                    [f"{task}: {entry.name}", row] for task, of_task in entries.items() for entry in of_task
+                    [f"{task}: {entry.name}", row] for task, of_task in inspected.items() for entry in of_task
                     for row in rows[task, entry.name][:1]
                 ]  # fmt: skip
                 if by_name:
@@ -105,6 +114,41 @@ def _task_tab(
         if any(entry.accepts_camera for entry in entries.values()):
             with gr.Tab("Camera"):
                 _camera(task, choice, entries, limits)
+
+
+def _scene_tab(task: str, entries: dict[str, CheckpointEntry], videos: PathVideos, results: Path) -> None:
+    """A scene and a path, rendered once, and a slider along its frames."""
+    first = next(iter(entries.values()))
+
+    def render(name: str, scene: str, path: str) -> tuple[Any, ...]:
+        response = safe_call(lambda: videos.render(_entry(entries, name), scene, path, results), traceback.print_exc)
+        return (*_parts(response), 1)
+
+    def show(name: str, scene: str, path: str, number: float) -> tuple[Any, ...]:
+        response = safe_call(lambda: videos.frame(_entry(entries, name), scene, path, int(number)), traceback.print_exc)
+        return response.image, response.text
+
+    with gr.Row():
+        with gr.Column():
+            choice = gr.Dropdown(list(entries), value=first.name, label="Checkpoint", interactive=True)
+            terms = gr.Markdown(_terms(first))
+            choice.change(lambda name: _terms(entries[name]), choice, terms, api_visibility="private", queue=False)
+            scene = gr.Dropdown(list(videos.scenes), value=next(iter(videos.scenes)), label="Scene", interactive=True)
+            path = gr.Dropdown(list(PATHS), value=next(iter(PATHS)), label="Path of the camera", interactive=True)
+            button = gr.Button("Render", variant="primary")
+        with gr.Column():
+            view = VideoFrame(label="View", interactive=False, height=HEIGHT, buttons=[])
+            slider = gr.Slider(1, FRAMES, value=1, step=1, label="Position on the path", interactive=True)
+            text = gr.Textbox(label="Summary", interactive=False)
+            files = gr.File(label="Files", file_count="multiple", interactive=False)
+    button.click(
+        render, [choice, scene, path], [view, text, files, slider], api_name=task, concurrency_id=task,
+        concurrency_limit=1,
+    )  # fmt: skip
+    slider.input(
+        show, [choice, scene, path, slider], [view, text], api_name=f"{task}_frame", concurrency_limit=CAMERAS,
+        show_progress="hidden", trigger_mode="always_last",
+    )  # fmt: skip
 
 
 def _camera(task: str, choice: gr.Dropdown, entries: dict[str, CheckpointEntry], limits: Limits) -> None:

@@ -43,6 +43,7 @@ def serve(
     access: Access | None = None,
     port: int = 7860,
     lifetime: float = 15 * 60,
+    scenes: tuple[Path, ...] = (),
 ) -> Iterator[str]:
     """Serve the page as a context manager; yields its address.
 
@@ -52,6 +53,7 @@ def serve(
         access: address to listen on, and who may use the page; by default everyone on this machine.
         port: TCP port.
         lifetime: seconds after which uploads and results are deleted.
+        scenes: folders of photos with cameras, for view synthesis.
 
     Raises:
         UserError: the port is in use, or not an address of this machine.
@@ -73,7 +75,7 @@ def serve(
         # It reports every damaged upload; the client gets a sentence.
         logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
         folder = Path(temporary).resolve()
-        page = build(entries, limits, folder)
+        page = build(entries, limits, folder, scenes)
         page.state_session_capacity = SESSIONS
         app = gr.mount_gradio_app(
             FastAPI(openapi_url=None),

@@ -32,6 +32,7 @@ def render_views(rng: np.random.Generator, height: int, width: int) -> dict[str,
     Returns:
         image, depth, camera: of the target, as in `rooms.render_room`.
         views: (4, H, W, 3) uint8 sRGB of the sources.
+        view_depths: (4, H, W) float32 depth of the sources.
         cameras: (4, 3, 3) float64 K of the sources.
         poses: (4, 3, 4) float64 [R t] from the frame of the target camera to those of the sources, meters.
     """
@@ -48,6 +49,7 @@ def render_views(rng: np.random.Generator, height: int, width: int) -> dict[str,
     shifts = [source.axes.T @ (target.position - source.position) for source in sources]
     return {
         "views": developed[1:],
+        "view_depths": np.stack([depth for depth, _ in taken[1:]]),
         "cameras": np.stack([source.matrix for source in sources]),
         "poses": np.stack([np.column_stack(pose) for pose in zip(rotations, shifts, strict=True)]),
         "camera": target.matrix,
