@@ -232,14 +232,16 @@ def stereo(folder: Path, planes: int = 64) -> None:
         print(f"{name}: disparity error {error.mean():.2f} px, more than 2 px {(error > 2).mean():.3f}")
 
 
-def occlusion(count: int = 50, checkpoint: str = "view_synthesis") -> None:
+def occlusion(count: int = 50, checkpoint: str = "view_synthesis", height: int = 64) -> None:
     """Error in rooms by what the sources see of a pixel, and the scores of the true depth with known visibility.
 
     Args:
         count: Number of rooms.
         checkpoint: The network.
+        height: Height of the images; they are wider by a quarter.
     """
-    dataset, predictor = RoomViews(None, "test"), load(checkpoint, "cpu", "off")
+    dataset = RoomViews(None, "test", (height, height * 5 // 4))
+    predictor = load(checkpoint, "cpu", "off")
     rows = {"sweep": [], "network": [], "true depth, sources that see it": []}
     shares: list[np.ndarray] = []
     by_name = {**classical(predictor), "network": predictor.predict_sample}
