@@ -1,126 +1,44 @@
-"""Trainer: one run, from its steps (forward, loss, backward, update) to its evaluations and saves."""
+"""Trainer: the loop of one run, from its steps (forward, loss, backward, update) to its evaluations and saves."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...atomic_io import FolderLock, remove_abandoned_parts, write_json
+from ...atomic_io import write_json
 from ...datasets.core.randomness import Purpose, generator
-from ...datasets.dataset import Dataset, SyntheticDataset
-from ...errors import DISK_ERRORS, UserError, os_error_message
-from ..checkpoint import write_model
-from ..device import amp_dtype, device_name, dtype_name, to_device
-from ..distributed import any_process, broadcast_buffers, create_accelerator, synchronize_batch_norm
-from ..model_spec import ModelSpec
-from ..network import Batch, LossTerms, Network
-from .data import REUSE_DISTANCE, AugmentedDataset, InfiniteBatchSampler, data_loader
-from .evaluator import Evaluator
+from ...datasets.dataset import SyntheticDataset
+from ...errors import DISK_ERRORS, os_error_message
+from ..distributed import any_process, broadcast_buffers
+from ..network import Batch, LossTerms
+from .data import REUSE_DISTANCE, InfiniteBatchSampler, data_loader
 from .interruption import Interruption, check_finite, explain_error
-from .log import Meter, RunLog, format_seconds
-from .loss_scaling import LossScaler
-from .optimizers import (
-    MovingAverage,
-    PhaseRunner,
-    auxiliary_modules,
-    compile_network,
-    count_parameters,
-    create_optimizer,
-    freeze_backbone,
-    learning_rate,
-    set_learning_rate,
-    train_mode,
-)  # fmt: skip
-from .options import PER_CALL, Options
-from .own_loss import OwnLoss, loss_to_device, own_phases
-from .state import create_run_folder, require_same_run, restore_optimizer, save_state
+from .log import format_seconds
+from .optimizers import set_learning_rate, train_mode
+from .run import Run
 
 
-class Trainer:
-    """A run: model, optimizers and data, and the loop that trains, evaluates and saves.
+class Trainer(Run):
+    """The loop of a run: it trains, evaluates and saves.
 
     Attributes:
-        step, steps: steps done and total steps.
-        phases, optimizers: one optimizer per phase.
-        auxiliary: modules that are trained but are not part of the model (discriminators): they are in the training
-            state, not in checkpoints.
-        dtype: type of mixed precision, or None.
-        phase_runner: all phases behind one `forward`.
-        scaler: loss scaling, for fp16.
-        ddp: `phase_runner`, wrapped by DistributedDataParallel if there are several processes.
-        ema: moving average of the weights, or None.
-        evaluator: evaluations, the best of them, and what is monitored.
         interruption: request to stop, by a signal or a callback.
         complete: whether the state is that after a complete step; False inside a step.
-        unsaved: whether the state has changed since it was saved.
-        saved_step: step of the state in the run folder; None without one.
-        lock: the lock of the run folder, while this process has it.
-        notes: lines for the start of the run, after those of `describe`.
         callbacks: objects with methods for the events of the run, see `callbacks.Callback`.
         terms: loss terms of the last step, means over all processes.
         stop_reason: why a callback ends the run before its last step; None if none does.
     """
 
-    def __init__(
-        self,
-        options: Options,
-        folder: Path,
-        model_spec: ModelSpec,
-        model: Network,
-        training_set: AugmentedDataset,
-        eval_set: Dataset,
-        train_samples: int | None,
-        device: torch.device,
-        own_loss: OwnLoss | None = None,
-    ) -> None:
-        self.options, self.folder, self.model_spec, self.task = options, folder, model_spec, model_spec.task
-        self.training_set, self.train_samples = training_set, train_samples
-        self.device, self.dtype = device, amp_dtype(options.amp, device)
-        self.model = to_device(model, device)
-        if options.sync_bn:
-            synchronize_batch_norm(self.model, device)
-        if options.freeze_backbone:
-            freeze_backbone(self.model)
-        fields = training_set.dataset.fields
-        if own_loss is None:
-            self.phases = self.task.phases(self.model, fields, options.loss)
-        else:
-            self.phases = own_phases(self.task, self.model, fields, own_loss)
-            loss_to_device(own_loss, device)
-        self.auxiliary = auxiliary_modules(self.phases, self.model)
-        for module in self.auxiliary:
-            to_device(module, device)
-            if options.sync_bn:
-                synchronize_batch_norm(module, device)
-        self.accelerator = create_accelerator(device, len(self.phases))
-        self.optimizers: list[Any] = []
-        for phase in self.phases:
-            optimizer = create_optimizer(phase.module, options, options.backbone_lr_factor)
-            self.optimizers.append(self.accelerator.prepare_optimizer(optimizer))
-        if options.compile:
-            compile_network(self.model)
-        self.phase_runner = PhaseRunner(self.phases, self.dtype, device)
-        self.scaler = LossScaler(self.phase_runner, device, enabled=self.dtype == torch.float16)
-        self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
-        self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
-        self.step, self.steps = 0, options.total_steps(train_samples, self.images_per_step)
-        self.eval_every = max(1, self.steps // 10) if options.eval_every is None else options.eval_every
-        self.meter, self.log = Meter(), RunLog(folder, self.main)
-        self.evaluator = Evaluator(self.task, training_set, eval_set, options, self.log)
-        self.interruption = Interruption()
-        self.complete = self.unsaved = True
-        self.saved_step: int | None = None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.interruption, self.complete = Interruption(), True
         self.loader: Generator[Batch] | None = None
-        self.lock: FolderLock | None = None
-        self.notes: list[str] = []
         self.callbacks: Sequence[Any] = ()
         self.terms: dict[str, float] = {}
         self.stop_reason: str | None = None
@@ -225,13 +143,6 @@ class Trainer:
         # The loss of a skipped step may be nan; the mean of the log must not be.
         return logged if self.scaler.end_step() else {}
 
-    def learning_rate(self) -> float:
-        """Learning rate of the next step."""
-        options = self.options
-        return options.lr * learning_rate(
-            options.schedule, self.step, self.steps, options.warmup_steps, options.milestones, options.gamma
-        )
-
     def log_step(self) -> None:
         """Log loss terms, learning rate and images per second."""
         means, images_per_second = self.meter.flush()
@@ -329,15 +240,12 @@ class Trainer:
 
     # Evaluation
 
-    def _ema_weights(self):
-        return nullcontext() if self.ema is None else self.ema.applied(self.model)
-
     def evaluate(self) -> None:
         """Evaluate the current weights, log the result, and save the best; a stop leaves the state before it."""
         with self.meter.paused():
             if self.accelerator.num_processes > 1:
                 broadcast_buffers(self.model, {} if self.ema is None else self.ema.average)
-            with self._ema_weights():
+            with self.averaged_weights():
                 improved = self.evaluator.evaluate(self.model, self.device, self.options.amp, self.interruptible)
                 if improved and self.main:
                     self.save_checkpoint("best.safetensors")
@@ -348,34 +256,11 @@ class Trainer:
             self.notify("on_evaluate", dict(self.evaluator.evaluation.metrics) if self.evaluator.evaluation else {})
         self.log.progress(self.step, self.steps)
 
-    def checkpoint_metadata(self) -> dict[str, Any]:
-        """Checkpoint header beside the model spec: size, step, data, provenance, loss, recipe, metrics."""
-        dataset = self.training_set.dataset
-        return {
-            "size": list(self.training_set.size),
-            "step": self.step,
-            "data": {"name": self.options.data, "title": dataset.title, "terms": dataset.terms},
-            **self.model.origin.provenance,
-            "loss": self.options.loss,
-            "recipe": self.options.recipe,
-            "metrics": self.evaluator.header(),
-        }
-
-    # State
-
-    def save_checkpoint(self, name: str) -> None:
-        """Save a checkpoint with the present weights of the model in the run folder."""
-        write_model(self.folder / name, self.model, self.model_spec, self.checkpoint_metadata())
+    # End
 
     def save(self) -> None:
         """Save the training state and a checkpoint of the current weights."""
-        if self.main:
-            with self.meter.paused():
-                save_state(self.folder / "last" / "state.pt", self.state())
-                self.saved_step = self.step
-                with self._ema_weights():
-                    self.save_checkpoint("last/checkpoint.safetensors")
-        self.unsaved = False
+        super().save()
         if self.main:
             self.notify("on_save", self.folder / "last" / "checkpoint.safetensors")
 
@@ -396,95 +281,6 @@ class Trainer:
         command = f"densevision train {self.task.name} --resume --out {shlex.quote(str(self.folder))}"
         self.log.info(f"Stopped after step {self.step}{lost}. Resume with: {command}")
 
-    def weights(self) -> dict[str, Any]:
-        """The part of the training state that an optimizer step changes."""
-        return {
-            "model": self.model.state_dict(),
-            "auxiliary": [module.state_dict() for module in self.auxiliary],
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def state(self) -> dict[str, Any]:
-        """The training state as plain tensors and numbers."""
-        return {
-            **self.weights(),
-            "ema": None if self.ema is None else self.ema.state(),
-            "step": self.step,
-            "steps": self.steps,
-            "meter": self.meter.state(),
-            "images_per_step": self.images_per_step,
-            **self.evaluator.state(),
-        }
-
-    def restore_weights(self, state: dict[str, Any]) -> None:
-        """Continue from what `weights` returned."""
-        self.model.load_state_dict(state["model"])
-        for module, stored in zip(self.auxiliary, state["auxiliary"], strict=True):
-            module.load_state_dict(stored)
-        for optimizer, stored in zip(self.optimizers, state["optimizers"], strict=True):
-            restore_optimizer(optimizer, stored)
-        self.scaler.load_state_dict(state["scaler"])
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved training state of the same model and number of processes.
-
-        With another number of steps than before, the run continues with the learning rates of a run of that length.
-        """
-        require_same_run(self.folder, state, self.steps, self.images_per_step)
-        try:
-            self.restore_weights(state)
-            if self.ema is not None:
-                self.ema.restore(state["ema"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"The state in {self.folder} belongs to another model: {error}") from error
-        self.step = self.saved_step = state["step"]
-        self.unsaved = False
-        self.meter.restore(state["meter"])
-        self.evaluator.restore(state)
-        if state["steps"] != self.steps:
-            self.notes.append(
-                f"The run has {self.steps} steps now, {state['steps']} before: from step {self.step} on, the schedule "
-                f"'{self.options.schedule}' is that of a run of {self.steps} steps"
-                + (f" and continues at lr {self.learning_rate():.2e}." if self.step < self.steps else ".")
-            )
-
-    # Start and end
-
-    @property
-    def main(self) -> bool:
-        """Whether this is the main process, which writes all files."""
-        return self.accelerator.is_main_process
-
-    @property
-    def images_per_step(self) -> int:
-        """Images of one optimizer step, over all processes and micro-steps."""
-        return self.options.batch_size * self.options.grad_accum_steps * self.accelerator.num_processes
-
-    def lock_folder(self) -> None:
-        """Make the run folder this run's alone, and remove what writers that were killed have left in it."""
-        if self.main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = None if self.options.force else FolderLock(self.folder)
-            for folder in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
-                remove_abandoned_parts(folder)
-
-    def open(self) -> None:
-        """Write the options into the run folder, and start the log."""
-        if self.main:
-            create_run_folder(self.folder, self.options, self.task)
-        self.log.open(self.step)
-
-    def set_length(self, steps: int, eval_every: int) -> None:
-        """Set the length of a run that --minutes limited, and store it as the run's --steps."""
-        warmup_steps = min(self.options.warmup_steps, steps // 10)
-        self.options = dataclasses.replace(
-            self.options, minutes=None, epochs=None, steps=steps, warmup_steps=warmup_steps, eval_every=eval_every
-        )
-        self.steps, self.eval_every = steps, eval_every
-        if self.main:
-            create_run_folder(self.folder, self.options, self.task)
-
     def close(self) -> None:
         """End the data loading processes, close the log, and unlock the run folder; each even if another fails."""
         with ExitStack() as steps:
@@ -494,48 +290,17 @@ class Trainer:
             if self.loader is not None:
                 steps.callback(self.loader.close)
 
-    def resolved_options(self) -> Options:
-        """The options with which the run trains, without those of one call."""
-        return dataclasses.replace(self.options.without((*PER_CALL, "out")), eval_every=self.eval_every)
-
-    def describe(self) -> str:
-        """Lines about model, data, steps, device and the resolved options, for the start of the run."""
-        parameters, auxiliary = count_parameters(self.model), sum(map(count_parameters, self.auxiliary))
-        parts = [part for part in (self.options.backbone, self.options.head) if part]
-        model = self.options.model or " + ".join(parts)
-        discriminator = f", and {auxiliary:,} of the discriminator" if auxiliary else ""
-        height, width = self.options.image_size
-        device = f"{self.device}, {dtype_name(self.dtype)}, {self.accelerator.num_processes} process(es)"
-        return (
-            f"Training {self.task.name}: {model} ({parameters:,} parameters{discriminator}) on {self.options.data}, "
-            f"steps {self.step}..{self.steps} of {self.images_per_step} images {height}x{width}, {device}. "
-            f"Run folder: {self.folder}\nOptions: {self.resolved_options().command_line()}"
-        )
-
     def finish(self) -> dict[str, Any]:
         """Write result.json and return it; the last evaluation must have a value of the monitored metric."""
         if self.evaluator.evaluation is None:
             self.evaluate()
-        name, value = self.task.monitor.name, self.evaluator.value
-        result = {
-            "task": self.task.name,
-            "options": dataclasses.asdict(self.task),  # type: ignore[call-overload]
-            "backbone": self.model_spec.backbone,
-            "head": self.model_spec.head,
-            "model": self.model_spec.model,
-            "weights": None if self.options.weights is None else Path(self.options.weights).name,
-            "trained_on": self.options.data,
-            **self.evaluator.result(),
-            "steps": self.step,
-            "seconds": round(self.meter.total, 1),
-            "images_per_second": round(self.step * self.images_per_step / max(1e-9, self.meter.total), 2),
-            "device": f"{device_name(self.device)}, {dtype_name(self.dtype)}",
-        }
+        result = self.result()
         if self.main:
             write_json(self.folder / "result.json", result, indent=2)
         self.evaluator.require_value()
+        monitor = result["monitor"]
         self.log.info(
-            f"Done in {self.meter.total:.0f} s of training: {name} {value:.4f}, baseline "
-            f"{result['monitor']['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"
+            f"Done in {self.meter.total:.0f} s of training: {monitor['name']} {monitor['value']:.4f}, baseline "
+            f"{monitor['baseline']:.4f}. Checkpoint: {self.folder / 'best.safetensors'}"
         )
         return result
