@@ -6,6 +6,7 @@ Importing this module does not import torch: the help of the command line stays 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -115,23 +116,31 @@ class ProcessGroup:
                 distributed.destroy_process_group()
 
 
-def create_accelerator(device: torch.device, phases: int) -> Any:
+def create_accelerator(device: torch.device, phases: int, timeout: float = 600.0) -> Any:
     """Accelerate's `Accelerator` on a device, for one process or those of torchrun.
+
+    Args:
+        device: device of the model.
+        phases: optimizers of a step.
+        timeout: seconds that a process waits for the others.
 
     Raises:
         UserError: torchrun started several processes, but they did not connect.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
 
     # Accelerate keeps the first device for the life of the process; a second run may use another.
     AcceleratorState._reset_state(reset_partial_state=True)
     # Without `cpu=`, torchrun on a machine without a GPU starts independent trainings.
-    # BatchNorm statistics follow each process's own images; `broadcast_buffers` makes them equal for evaluation.
+    # The BatchNorm statistics are those of the main process; `broadcast_buffers` makes them equal for evaluation.
     ddp_kwargs = DistributedDataParallelKwargs(find_unused_parameters=phases > 1, broadcast_buffers=False)
+    group_kwargs = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
     world_size, accelerator = int(os.environ.get("WORLD_SIZE", "1")), None
     try:
-        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[ddp_kwargs])
+        accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision="no", kwargs_handlers=[ddp_kwargs, group_kwargs]
+        )
     except ValueError:
         if world_size == 1:
             raise
@@ -164,6 +173,28 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> None:
         setattr(model, name, convert_sync_batchnorm(child))
 
 
+def require_shared_folder(accelerator: Any, folder: Path) -> None:
+    """Check that all processes of an accelerator see one folder, which the main process has created.
+
+    Raises:
+        UserError: they do not.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(accelerator.num_processes) or accelerator.num_processes == 1:
+        return
+    # A name that no file system has cached.
+    (name,) = broadcast_object_list([f".seen-{secrets.token_hex(8)}"])
+    if accelerator.is_main_process:
+        (folder / name).touch()
+    accelerator.wait_for_everyone()
+    missing = any_process(accelerator, not (folder / name).exists())
+    if accelerator.is_main_process:
+        (folder / name).unlink()
+    if missing:
+        raise UserError(f"The processes do not share {folder}: give an --out that all machines see at the same path.")
+
+
 def any_process(accelerator: Any, flag: bool) -> bool:
     """Whether the flag is set in any process of an accelerator (a request to stop, for example), known to each."""
     if accelerator.num_processes == 1:
@@ -177,7 +208,7 @@ def broadcast_buffers(model: nn.Module, average: dict[str, Tensor]) -> None:
     """Copy the buffers of the first process to all others: what is evaluated is then what is saved.
 
     Args:
-        model: model whose BatchNorm statistics followed each process's own images.
+        model: model whose BatchNorm statistics only the first process follows.
         average: its moving average of weights, empty without one.
     """
     from torch import distributed

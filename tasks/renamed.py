@@ -19,7 +19,7 @@ OPTIONS: dict[str, str] = {
     "warmup": "warmup_steps",
     "trunk_lr": "backbone_lr_factor",
     "ema": "ema_decay",
-    "accumulate": "grad_accum_steps",
+    "accumulate": "micro_batches",
     "clip": "clip_grad_norm",
     "freeze": "freeze_backbone",
     "flip": "hflip",

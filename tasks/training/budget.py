@@ -86,7 +86,7 @@ def measure_step(trainer: Trainer) -> float:
     batches = trainer.data_loader()
     try:
         # Each worker has loaded `PREFETCHED` batches when the first step begins.
-        prefetched = PREFETCHED * (trainer.options.workers or 0) // trainer.options.grad_accum_steps
+        prefetched = PREFETCHED * (trainer.options.workers or 0) // len(trainer.share)
         seconds = seconds_per_step(trainer, batches, prefetched)
         return use_all_cores(trainer, seconds)
     finally:

@@ -81,12 +81,12 @@ class AugmentedDataset(TorchDataset):
 
 
 class InfiniteBatchSampler(Sampler[list[SampleKey]]):
-    """Batch sampler of one process: sample keys as a function of the micro-step.
+    """Batch sampler: sample keys as a function of the number of the micro-batch.
 
     The `samples` of a run (None: infinitely many) form one sequence: epoch after epoch, each in its own random order,
-    and no epoch drops its last ones (a batch may contain samples of two epochs). Micro-step m of process `rank` takes
-    batch m * processes + rank, so that two processes with batch size B get the same samples as one process with 2B. A
-    resumed run starts with later `steps`.
+    and no epoch drops its last ones (a batch may contain samples of two epochs). Micro-batch n takes `batch_size` of
+    them from n * batch_size on, whichever process loads it. A process gives the `numbers` of its own, in a resumed run
+    later ones.
 
     With `weights`, an epoch is as many independent draws from the samples by their weights.
 
@@ -99,28 +99,22 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
         self,
         samples: int | None,
         batch_size: int,
-        steps: range,
+        numbers: Iterable[int],
         seed: int,
-        rank: int = 0,
-        processes: int = 1,
         uses: int = 1,
         weights: np.ndarray | None = None,
     ) -> None:
-        self.samples, self.batch_size, self.steps, self.seed, self.uses = samples, batch_size, steps, seed, uses
-        self.rank, self.processes = rank, processes
+        self.samples, self.batch_size, self.numbers, self.seed, self.uses = samples, batch_size, numbers, seed, uses
         self.weights = None if weights is None else weights[:samples] / np.sum(weights[:samples])
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
-    def __len__(self) -> int:
-        return len(self.steps)
-
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        return map(self.keys, self.steps)
+        return map(self.keys, self.numbers)
 
-    def keys(self, step: int) -> list[SampleKey]:
-        """Sample keys of one micro-step."""
-        start = (step * self.processes + self.rank) * self.batch_size
-        return [self._key(number) for number in range(start, start + self.batch_size)]
+    def keys(self, number: int) -> list[SampleKey]:
+        """Sample keys of one micro-batch."""
+        start = number * self.batch_size
+        return [self._key(place) for place in range(start, start + self.batch_size)]
 
     def _key(self, number: int) -> SampleKey:
         if self.samples is None:

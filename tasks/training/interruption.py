@@ -5,6 +5,7 @@ Ctrl-C and SIGTERM stop a run after a complete step, or at once while it waits.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import traceback
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from ...errors import UserError
 from ..network import Batch
@@ -76,6 +76,23 @@ def graceful_interrupt() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
 
+class LostProcess(UserError):
+    """Another process of the training ended, or cannot be reached."""
+
+    exit_code = 1
+
+
+def lost_process(error: BaseException, timeout: float) -> LostProcess | None:
+    """The error behind a failed exchange between processes, which waited at most so many seconds; None for others."""
+    # Of gloo, a RuntimeError whose message begins with its own source file.
+    if not isinstance(error, torch.distributed.DistError) and "gloo/transport" not in str(error):
+        return None
+    return LostProcess(
+        f"Another process of the training ended, or did not respond within {timeout:g} s (--collective-timeout): see "
+        "its messages; torchrun --max-restarts goes on without it if the run has --resume auto."
+    )
+
+
 class NonFiniteLoss(UserError):
     """A loss term became nan or infinite."""
 
@@ -93,7 +110,7 @@ def explain_error(error: Exception, runner: PhaseRunner, batch: Batch, options: 
             torch.cuda.empty_cache()
         fits = runner.fitting_batch_size(batch)
         hint = (
-            f"--batch-size {fits} fits (with --grad-accum-steps to keep the effective batch size)"
+            f"--batch-size {fits} fits (with more --micro-batches for as many images a step)"
             if fits
             else "even one image does not fit"
         )
@@ -113,11 +130,11 @@ def explain_error(error: Exception, runner: PhaseRunner, batch: Batch, options: 
     return None
 
 
-def check_finite(terms: dict[str, Tensor], step: int) -> None:
+def check_finite(terms: dict[str, float], step: int) -> None:
     """Refuse loss terms that are nan or infinite."""
     for name, value in terms.items():
-        if not torch.isfinite(value):
+        if not math.isfinite(value):
             raise NonFiniteLoss(
-                f"The loss term '{name}' became {float(value)} at step {step + 1}: lower --lr, set --clip-grad-norm 1 "
+                f"The loss term '{name}' became {value} at step {step + 1}: lower --lr, set --clip-grad-norm 1 "
                 "or --amp off."
             )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter1d
 
 from ...atomic_io import atomic_path, write_json
@@ -56,7 +55,7 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
     trainer.log.info(f"Trying {STEPS} learning rates from {MIN_LR:g} to {MAX_LR:g} ...")
     for step in range(STEPS):
         lr = MIN_LR * (MAX_LR / MIN_LR) ** (step / (STEPS - 1))
-        loss = reduced_loss(trainer, step, batches, lr)
+        loss = loss_of_step(trainer, step, batches, lr)
         # The loss explodes by powers of ten and would hide the curve before it; inf and nan are not JSON either.
         ceiling = 2 * DIVERGENCE_FACTOR * max((abs(first) for first in losses[:SMOOTHING_STEPS]), default=math.inf)
         trainer.log.progress(step + 1, STEPS)
@@ -85,16 +84,15 @@ def find_lr(trainer: Trainer) -> dict[str, Any]:
     return result
 
 
-def reduced_loss(trainer: Trainer, step: int, batches: Iterator[Batch], lr: float) -> float:
-    """Loss of a step, averaged over all processes so that they stop together; inf if it is not finite."""
+def loss_of_step(trainer: Trainer, step: int, batches: Iterator[Batch], lr: float) -> float:
+    """Loss of a step, the same in all processes; inf if it is not finite."""
     try:
         # In fp16, the first steps are skipped until the factor of the loss fits.
         while not (terms := trainer.optimizer_step(step, batches, lr)):
             pass
-        loss = torch.stack(list(terms.values())).sum()
+        return sum(terms.values())
     except NonFiniteLoss:
-        loss = torch.tensor(math.inf, device=trainer.device)
-    return float(trainer.accelerator.reduce(loss, "mean"))
+        return math.inf
 
 
 def smooth(losses: list[float]) -> np.ndarray:

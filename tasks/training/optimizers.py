@@ -123,6 +123,19 @@ def train_mode(model: Network, options: Options) -> None:
                 module.eval()
 
 
+@contextmanager
+def kept_statistics(layers: Sequence[nn.modules.batchnorm._BatchNorm]) -> Iterator[None]:
+    """BatchNorm layers in training mode leave their running statistics as they are inside this context."""
+    following = [layer for layer in layers if layer.track_running_stats]
+    for layer in following:
+        layer.track_running_stats = not layer.training
+    try:
+        yield
+    finally:
+        for layer in following:
+            layer.track_running_stats = True
+
+
 def parameter_groups(module: nn.Module, options: Options, backbone_lr_factor: float) -> list[dict]:
     """Parameter groups: every trainable parameter in exactly one, by backbone or not and decayed or not.
 

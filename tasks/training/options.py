@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -136,7 +137,10 @@ class Options:
     """Minutes that the run may take, evaluations included: how many steps fit, up to --steps, is measured before the
     first one. Without it, the run takes as long as its steps."""
     batch_size: int = option(16, minimum=1, maximum=2**16)
-    """Images per process and forward pass."""
+    """Images of a micro-batch: of one forward pass."""
+    micro_batches: int | None = option(minimum=1, maximum=2**16)
+    """Micro-batches of a step, which the processes share and whose gradients are averaged; one for each process, if not
+    stated. A step with as many is the same on any number of processes."""
     image_size: tuple[int, int] = option((224, 224))
     """Height and width of the training images in pixels."""
     lr: float = option(1e-3, minimum=0)
@@ -162,8 +166,6 @@ class Options:
     """Learning rate of the backbone as a factor of --lr: 0.1 with --weights and 1 without, if not stated."""
     ema_decay: float = option(0.0, minimum=0, maximum=1)
     """Decay of the exponential moving average of the weights that is evaluated and saved; 0 turns it off."""
-    grad_accum_steps: int = option(1, minimum=1, maximum=2**16)
-    """Forward and backward passes whose gradients are averaged for one optimizer step."""
     clip_grad_norm: float = option(0.0, minimum=0)
     """Maximum norm of the gradient; 0 turns clipping off."""
     freeze_backbone: bool = option(False)
@@ -194,8 +196,8 @@ class Options:
     """Stop after N evaluations without improvement; 0 turns early stopping off."""
     eval_every: int | None = option(minimum=0)
     """Steps between evaluations, 0 for one at the end; a tenth of the run, if not stated."""
-    save_every: int = option(200, minimum=1)
-    """Steps between saves of the training state."""
+    save_every: int | str = option(200, minimum=1)
+    """Steps between saves of the training state, or seconds with an s (300s)."""
     log_every: int = option(20, minimum=1)
     """Steps between lines of the log."""
     seed: int = option(0, minimum=0, maximum=2**63 - 1)
@@ -208,10 +210,12 @@ class Options:
     """Device: cpu, cuda, mps or auto."""
     amp: Literal["auto", "bf16", "fp16", "off"] = option("auto")
     """Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices."""
+    collective_timeout: float = option(600.0, minimum=1, maximum=1e6)
+    """Seconds that a process waits for the others before it ends, since one of them is lost."""
     compile: bool = option(False)
     """Compile the model with torch.compile."""
-    resume: bool = option(False)
-    """Resume the run in --out, or the newest run of the task."""
+    resume: Literal["auto"] | bool = option(False)
+    """Resume the run in --out, or the newest run of the task; auto starts it if there is nothing to resume."""
     out: Path | None = option()
     """Run folder; runs/TASK-N with the next free N, if not stated."""
     force: bool = option(False)
@@ -322,12 +326,13 @@ class Options:
             minimum, maximum = field.metadata["minimum"], field.metadata["maximum"]
             if value is None:
                 continue
-            if minimum is not None and not minimum <= value <= (value if maximum is None else maximum):
+            words = isinstance(value, str)
+            if minimum is not None and not words and not minimum <= value <= (value if maximum is None else maximum):
                 valid = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
                 raise UserError(f"{flag(name)} is {short(value)}; it must be {valid}.")
             literals = [part for part in (hints[name], *get_args(hints[name])) if get_origin(part) is Literal]
             choices = [word for literal in literals for word in get_args(literal)]
-            if choices and value not in choices:
+            if choices and words and value not in choices:
                 raise unknown_name(flag(name), str(value), choices)
         for name, size in (("image_size", self.image_size), ("resize_short_side", self.resize_short_side)):
             try:
@@ -365,11 +370,21 @@ class Options:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UserError(f"--{name} is {value}; it must be above 0.")
+        if isinstance(self.save_every, str) and not re.fullmatch(r"[1-9]\d{0,6}s", self.save_every):
+            raise UserError(
+                f"--save-every is {short(self.save_every)}; give a number of steps, or of seconds with an s: 300s."
+            )
         if self.epochs is not None and self.steps is not None:
             raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
         if self.schedule != "multistep" and (self.milestones is not None or self.gamma is not None):
             raise UserError("--milestones and --gamma need --schedule multistep: add it, or leave them out.")
         return self
+
+    def save_due(self, step: int, seconds: float) -> bool:
+        """Whether to save after a step, so many seconds after the last save."""
+        if isinstance(self.save_every, str):
+            return seconds >= int(self.save_every.removesuffix("s"))
+        return step > 0 and step % self.save_every == 0
 
     def total_steps(self, samples: int | None, images_per_step: int) -> int:
         """Number of steps with these options, once resolved, for `samples` in an epoch (None: infinite).

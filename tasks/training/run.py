@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ...atomic_io import FolderLock, remove_abandoned_parts
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ..checkpoint import write_model
 from ..device import amp_dtype, device_name, dtype_name, to_device
-from ..distributed import create_accelerator, synchronize_batch_norm
+from ..distributed import create_accelerator, require_shared_folder, synchronize_batch_norm
 from ..model_spec import ModelSpec
 from ..network import Network
 from .data import AugmentedDataset
@@ -53,6 +55,9 @@ class Run:
         phases, optimizers: one optimizer per phase.
         auxiliary: modules that are trained but are not part of the model (discriminators): they are in the training
             state, not in checkpoints.
+        micro_batches: micro-batches of a step.
+        share: those of them that this process computes, by number; every one is computed by one process.
+        norms: BatchNorm layers of the model and the auxiliary modules.
         dtype: type of mixed precision, or None.
         phase_runner: all phases behind one `forward`.
         scaler: loss scaling, for fp16.
@@ -61,6 +66,7 @@ class Run:
         evaluator: evaluations, the best of them, and what is monitored.
         unsaved: whether the state has changed since it was saved.
         saved_step: step of the state in the run folder; None without one.
+        saved_at: time of the last save, or of the start, by `time.monotonic`.
         lock: the lock of the run folder, while this process has it.
         notes: lines for the start of the run, after those of `describe`.
     """
@@ -94,7 +100,9 @@ class Run:
             to_device(module, device)
             if options.sync_bn:
                 synchronize_batch_norm(module, device)
-        self.accelerator = create_accelerator(device, len(self.phases))
+        self.accelerator = create_accelerator(device, len(self.phases), options.collective_timeout)
+        processes, self.micro_batches = self.accelerator.num_processes, options.micro_batches or 1
+        self.share = range(self.accelerator.process_index, self.micro_batches, processes)
         self.optimizers: list[Any] = []
         for phase in self.phases:
             optimizer = create_optimizer(phase.module, options, options.backbone_lr_factor)
@@ -104,6 +112,8 @@ class Run:
         self.phase_runner = PhaseRunner(self.phases, self.dtype, device)
         self.scaler = LossScaler(self.phase_runner, device, enabled=self.dtype == torch.float16)
         self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
+        modules = [module for each in (self.model, *self.auxiliary) for module in each.modules()]
+        self.norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None
         self.step, self.steps = 0, options.total_steps(self.train_samples, self.images_per_step)
         self.eval_every = max(1, self.steps // 10) if options.eval_every is None else options.eval_every
@@ -111,6 +121,7 @@ class Run:
         self.evaluator = Evaluator(self.task, self.training_set, self.eval_set, options, self.log)
         self.unsaved, self.notes = True, list[str]()
         self.saved_step: int | None = None
+        self.saved_at = time.monotonic()
         self.lock: FolderLock | None = None
 
     @property
@@ -120,8 +131,8 @@ class Run:
 
     @property
     def images_per_step(self) -> int:
-        """Images of one optimizer step, over all processes and micro-steps."""
-        return self.options.batch_size * self.options.grad_accum_steps * self.accelerator.num_processes
+        """Images of one optimizer step, over all micro-batches."""
+        return self.options.batch_size * self.micro_batches
 
     def learning_rate(self) -> float:
         """Learning rate of the next step."""
@@ -139,6 +150,7 @@ class Run:
             self.lock = None if self.options.force else FolderLock(self.folder)
             for folder in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
                 remove_abandoned_parts(folder)
+        require_shared_folder(self.accelerator, self.folder)
 
     def open(self) -> None:
         """Write the options into the run folder, and start the log."""
@@ -189,7 +201,7 @@ class Run:
         self.scaler.load_state_dict(state["scaler"])
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved training state of the same model and number of processes.
+        """Continue from a saved training state of the same model, on any number of processes.
 
         With another number of steps than before, the run continues with the learning rates of a run of that length.
         """
@@ -219,7 +231,7 @@ class Run:
                 self.saved_step = self.step
                 with self.averaged_weights():
                     self.save_checkpoint("last/checkpoint.safetensors")
-        self.unsaved = False
+        self.unsaved, self.saved_at = False, time.monotonic()
 
     def save_checkpoint(self, name: str) -> None:
         """Save a checkpoint with the present weights of the model in the run folder."""

@@ -20,6 +20,7 @@ from .. import create_task
 from ..checkpoint import load_initial_weights, provenance
 from ..crops import CropInference
 from ..device import choose_device, keep_freed_memory, split_cpu_cores
+from ..distributed import ProcessGroup
 from ..evaluation import require_ground_truth
 from ..model_spec import ModelOrigin, ModelSpec
 from ..network import Network
@@ -33,7 +34,15 @@ from .lr_finder import find_lr
 from .optimizers import count_parameters, train_mode
 from .options import Options, flag, resolve
 from .own_loss import OwnLoss, loss_name, require_callable, require_loss
-from .state import config_options, load_state, resume_options, resume_task, run_folder, run_folder_errors
+from .state import (
+    config_options,
+    load_state,
+    resume_options,
+    resume_task,
+    run_folder,
+    run_folder_errors,
+    start_or_resume,
+)
 from .trainer import Trainer
 
 OWN = " (own)"
@@ -121,10 +130,12 @@ def build_trainer(
     explicit = dataclasses.replace(explicit, **{name: registry_name(one) for name, one in stated.items()})
     if own_loss is not None:
         explicit = dataclasses.replace(explicit, loss=f"{loss_name(own_loss)}{OWN}")
+    if auto := explicit.resume == "auto":
+        explicit = start_or_resume(explicit)
     if explicit.config is not None:
         explicit, task = config_options(explicit, task)
     with run_folder_errors(explicit.out):
-        folder = run_folder(task, explicit)
+        folder = run_folder(task, explicit, restart=auto)
     if explicit.resume:
         explicit, task = resume_options(explicit, folder), resume_task(task, folder)
     options = resolve_options(task, explicit, own_loss).validate()
@@ -145,7 +156,9 @@ def build_trainer(
 
     device = choose_device(options.device)
     threads, workers = split_cpu_cores(device, isinstance(train_set, SyntheticDataset) and train_set.cpu_heavy)
-    options = options.merge_defaults(Options(threads=threads, workers=workers))
+    processes = ProcessGroup.from_environment().num_processes
+    options = options.merge_defaults(Options(threads=threads, workers=workers, micro_batches=processes))
+    require_shares(options, processes)
     torch.set_num_threads(options.threads or threads)
     if device.type == "cpu":
         keep_freed_memory()
@@ -197,6 +210,21 @@ def build_trainer(
         trainer.close()
         raise
     return trainer
+
+
+def require_shares(options: Options, processes: int) -> None:
+    """Check that every process has a micro-batch of each step, and with --sync-bn that all have as many."""
+    count = options.micro_batches or 1
+    if count < processes:
+        raise UserError(
+            f"--micro-batches is {count}, but there are {processes} processes, each of which needs one: start fewer "
+            "processes, or a new run with more micro-batches."
+        )
+    if options.sync_bn and count % processes:
+        raise UserError(
+            f"--sync-bn normalizes by one micro-batch of each process at a time, and {count} micro-batches cannot be "
+            f"shared equally by {processes} processes: start as many as divide {count}."
+        )
 
 
 def augmented_dataset(task: Task, train_set: Dataset, options: Options) -> AugmentedDataset:

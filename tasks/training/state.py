@@ -106,11 +106,11 @@ class StoredTask(Schema):
 
 
 CHANGEABLE_ON_RESUME = (
-    "workers", "threads", "log_every", "save_every", "out", "resume", "root", "eval_root", "steps", "epochs",
-    "patience", "dry_run", "force",
+    "workers", "threads", "log_every", "save_every", "collective_timeout", "out", "resume", "root", "eval_root",
+    "steps", "epochs", "patience", "dry_run", "force",
 )  # fmt: skip
 """Options that may change when a run is resumed; all others would make it another run."""
-ALWAYS_STORED = ("loss", *DEFAULTS.without((*PER_CALL, "steps", "milestones", "gamma")).explicit())
+ALWAYS_STORED = ("loss", "micro_batches", *DEFAULTS.without((*PER_CALL, "steps", "milestones", "gamma")).explicit())
 """Options that config.yaml of every run contains."""
 
 
@@ -124,8 +124,27 @@ def run_folder_errors(folder: Path | None) -> Iterator[None]:
         raise UserError(f"{folder} cannot be used as a run folder ({reason}): give another --out.") from error
 
 
-def run_folder(task: Task, explicit: Options) -> Path:
+def start_or_resume(explicit: Options) -> Options:
+    """The options of `--resume auto`, by whether --out has a saved state: those of a run to resume, or of a new one.
+
+    The same command starts and resumes: what only a new run takes (--config, and --minutes with what it replaced by
+    the measured length) is left out when it is resumed.
+    """
+    if explicit.out is None:
+        raise UserError("--resume auto needs --out, the folder which says whether there is a run to resume.")
+    if not (explicit.out / "last" / "state.pt").exists():
+        return dataclasses.replace(explicit, resume=None)
+    measured = ("minutes", "steps", "epochs", "eval_every", "warmup_steps") if explicit.minutes else ()
+    return dataclasses.replace(explicit.without(("config", *measured)), resume=True)
+
+
+def run_folder(task: Task, explicit: Options, restart: bool = False) -> Path:
     """The run folder: --out; else the newest run with --resume, or runs/TASK-N with the next free N.
+
+    Args:
+        task: the task.
+        explicit: options of the caller.
+        restart: whether a new run may take the folder of one that was never saved.
 
     Raises:
         UserError: it contains a run, or with `resume` none, or another process writes to it.
@@ -152,7 +171,7 @@ def run_folder(task: Task, explicit: Options) -> Path:
             raise UserError(
                 f"{explicit.out} already contains a run: add --resume to continue it, or give another --out."
             )
-        if (explicit.out / "config.yaml").exists():
+        if (explicit.out / "config.yaml").exists() and not restart:
             raise UserError(f"{explicit.out} contains a run that was never saved: delete it, or give another --out.")
         return explicit.out
     return runs / f"{task.name}-{numbered[-1][0] + 1 if numbered else 1}"
@@ -259,8 +278,8 @@ def require_same_run(folder: Path, state: dict[str, Any], steps: int, images_per
         )
     if state["images_per_step"] != images_per_step:
         raise UserError(
-            f"The run in {folder} took {state['images_per_step']} images a step, this one {images_per_step}: resume "
-            "with as many processes as before."
+            f"The run in {folder} took {state['images_per_step']} images a step, this one {images_per_step}: "
+            "restore its config.yaml from a copy."
         )
 
 

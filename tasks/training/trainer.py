@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import shlex
 import signal
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from ...errors import DISK_ERRORS, os_error_message
 from ..distributed import any_process, broadcast_buffers
 from ..network import Batch, LossTerms
 from .data import REUSE_DISTANCE, InfiniteBatchSampler, data_loader
-from .interruption import Interruption, check_finite, explain_error
+from .interruption import Interruption, check_finite, explain_error, lost_process
 from .log import format_seconds
-from .optimizers import set_learning_rate, train_mode
+from .optimizers import kept_statistics, set_learning_rate, train_mode
 from .run import Run
 
 
@@ -31,7 +32,7 @@ class Trainer(Run):
         interruption: request to stop, by a signal or a callback.
         complete: whether the state is that after a complete step; False inside a step.
         callbacks: objects with methods for the events of the run, see `callbacks.Callback`.
-        terms: loss terms of the last step, means over all processes.
+        terms: loss terms of the last step, means over all micro-batches.
         stop_reason: why a callback ends the run before its last step; None if none does.
     """
 
@@ -73,28 +74,28 @@ class Trainer(Run):
         except BaseException as error:
             self.save_after_failure(error)
             self.notify("on_exception", error)
+            if (lost := lost_process(error, self.options.collective_timeout)) is not None:
+                raise lost from error
             raise
 
-    def train_step(self, batches: Iterator[Batch]) -> LossTerms:
+    def train_step(self, batches: Iterator[Batch]) -> dict[str, float]:
         """The next step of the run: schedule, optimizer step, moving average, log; returns the loss terms."""
-        terms = self.optimizer_step(self.step, batches, self.learning_rate())
+        self.terms = self.optimizer_step(self.step, batches, self.learning_rate())
         self.step += 1
         if self.ema is not None:
             self.ema.update(self.model)
-        # Means over all processes on each of them, so that the state saved by one is valid for all.
-        means = self.accelerator.reduce(torch.stack(list(terms.values())), "mean").tolist() if terms else []
-        self.terms = dict(zip(terms, means, strict=True))
         self.meter.add(self.terms, self.images_per_step)
         self.log.progress(self.step, self.steps)
         if self.step % self.options.log_every == 0 or self.step == self.steps:
             self.log_step()
         self.complete = self.unsaved = True
-        return terms
+        return self.terms
 
-    def optimizer_step(self, step: int, batches: Iterator[Batch], lr: float) -> LossTerms:
-        """Every micro-batch through every phase, and one update per phase; returns all loss terms, averaged.
+    def optimizer_step(self, step: int, batches: Iterator[Batch], lr: float) -> dict[str, float]:
+        """Every micro-batch through every phase, and one update per phase; returns all loss terms.
 
-        Without terms, the step was skipped, since its gradients overflowed fp16.
+        They are means over all micro-batches, in every process. Without terms, the step was skipped, since its
+        gradients overflowed fp16.
 
         The step seeds the random numbers on the device. If a stop was requested before it began, nothing changes.
 
@@ -105,43 +106,60 @@ class Trainer(Run):
         """
         options, accelerator = self.options, self.accelerator
         with self.interruptible():
-            micro_batches = [self.to_device(next(batches)) for _ in range(options.grad_accum_steps)]
+            micro_batches = {number: self.to_device(next(batches)) for number in self.share}
         train_mode(self.model, options)
         self.complete = False
         self.scaler.begin_step()
-        caches: list[dict[str, Any]] = [{} for _ in micro_batches]
-        # Dropout and other random numbers on the device depend on (seed, step, rank) alone, so that resuming repeats
-        # them. Seed after loading: a data loader uses the same generator when it starts.
-        rng = generator(options.seed, step, accelerator.process_index, Purpose.DROPOUT)
-        torch.manual_seed(int(rng.integers(2**62)))
-        logged: LossTerms = {}
+        caches: dict[int, dict[str, Any]] = {number: {} for number in self.share}
+        # DDP averages the gradients of the processes, which may have different numbers of micro-batches.
+        weight = accelerator.num_processes / self.micro_batches
+        sums: LossTerms = {}
         for index, (phase, optimizer) in enumerate(zip(self.phases, self.optimizers, strict=True)):
             self.phase_runner.set_requires_grad(index)
             # Discard gradients that the loss of an earlier phase left in these parameters.
             optimizer.zero_grad(set_to_none=True)
-            for number, (batch, cache) in enumerate(zip(micro_batches, caches, strict=True)):
-                accumulating = number + 1 < len(micro_batches)
+            for number, batch in micro_batches.items():
+                self.seed(step, index, number)
                 try:
-                    with accelerator.no_sync(self.ddp) if accumulating else nullcontext():
-                        terms = self.ddp(index, batch, cache)
+                    with self.micro_batch_context(number):
+                        terms = self.ddp(index, batch, caches[number])
                         loss: Any = sum(terms.values())
-                        accelerator.backward(self.scaler.scale(loss / len(micro_batches)))
+                        accelerator.backward(self.scaler.scale(loss * weight))
                 except (RuntimeError, ValueError) as error:
                     if (user_error := explain_error(error, self.phase_runner, batch, options)) is not None:
                         raise user_error from error
                     raise
-                if not self.scaler.enabled:
-                    check_finite(terms, step)
                 for name, value in terms.items():
-                    logged[name] = logged.get(name, torch.zeros_like(value)) + value.detach() / len(micro_batches)
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / self.micro_batches
             self.scaler.unscale(optimizer)
             if options.clip_grad_norm:
                 accelerator.clip_grad_norm_(phase.module.parameters(), options.clip_grad_norm)
             set_learning_rate(optimizer, lr)
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
+        means = dict(zip(sums, accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist(), strict=True))
+        if not self.scaler.enabled:
+            check_finite(means, step)
         # The loss of a skipped step may be nan; the mean of the log must not be.
-        return logged if self.scaler.end_step() else {}
+        return means if self.scaler.end_step() else {}
+
+    def seed(self, step: int, phase: int, number: int) -> None:
+        """Seed dropout and other random numbers on the device by step, phase and micro-batch alone, so that resuming
+        repeats them, on any number of processes."""
+        # After loading: a data loader uses the same generator when it starts.
+        rng = generator(self.options.seed, step, phase * self.micro_batches + number, Purpose.DROPOUT)
+        torch.manual_seed(int(rng.integers(2**62)))
+
+    @contextmanager
+    def micro_batch_context(self, number: int) -> Iterator[None]:
+        """Forward and backward pass of a micro-batch: the last one of a process exchanges the gradients of all, and the
+        first one of the step alone is seen by the running statistics of BatchNorm."""
+        with ExitStack() as contexts:
+            if number != self.share[-1]:
+                contexts.enter_context(self.accelerator.no_sync(self.ddp))
+            if number > 0:
+                contexts.enter_context(kept_statistics(self.norms))
+            yield
 
     def log_step(self) -> None:
         """Log loss terms, learning rate and images per second."""
@@ -163,7 +181,7 @@ class Trainer(Run):
 
     def should_save(self) -> bool:
         """Whether to save after the current step, if that was not done yet."""
-        due = self.finished or (self.step > 0 and self.step % self.options.save_every == 0)
+        due = self.finished or self.options.save_due(self.step, time.monotonic() - self.saved_at)
         return due and self.unsaved
 
     @property
@@ -176,25 +194,25 @@ class Trainer(Run):
     # Data
 
     def data_loader(self, steps: int | None = None, workers: int | None = None) -> Generator[Batch]:
-        """Micro-batches of this process from the current step to the end, or for a number of steps; see `close`."""
+        """Micro-batches of this process from the current step to the end, or for a number of steps; see `close`.
+
+        Each has a number in the run: step * micro_batches + its number in the step.
+        """
         end = self.steps if steps is None else self.step + steps
-        accumulate = self.options.grad_accum_steps
+        overfit = self.options.overfit_one_batch
+        numbers = (step * self.micro_batches + one for step in range(self.step, end) for one in self.share)
         sampler = InfiniteBatchSampler(
             self.train_samples,
             self.options.batch_size,
-            range(self.step * accumulate, end * accumulate),
+            (0 for _ in numbers) if overfit else numbers,
             self.options.seed,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
             self.options.sample_uses or 1,
             self.training_set.dataset.sample_weights,
         )
         if isinstance(dataset := self.training_set.dataset, SyntheticDataset):
             dataset.keep_samples(REUSE_DISTANCE * sampler.uses if sampler.uses > 1 else 0)
-        overfit = self.options.overfit_one_batch
-        batches = [sampler.keys(0)] * len(sampler) if overfit else sampler
         workers = 0 if overfit else self.options.workers if workers is None else workers
-        self.loader = data_loader(self.training_set, batches, workers or 0, pin_memory=self.device.type == "cuda")
+        self.loader = data_loader(self.training_set, sampler, workers or 0, pin_memory=self.device.type == "cuda")
         return self.loader
 
     def to_device(self, batch: Batch) -> Batch:

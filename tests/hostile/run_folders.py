@@ -71,7 +71,7 @@ def hostile_configs(rng: np.random.Generator, options: dict[str, Any]) -> Iterat
         ("image_size", [60_000, 60_000]), ("image_size", [2**40, 2**40]), ("batch_size", 10**9), ("workers", 10**6),
         ("threads", 10**9), ("steps", 10**30), ("seed", -1), ("seed", 2**200), ("lr", float("nan")),
         ("lr", float("inf")), ("momentum", -3.0), ("lr", 10**400), ("image_size", [10_000, 10_000]),
-        ("train_samples", 10**18), ("grad_accum_steps", 10**9), ("backbone", "timm:\x1b[2J"),
+        ("train_samples", 10**18), ("micro_batches", 10**9), ("backbone", "timm:\x1b[2J"),
         ("backbone_levels", 10**9), ("data", "../../etc"), ("loss", "\0"), ("device", "cuda:99"), ("device", "\x1b"),
         ("optimizer", "adam\n"), ("weights", "/dev/zero"), ("init_from", "/dev/zero"), ("recipe", "\x07"),
     ):  # fmt: skip

@@ -1,10 +1,13 @@
-"""Difference of the weights between two processes of batch size 2 and one of batch size 4, on the CPU.
+"""The same training on one to four processes, on the CPU: differences of the weights, and images/s relative to one.
 
 python tools/reproduce/processes.py
+
+Six steps of four micro-batches of two images; three processes share them as 2, 1 and 1. Prints a table.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,47 +18,63 @@ from typing import Any
 
 import densevision
 
-CASES: dict[str, dict[str, Any]] = {
-    "LeNet-5, which has no BatchNorm": {"backbone": "lenet5"},
-    "ResNet-20 with --freeze-bn": {"backbone": "resnet20_cifar", "freeze_bn": True},
-    "ResNet-20": {"backbone": "resnet20_cifar"},
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "LeNet-5": ("classification", {"backbone": "lenet5", "data": "synthetic-shapes"}),
+    "ResNet-20": ("classification", {"backbone": "resnet20_cifar", "data": "synthetic-shapes"}),
+    "pix2pix, two players": ("translation", {"backbone": "resnet20_cifar", "head": "unet", "eval_samples": 2}),
 }
 OPTIONS: dict[str, Any] = {
-    "data": "synthetic-shapes", "image_size": (32, 32), "optimizer": "sgd", "lr": 0.01, "warmup_steps": 0, "steps": 6,
-    "workers": 0, "threads": 1, "eval_every": 0, "eval_samples": 4, "device": "cpu", "amp": "off",
+    "image_size": (32, 32), "optimizer": "sgd", "lr": 0.01, "warmup_steps": 0, "steps": 6, "batch_size": 2,
+    "micro_batches": 4, "workers": 0, "threads": 1, "eval_every": 0, "eval_samples": 4, "device": "cpu", "amp": "off",
 }  # fmt: skip
+COUNTS = (1, 2, 3, 4)
 
 
-def train(out: Path, batch_size: int) -> None:
+def train(out: Path) -> None:
     """Train every case."""
-    for number, options in enumerate(CASES.values()):
-        densevision.train("classification", batch_size=batch_size, out=out / str(number), **OPTIONS, **options)
+    for number, (task, options) in enumerate(CASES.values()):
+        densevision.train(task, out=out / str(number), **OPTIONS | options)
+
+
+def run(folder: Path, count: int) -> None:
+    """Train every case in so many processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+        group["MASTER_PORT"] = str(free.getsockname()[1])
+    ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    command = [sys.executable, __file__, str(folder)]
+    processes = [subprocess.Popen(command, env={**os.environ, **group, **rank}) for rank in ranks]
+    assert [process.wait() for process in processes] == [0] * count
 
 
 def weights(out: Path) -> dict[str, Any]:
-    """The parameters after a run."""
-    model = densevision.load(out / "last" / "checkpoint.safetensors", device="cpu").model
-    return dict(model.named_parameters())
+    """The weights and statistics after a run, as stored in fp32."""
+    return densevision.load(out / "last" / "checkpoint.safetensors", device="cpu").model.state_dict()
+
+
+def gap(one: dict[str, Any], other: dict[str, Any], statistics: bool) -> str:
+    """The largest difference of the parameters, or of the BatchNorm statistics."""
+    names = [name for name in one if ("running_" in name) == statistics and one[name].is_floating_point()]
+    return f"{max(float((one[name] - other[name]).abs().max()) for name in names):.0e}" if names else ""
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        train(Path(sys.argv[1]) / os.environ["RANK"], 2)
+        train(Path(sys.argv[1]))
         return
-    with tempfile.TemporaryDirectory() as name, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        free.bind(("127.0.0.1", 0))
-        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-        free.close()
-        environments = [{**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-        command = [sys.executable, __file__, name]
-        processes = [subprocess.Popen(command, env=each, stderr=subprocess.DEVNULL) for each in environments]
-        assert [process.wait() for process in processes] == [0, 0]
-        train(folder / "one", 4)
+        for count in COUNTS:
+            run(folder / str(count), count)
+        print("| network | processes | weights | BatchNorm statistics | images/s |\n| --- | --- | --- | --- | --- |")
         for number, case in enumerate(CASES):
-            two, one = weights(folder / "0" / str(number)), weights(folder / "one" / str(number))
-            gap = max(float((two[name] - one[name]).detach().abs().max()) for name in one)
-            print(f"{case}: {gap:.0e}")
+            outs = {count: folder / str(count) / str(number) for count in COUNTS}
+            rates = {c: json.loads((out / "result.json").read_text())["images_per_second"] for c, out in outs.items()}
+            for count in COUNTS[1:]:
+                one, several = weights(outs[1]), weights(outs[count])
+                gaps = f"{gap(one, several, False)} | {gap(one, several, True)}"
+                print(f"| {case} | {count} | {gaps} | × {rates[count] / rates[1]:.2f} |")
 
 
 if __name__ == "__main__":

@@ -502,7 +502,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_exactly(tmp_path, options):
 def test_two_processes_train_on_the_samples_of_one():
     # The moved cubes depend on the sample, not on the process that draws it.
     augmented = AugmentedDataset(open_dataset("synthetic-hands"), HandPose(shift=5), (128, 128), Augmentation(), 0, 0)
-    halves = [InfiniteBatchSampler(None, 1, range(1), 0, rank, 2).keys(0) for rank in (0, 1)]
+    halves = [InfiniteBatchSampler(None, 1, range(1), 0).keys(number) for number in (0, 1)]
     (whole,) = InfiniteBatchSampler(None, 2, range(1), 0)
     assert [key for half in halves for key in half] == whole
     for key in whole:

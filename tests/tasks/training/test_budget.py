@@ -152,5 +152,5 @@ def test_samples_used_again_take_less_time(tmp_path):
     trainer = build_toy_trainer(Relief(), tmp_path / "run", dataset, model="plain", sample_uses=4)
     batches, once, again = budget.load_repeatedly(trainer, dataset)
     trainer.close()
-    assert len(batches) == trainer.options.grad_accum_steps
+    assert len(batches) == trainer.micro_batches
     assert 0 < again < once

@@ -22,11 +22,11 @@ EVERY = Options(
     weights="imagenet", stride_in="1x1", init_from=Path("c.safetensors"), recipe="synthetic-rooms", loss="l1", steps=7,
     epochs=1.5, minutes=2.5, sample_uses=4, batch_size=3, image_size=(96, 128), lr=1e-3, optimizer="sgd", momentum=0.8,
     weight_decay=1e-5, schedule="multistep", milestones=(0.3, 0.6), gamma=0.2, warmup_steps=9, backbone_lr_factor=0.1,
-    ema_decay=0.99, grad_accum_steps=2, clip_grad_norm=5.0, freeze_backbone=False, freeze_bn=True, sync_bn=False,
+    ema_decay=0.99, micro_batches=2, clip_grad_norm=5.0, freeze_backbone=False, freeze_bn=True, sync_bn=False,
     hflip=0.5, max_rotation=5.0, max_zoom=1.5, resize_short_side=(96, 120), crop_padding=4, crop_area=(0.5, 1.0),
     color_jitter=0.25, weight_decay_on="all", find_lr=False, overfit_one_batch=False, patience=4, eval_every=0,
-    save_every=11, log_every=12, seed=13, workers=0, threads=1, device="cpu", amp="off", compile=False, resume=True,
-    out=Path("runs/x"), config=Path("runs/y/config.yaml"), dry_run=False, force=False,
+    save_every="11s", log_every=12, collective_timeout=60.0, seed=13, workers=0, threads=1, device="cpu", amp="off",
+    compile=False, resume="auto", out=Path("runs/x"), config=Path("runs/y/config.yaml"), dry_run=False, force=False,
 )  # fmt: skip
 
 

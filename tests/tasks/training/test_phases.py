@@ -63,7 +63,7 @@ def test_each_phase_uses_the_gradient_of_its_own_loss_alone(tmp_path):
 @pytest.mark.parametrize("generator_first", [False, True])
 def test_later_phases_reuse_cached_activations_with_their_graph(tmp_path, generator_first):
     trainer = build_toy_trainer(
-        Rivals(generator_first), tmp_path / "run", **{**STEP, "steps": 3}, grad_accum_steps=2, lr=0.1
+        Rivals(generator_first), tmp_path / "run", **{**STEP, "steps": 3}, micro_batches=2, lr=0.1
     )
     before = copy_of(trainer.model)
     calls = []

@@ -10,12 +10,24 @@ import torch
 
 from densevision.errors import UserError
 from densevision.tasks.depth import Depth
+from densevision.tasks.training.options import Options
 from densevision.tasks.training.state import load_state
 
-from .toys import BACKBONE, TINY, Relief, log_lines, require_same_runs, resume_toy, stop_after, train_toy, weights_after
+from .toys import (
+    BACKBONE,
+    TINY,
+    Relief,
+    build_toy_trainer,
+    log_lines,
+    require_same_runs,
+    resume_toy,
+    stop_after,
+    train_toy,
+    weights_after,
+)
 
 EVERYTHING = {
-    "ema_decay": 0.9, "grad_accum_steps": 2, "clip_grad_norm": 1.0, "warmup_steps": 2, "eval_every": 2, "log_every": 4,
+    "ema_decay": 0.9, "micro_batches": 2, "clip_grad_norm": 1.0, "warmup_steps": 2, "eval_every": 2, "log_every": 4,
     "color_jitter": 0.0,
 }  # fmt: skip
 
@@ -199,3 +211,53 @@ def test_a_run_killed_while_saving_resumes_from_the_previous_save(tmp_path):
     resume_toy(Relief(), tmp_path / "killed")
     train_toy(Relief(), tmp_path / "uninterrupted", model="dropout", ema_decay=0.9, save_every=2, log_every=1)
     require_same_runs(tmp_path / "uninterrupted", tmp_path / "killed")
+
+
+def test_resume_auto_starts_a_run_and_continues_it(tmp_path, monkeypatch):
+    options: dict = {"model": "dropout", "resume": "auto", "out": tmp_path / "run"}
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(Relief(), on_step=stop_after(2), **options)
+    # The same command once more, also after the end.
+    assert train_toy(Relief(), **options) == train_toy(Relief(), **options)
+    train_toy(Relief(), tmp_path / "uninterrupted", model="dropout")
+    require_same_runs(tmp_path / "uninterrupted", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--resume auto needs --out"):
+        train_toy(Relief(), None, model="dropout", resume="auto")  # type: ignore[arg-type]
+
+
+def test_resume_auto_starts_again_where_nothing_was_saved(tmp_path):
+    train_toy(Relief(), tmp_path / "uninterrupted", model="plain", log_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(Relief(), tmp_path / "run", on_step=stop_after(2), model="plain", log_every=1)
+    (tmp_path / "run" / "last" / "state.pt").unlink()
+    train_toy(Relief(), tmp_path / "run", model="plain", log_every=1, resume="auto")
+    require_same_runs(tmp_path / "uninterrupted", tmp_path / "run")
+
+
+def test_resume_auto_keeps_the_measured_length_of_a_run_with_minutes(tmp_path):
+    options: dict = {"model": "plain", "minutes": 0.2, "steps": 4, "resume": "auto"}
+    first = train_toy(Relief(), tmp_path / "run", **options)
+    assert train_toy(Relief(), tmp_path / "run", **options) == first
+
+
+def test_a_run_is_saved_by_seconds(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("densevision.tasks.training.run.time.monotonic", lambda: now[0])
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", model="plain", save_every="5s")
+    saved: list[int] = []
+
+    def on_step(step: int) -> None:
+        now[0] += 2.0
+        saved.append(trainer.saved_step or 0)
+
+    trainer.run(on_step)
+    trainer.close()
+    # Each step takes two seconds: the third is the first after five of them.
+    assert saved == [0, 0, 0, 3, 3, 3] and trainer.saved_step == 6
+
+
+@pytest.mark.parametrize("value", ["5", "0s", "-1s", "5m", "1.5s", 0])
+def test_an_interval_of_saves_is_steps_or_seconds(value):
+    with pytest.raises(UserError, match="--save-every is"):
+        Options(save_every=value).validate()

@@ -121,11 +121,30 @@ def test_a_recipes_options_of_the_backbone_have_no_effect_on_a_model_without_one
 
 def test_accumulating_two_batches_equals_one_of_twice_the_size(tmp_path):
     options = {"model": "plain", **SGD, "lr": 0.05, "log_every": 6}
-    train_toy(Relief(), tmp_path / "two", batch_size=2, grad_accum_steps=2, **options)
+    train_toy(Relief(), tmp_path / "two", batch_size=2, micro_batches=2, **options)
     train_toy(Relief(), tmp_path / "one", batch_size=4, **options)
     assert largest_gap(weights_after(tmp_path / "one"), weights_after(tmp_path / "two")) < 1e-6
     one, two = log_lines(tmp_path / "one")[0], log_lines(tmp_path / "two")[0]
     assert two["l1"] == pytest.approx(one["l1"], rel=1e-6)
+
+
+def test_running_statistics_follow_the_first_micro_batch_alone(tmp_path):
+    # That one process always has, so that they are the same on any number of processes.
+    for count in (1, 3):
+        train_toy(Relief(), tmp_path / str(count), model="normalized", **SGD, steps=1, lr=0.05, micro_batches=count)
+    one, three = (weights_after(tmp_path / str(count)) for count in (1, 3))
+    statistics = ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked")
+    assert difference({name: one[name] for name in statistics}, {name: three[name] for name in statistics}) is None
+    assert largest_gap(one, three) > 1e-4
+
+
+def test_every_micro_batch_has_random_numbers_of_its_own(tmp_path):
+    options = {"model": "dropout", "overfit_one_batch": True, "steps": 1, "lr": 0.0, "micro_batches": 2}
+    trainer = build_toy_trainer(Relief(), tmp_path / "run", **options)
+    dropped = []
+    trainer.model.dropout.register_forward_hook(lambda module, inputs, output: dropped.append(output == 0))
+    trainer.run()
+    assert not torch.equal(dropped[0], dropped[1])
 
 
 @pytest.mark.parametrize(("clip", "moved"), [(0.01, 0.01), (1000.0, None), (0.0, None)])
@@ -245,7 +264,7 @@ def test_other_runtime_errors_are_raised_unchanged(tmp_path, monkeypatch):
 
 def test_on_step_is_called_once_per_optimizer_step(tmp_path):
     steps: list[int] = []
-    train_toy(Relief(), tmp_path / "run", model="plain", grad_accum_steps=2, on_step=steps.append)
+    train_toy(Relief(), tmp_path / "run", model="plain", micro_batches=2, on_step=steps.append)
     assert steps == [1, 2, 3, 4, 5, 6]
 
 

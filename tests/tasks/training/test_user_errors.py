@@ -27,7 +27,7 @@ from .toys import BACKBONE, TINY, Plain, Relief, Reliefs, log_lines, require_sam
     ("norm", "options", "message"),
     [
         (nn.BatchNorm2d, {"batch_size": 1}, "use --batch-size 2 or more, or a larger --image-size"),
-        (nn.BatchNorm2d, {"batch_size": 1, "grad_accum_steps": 2}, "use --batch-size 2 or more"),
+        (nn.BatchNorm2d, {"batch_size": 1, "micro_batches": 2}, "use --batch-size 2 or more"),
         (nn.InstanceNorm2d, {"batch_size": 2}, "use a larger --image-size"),
     ],
 )

@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
 }  # fmt: skip
 BACKBONE: dict[str, Any] = {"backbone": "resnet20_cifar", "head": "unet"}
 LINEAR: dict[str, Any] = {
-    "grad_accum_steps": 2,
+    "micro_batches": 4,
     "clip_grad_norm": 0.5,
     "ema_decay": 0.9,
     "optimizer": "sgd",
@@ -175,6 +175,17 @@ class Rivals(Depth):
         return phases[::-1] if self.generator_first else phases
 
 
+SHARED: dict[str, tuple[Task, dict[str, Any]]] = {
+    name: (task, {**LINEAR, "log_every": 1, "lr": 0.02, "schedule": "constant", "threads": 1, "model": model})
+    for name, task, model in (
+        ("dropout", Relief(), "dropout"),
+        ("critic", Rivals(), "pair"),
+        ("generator", Rivals(generator_first=True), "pair"),
+    )
+}
+"""Runs with BatchNorm whose micro-batches several processes share: one network with dropout, and two players."""
+
+
 def build_toy_trainer(task: Task | str, out: Path, train_set: Dataset | None = None, **options: Any) -> Any:
     """The trainer of a tiny run at its first step; untyped, since tests reach into the modules of its model."""
     options = {**TINY, **options, "out": out}
@@ -186,6 +197,12 @@ def train_toy(task: Task | str, out: Path, train_set: Dataset | None = None, on_
     options = {**TINY, **options, "out": out}
     train_set = Reliefs() if train_set is None else train_set
     return train(task, data=train_set, eval_data=Reliefs(5, "test"), on_step=on_step, **options)
+
+
+def train_shared(name: str, out: Path, micro_batches: int, **options: Any) -> dict:
+    """A run of `SHARED`, with steps of so many micro-batches."""
+    task, own = SHARED[name]
+    return train_toy(task, out, **{**own, "micro_batches": micro_batches, **options})
 
 
 def resume_toy(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **options: Any) -> dict:

@@ -1,4 +1,4 @@
-"""Script that test_processes.py runs in each of two processes: python two_processes.py FOLDER."""
+"""Script that tests run in each of several processes: python in_processes.py FOLDER [shared]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ import sys
 from pathlib import Path
 
 import torch
-from toys import BACKBONE, LINEAR, Relief, Reliefs, Rivals, build_toy_trainer, resume_toy, train_toy
+from toys import (
+    BACKBONE,
+    LINEAR,
+    SHARED,
+    Relief,
+    Reliefs,
+    Rivals,
+    build_toy_trainer,
+    resume_toy,
+    train_shared,
+    train_toy,
+)
 
 from densevision.tasks.depth import Depth
 from densevision.tasks.distributed import ProcessGroup
@@ -17,6 +28,8 @@ from densevision.tasks.evaluation import score
 
 
 def main(folder: Path) -> None:
+    """What two processes run."""
+    share(folder, (2, 4))
     # Every process gets its own folder, so that a second process that writes is noticed.
     train_toy(Relief(), folder / "relief" / rank(), model="plain", **LINEAR)
     for first in ("critic", "generator"):
@@ -28,6 +41,13 @@ def main(folder: Path) -> None:
     backbone(folder)
     count(folder)
     interrupt(folder)
+
+
+def share(folder: Path, counts: tuple[int, ...]) -> None:
+    """Steps of some micro-batches, shared by the processes."""
+    for count in counts:
+        for name in SHARED:
+            train_shared(name, folder / f"{name}-{count}", count)
 
 
 def rank() -> str:
@@ -68,4 +88,7 @@ def interrupt(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if sys.argv[2:] == ["shared"]:
+        share(Path(sys.argv[1]), (4,))
+    else:
+        main(Path(sys.argv[1]))

@@ -1,0 +1,220 @@
+"""Trainings on two hosts that come, go and lose their connection, under torchrun with a rendezvous of c10d."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from densevision.tasks.training.state import load_state
+
+from .test_processes import free_port
+from .toys import difference, log_lines
+
+pytestmark = pytest.mark.slow
+
+STEPS = 300
+OPTIONS = (
+    "depth --backbone resnet20_cifar --backbone-levels 2 --image-size 32 32 --batch-size 2 --micro-batches 2 "
+    f"--steps {STEPS} --workers 0 --threads 1 --eval-samples 2 --eval-every 0 --log-every 1 --device cpu --amp off"
+).split()
+STORE = """
+import sys, threading
+from torch.distributed import TCPStore
+
+store = TCPStore(sys.argv[1], int(sys.argv[2]), is_master=True, wait_for_workers=False)
+threading.Event().wait()
+"""
+BRIDGE, ADDRESSES = "densevision0", ("10.231.77.1", "10.231.77.2", "10.231.77.3")
+
+
+@dataclass
+class Hosts:
+    """Two hosts and the address of the store at which they meet: network namespaces, or two names for this machine."""
+
+    store: str = "127.0.0.1"
+    addresses: tuple[str, ...] = ("127.0.0.1", "127.0.0.1")
+    namespaces: tuple[str, ...] = ()
+    port: int = field(default_factory=free_port)
+
+    def start(self, host: int, folder: Path, *words: str) -> subprocess.Popen[str]:
+        """An agent of torchrun on a host, with one process."""
+        launch = ["torch.distributed.run", "--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "20"]
+        launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{self.store}:{self.port}", "--rdzv-id", "run"]
+        launch += ["--rdzv-conf", "is_host=false,last_call_timeout=1", "--monitor-interval", "0.2"]
+        launch += ["--local-addr", self.addresses[host], "-m", "densevision", "train", *OPTIONS]
+        inside = ["ip", "netns", "exec", self.namespaces[host]] if self.namespaces else []
+        command = [*inside, sys.executable, "-m", *launch, "--resume", "auto", "--out", str(folder), *words]
+        environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        if self.namespaces:
+            environment |= {"GLOO_SOCKET_IFNAME": "eth0", "TP_SOCKET_IFNAME": "eth0"}
+        with (folder.parent / f"host-{host}.txt").open("a") as errors:
+            return subprocess.Popen(command, env=environment, stderr=errors, text=True)
+
+
+@contextmanager
+def meeting(hosts: Hosts) -> Iterator[Hosts]:
+    """The store of the rendezvous, on neither host."""
+    store = subprocess.Popen([sys.executable, "-c", STORE, hosts.store, str(hosts.port)])
+    try:
+        yield hosts
+    finally:
+        store.kill()
+
+
+@contextmanager
+def ending(*agents: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill agents and their processes at the end."""
+    try:
+        yield
+    finally:
+        for agent in agents:
+            kill(agent)
+
+
+def kill(agent: subprocess.Popen[str]) -> None:
+    """End an agent and its processes at once, as if its host failed."""
+    numbers, found = [], [agent.pid]
+    while found:
+        numbers += found
+        found = [child for number in found for child in children(number)]
+    for number in numbers:
+        try:
+            os.kill(number, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    agent.wait()
+
+
+def children(number: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(2400):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise TimeoutError("the training does not get there")
+
+
+def reached(folder: Path, step: int) -> Callable[[], bool]:
+    def condition() -> bool:
+        log = folder / "log.jsonl"
+        return log.exists() and log.read_bytes().count(b'"train"') >= step
+
+    return condition
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """The run of one process."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    command = [sys.executable, "-m", "densevision", "train", *OPTIONS, "--out", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+def require_the_same_run(one: Path, other: Path) -> None:
+    """Weights, optimizers and the losses of all steps are equal to the bit."""
+    first, second = (load_state(folder / "last" / "state.pt") for folder in (one, other))
+    assert difference(first["model"], second["model"]) is None
+    assert difference(first["optimizers"], second["optimizers"]) is None
+    lines = [[line for line in log_lines(folder) if line["kind"] == "train"] for folder in (one, other)]
+    assert lines[0] == lines[1] and len(lines[1]) == STEPS
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_host_that_fails_changes_nothing(tmp_path, undisturbed, lost):
+    folder = tmp_path / "run"
+    with meeting(Hosts()) as hosts:
+        agents = [hosts.start(host, folder, "--save-every", "1s") for host in (0, 1)]
+        with ending(*agents):
+            wait_for(reached(folder, 80))
+            kill(agents[lost])
+            assert agents[1 - lost].wait(240) == 0
+    require_the_same_run(undisturbed, folder)
+
+
+def test_a_host_that_joins_changes_nothing_and_loses_no_step(tmp_path, undisturbed):
+    folder = tmp_path / "run"
+    with meeting(Hosts()) as hosts:
+        first = hosts.start(0, folder, "--save-every", "9999")
+        with ending(first):
+            wait_for(reached(folder, 20))
+            second = hosts.start(1, folder, "--save-every", "9999")
+            with ending(second):
+                assert [first.wait(240), second.wait(240)] == [0, 0]
+    require_the_same_run(undisturbed, folder)
+    text = "".join((tmp_path / f"host-{host}.txt").read_text() for host in (0, 1))
+    (stopped,) = re.findall(r"Stopped after step (\d+)\. ", text)
+    assert re.search(rf"steps {stopped}\.\.{STEPS} of 4 images 32x32, cpu, fp32, 2 process", text)
+
+
+@pytest.fixture
+def namespaces() -> Iterator[Hosts]:
+    """Two hosts on a bridge."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("network namespaces need root and iproute2")
+    names = tuple(f"densevision-host-{host}" for host in (0, 1))
+    commands = [f"link add {BRIDGE} type bridge", f"addr add {ADDRESSES[2]}/24 dev {BRIDGE}", f"link set {BRIDGE} up"]
+    for host, name in enumerate(names):
+        commands += [
+            f"netns add {name}",
+            f"link add dv-host{host} type veth peer name eth0 netns {name}",
+            f"link set dv-host{host} master {BRIDGE} up",
+            f"-n {name} addr add {ADDRESSES[host]}/24 dev eth0",
+            f"-n {name} link set eth0 up",
+            f"-n {name} link set lo up",
+        ]
+    try:
+        for command in commands:
+            if (done := ip(command)).returncode:
+                pytest.skip(f"ip {command}: {done.stderr.strip()}")
+        yield Hosts(ADDRESSES[2], ADDRESSES[:2], names)
+    finally:
+        for command in (*(f"netns del {name}" for name in names), f"link del {BRIDGE}"):
+            ip(command)
+
+
+def ip(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *command.split()], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_cut_link_ends_within_the_timeout_and_the_other_host_goes_on(tmp_path, undisturbed, namespaces, cut):
+    folder = tmp_path / "run"
+    words = ("--save-every", "1s", "--collective-timeout", "5")
+    with meeting(namespaces) as hosts:
+        agents = [hosts.start(host, folder, *words) for host in (0, 1)]
+        with ending(*agents):
+            wait_for(reached(folder, 80))
+            assert ip(f"link set dv-host{cut} down").returncode == 0
+            assert agents[1 - cut].wait(240) == 0
+            assert agents[cut].wait(240) != 0
+    require_the_same_run(undisturbed, folder)
+    assert "did not respond within 5 s (--collective-timeout)" in (tmp_path / f"host-{1 - cut}.txt").read_text()
+
+
+def test_two_hosts_without_a_common_folder_are_refused(tmp_path):
+    folders = [tmp_path / str(host) / "run" for host in (0, 1)]
+    with meeting(Hosts()) as hosts:
+        for folder in folders:
+            folder.parent.mkdir()
+        agents = [hosts.start(host, folder) for host, folder in enumerate(folders)]
+        with ending(*agents):
+            wait_for(lambda: "do not share" in (tmp_path / "0" / "host-0.txt").read_text())
+    assert f"The processes do not share {folders[0]}: give an --out that" in (tmp_path / "0" / "host-0.txt").read_text()
