@@ -84,10 +84,10 @@ def verify(weights: str, /, *, sha256: str | None = None) -> None:
 
 @app.command
 def to_fp16(checkpoint: Path, out: Path, /) -> None:
-    """Convert a checkpoint to fp16, half the size.
+    """Convert a checkpoint to fp16, half the size; weights of a classifier become a checkpoint.
 
     Args:
-        checkpoint: Checkpoint to read.
+        checkpoint: Checkpoint to read, or weights of a network with its classifier.
         out: File to write; must not exist yet.
     """
     from ..tasks.conversion import convert_to_fp16

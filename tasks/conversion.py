@@ -17,21 +17,38 @@ from ..backbones.state_dict_matching import format_shape
 from ..backbones.weights import NOT_LEARNED, OpenedWeights, open_file, open_tensors
 from ..errors import UserError, unknown_name
 from ..registry import lookup
+from ..version import VERSION
 from . import TASKS, renamed, task_class
-from .checkpoint import header_text, read_float_tensors, read_header, read_tensors, write_checkpoint
+from .checkpoint import (
+    header_text,
+    is_backbone_weights,
+    load_classifier,
+    read_float_tensors,
+    read_header,
+    read_tensors,
+    write_checkpoint,
+)
 from .checkpoint_header import FORMAT, is_current, parse_header, parse_old_header
+from .model_spec import require_model
 from .published import ConvertedModel
 
 
 def convert_to_fp16(path: str | Path, out: str | Path) -> None:
-    """Write a copy of a checkpoint with weights in fp16 and the same header.
+    """Write a copy of a checkpoint with weights in fp16 and the same header; of a classifier's weights, a checkpoint.
 
     Tensors of one axis (biases, statistics) stay in fp32: they are small, and fp16 cannot store variances above 65504.
+
+    Raises:
+        UserError: no checkpoint, and no weights of a network with its classifier.
     """
-    header = read_header(path)
+    if is_backbone_weights(path):
+        model, _, stated = load_classifier(path)
+        origin = require_model(model)[1]
+        header, floats = {"format": FORMAT, "version": VERSION, **stated, **origin.provenance}, model.state_dict()
+    else:
+        header, floats = read_header(path), read_float_tensors(path)
     tensors = {
-        name: value.half() if value.is_floating_point() and value.ndim > 1 else value
-        for name, value in read_float_tensors(path).items()
+        name: value.half() if value.is_floating_point() and value.ndim > 1 else value for name, value in floats.items()
     }
     write_checkpoint(out, tensors, header)
 

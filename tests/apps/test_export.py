@@ -64,7 +64,7 @@ def test_the_metadata_states_preprocessing_and_output(depth_file):
 
 
 def test_the_command_prints_the_difference_from_pytorch_and_fixed_sizes(run, tmp_path):
-    result = run("export", "classification", "--to", "onnx")
+    result = run("export", "lenet5_mnist", "--to", "onnx")
     assert result.code == 0
     stages = re.findall(r"^ +\d+ s  (\w+) .* \.\.\.$", result.err, re.MULTILINE)
     assert stages == ["running", "tracing", "converting", "writing"]
@@ -73,8 +73,8 @@ def test_the_command_prints_the_difference_from_pytorch_and_fixed_sizes(run, tmp
     assert all(float(one[3]) < 1e-3 for one in differences)
     assert "Height and width are fixed: lenet5 classifies images of 32 x 32" in result.out
     assert "Output: probability." in result.out
-    assert [path.name for path in tmp_path.iterdir()] == ["classification.onnx"]
-    metadata = read_metadata(onnxruntime.InferenceSession("classification.onnx"))
+    assert [path.name for path in tmp_path.iterdir()] == ["lenet5_mnist.onnx"]
+    metadata = read_metadata(onnxruntime.InferenceSession("lenet5_mnist.onnx"))
     assert metadata["output"]["channels"] == [str(digit) for digit in range(10)]
     assert metadata["inputs"][0]["channels"] == ["gray"]
 
@@ -119,7 +119,7 @@ def test_a_file_that_differs_from_pytorch_is_not_written(run, tmp_path, monkeypa
         return dataclasses.replace(compare(*args), difference=0.002)
 
     monkeypatch.setattr(module, "compare", wrong)
-    result = run("export", "classification", "--to", to)
+    result = run("export", "lenet5_mnist", "--to", to)
     assert result.code == 2
     assert "by 2.0e-03 of its range, and 0.001 is the limit: the file was not kept" in result.err
     assert list(tmp_path.iterdir()) == []
@@ -130,7 +130,7 @@ def test_an_operator_without_an_export_is_an_error(run, tmp_path, monkeypatch):
         raise RuntimeError("no such operator\nand a page of more")
 
     monkeypatch.setattr(torch.export, "export", fail)
-    result = run("export", "classification")
+    result = run("export", "lenet5_mnist")
     assert result.code == 2
     assert result.err.splitlines()[-1].endswith("this network to onnx: no such operator")
     assert list(tmp_path.iterdir()) == []
@@ -159,14 +159,14 @@ def test_a_user_error_is_one_line(run, tmp_path, words, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
-@pytest.mark.parametrize("task", [task for task in list_tasks() if task != "view_synthesis"])
+@pytest.mark.parametrize("task", [*(task for task in list_tasks() if task != "view_synthesis"), "lenet5_mnist"])
 def test_every_packaged_checkpoint_can_be_exported(run, task, to):
     result = run("export", task, "--to", to)
     assert result.code == 0, result.err
     differences = DIFFERS.findall(result.out)
     assert len(differences) == 2 and all(float(one[3]) <= 1e-3 for one in differences)
     dynamic = "Height and width are fixed" not in result.out
-    assert dynamic == (task != "classification"), "only LeNet-5 has a fixed size"
+    assert dynamic == (task != "lenet5_mnist"), "only LeNet-5 has a fixed size"
     assert (differences[0][1:3] != differences[1][1:3]) == dynamic
 
 

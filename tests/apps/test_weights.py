@@ -13,6 +13,7 @@ import torch
 from densevision.backbones import create_backbone
 from densevision.backbones.state_dict_matching import save_weights
 from densevision.backbones.weights import TORCHVISION_LICENSE, list_weights
+from densevision.tasks.inference import load
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
@@ -136,6 +137,23 @@ def test_to_fp16_halves_a_checkpoint_and_keeps_its_predictions(run, tmp_path, ch
         assert run("predict", file, photo, "--out", out, *ON_CPU).code == 0
     large, half = (np.load(tmp_path / out / "a_depth.npy") for out in ("large", "small"))
     np.testing.assert_allclose(half, large, rtol=2e-2)
+
+
+def test_to_fp16_makes_a_checkpoint_of_a_classifiers_weights(run, tmp_path, image):
+    backbone = create_backbone("resnet20_cifar", num_classes=1000)
+    save_weights(backbone, tmp_path / "weights.safetensors")
+    assert run("weights", "to-fp16", "weights.safetensors", "named.safetensors").code == 0
+    header = json.loads(run("weights", "show", "named.safetensors").out)
+    assert (header["task"], header["fields"]["category"]["names"][281]) == ("classification", "tabby")
+    assert header["backbone_weights"]["weights"] == "weights.safetensors"
+    photo = image(tmp_path / "a.png", 40, 40)
+    weights, named = (
+        load(tmp_path / f"{file}.safetensors", "cpu", "off").predict(photo).probabilities
+        for file in ("weights", "named")
+    )
+    np.testing.assert_allclose(named, weights, atol=1e-3)
+    save_weights(create_backbone("resnet20_cifar", num_classes=0), tmp_path / "levels.safetensors")
+    assert "without a classifier" in run("weights", "to-fp16", "levels.safetensors", "none.safetensors").error
 
 
 def test_import_converts_published_weights_to_a_checkpoint(run, tmp_path, image):

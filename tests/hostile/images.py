@@ -238,9 +238,9 @@ def generate_images(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
     for name, data in malicious[:: int(rng.integers(5, 9))]:
         yield case("bomb", f"visualize {name}", *saliency(write(f"visualized/{name}", data)))
     for name, data in oddities(rng):
-        yield case("odd", name, "predict", "classification", write(f"odd/{name}", data), may_succeed=True)
+        yield case("odd", name, "predict", "lenet5_mnist", write(f"odd/{name}", data), may_succeed=True)
     for name, data in FOREIGN.items():
-        yield case("foreign", name, "predict", "classification", write(f"foreign/{name}.png", data))
+        yield case("foreign", name, "predict", "lenet5_mnist", write(f"foreign/{name}.png", data))
     yield case("foreign", "visualize eps", *saliency(str(folder / "foreign" / "eps.png")))
 
     first = write("valid/first.png", encode(photo(rng, 64), "PNG"))
@@ -290,7 +290,7 @@ def generate_images(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
         server.bind("socket.png")
         os.chdir(here)
     for entry in sorted(special.iterdir()):
-        yield case("special", entry.name, "predict", "classification", str(entry))
+        yield case("special", entry.name, "predict", "lenet5_mnist", str(entry))
     yield case("special", "visualize pipe", *saliency(str(special / "pipe.png")))
     yield case("special", "visualize zero", *saliency(str(special / "zero.png")))
     yield case("special", "a folder of them", "predict", "depth", str(special))
@@ -302,8 +302,8 @@ def generate_images(rng: np.random.Generator, folder: Path) -> Iterator[Case]:
             path = os.fsencode(place) + b"/" + name
             Path(os.fsdecode(path)).write_bytes(encode(photo(rng, 32), "PNG") if valid else b"\x89PNG no")
             label = f"{number} {'valid' if valid else 'damaged'}"
-            yield case("names", label, "predict", "classification", os.fsdecode(path), may_succeed=valid)
-            yield case("names", f"{label} in a folder", "predict", "classification", str(place), may_succeed=valid)
+            yield case("names", label, "predict", "lenet5_mnist", os.fsdecode(path), may_succeed=valid)
+            yield case("names", f"{label} in a folder", "predict", "lenet5_mnist", str(place), may_succeed=valid)
     yield case("names", "an option", "predict", "depth", "-x.png")
     yield case("names", "an option, stated as a file", "predict", "depth", "--", "-x.png")
     yield case("names", "too long", "predict", "depth", "x" * 5000 + ".png")

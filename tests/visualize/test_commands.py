@@ -22,7 +22,7 @@ COMMANDS = {
     "integrated-gradients": (("--steps", "4"), (1, 32, 32)),
     "grad-cam": (("--level", "c3"), (32, 32)),
 }
-INPUTS = ("--model", "classification", "--image", "digit.png")
+INPUTS = ("--model", "lenet5_mnist", "--image", "digit.png")
 
 
 @pytest.fixture
@@ -70,16 +70,16 @@ def test_random_weights_are_reported_on_stderr(run, digit):
     ("option", "message"),
     [
         (("--target", "class:33"), "has the classes 0 to 9, not 33"),
-        (("--target", "c9:3"), "no level of classification named 'c9'; nearest: c"),
+        (("--target", "c9:3"), "no level of lenet5_mnist named 'c9'; nearest: c"),
         (("--target", "s4:3@90,2"), "s4:3@90,2 is outside of s4, which is 5 wide and 5 high"),
         (("--image", "missing.png"), "'missing.png'"),
         (("--out", "seen.jpg"), "--out is 'seen.jpg'; name a .png file"),
         (("--model", "resnet51"), "no backbone named 'resnet51'; did you mean 'resnet"),
-        (("--weights", "w.safetensors"), "'classification' comes with its weights"),
+        (("--weights", "w.safetensors"), "'lenet5_mnist' comes with its weights"),
     ],
 )
 def test_errors_are_one_line(run, digit, option, message):
-    words = {"--model": "classification", "--image": "digit.png", "--target": "class:3", "--out": "seen.png"}
+    words = {"--model": "lenet5_mnist", "--image": "digit.png", "--target": "class:3", "--out": "seen.png"}
     words |= {option[0]: option[1]}
     flat = [word for pair in words.items() for word in pair]
     assert message in run("visualize", "saliency", *flat).error

@@ -102,13 +102,18 @@ SECTIONS = {
         "Test images of the synthetic shapes with their class and the five most probable classes.",
         {
             "classification/synthetic-shapes": Row("top1", "train classification"),
-            "classification/mnist": Row("top1", "evaluate classification --root mnist --amp off"),
+            "classification/mnist": Row("top1", "evaluate lenet5_mnist --root mnist --amp off"),
+            "classification/packaged-imagenet": Row(
+                "top1",
+                "evaluate classification --data imagenet --root imagenet_sample --split train",
+                note="1,000 small images (short side 192), one per class, possibly from the training set: a check that "
+                "the weights are read and fed correctly, not a validation accuracy.",
+            ),
             "classification/imagenet": Row(
                 "top1",
                 "evaluate resnet50_imagenet_pruned8bit_fp16.safetensors --data imagenet --root imagenet_sample "
                 "--split train",
-                note="pruned weights on 1,000 small images (short side 192), one per class, possibly from the training "
-                "set: a check that the weights are read and fed correctly, not a validation accuracy.",
+                note="pruned weights, on the same images.",
             ),
         },
     ),

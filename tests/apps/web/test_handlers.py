@@ -186,7 +186,7 @@ def test_invalid_camera_images_are_rejected(url):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_returns_an_image_and_its_array(method, entries, examples, limits, tmp_path):
-    (entry,) = entries["classification"]
+    _, entry = entries["classification"]
     response = handle_visualize(entry, method, "class:0", examples["classification"][0], limits, tmp_path)
     assert response.image is not None and response.image.std() > 0
     assert sorted(file.suffix for file in response.files) == [".npy", ".png"]
@@ -195,7 +195,7 @@ def test_every_method_returns_an_image_and_its_array(method, entries, examples, 
 
 def test_simultaneous_requests_get_their_own_notes(entries, examples, limits, tmp_path, capsys):
     """The notes of a result belong to it; what other threads print meanwhile stays on stdout."""
-    (entry,), (image, *_) = entries["classification"], examples["classification"]
+    (_, entry), (image, *_) = entries["classification"], examples["classification"]
     targets = [f"class:{index}" for index in range(4)]
 
     def request(target: str) -> str:
@@ -232,7 +232,7 @@ def test_the_first_target_of_every_checkpoint_is_valid(entries, examples, limits
     ],
 )
 def test_an_invalid_target_is_an_error(target, message, entries, examples, limits, tmp_path):
-    (entry,) = entries["classification"]
+    _, entry = entries["classification"]
     with pytest.raises(UserError, match=message):
         handle_visualize(entry, "saliency", target, examples["classification"][0], limits, tmp_path)
 

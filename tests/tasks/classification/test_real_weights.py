@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -30,6 +31,23 @@ def test_a_photo_is_named_first_by_what_it_shows(resnet50: Predictor, photo: str
 
     prediction: Any = resnet50.predict(getattr(data, photo)())
     assert prediction.name == name
+
+
+@pytest.mark.parametrize(
+    ("photo", "names"), [("chelsea", {"Egyptian cat", "tabby", "tiger cat"}), ("coffee", {"espresso", "cup"})]
+)
+def test_the_packaged_classifier_names_photos(photo: str, names: set[str]) -> None:
+    from skimage import data
+
+    prediction: Any = load("classification", device="cpu", amp="off").predict(getattr(data, photo)())
+    assert len(prediction.names) == 1000 and prediction.name in names and len(prediction.top()) == 5
+
+
+def test_digits_keep_their_network_under_its_name() -> None:
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 13:16] = 255
+    prediction: Any = load("lenet5_mnist", device="cpu", amp="off").predict(digit)
+    assert prediction.name == "1"
 
 
 @pytest.mark.slow

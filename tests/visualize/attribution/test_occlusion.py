@@ -339,7 +339,7 @@ def test_a_dead_channel_is_an_error():
 
 def test_the_command_writes_an_image_and_the_scores(run, image, tmp_path):
     image(tmp_path / "digit.png", 32, 32)
-    words = ("--model", "classification", "--image", "digit.png", "--target", "class:3", "--out", "seen.png")
+    words = ("--model", "lenet5_mnist", "--image", "digit.png", "--target", "class:3", "--out", "seen.png")
     result = run("visualize", "occlusion", *words, "--patch", "8", "--stride", "5", "--baseline", "blurred")
     assert result.out.splitlines()[-1] == "Wrote seen.png and seen.npy.", result
     array = np.load(tmp_path / "seen.npy")

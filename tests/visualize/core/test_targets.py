@@ -292,7 +292,7 @@ def test_gradients_match_finite_differences(in_double, task, options, head, text
 def test_the_command_lists_targets(capsys):
     from densevision.apps.cli import main
 
-    main(["visualize", "list-targets", "--model", "classification"])
+    main(["visualize", "list-targets", "--model", "lenet5_mnist"])
     result = capsys.readouterr().out.splitlines()
     assert result[0] == "c1:CHANNEL" and result[-1] == "class:9" and len(result) == 5 + 5 + 10
 

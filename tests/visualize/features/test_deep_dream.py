@@ -161,7 +161,7 @@ def test_downscaling_is_antialiased():
 def test_the_command_writes_image_array_and_video(run, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    words = ("visualize", "deepdream", "--model", "classification", "--image", "noise.png", "--target", "c3")
+    words = ("visualize", "deepdream", "--model", "lenet5_mnist", "--image", "noise.png", "--target", "c3")
     words += ("--octaves", "2", "--steps", "2", "--out", "dream.png")
     result = run(*words, "--size", "96", "--video", "dream.mp4", "--frames", "2")
     assert result.out.splitlines()[-2:] == ["Wrote dream.mp4.", "Wrote dream.png and dream.npy."], result

@@ -117,10 +117,10 @@ def test_invalid_options_are_refused(options, message):
 
 def test_the_command_writes_an_image_and_its_array(run, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)).save(tmp_path / "digit.png")
-    words = ("--model", "classification", "--image", "digit.png", "--level", "c3", "--out", "seen.png")
+    words = ("--model", "lenet5_mnist", "--image", "digit.png", "--level", "c3", "--out", "seen.png")
     result = run("visualize", "feature-inversion", *words, "--steps", "5")
     assert result.out.splitlines()[-1] == "Wrote seen.png and seen.npy.", result
     array = np.load(tmp_path / "seen.npy")
     assert array.shape == (1, 1, 32, 32) and "After 5 steps: relative error " in result.out
-    wrong = ("--model", "classification", "--image", "digit.png", "--level", "c9", "--out", "seen.png")
-    assert "no level of classification named 'c9'" in run("visualize", "feature-inversion", *wrong).error
+    wrong = ("--model", "lenet5_mnist", "--image", "digit.png", "--level", "c9", "--out", "seen.png")
+    assert "no level of lenet5_mnist named 'c9'" in run("visualize", "feature-inversion", *wrong).error

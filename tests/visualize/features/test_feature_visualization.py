@@ -314,7 +314,7 @@ def test_the_command_writes_an_image_and_its_array(run, tmp_path):
             "visualize",
             "feature-visualization",
             "--model",
-            "classification",
+            "lenet5_mnist",
             "--target",
             "class:3",
             "--out",
@@ -329,6 +329,6 @@ def test_the_command_writes_an_image_and_its_array(run, tmp_path):
 
 
 def test_the_command_prints_errors_as_one_line(run):
-    words = ("visualize", "feature-visualization", "--model", "classification", "--out", "three.png", "--target")
+    words = ("visualize", "feature-visualization", "--model", "lenet5_mnist", "--out", "three.png", "--target")
     assert "has the classes 0 to 9, not 33" in run(*words, "class:33").error
     assert "--count 0" in run(*words, "class:3", "--count", "0").error
