@@ -55,11 +55,12 @@ app.command(f"{HERE}.predict:predict", name="predict", help="Run a model on imag
 app.command(f"{HERE}.webcam:webcam", name="webcam", help="Run models live on a camera or video.")
 app.command(f"{HERE}.visualize:app", name="visualize", help="Attribution and feature visualization.")
 app.command(f"{HERE}.web:web", name="web", help="Serve a web demo.")
-app.command(f"{HERE}.export:export", name="export", help="Export a model to ONNX or torch.export.")
+app.command(f"{HERE}.export:export", name="export", help="Export a model to ONNX, OpenVINO or torch.export.")
 app.command(f"{HERE}.data:app", name="data", help="Validate a dataset folder, or write an example of its layout.")
-app.command(f"{HERE}.weights:app", name="weights", help="List, inspect, verify, import and convert weights.")
+app.command(f"{HERE}.weights:app", name="weights", help="List, verify, import, convert, push and pull weights.")
 app.command(f"{HERE}.list:names", name="list", help="List tasks, backbones, heads, models, recipes or datasets.")
 app.command(f"{HERE}.bench:bench", name="bench", help="Benchmark against reference implementations.")
+app.register_install_completion_command(help="Install the completion of commands and options in your shell.")
 
 FILE_ERRORS = {
     errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO,

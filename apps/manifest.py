@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -88,18 +88,18 @@ class Manifest:
                 return tuple(line["inputs"])
         return None
 
-    def is_done(self, request: InferenceRequest) -> bool:
-        """Whether the same prediction exists already. Call it once per request."""
+    def existing(self, request: InferenceRequest) -> dict[str, Any] | None:
+        """The line of the same prediction if it exists already, else None. Call it once per request."""
         lines = self._records.pop(_key(request.stem.as_posix()), [])
         inputs = _stamps(request.files)
         for line in lines:
             if line["config"] == self.digest and line["inputs"] == inputs and self._unchanged(line["files"]):
-                return True
+                return line
         self.outdated += bool(lines) and all(line["config"] != self.digest for line in lines)
-        return False
+        return None
 
-    def add(self, request: InferenceRequest, files: Sequence[Path]) -> None:
-        """Record that the files of a prediction were written. Thread-safe."""
+    def add(self, request: InferenceRequest, files: Sequence[Path], values: Mapping[str, Any] | None = None) -> None:
+        """Record that the files of a prediction were written, with its values (`Prediction.record`). Thread-safe."""
         written = {file.relative_to(self.out).as_posix(): _stamp(file) for file in files}
         line = {
             "output": request.stem.as_posix(),
@@ -107,6 +107,7 @@ class Manifest:
             "config": self.digest,
             "inputs": _stamps(request.files),
             "files": written,
+            "values": dict(values or {}),
         }
         with self._lock:
             text = json_text(line) + "\n"
@@ -164,7 +165,7 @@ def _extended(stem: Path, request: InferenceRequest, owner: Sequence[str]) -> Pa
     return Path(*folders, stem.name)
 
 
-RECORD = {"output": str, "task": str, "config": str, "inputs": dict, "files": dict}
+RECORD = {"output": str, "task": str, "config": str, "inputs": dict, "files": dict, "values": dict}
 """Keys of a line that records a prediction, and the types of their values. No pydantic: it refuses the surrogates that
 stand for bytes of file names that are not UTF-8."""
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from ..atomic_io import FolderLock, remove_abandoned_parts
+from ..atomic_io import FolderLock, remove_abandoned_parts, write_text
 from ..errors import UserError, printable, unknown_name
 from ..limits import LIMITS, allow_megapixels
 from ..tasks.distributed import ProcessGroup
@@ -27,8 +27,9 @@ from .inputs import (
     sampling_request,
     scene_request,
 )
-from .manifest import Manifest
+from .manifest import NAME, Manifest
 from .pipeline import PipelineSteps, pipelined_map
+from .records import Format, format_records
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +59,7 @@ def predict(
     views: int | None = None,
     planes: int | None = None,
     classical: str | None = None,
+    format: Format | None = None,
     batch_size: int = 1,
     samples: int = 1,
     seed: int = 0,
@@ -105,6 +107,8 @@ def predict(
         planes: View synthesis: number of planes; that of the model if not stated.
         classical: View synthesis: a method without learning instead of the model: nearest-view, mean-of-views,
             one-plane or winner-takes-all; without it, the model predicts.
+        format: Print all predictions as one JSON array or CSV table, with labels, joints or scores and the files
+            written, and write the same to predictions.json or .csv in the output folder; a line each if not stated.
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
         samples: Number of samples of a task that samples from noise (video), of the seed and those that follow it.
         seed: Random seed of stochastic models (the dropout of translation, the noise of video); another seed gives
@@ -167,11 +171,15 @@ def predict(
         requests = group.share(manifest.with_own_outputs(requests))
         for line in license_notes(predictor.header) if group.rank == 0 else ():
             print(line, file=sys.stderr)
-        summary = run_all(config, requests, manifest, f"{noun}s", batch_size)
+        summary = run_all(config, requests, manifest, f"{noun}s", batch_size, sys.stderr if format else None)
         summaries = group.all_gather(summary)
         if group.rank == 0 or not group.connected:
-            policy.write_results(out, [stem for each in summaries for stem in each.stems])
+            policy.write_results(out, [stem for each in summaries for stem, record in each.records.items() if record])
             report(summaries, noun, out, left_out)
+            if format is not None:
+                text = format_records(in_order(summaries), format)
+                write_text(out / f"{NAME}.{format}", text)
+                print(text, end="")
     if any(each.skipped for each in summaries):
         sys.exit(1)
 
@@ -181,18 +189,22 @@ class RunSummary:
     """Counts of a run.
 
     Attributes:
-        requests: requests so far.
         existing: requests whose results were already in the output folder.
         skipped: one error message per failed request.
         outdated: results of another checkpoint or of other options, which were replaced.
-        stems: outputs that exist now, relative to the output folder.
+        records: one per request so far, by its output relative to the output folder: plain values, or None if there
+            is no prediction.
     """
 
-    requests: int = 0
     existing: int = 0
     skipped: list[str] = field(default_factory=list)
     outdated: int = 0
-    stems: list[str] = field(default_factory=list)
+    records: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+
+    def add(self, request: InferenceRequest, files: Iterable[Path], values: dict[str, Any]) -> None:
+        """Add the record of a prediction that exists; in any thread."""
+        record = {"input": request.name, **values, "files": [file.as_posix() for file in files]}
+        self.records[request.stem.as_posix()] = record
 
 
 @dataclass(frozen=True)
@@ -262,8 +274,8 @@ class InferenceConfig:
 
     def finish(
         self, request: InferenceRequest, prepared: PreparedRequest, outputs: list[Tensor]
-    ) -> tuple[list[Path], str]:
-        """Decode and save a prediction; returns the files written and a summary for the log."""
+    ) -> tuple[list[Path], dict[str, Any], str]:
+        """Decode and save a prediction; returns the files written, its values, and a summary for the log."""
         predictions = list(map(self.predictor.decode, prepared.inputs, outputs))
         if self.boxes is None or prepared.image is None:
             (prediction,) = predictions
@@ -271,7 +283,7 @@ class InferenceConfig:
             prediction = self.boxes.merge(request.files[0], prepared.image, predictions)
         remark = prepared.inputs[0].remark if prepared.inputs else ""
         files = prediction.save(self.out, request.stem.as_posix())
-        return files, ", of ".join(filter(None, (prediction.summary(), remark)))
+        return files, prediction.record(), ", of ".join(filter(None, (prediction.summary(), remark)))
 
     @staticmethod
     def pixels(request: InferenceRequest) -> int:
@@ -285,9 +297,15 @@ class InferenceConfig:
 
 
 def run_all(
-    config: InferenceConfig, requests: Iterator[InferenceRequest], manifest: Manifest, noun: str, batch_size: int
+    config: InferenceConfig,
+    requests: Iterator[InferenceRequest],
+    manifest: Manifest,
+    noun: str,
+    batch_size: int,
+    log: TextIO | None = None,
 ) -> RunSummary:
-    """Process the requests whose results do not exist yet, and print a line for each; `noun` is their name in the log.
+    """Process the requests whose results do not exist yet, and print a line for each, with `noun` as their name, to
+    `log` (None: the standard output).
 
     After Ctrl-C the finished ones are in the manifest.
     """
@@ -296,20 +314,21 @@ def run_all(
 
     def pending() -> Iterator[InferenceRequest]:
         for request in requests:
-            summary.requests += 1
+            summary.records[request.stem.as_posix()] = None
             folder = (config.out / request.stem).parent
             if folder not in tidied:
                 tidied.add(folder)
                 remove_abandoned_parts(folder)
-            if manifest.is_done(request):
+            if (line := manifest.existing(request)) is not None:
                 summary.existing += 1
-                summary.stems.append(request.stem.as_posix())
+                summary.add(request, map(config.out.joinpath, line["files"]), line["values"])
             else:
                 yield request
 
     def finish(request: InferenceRequest, prepared: PreparedRequest, outputs: list[Tensor]) -> str:
-        files, description = config.finish(request, prepared, outputs)
-        manifest.add(request, files)
+        files, values, description = config.finish(request, prepared, outputs)
+        manifest.add(request, files, values)
+        summary.add(request, files, values)
         return f"{request.name}: {', '.join(file.name for file in files)} {description}"
 
     steps = PipelineSteps(config.prepare, partial(config.run, batch_size=batch_size), finish, config.pixels)
@@ -321,14 +340,20 @@ def run_all(
                     message = " ".join(str(result).split())
                     summary.skipped.append(message if request.name in message else f"{request.name}: {message}")
                 else:
-                    summary.stems.append(request.stem.as_posix())
-                    print(f"{printable(result)} ({number / (time.perf_counter() - started):.1f} {noun}/s)", flush=True)
+                    rate = number / (time.perf_counter() - started)
+                    print(f"{printable(result)} ({rate:.1f} {noun}/s)", file=log, flush=True)
     except KeyboardInterrupt:
         done = summary.existing + manifest.added
         print(f"{done} {noun} are done; run the same command again to resume.", file=sys.stderr)
         raise
     summary.outdated = manifest.outdated
     return summary
+
+
+def in_order(summaries: list[RunSummary]) -> list[dict[str, Any]]:
+    """The records of all processes in the order of the inputs, which processes take in turn."""
+    rows = zip_longest(*(each.records.values() for each in summaries))
+    return [record for row in rows for record in row if record is not None]
 
 
 def require_writable(out: Path) -> None:
@@ -340,9 +365,8 @@ def require_writable(out: Path) -> None:
 
 def report(summaries: list[RunSummary], noun: str, out: Path, left_out: LeftOut) -> None:
     """Print what was skipped and left out, and how many predictions were made, over all processes."""
-    total, existing, outdated = (
-        sum(getattr(each, name) for each in summaries) for name in ("requests", "existing", "outdated")
-    )
+    total = sum(len(each.records) for each in summaries)
+    existing, outdated = (sum(getattr(each, name) for each in summaries) for name in ("existing", "outdated"))
     skipped = [message for each in summaries for message in each.skipped]
     for message in skipped:
         print(f"skipped: {printable(message)}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -78,6 +78,10 @@ class Prediction(ABC):
     def summary(self) -> str:
         """A few words for one line of output, for example the range of the values."""
         return f"in {self.unit}"
+
+    def record(self) -> dict[str, Any]:
+        """The prediction as plain data for `predict --format`: labels, joints, a score; empty where it is an image."""
+        return {}
 
     @abstractmethod
     def save(self, folder: str | Path, stem: str) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -62,6 +62,11 @@ class ClassScores(Prediction):
             text = f"{name[:26]} {share:.2f}"
             cv2.putText(page, text, (6, top + 23), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (20, 20, 20), 1, cv2.LINE_AA)
         return page
+
+    def record(self) -> dict[str, Any]:
+        """The most probable class, and the best five of all."""
+        top = [{"label": name, "probability": round(share, 6)} for name, share in self.top()]
+        return {**(top[0] if top else {}), "top": top}
 
     def _repr_parts(self) -> tuple[str, ...]:
         return f"{len(self.names)} classes", self.unit, f"{self.name} {self.probabilities.max():.2f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -69,6 +69,13 @@ class HandPrediction(Prediction):
 
     def _repr_parts(self) -> tuple[str, ...]:
         return f"{len(self.joints)} joints", self.unit, f"z {format_range(self.joints[:, 2])}"
+
+    def record(self) -> dict[str, Any]:
+        """Of every joint x, y and z in millimeters, and its x and y in pixels."""
+        millimeters, pixels = self.joints.astype(np.float64).round(2).tolist(), self.pixels.round(2).tolist()
+        records = [[dict(zip("xyz", joint, strict=False)) for joint in joints] for joints in (millimeters, pixels)]
+        joints, places = (dict(zip(self.skeleton.names, rows, strict=True)) for rows in records)
+        return {"joints": joints, "pixels": places}
 
     def save(self, folder: str | Path, stem: str) -> list[Path]:
         """Write STEM_hand.json, STEM_hand.png (`to_image`) and STEM_hand_views.png (`views`).

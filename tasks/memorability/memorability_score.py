@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -66,6 +66,10 @@ class MemorabilityScore(Prediction):
 
     def summary(self) -> str:
         return f"memorability {self.value:.3f} of 1"
+
+    def record(self) -> dict[str, Any]:
+        """The score."""
+        return {"score": round(self.value, 6)}
 
     def _repr_parts(self) -> tuple[str, ...]:
         return f"{self.value:.3f}", self.unit

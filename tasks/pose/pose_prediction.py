@@ -102,6 +102,15 @@ class PosePrediction(Prediction):
     def _repr_parts(self) -> tuple[str, ...]:
         return f"{len(self.joints)} joints", self.unit, f"confidence {format_range(self.joints[:, 2])}"
 
+    def record(self) -> dict[str, Any]:
+        """The mean confidence, and of every joint x and y in pixels and its confidence; the box, if there is one."""
+        joints = {
+            name: {"x": round(x, 2), "y": round(y, 2), "confidence": round(confidence, 4)}
+            for name, (x, y, confidence) in zip(self.skeleton.names, self.joints.tolist(), strict=True)
+        }
+        box = {} if self.box is None else {"box": [float(value) for value in self.box]}
+        return {"score": round(self.score, 4), "joints": joints, **box}
+
     def as_json(self, image_id: ImageId = 1, category_id: int = 1) -> dict[str, Any]:
         """The prediction in COCO's results format, with the category that names its joints.
 
@@ -177,6 +186,10 @@ class PeoplePrediction(Prediction):
         joints = sum(len(person.joints) for person in self.people)
         score = np.mean([person.score for person in self.people])
         return f"{confident} of {joints} joints confident, mean confidence {score:.2f}, in {len(self.people)} box(es)"
+
+    def record(self) -> dict[str, Any]:
+        """Those of every person."""
+        return {"people": [person.record() for person in self.people]}
 
     def _repr_parts(self) -> tuple[str, ...]:
         return f"{len(self.people)} people", self.unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -272,6 +273,23 @@ def test_lists_print_the_names_that_commands_take(run, what, name, text):
     assert result.code == 0
     assert name in [line.split()[0] for line in result.out.splitlines()]
     assert text in result.out
+
+
+@pytest.mark.parametrize("what", ["tasks", "backbones", "heads", "models", "recipes", "datasets"])
+def test_a_list_as_json_has_the_names_of_the_lines(run, what):
+    lines = [line.split()[0] for line in run("list", what).out.splitlines()]
+    rows = json.loads(run("list", what, "--json").out)
+    assert [row["name"] for row in rows] == lines and len({tuple(row) for row in rows}) == 1
+
+
+@pytest.mark.slow  # it assembles the options of every command
+def test_completion_is_a_script_that_never_starts_python(run, tmp_path):
+    result = run("--install-completion", "--shell", "bash", "--output", tmp_path / "completion")
+    assert result.code == 0, result.err
+    script = (tmp_path / "completion").read_text()
+    assert "--checkpoint-gradients" in script and "validate" in script and "openvino" in script
+    # The words are in the script: no key runs densevision, which would import torch.
+    assert "__complete" not in script and "python" not in script
 
 
 def test_lists_of_backbones_heads_and_datasets_match_the_package(run):

@@ -38,7 +38,7 @@ def predict(out: Path, *requests: InferenceRequest) -> list[str]:
     """Record predictions as a run does, and return their stems."""
     manifest, stems = Manifest(out, "depth", CONFIG), []
     for request in manifest.with_own_outputs(requests):
-        if not manifest.is_done(request):
+        if not manifest.existing(request):
             file = out / f"{request.stem}_depth.npy"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(os.fsencode(request.name))
@@ -103,7 +103,7 @@ def test_file_names_that_are_not_utf8_are_recorded(out, tmp_path):
     request = named(tmp_path, os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe9.png"))
     assert predict(out, request) == predict(out, request) == [os.fsdecode(b"caf\xe9")]
     manifest = Manifest(out, "depth", CONFIG)
-    assert [manifest.is_done(each) for each in manifest.with_own_outputs([request])] == [True]
+    assert all(manifest.existing(each) for each in manifest.with_own_outputs([request]))
 
 
 def predicted(
@@ -117,10 +117,10 @@ def predicted(
 
 
 def test_a_prediction_is_reused_by_the_next_run_of_the_same_task(out, photo):
-    assert not Manifest(out, "depth", CONFIG).is_done(photo)
+    assert not Manifest(out, "depth", CONFIG).existing(photo)
     predicted(out, photo)
-    assert Manifest(out, "depth", CONFIG).is_done(photo)
-    assert not Manifest(out, "flow", CONFIG).is_done(photo)
+    assert Manifest(out, "depth", CONFIG).existing(photo)
+    assert not Manifest(out, "flow", CONFIG).existing(photo)
 
 
 def test_nothing_is_written_before_the_first_prediction(out):
@@ -132,11 +132,11 @@ def test_nothing_is_written_before_the_first_prediction(out):
 def test_a_prediction_with_another_checkpoint_or_option_is_outdated(out, photo):
     predicted(out, photo)
     other = Manifest(out, "depth", {**CONFIG, "tta_flip": True})
-    assert not other.is_done(photo) and other.outdated == 1
+    assert not other.existing(photo) and other.outdated == 1
     predicted(out, photo, {**CONFIG, "tta_flip": True})
     # The file of the first prediction was overwritten.
-    assert not Manifest(out, "depth", CONFIG).is_done(photo)
-    assert Manifest(out, "depth", {**CONFIG, "tta_flip": True}).is_done(photo)
+    assert not Manifest(out, "depth", CONFIG).existing(photo)
+    assert Manifest(out, "depth", {**CONFIG, "tta_flip": True}).existing(photo)
 
 
 @pytest.mark.parametrize("what", ["image", "time", "output", "lost"])
@@ -152,25 +152,25 @@ def test_a_changed_input_and_a_changed_or_lost_output_are_predicted_again(out, p
     else:
         output.unlink()
     manifest = Manifest(out, "depth", CONFIG)
-    assert not manifest.is_done(photo) and manifest.outdated == 0
+    assert not manifest.existing(photo) and manifest.outdated == 0
 
 
 def test_an_incomplete_line_after_a_crash_loses_only_its_prediction(out, photo, tmp_path):
     manifest = predicted(out, photo)
     content = manifest.path.read_bytes()
     manifest.path.write_bytes(content + content.splitlines()[-1][:40])
-    assert Manifest(out, "depth", CONFIG).is_done(photo)
+    assert Manifest(out, "depth", CONFIG).existing(photo)
     second = InferenceRequest(list, "b", Path("b"), ())
     Manifest(out, "depth", CONFIG).add(second, [])
-    assert Manifest(out, "depth", CONFIG).is_done(second)
-    assert Manifest(out, "depth", CONFIG).is_done(photo)
+    assert Manifest(out, "depth", CONFIG).existing(second)
+    assert Manifest(out, "depth", CONFIG).existing(photo)
 
 
 def test_each_process_writes_its_own_file_and_reads_those_of_all(out, photo):
     predicted(out, photo, rank=1, processes=2)
     assert [file.name for file in out.glob("*.jsonl")] == ["predictions-1.jsonl"]
     for rank, processes in ((0, 1), (0, 3)):
-        assert Manifest(out, "depth", CONFIG, rank, processes).is_done(photo)
+        assert Manifest(out, "depth", CONFIG, rank, processes).existing(photo)
 
 
 def test_the_manifest_contains_the_configuration(out, photo):
