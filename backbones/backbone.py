@@ -137,6 +137,8 @@ class Backbone(nn.Module):
             (`{"convolutions.": "features."}`).
         fixed_size: (H, W) of networks that take one input size only; None for convolutional networks.
         classifier_input_size: (H, W) where only the classifier is limited to one input size; None: it takes any size.
+        recomputing: whether `features` recomputes the layers of a level in the backward pass
+            (`gradient_checkpointing`); None: its modules do, if it has blocks.
     """
 
     name: str
@@ -148,6 +150,7 @@ class Backbone(nn.Module):
     state_dict_aliases: Mapping[str, str] = MappingProxyType({})
     fixed_size: tuple[int, int] | None = None
     classifier_input_size: tuple[int, int] | None = None
+    recomputing: bool | None = None
 
     def _set_metadata(
         self, name: str, levels: Sequence[Level], *, num_classes: int, in_channels: int, built: int | None

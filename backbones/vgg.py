@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .backbone import Backbone, Level, Preprocessing
+from .gradient_checkpointing import recomputed
 from .initialization import initialize
 from .layers import LocalResponseNorm, classifier_as_convolutions
 from .published import Converted, ConvertedBackbone, Layout, Tensors, caffe_parameters
@@ -49,6 +50,7 @@ class VGG(Backbone):
     """
 
     state_dict_aliases: Mapping[str, str] = {"convolutions.": "features."}
+    recomputing = False
 
     def __init__(
         self,
@@ -102,8 +104,8 @@ class VGG(Backbone):
         maps: list[Tensor] = []
         x, start = image, 0
         for end in self.ends:
-            for layer in self.convolutions[start:end]:
-                x = layer(x)
+            layers = self.convolutions[start:end]
+            x = recomputed(layers, layers.forward, x) if self.recomputing else layers(x)
             maps.append(x)
             start = end
         return maps

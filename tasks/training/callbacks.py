@@ -34,7 +34,7 @@ class Callback:
         """After every evaluation, with its scores."""
 
     def on_save(self, run: Trainer, path: Path) -> None:
-        """After a checkpoint is written: best.safetensors, or last/checkpoint.safetensors."""
+        """After a checkpoint is written: best.safetensors, last/checkpoint.safetensors, or one in best/ or steps/."""
 
     def on_exception(self, run: Trainer, error: BaseException) -> None:
         """When the run ends by an error or an interruption; the state is saved."""

@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ...datasets.dataset import Dataset, Sample
 from ...errors import UserError
+from ..checkpoint import read_header
 from ..comparison_grid import draw_comparison, write_comparison
 from ..evaluation import Evaluation, score
 from ..inference import Predictor
@@ -123,6 +125,25 @@ class Evaluator:
             image = draw_comparison(self.task, self.training_set.dataset.fields, examples)
             write_comparison(self.log.folder / "images" / f"step-{step}.png", image, min_width=1000)
         self.log.draw_curves(name, baseline)
+
+    def best_files(self, count: int) -> tuple[bool, list[Path]]:
+        """Whether the last evaluation is among the best with a checkpoint in best/, and checkpoints that no longer are.
+
+        Those of later steps are not: a run that continues from before them replaces them.
+        """
+        name, scores = self.task.monitor.name, {self.evaluated_step: self.value}
+        files = {path.stem[5:]: path for path in (self.log.folder / "best").glob("step-*.safetensors")}
+        files = {int(step): path for step, path in files.items() if step.isdigit()}
+        for step, path in files.items():
+            if step < self.evaluated_step:
+                scores[step] = (read_header(path)["metrics"] or {}).get(name)
+        sign = -1 if self.task.monitor.higher_is_better else 1
+        # Of two that are equal, the earlier one; one that is not finite last.
+        ranked = sorted(
+            (math.inf if value is None or math.isnan(value) else sign * value, step) for step, value in scores.items()
+        )
+        best = [step for _, step in ranked[:count]]
+        return self.evaluated_step in best, [path for step, path in files.items() if step not in best]
 
     def require_value(self) -> None:
         """Refuse a last evaluation without a value of the monitored metric: predictions that are not finite."""

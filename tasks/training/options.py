@@ -170,6 +170,9 @@ class Options:
     """Maximum norm of the gradient; 0 turns clipping off."""
     freeze_backbone: bool = option(False)
     """Freeze the weights and the BatchNorm statistics of the backbone."""
+    checkpoint_gradients: bool = option(False)
+    """Recompute the activations inside the blocks of the backbone in the backward pass (gradient checkpointing): less
+    memory, the same gradients, longer steps; without it, they are kept."""
     freeze_bn: bool = option(False)
     """Freeze the BatchNorm statistics of the backbone."""
     sync_bn: bool = option(False)
@@ -198,6 +201,10 @@ class Options:
     """Steps between evaluations, 0 for one at the end; a tenth of the run, if not stated."""
     save_every: int | str = option(200, minimum=1)
     """Steps between saves of the training state, or seconds with an s (300s)."""
+    keep_best: int = option(0, minimum=0)
+    """Keep the checkpoints of the N best evaluations in best/, beside best.safetensors; 0 keeps none there."""
+    keep_every: int = option(0, minimum=0)
+    """Keep a checkpoint of every N steps in steps/; 0 keeps none."""
     log_every: int = option(20, minimum=1)
     """Steps between lines of the log."""
     seed: int = option(0, minimum=0, maximum=2**63 - 1)
@@ -374,6 +381,8 @@ class Options:
             raise UserError(
                 f"--save-every is {short(self.save_every)}; give a number of steps, or of seconds with an s: 300s."
             )
+        if self.checkpoint_gradients and self.compile:
+            raise UserError("--checkpoint-gradients and --compile cannot be combined: leave one of them out.")
         if self.epochs is not None and self.steps is not None:
             raise UserError("--steps and --epochs are two ways to say the same thing: give one of them.")
         if self.schedule != "multistep" and (self.milestones is not None or self.gamma is not None):

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ...atomic_io import FolderLock, remove_abandoned_parts
+from ...backbones.gradient_checkpointing import checkpoint_gradients
 from ...datasets.dataset import Dataset
 from ...errors import UserError
 from ..checkpoint import write_model
@@ -89,6 +90,8 @@ class Run:
             synchronize_batch_norm(self.model, device)
         if options.freeze_backbone:
             freeze_backbone(self.model)
+        if options.checkpoint_gradients and self.model.backbone is not None:
+            checkpoint_gradients(self.model.backbone)
         fields = self.training_set.dataset.fields
         if own_loss is None:
             self.phases = self.task.phases(self.model, fields, options.loss)

@@ -306,7 +306,12 @@ def default_recipe(task: Task, data: str | None) -> str:
 
 def without_backbone(options: Options, explicit: Options) -> Options:
     """The options for a model without a backbone: what a recipe, not the caller, states for one has no effect."""
-    absent: dict[str, Any] = {"freeze_backbone": False, "freeze_bn": False, "backbone_lr_factor": 1.0}
+    absent: dict[str, Any] = {
+        "freeze_backbone": False,
+        "freeze_bn": False,
+        "checkpoint_gradients": False,
+        "backbone_lr_factor": 1.0,
+    }
     for name, value in absent.items():
         if getattr(explicit, name) not in (None, value):
             raise UserError(f"{flag(name)} needs a model with a backbone; this model has none.")

@@ -61,6 +61,8 @@ class Trainer(Run):
                 self.stop_if_requested()
                 if self.should_evaluate():
                     self.evaluate()
+                if self.step and self.options.keep_every and self.step % self.options.keep_every == 0:
+                    self.keep(f"steps/step-{self.step}.safetensors")
                 if self.should_save():
                     self.save()
                 if self.finished:
@@ -272,7 +274,20 @@ class Trainer(Run):
             if improved and self.main:
                 self.notify("on_save", self.folder / "best.safetensors")
             self.notify("on_evaluate", dict(self.evaluator.evaluation.metrics) if self.evaluator.evaluation else {})
+        if self.options.keep_best and self.main:
+            is_kept, obsolete = self.evaluator.best_files(self.options.keep_best)
+            if is_kept:
+                self.keep(f"best/step-{self.step}.safetensors")
+            for path in obsolete:
+                path.unlink()
         self.log.progress(self.step, self.steps)
+
+    def keep(self, name: str) -> None:
+        """Save a checkpoint of the current weights that stays when the next one is saved."""
+        if self.main:
+            with self.meter.paused(), self.averaged_weights():
+                self.save_checkpoint(name)
+            self.notify("on_save", self.folder / name)
 
     # End
 

@@ -5,12 +5,14 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from densevision.backbones.backbone import Preprocessing
 from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
@@ -26,7 +28,7 @@ from densevision.tasks.training.setup import registry_name, train
 from densevision.tasks.training.state import load_state
 from densevision.tasks.translation import Translation
 
-from .toys import BACKBONE, TINY, Relief, Reliefs, build_toy_trainer, log_lines, resume_toy, train_toy
+from .toys import BACKBONE, TINY, Relief, Reliefs, build_toy_trainer, log_lines, resume_toy, stop_after, train_toy
 
 # Design 4: keys of result.json.
 RESULT_KEYS = {
@@ -138,6 +140,49 @@ def test_a_dataset_object_is_named_by_its_class(tmp_path):
     assert header["data"] == {"name": "Reliefs", "title": "Reliefs", "terms": "no terms"}
     assert Options.read(tmp_path / "run" / "config.yaml").data == "Reliefs"
     assert registry_name(SyntheticRooms()) == "synthetic-rooms"
+
+
+def steps_in(folder: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("*.safetensors"))
+
+
+def test_the_best_checkpoints_and_those_of_every_n_steps_are_kept(tmp_path):
+    options = {"model": "plain", "eval_every": 1, "keep_best": 2, "keep_every": 2, "ema_decay": 0.5, "steps": 5}
+    saved: list[str] = []
+    callback = SimpleNamespace(on_save=lambda run, path: saved.append(path.relative_to(run.folder).as_posix()))
+    train_toy(Relief(), tmp_path / "run", callbacks=[callback], **options)
+    scores = {line["step"]: line["abs_rel"] for line in log_lines(tmp_path / "run") if line["kind"] == "eval"}
+    best = sorted(scores, key=lambda step: scores[step])[:2]
+    assert steps_in(tmp_path / "run" / "best") == sorted(best)
+    assert steps_in(tmp_path / "run" / "steps") == [2, 4] and "steps/step-4.safetensors" in saved
+    for step in best:
+        header = read_header(tmp_path / "run" / "best" / f"step-{step}.safetensors")
+        assert (header["step"], header["metrics"]["abs_rel"]) == (step, scores[step])
+    same = [load_file(tmp_path / "run" / name) for name in ("best.safetensors", f"best/step-{best[0]}.safetensors")]
+    assert all(torch.equal(value, same[1][name]) for name, value in same[0].items())
+
+
+@pytest.mark.slow
+def test_a_resumed_run_keeps_the_best_as_an_uninterrupted_one(tmp_path):
+    options = {"model": "plain", "eval_every": 1, "keep_best": 2, "steps": 6}
+    train_toy(Relief(), tmp_path / "whole", **options)
+    run = tmp_path / "resumed"
+    with pytest.raises(KeyboardInterrupt):
+        train_toy(Relief(), run, on_step=stop_after(2), **options)
+    shutil.copytree(run / "last", tmp_path / "after 2 steps")
+    resume_toy(Relief(), run)
+    # As after a run that was killed: the state is older than the checkpoints.
+    shutil.rmtree(run / "last")
+    shutil.move(tmp_path / "after 2 steps", run / "last")
+    resume_toy(Relief(), run)
+    assert steps_in(run / "best") == steps_in(tmp_path / "whole" / "best")
+
+
+def test_a_finished_run_is_extended(tmp_path):
+    train_toy(Relief(), tmp_path / "run", model="plain", steps=3)
+    result = resume_toy(Relief(), tmp_path / "run", steps=7)
+    assert result["steps"] == 7 and json.loads((tmp_path / "run" / "result.json").read_text())["steps"] == 7
+    assert Options.read(tmp_path / "run" / "config.yaml").steps == 7
 
 
 def test_a_folder_with_a_run_is_refused(tmp_path):

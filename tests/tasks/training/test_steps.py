@@ -14,6 +14,7 @@ from densevision.tasks.checkpoint import write_model
 from densevision.tasks.depth import Depth
 from densevision.tasks.training.optimizers import PhaseRunner, train_mode
 from densevision.tasks.training.options import Options
+from densevision.tasks.training.setup import train
 
 from .toys import (
     BACKBONE,
@@ -47,6 +48,31 @@ def test_overfitting_one_batch_brings_the_loss_near_zero(tmp_path):
     train_toy(Relief(), tmp_path / "run", Reliefs(size=(16, 16)), model="plain", **options)
     losses = [line["l1"] for line in log_lines(tmp_path / "run") if line["kind"] == "train"]
     assert losses[0] > 1 and losses[-1] < 0.05
+
+
+def test_gradient_checkpointing_changes_no_step_and_saves_memory(tmp_path):
+    # Adam would divide the rounding of a gradient by the gradient.
+    options = {**BACKBONE, **SGD, "steps": 2, "eval_samples": 1}
+    runs = {}
+    for saves in (False, True):
+        train_toy(Depth(), tmp_path / f"{saves}", checkpoint_gradients=saves, **options)
+        plan = train("depth", **TINY, **BACKBONE, checkpoint_gradients=saves, dry_run=True, out=tmp_path / "none")
+        runs[saves] = weights_after(tmp_path / f"{saves}"), plan["memory_per_image"]
+    assert largest_gap(runs[False][0], runs[True][0]) < 1e-6
+    assert runs[True][1] < 0.8 * runs[False][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "plain"}, "--checkpoint-gradients needs a model with a backbone"),
+        ({**BACKBONE, "compile": True}, "--checkpoint-gradients and --compile cannot be combined"),
+        ({**BACKBONE, "backbone": "lenet5"}, "lenet5 has no blocks"),
+    ],
+)
+def test_gradient_checkpointing_without_blocks_is_refused(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        train_toy(Relief(), tmp_path / "run", checkpoint_gradients=True, **options)
 
 
 def test_overfitting_uses_the_same_augmented_batch_at_every_step(tmp_path):
