@@ -22,7 +22,7 @@ from ..datasets.field_types import FieldType, SegmentationMask
 from ..errors import UserError
 from ..limits import LimitExceeded, check_pixels
 from .image_io import load_image_as, load_labels
-from .network import Network
+from .network import Batch, Network
 from .prediction import Prediction
 
 
@@ -50,6 +50,15 @@ class AugmentationPolicy:
             color_jitter: strength of the color augmentation, 0 (none) to 1.
         """
         return sample
+
+    def mix(self, batch: Batch, fields: dict[str, FieldType]) -> Batch:
+        """Mix the samples of a training batch on the device, before its loss; random numbers are those of torch.
+
+        Args:
+            batch: inputs and targets, as the loss takes them; must not be modified.
+            fields: field types of the dataset.
+        """
+        return batch
 
 
 @dataclass(frozen=True)

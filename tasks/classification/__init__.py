@@ -24,7 +24,7 @@ from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..training.options import Options
 from .losses import LOSSES
 from .metrics import PROTOCOLS, ClassificationMetrics, ClassScores
-from .policies import ClassificationAugmentation, ClassificationInference, batch_mixing
+from .policies import ClassificationAugmentation, ClassificationInference
 from .recipes import RECIPES
 
 BASELINE_SAMPLES = 1000
@@ -80,7 +80,7 @@ class Classification(Task[Classifier]):
 
     @property
     def augmentation(self) -> AugmentationPolicy:
-        return ClassificationAugmentation(self.trivial_augment, self.random_erase)
+        return ClassificationAugmentation(self.trivial_augment, self.random_erase, self.mixup, self.cutmix)
 
     @property
     def inference(self) -> InferencePolicy:
@@ -99,15 +99,13 @@ class Classification(Task[Classifier]):
 
     def phases(self, model: Classifier, fields: dict[str, FieldType], loss: str) -> tuple[Phase, ...]:
         """One phase: the loss of the logits, auxiliary classifiers included."""
-        terms, mix = LOSSES[loss], batch_mixing(self.mixup, self.cutmix, len(self.names(fields)))
-        if mix is not None and loss == "map":
+        terms, mix = LOSSES[loss], self.augmentation.mix
+        if (self.mixup or self.cutmix) and loss == "map":
             raise UserError("--mixup and --cutmix mix classes, and the loss 'map' takes one: use 'cross-entropy'.")
 
         def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
-            image, category = batch["image"], batch["category"]
-            if mix is not None:
-                image, category = mix(image, category)
-            return terms([logits.float() for logits in model(image, True)], category)
+            batch = mix(batch, fields)
+            return terms([logits.float() for logits in model(batch["image"], True)], batch["category"])
 
         return (Phase("classifier", model, compute_loss),)
 

@@ -13,24 +13,28 @@ from torchvision.transforms import v2
 
 from ...datasets.core.augmentation import pca_color
 from ...datasets.dataset import Sample
+from ...datasets.field_types import ClassLabel, FieldType
 from ..crops import DENSE_CROPS, CropInference
-from ..network import Classifier, Network
+from ..network import Batch, Classifier, Network
 from ..policies import AugmentationPolicy
 from .networks import Probabilities
 
 
 @dataclass(frozen=True)
 class ClassificationAugmentation(AugmentationPolicy):
-    """PCA color noise of Krizhevsky et al. 2012, section 4.1 (strength 1 is their standard deviation of 0.1), and two
+    """PCA color noise of Krizhevsky et al. 2012, section 4.1 (strength 1 is their standard deviation of 0.1), and
     transforms of torchvision.
 
     Attributes:
         trivial_augment: one random operation of a random strength (Müller and Hutter 2021, arXiv:2103.10158).
         random_erase: probability of a rectangle of zeros (Zhong et al. 2017, arXiv:1708.04896).
+        mixup, cutmix: alpha of each (Zhang et al. 2018, arXiv:1710.09412; Yun et al. 2019, arXiv:1905.04899), or 0.
     """
 
     trivial_augment: bool = False
     random_erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def augment(self, sample: Sample, rng: np.random.Generator | None, color_jitter: float) -> Sample:
         image = sample["image"]
@@ -48,6 +52,16 @@ class ClassificationAugmentation(AugmentationPolicy):
                 tensor = v2.Compose(transforms)(torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 0))
             image = np.ascontiguousarray(tensor.movedim(0, -1).numpy())
         return sample if image is sample["image"] else {**sample, "image": image}
+
+    def mix(self, batch: Batch, fields: dict[str, FieldType]) -> Batch:
+        """With mixup or CutMix, images of two samples, and `category` as (B, num_classes) shares of the classes."""
+        category = fields["category"]
+        assert isinstance(category, ClassLabel)
+        mixing = batch_mixing(self.mixup, self.cutmix, len(category.names))
+        if mixing is None:
+            return batch
+        image, shares = mixing(batch["image"], batch["category"])
+        return {**batch, "image": image, "category": shares}
 
 
 def batch_mixing(mixup: float, cutmix: float, classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:

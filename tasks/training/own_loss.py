@@ -39,6 +39,7 @@ def own_phases(task: Task, model: Network, fields: dict[str, FieldType], loss: O
         )
 
     def compute_loss(batch: Batch, cache: dict[str, Any]) -> LossTerms:
+        cache["batch"] = batch = task.augmentation.mix(batch, fields)
         output = model(*(batch[field] for field in inputs))
         if of_torch:
             (field,) = targets
@@ -73,15 +74,15 @@ def require_loss(phases: tuple[Phase, ...], loss: OwnLoss, batch: Batch, model: 
     name, call = loss_name(loss), "loss(output, batch)"
     if isinstance(loss, _Loss):
         call = "loss(output, target)"
-    rng_state = torch.random.fork_rng([])
-    with rng_state, eval_mode(model):
+    cache: dict[str, Any] = {}
+    with torch.random.fork_rng([]), eval_mode(model):
         try:
-            terms = phases[0].loss(batch, {})
+            terms = phases[0].loss(batch, cache)
         except UserError:
             raise
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in batch.items())
+            shapes = ", ".join(f"{key} {tuple(value.shape)}" for key, value in cache.get("batch", batch).items())
             raise UserError(
                 f"The loss {name} fails on the first batch with {reason.rstrip('.')}; it is called as {call}, and the "
                 f"batch has {shapes}."

@@ -78,6 +78,34 @@ def test_an_invalid_strength_is_refused(options, message):
         Classification(**options)
 
 
+def test_a_loss_of_ones_own_gets_the_mixed_batch(tmp_path):
+    found = []
+
+    def loss(output, batch):
+        found.append(batch["category"])
+        return torch.nn.functional.cross_entropy(output, batch["category"])
+
+    options: dict[str, Any] = {
+        **TINY,
+        "backbone": "resnet20_cifar",
+        "image_size": (32, 32),
+        "max_zoom": 1.0,
+        "steps": 1,
+    }
+    options = {**options, "data": DATA, "eval_data": DATA}
+    for number, own in enumerate((loss, torch.nn.CrossEntropyLoss())):
+        train(Classification(mixup=1.0), **{**options, "loss": own}, out=tmp_path / f"{number}")
+    # The check before the first step, and the step.
+    assert [each.shape for each in found] == [(2, 2), (2, 2)]
+    torch.testing.assert_close(found[0].sum(1), torch.ones(2))
+
+    def of_numbers(output, batch):
+        return -output.log_softmax(1)[torch.arange(2), batch["category"]].mean()
+
+    with pytest.raises(UserError, match=r"the batch has .*category \(2, 2\)"):
+        train(Classification(mixup=1.0), **{**options, "loss": of_numbers}, out=tmp_path / "refused")
+
+
 def test_the_loss_of_lenet_takes_no_mixed_classes(tmp_path):
     with pytest.raises(UserError, match="--mixup and --cutmix mix classes, and the loss 'map' takes one"):
         options = {**TINY, "loss": "map", "backbone": "resnet20_cifar", "max_zoom": 1.0}
