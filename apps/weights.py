@@ -1,4 +1,4 @@
-"""`densevision weights`: list, inspect, verify, import and convert weights files and checkpoints."""
+"""`densevision weights`: list, inspect, verify, import, convert, push and pull weights files and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from ..errors import UserError, printable
 
-app = App(name="weights", help="List, inspect, verify, import and convert weights.")
+app = App(name="weights", help="List, verify, import, convert, push and pull weights.")
 STATED = ("network", "licence", "origin", "preprocessing", "scores")
 UNSTATED = "unstated"
 """Value of missing metadata."""
@@ -141,6 +141,39 @@ def convert(checkpoint: Path, out: Path, /) -> None:
     refuse_existing(out)
     convert_checkpoint(checkpoint, out)
     print(printable(f"Wrote {out}."))
+
+
+@app.command
+def push(checkpoint: str, repo: str, /, *, private: bool = False) -> None:
+    """Upload a checkpoint with a model card to the Hugging Face Hub, as the account of `hf auth login` or HF_TOKEN.
+
+    Args:
+        checkpoint: Checkpoint file, run folder, or the name of a packaged checkpoint or its task.
+        repo: Repository, USER/NAME; created if there is none.
+        private: Create it as a private one.
+    """
+    from .hub import push
+
+    path = resolve_path(checkpoint)
+    path = path / "best.safetensors" if path.is_dir() else path
+    print(printable(f"Uploaded {path} to {push(path, repo, private=private)}."))
+
+
+@app.command
+def pull(repo: str, out: Path | None = None, /, *, revision: str | None = None) -> None:
+    """Download a checkpoint from the Hugging Face Hub, and verify it.
+
+    Args:
+        repo: Repository, USER/NAME.
+        out: File to write; must not exist yet. If not stated, NAME.safetensors in the current folder.
+        revision: Branch, tag or commit; the newest one if not stated.
+    """
+    from .hub import pull
+
+    out = out or Path(f"{repo.rpartition('/')[2]}.safetensors")
+    refuse_existing(out)
+    pull(repo, out, revision=revision)
+    print(printable(f"Wrote {out}: {out.stat().st_size / 2**20:.1f} MiB."))
 
 
 def refuse_existing(out: Path) -> None:
