@@ -164,7 +164,8 @@ def folds(
     height: int,
     width: int,
     number: int = 3,
-    steps: int = 150,
+    fold: int | None = None,
+    steps: int = 190,
     crop: int = 48,
     lr: float = 1e-3,
     init: str = "",
@@ -180,6 +181,7 @@ def folds(
         height: Height to which photos are resized.
         width: Width to which photos are resized.
         number: Number of folds.
+        fold: The only one to compute, from 0 on; all without it.
         steps: Steps per fold, of two windows each.
         crop: Height and width of the windows.
         lr: Learning rate.
@@ -190,8 +192,8 @@ def folds(
     """
     scene, task, seconds = read_scene(folder), ViewSynthesis(views=sources, crop=crop), 0.0
     predictors: dict[str, Predictor] = {}
-    for fold in range(number):
-        held = frozenset(view.name for view in scene.views[fold::number])
+    for each in range(number) if fold is None else [fold]:
+        held = frozenset(view.name for view in scene.views[each::number])
         views = [view for view in scene.views if view.name not in held]
         samples = [resized(scene, view, (height, width), sources, held) for view in views]
         small = [resized(scene, views[0], (48, 64), sources, held)]
@@ -205,9 +207,10 @@ def folds(
             )  # fmt: skip
             seconds += time.process_time() - started
             predictors.update(dict.fromkeys(held, opened(out, sources, planes)))
-    print(f"{number} trainings: {seconds:.0f} s of one core")
-    samples = [resized(scene, view, (height, width), sources) for view in scene.views]
-    trained_without = {id(sample): predictors[view.name] for sample, view in zip(samples, scene.views, strict=True)}
+    print(f"trainings: {seconds:.0f} s of one core", flush=True)
+    targets = [view for view in scene.views if view.name in predictors]
+    samples = [resized(scene, view, (height, width), sources) for view in targets]
+    trained_without = {id(sample): predictors[view.name] for sample, view in zip(samples, targets, strict=True)}
     by_name = classical(next(iter(predictors.values())))
     by_name["network"] = lambda sample: trained_without[id(sample)].predict_sample(sample)
     table(samples, by_name, "border-8", strips)

@@ -260,7 +260,7 @@ def test_the_packaged_checkpoint_beats_the_classical_sweep_on_unseen_rooms():
 
 
 TINY = {
-    "image_size": (32, 40), "steps": 4, "optimizer": "sgd", "lr": 0.05, "warmup_steps": 0, "eval_every": 0,
+    "image_size": (32, 40), "steps": 4, "optimizer": "sgd", "lr": 20.0, "warmup_steps": 0, "eval_every": 0,
     "eval_samples": 1, "workers": 0, "threads": 1, "device": "cpu", "amp": "off",
 }  # fmt: skip
 
@@ -274,10 +274,10 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     task = ViewSynthesis(planes=4, crop=16)
     train(task, **TINY, batch_size=4, out=tmp_path / "one")
     one, two = (dict(load(str(tmp_path / name), "cpu", "off").model.named_parameters()) for name in ("one", "two"))
-    start = dict(LightDeepStereo(4, 4).named_parameters())
-    assert max(float((one[name] - two[name]).detach().abs().max()) for name in one) < 1e-5
-    # The last layers, which start at zero, have moved far more.
-    assert float((one["last.weight"] - start["last.weight"]).detach().abs().max()) > 1e-4
+    # The last layers start at zero, and have moved far more than the runs differ.
+    moved = float(one["last.weight"].detach().abs().max())
+    assert moved > 1e-3
+    assert max(float((one[name] - two[name]).detach().abs().max()) for name in one) < 1e-3 * moved
 
 
 def as_words(value: object) -> tuple[str, ...]:
