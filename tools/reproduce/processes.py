@@ -1,18 +1,20 @@
-"""The same training on one to four processes, on the CPU: differences of the weights, and images/s relative to one.
+"""The same training on one to four processes, on the CPU: differences of the weights, and CPU time relative to one.
 
 python tools/reproduce/processes.py
 
-Six steps of four micro-batches of two images; three processes share them as 2, 1 and 1. Prints a table.
+Eleven steps of four micro-batches of two images; three processes share them as 2, 1 and 1. Prints a table. The time is
+that of the last ten steps, summed over the processes.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "pix2pix, two players": ("translation", {"backbone": "resnet20_cifar", "head": "unet", "eval_samples": 2}),
 }
 OPTIONS: dict[str, Any] = {
-    "image_size": (32, 32), "optimizer": "sgd", "lr": 0.01, "warmup_steps": 0, "steps": 6, "batch_size": 2,
+    "image_size": (32, 32), "optimizer": "sgd", "lr": 0.01, "warmup_steps": 0, "steps": 11, "batch_size": 2,
     "micro_batches": 4, "workers": 0, "threads": 1, "eval_every": 0, "eval_samples": 4, "device": "cpu", "amp": "off",
 }  # fmt: skip
 COUNTS = (1, 2, 3, 4)
@@ -33,7 +35,14 @@ COUNTS = (1, 2, 3, 4)
 def train(out: Path) -> None:
     """Train every case."""
     for number, (task, options) in enumerate(CASES.values()):
-        densevision.train(task, out=out / str(number), **OPTIONS | options)
+        times: list[float] = []
+        measure = partial(_append_time, times)
+        densevision.train(task, out=out / str(number), on_step=measure, **OPTIONS | options)
+        (out / f"{number}-{os.environ['RANK']}.txt").write_text(f"{times[-1] - times[0]}")
+
+
+def _append_time(times: list[float], step: int) -> None:
+    times.append(time.process_time())
 
 
 def run(folder: Path, count: int) -> None:
@@ -67,14 +76,17 @@ def main() -> None:
         folder = Path(name)
         for count in COUNTS:
             run(folder / str(count), count)
-        print("| network | processes | weights | BatchNorm statistics | images/s |\n| --- | --- | --- | --- | --- |")
+        print("| network | processes | weights | BatchNorm statistics | CPU time |\n| --- | --- | --- | --- | --- |")
         for number, case in enumerate(CASES):
             outs = {count: folder / str(count) / str(number) for count in COUNTS}
-            rates = {c: json.loads((out / "result.json").read_text())["images_per_second"] for c, out in outs.items()}
+            times = {
+                count: sum(float(path.read_text()) for path in (folder / str(count)).glob(f"{number}-*.txt"))
+                for count in COUNTS
+            }
             for count in COUNTS[1:]:
                 one, several = weights(outs[1]), weights(outs[count])
                 gaps = f"{gap(one, several, False)} | {gap(one, several, True)}"
-                print(f"| {case} | {count} | {gaps} | × {rates[count] / rates[1]:.2f} |")
+                print(f"| {case} | {count} | {gaps} | × {times[count] / times[1]:.2f} |")
 
 
 if __name__ == "__main__":
