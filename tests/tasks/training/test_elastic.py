@@ -18,7 +18,7 @@ import pytest
 
 from densevision.tasks.training.state import load_state
 
-from .test_processes import free_port
+from ..processes import free_port
 from .toys import difference, log_lines
 
 pytestmark = pytest.mark.slow

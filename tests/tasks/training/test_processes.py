@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from densevision.tasks.inference import load
 from densevision.tasks.training.state import load_state
 from densevision.tasks.translation.layers import BatchStatistics
 
+from ..processes import free_port, run_processes
 from .toys import (
     BACKBONE,
     LINEAR,
@@ -39,30 +39,13 @@ from .toys import (
     weights_after,
 )
 
-HERE = Path(__file__).parent
-
-
-def run_processes(folder: Path, count: int, *words: str) -> Path:
-    """Run in_processes.py in several processes."""
-    processes, port = [], free_port()
-    for rank in map(str, range(count)):
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-        environment = {**os.environ, **variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        command = [sys.executable, str(HERE / "in_processes.py"), str(folder), *words]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * count, "\n".join(errors)
-    return folder
+SCRIPT = Path(__file__).parent / "in_processes.py"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The folder in which two processes ran in_processes.py."""
-    return run_processes(tmp_path_factory.mktemp("two"), 2)
+    return run_processes(SCRIPT, tmp_path_factory.mktemp("two"))
 
 
 def state_of(folder: Path) -> dict:
@@ -101,7 +84,7 @@ def test_micro_batches_are_the_same_in_one_process_and_in_two(folder, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 4])
 def test_four_micro_batches_are_the_same_in_three_and_in_four_processes(tmp_path, count):
-    run_processes(tmp_path / "several", count, "shared")
+    run_processes(SCRIPT, tmp_path / "several", "shared", count=count)
     for name in SHARED:
         train_shared(name, tmp_path / name, 4)
         require_same_steps(tmp_path / name, tmp_path / "several" / f"{name}-4")
@@ -238,9 +221,3 @@ def wait_for_lines(log: Path, since: int) -> None:
             return
         time.sleep(0.2)
     raise TimeoutError(f"{log} has no line beyond step {since}")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

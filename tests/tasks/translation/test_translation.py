@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +24,7 @@ from densevision.tasks.training.setup import build_trainer, train
 from densevision.tasks.translation import Translation
 from densevision.tasks.translation.predictions import LabelMap, TranslatedImage
 
+from ..processes import run_processes
 from .tiny_training import TINY, weights_of
 
 FACADES = open_dataset("synthetic-facades", split="test").with_size((32, 32))
@@ -189,22 +186,7 @@ def test_label_file_is_read_as_classes_and_a_color_image_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_are_equivalent_to_one_with_twice_the_batch_size(tmp_path):
-    port = socket.socket()
-    port.bind(("127.0.0.1", 0))
-    number = str(port.getsockname()[1])
-    port.close()
-    script, processes = Path(__file__).parent / "train_in_process.py", []
-    for rank in ("0", "1"):
-        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        environment = {**os.environ, **ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": number}
-        command = [sys.executable, str(script), str(tmp_path)]
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    run_processes(Path(__file__).parent / "train_in_process.py", tmp_path)
     train(Translation(norm="instance", discriminator_layers=1), **{**TINY, "batch_size": 4, "out": tmp_path / "one"})
     one, two = weights_of(tmp_path / "one"), torch.load(tmp_path / "two.pt", weights_only=True)
     gap = max(float((one[name].double() - two[name].double()).abs().max()) for name in one)
