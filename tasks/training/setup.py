@@ -16,6 +16,7 @@ from ...datasets.core.augmentation import Augmentation
 from ...datasets.dataset import Dataset, FirstSamples, SyntheticDataset
 from ...datasets.field_types import ClassLabel, FieldType, SegmentationMask
 from ...errors import UserError, unknown_name
+from ...schema import create_dataclass
 from .. import create_task
 from ..checkpoint import load_initial_weights, provenance
 from ..crops import CropInference
@@ -118,6 +119,8 @@ def build_trainer(
     """Build the trainer of a new run, or of an interrupted run at its saved step; arguments as in `train`."""
     task = create_task(task) if isinstance(task, str) else task
     require_own_types(task, options)
+    # As a resumed run reads them from its folder: 5 is 5.0 where an option is a float.
+    task = create_dataclass(type(task), dataclasses.asdict(task), "The task", "change its options")  # type: ignore[call-overload]
     explicit = Options.from_plain(overrides, "train()").merge_defaults(options.require_types("Options"))
     if eval_data is None and data is not None and is_folder_pair(data):
         eval_data = open_folder_pair(task, data, "test")
