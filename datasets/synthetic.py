@@ -35,7 +35,7 @@ from .rendering import facades, shapes
 from .rendering.boats import draw_boats
 from .rendering.chairs import draw_chairs, draw_moving
 from .rendering.figures import draw_figure
-from .rendering.hands import SENSOR, draw_hand, palm_of
+from .rendering.hands import ROTATION, SENSOR, draw_hand, palm_of
 from .rendering.poses import EVERYDAY, SPORT, Manner
 from .rendering.recognition_game import play, random_scene, render_scene
 from .rendering.room_views import render_views
@@ -312,6 +312,7 @@ class SyntheticHands(SyntheticDataset):
     default_size: ClassVar[Size] = (128, 128)
     test_samples: ClassVar[int] = 500
     cube_side: ClassVar[float] = 250.0
+    rotation: ClassVar[tuple[float, float, float]] = ROTATION
     field_types: ClassVar[dict[str, FieldType]] = {
         "depth": CubeDepth(),
         "camera": Camera(),
@@ -328,5 +329,5 @@ class SyntheticHands(SyntheticDataset):
         return frame.cut(frame.palm, size)
 
     def _draw(self, rng: np.random.Generator) -> HandFrame:
-        hand = draw_hand(rng, SENSOR)
+        hand = draw_hand(rng, SENSOR, rotation=self.rotation)
         return HandFrame(hand.depth, hand.camera, icvl_joints(hand.joints), palm_of(hand.joints), self.cube_side)

@@ -18,6 +18,8 @@ SENSOR = (240, 320)
 FOCAL_PX = 241.42
 """Focal length for images 320 pixels wide: that of ICVL's sensor."""
 DISTANCE_MM = (300.0, 520.0)
+ROTATION = (70.0, 45.0, 55.0)
+"""Maximum roll, pitch and yaw in degrees."""
 NOISE_MM = 1.5
 LOST_AT_EDGES, LOST = 0.3, 0.01
 """Shares of the pixels at silhouettes, and of all pixels, that the sensor does not measure."""
@@ -45,15 +47,26 @@ class Hand(NamedTuple):
     camera: np.ndarray
 
 
-def draw_hand(rng: np.random.Generator, size: Size, camera: np.ndarray | None = None) -> Hand:
+def draw_hand(
+    rng: np.random.Generator,
+    size: Size,
+    camera: np.ndarray | None = None,
+    rotation: tuple[float, float, float] = ROTATION,
+) -> Hand:
     """Render a random right hand in a depth image of this (height, width).
 
     Args:
         rng: random generator.
         size: (height, width) of the image.
         camera: (3, 3) intrinsic matrix; None: ICVL's focal length at this size, with the axis in the middle.
+        rotation: maximum roll, pitch and yaw in degrees.
     """
-    joints = pose_hand(rng) @ random_rotation(rng).T * rng.uniform(0.88, 1.10)
+    return place_hand(pose_hand(rng) @ random_rotation(rng, rotation).T, rng, size, camera)
+
+
+def place_hand(joints: np.ndarray, rng: np.random.Generator, size: Size, camera: np.ndarray | None = None) -> Hand:
+    """Render a hand, (21, 3) at the size of the rest pose, at a random size and place; as `draw_hand`."""
+    joints = joints * rng.uniform(0.88, 1.10)
     if camera is None:
         focal = FOCAL_PX * min(size[1] / SENSOR[1], size[0] / SENSOR[0])
         camera = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]])
@@ -91,9 +104,9 @@ def pose_hand(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(joints)
 
 
-def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """(3, 3) rotation: roll up to 70 degrees, pitch up to 45, yaw up to 55."""
-    (a, b, c) = np.radians(rng.uniform(-1, 1, 3) * (70, 45, 55))
+def random_rotation(rng: np.random.Generator, maximum: tuple[float, float, float] = ROTATION) -> np.ndarray:
+    """(3, 3) rotation: yaw, then pitch, then roll, each uniform up to a maximum in degrees."""
+    (a, b, c) = np.radians(rng.uniform(-1, 1, 3) * maximum)
     roll = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     pitch = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
     yaw = np.array([[np.cos(c), 0, np.sin(c)], [0, 1, 0], [-np.sin(c), 0, np.cos(c)]])

@@ -2,8 +2,9 @@
 
 python tools/reproduce/hands.py                               methods without a network on `synthetic-hands`
 python tools/reproduce/hands.py prior [STEPS [OUT]]           with and without prior at equal steps, three seeds each
-python tools/reproduce/hands.py poses LABELS                  principal components of real poses of NYU
+python tools/reproduce/hands.py poses LABELS                  principal components and rotations of real poses of NYU
 python tools/reproduce/hands.py rendered LABELS [CHECKPOINT]  scores on renderings of these poses
+python tools/reproduce/hands.py turned LABELS [STEPS [OUT]]   the same, learned from hands in any rotation
 python tools/reproduce/hands.py frame DEPTH.png LABELS        errors on one depth image of NYU, the first of LABELS
 python tools/reproduce/hands.py published DATA FILE LABELS    scores of predictions in the authors' files
 python tools/reproduce/hands.py curve OUT.png [CHECKPOINT]    share of frames whose worst joint is within D
@@ -18,7 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -30,10 +31,23 @@ from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Skeleton
 from densevision.datasets.formats.png import read_packed_depth
 from densevision.datasets.hand.cube import cut_cube, unproject
-from densevision.datasets.hand.localization import find_palm
+from densevision.datasets.hand.localization import find_hand, find_palm
 from densevision.datasets.hand.nyu_hand import CUBE_MM, FIRST_SUBJECT_FRAMES, SECOND_SUBJECT, NYUHand
 from densevision.datasets.hand.skeletons import ICVL, icvl_joints, nyu_joints
-from densevision.datasets.rendering.hands import BONES, ROOTS, capsules_of, cast_capsules, measure, palm_of
+from densevision.datasets.rendering.hands import (
+    BONES,
+    ROOTS,
+    ROTATION,
+    SENSOR,
+    capsules_of,
+    cast_capsules,
+    measure,
+    palm_of,
+    place_hand,
+    pose_hand,
+    random_rotation,
+)
+from densevision.datasets.synthetic import SyntheticHands
 from densevision.tasks.hand_pose.hand_prediction import sample_prediction
 from densevision.tasks.hand_pose.metrics import DISTANCES_MM, HandMetrics
 from densevision.tasks.hand_pose.networks import PosePrior
@@ -42,6 +56,8 @@ SIDE, NEIGHBORS, PENALTY, TRAIN_SAMPLES = 16, 5, 3.0, 6000
 SEEDS, STEPS = (0, 1, 2), 150
 NYU_SIZE = (480, 640)
 COMPONENTS = (5, 8, 10, 20, 30)
+PALM = [0, 5, 9, 13, 17]
+"""Wrist and roots of the fingers, of the 21 joints of `rendering.hands`: they are rigid."""
 
 Predict = Callable[[list[Sample]], list[np.ndarray]]
 """From samples to joints (J, 3) in millimeters."""
@@ -109,19 +125,29 @@ def neighbors() -> None:
         describe(name, score(predict, samples))
 
 
+class TurnedHands(SyntheticHands):
+    """`synthetic-hands` from all sides."""
+
+    rotation: ClassVar[tuple[float, float, float]] = (150.0, 70.0, 180.0)
+
+
 def prior(steps: str = str(STEPS), out: str = "runs/prior") -> None:
     """Train with and without prior for as many steps, with three seeds, and print the errors in millimeters."""
     for seed in SEEDS:
         errors = {}
         for components in (30, 0):
             folder = Path(out) / f"{components}-{seed}"
-            options: dict[str, Any] = {"eval_every": 0, "workers": 0, "threads": 1, "amp": "off", "device": "cpu"}
             task = create_task("hand_pose", prior=components)
-            result = train(
-                task, steps=int(steps), sample_uses=4, warmup_steps=int(steps) // 10, seed=seed, out=folder, **options
-            )
-            errors[components] = result["metrics"]["mm"]
+            errors[components] = short_run(task, int(steps), folder, seed=seed)["metrics"]["mm"]
         print(f"seed {seed}: with prior {errors[30]:.2f} mm, without {errors[0]:.2f} mm", flush=True)
+
+
+def short_run(task: Any, steps: int, out: Path, **options: Any) -> dict[str, Any]:
+    """Train on one thread; return the contents of result.json."""
+    return train(
+        task, steps=steps, warmup_steps=steps // 10, sample_uses=4, eval_every=0, workers=0, threads=1, amp="off",
+        device="cpu", out=out, **options,
+    )  # fmt: skip
 
 
 def read_uvd(file: str | Path, skeleton: Skeleton, camera: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -142,11 +168,30 @@ def read_uvd(file: str | Path, skeleton: Skeleton, camera: np.ndarray) -> tuple[
 
 
 def poses(labels: str) -> None:
-    """Print how much of the variance of real poses, relative to their palms, principal components explain."""
+    """Print how much of the variance of real poses, relative to their palms, principal components explain, and the
+    rotations of the hands."""
     _, joints = read_uvd(labels, NYUHand.skeleton, NYUHand.camera)
     relative = ((joints - joints[:, [NYUHand.palm]]) / (CUBE_MM / 2)).clip(-1, 1).reshape(len(joints), -1)
     shares = {count: PosePrior(count, relative.shape[1]).fit(relative) for count in COMPONENTS}
     print(f"{len(joints)} poses: " + ", ".join(f"{count} components {share:.4f}" for count, share in shares.items()))
+    angles = np.array([angles_of(rotation_of(whole_hand(pose))[0]) for pose in joints])
+    for name, values in zip(("roll", "pitch", "yaw"), angles.T, strict=True):
+        print(f"{name}: 5 to 95 % of the poses from {np.percentile(values, 5):.0f} to {np.percentile(values, 95):.0f}")
+    print(f"all three as in synthetic-hands: {(np.abs(angles) <= ROTATION).all(1).mean():.3f}")
+
+
+def angles_of(rotation: np.ndarray) -> np.ndarray:
+    """Roll, pitch and yaw in degrees, as `random_rotation` composes them."""
+    roll = np.arctan2(-rotation[0, 1], rotation[1, 1])
+    return np.degrees([roll, np.arcsin(rotation[2, 1]), np.arctan2(-rotation[2, 0], rotation[2, 2])])
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rotation (3, 3) and scale that turn points (N, 3) about their center into others, by least squares."""
+    first, second = source - source.mean(0), target - target.mean(0)
+    left, _, right = np.linalg.svd(second.T @ first)
+    mirror = np.diag([1, 1, np.sign(np.linalg.det(left @ right))])
+    return left @ mirror @ right, float(np.sqrt((second**2).sum() / (first**2).sum()))
 
 
 def whole_hand(joints: np.ndarray) -> np.ndarray:
@@ -159,11 +204,8 @@ def whole_hand(joints: np.ndarray) -> np.ndarray:
     rest = np.concatenate([np.zeros((1, 3)), *(np.repeat(root[None], 4, 0) for root in ROOTS)])
     template = nyu_joints(rest)[[11, 12, 13]].astype(np.float64)
     anchors = joints[[11, 12, 13]]
-    first, second = template - template.mean(0), anchors - anchors.mean(0)
-    left, _, right = np.linalg.svd(second.T @ first)
-    mirror = np.diag([1, 1, np.sign(np.linalg.det(left @ right))])
-    scale = np.sqrt((second**2).sum() / (first**2).sum())
-    placed = (rest - template.mean(0)) @ (left @ mirror @ right).T * scale + anchors.mean(0)
+    rotation, scale = similarity(template, anchors)
+    placed = (rest - template.mean(0)) @ rotation.T * scale + anchors.mean(0)
     placed[0] = anchors[:2].mean(0)
     placed[2:5] = joints[[10, 9, 8]]
     for finger, (tip, middle) in enumerate(((6, 7), (4, 5), (2, 3), (0, 1)), 1):
@@ -175,6 +217,11 @@ def whole_hand(joints: np.ndarray) -> np.ndarray:
             joints[tip],
         )
     return placed
+
+
+def rotation_of(hand: np.ndarray) -> tuple[np.ndarray, float]:
+    """Rotation (3, 3) and scale of the palm of a hand, (21, 3), from the rest pose."""
+    return similarity(np.concatenate([np.zeros((1, 3)), ROOTS[1:]]), hand[PALM])
 
 
 def render_poses(labels: str) -> list[Sample]:
@@ -192,11 +239,43 @@ def render_poses(labels: str) -> list[Sample]:
 
 
 def rendered(labels: str, checkpoint: str = "hand_pose") -> None:
-    """Print the scores of a model and of methods without a network on renderings of real poses."""
+    """Print the scores of a model and of methods without a network on renderings of real poses.
+
+    Then those of the model on renderings that are closer and closer to `synthetic-hands`: the real poses before the
+    camera of ICVL, at the sizes and places of the synthetic hands; with their rotations; and with their fingers.
+    """
     samples = render_poses(labels)
-    methods = {"network": network(checkpoint), **simple_predictors(open_dataset("synthetic-hands"))}
-    for name, predict in methods.items():
+    model = network(checkpoint)
+    for name, predict in {"network": model, **simple_predictors(open_dataset("synthetic-hands"))}.items():
         describe(name, score(predict, samples))
+    for name, closer in closer_poses(labels).items():
+        describe(f"network, {name}", score(model, closer))
+
+
+def turned(labels: str, steps: str = str(2 * STEPS), out: str = "runs/turned") -> None:
+    """Print the scores of methods that learn from hands in any rotation on renderings of real poses; 0 steps: without
+    the network."""
+    samples = render_poses(labels)
+    for name, predict in simple_predictors(TurnedHands()).items():
+        describe(name, score(predict, samples))
+    if int(steps):
+        short_run("hand_pose", int(steps), Path(out), data=TurnedHands(), eval_data=TurnedHands(split="test"))
+        describe("network", score(network(out), samples))
+
+
+def closer_poses(labels: str) -> dict[str, list[Sample]]:
+    """Samples by what is real in them, all before the camera and at the sizes and places of `synthetic-hands`."""
+    samples: dict[str, list[Sample]] = {"rotation and fingers": [], "fingers": [], "rotation": []}
+    for number, pose in enumerate(read_uvd(labels, NYUHand.skeleton, NYUHand.camera)[1]):
+        rng = generator(0, 0, number, Purpose.EXAMPLE)
+        hand = whole_hand(pose)
+        rotation, scale = rotation_of(hand)
+        turns = {"rotation and fingers": hand / scale, "fingers": hand @ rotation / scale @ random_rotation(rng).T}
+        for name, joints in {**turns, "rotation": pose_hand(rng) @ rotation.T}.items():
+            drawn = place_hand(joints, rng, SENSOR)
+            cut = cut_cube(drawn.depth, drawn.camera, palm_of(drawn.joints), SyntheticHands.cube_side)
+            samples[name].append({**cut, "joints": icvl_joints(drawn.joints)})
+    return samples
 
 
 def frame(image: str, labels: str, checkpoint: str = "hand_pose") -> None:
@@ -207,8 +286,13 @@ def frame(image: str, labels: str, checkpoint: str = "hand_pose") -> None:
     shared = [name for name in ICVL.names if name in NYUHand.skeleton.names]
     found = find_palm(depth.astype(np.float32), camera)
     print(f"palm found {np.linalg.norm(found - label[NYUHand.palm]):.1f} mm from the labeled one")
-    for protocol, palm in (("palm-given", label[NYUHand.palm]), ("found", found)):
-        joints = model.predict_sample(cut_cube(depth, camera, palm, CUBE_MM)).joints  # type: ignore[attr-defined]
+    samples = {
+        "palm-given": cut_cube(depth, camera, label[NYUHand.palm], CUBE_MM),
+        "found, one pass": cut_cube(depth, camera, found, CUBE_MM),
+        "found": find_hand(depth.astype(np.float32), camera, CUBE_MM),
+    }
+    for protocol, sample in samples.items():
+        joints = model.predict_sample(sample).joints  # type: ignore[attr-defined]
         errors = {
             name: np.linalg.norm(joints[ICVL.names.index(name)] - label[NYUHand.skeleton.names.index(name)])
             for name in shared
@@ -254,7 +338,9 @@ def curve(out: str, checkpoint: str = "hand_pose") -> None:
 
 
 if __name__ == "__main__":
-    commands = {command.__name__: command for command in (neighbors, prior, poses, rendered, frame, published, curve)}
+    commands = {
+        command.__name__: command for command in (neighbors, prior, poses, rendered, turned, frame, published, curve)
+    }
     name, *arguments = sys.argv[1:] or ["neighbors"]
     if name not in commands:
         sys.exit(__doc__)

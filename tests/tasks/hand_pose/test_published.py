@@ -15,7 +15,7 @@ from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.hand.cube import project
 from densevision.datasets.hand.nyu_hand import NYUHand
 from densevision.datasets.hand.skeletons import nyu_joints
-from densevision.datasets.rendering.hands import palm_of, pose_hand
+from densevision.datasets.rendering.hands import palm_of, pose_hand, random_rotation
 
 TOOL = Path(__file__).parents[3] / "tools" / "reproduce" / "hands.py"
 
@@ -95,5 +95,30 @@ def test_principal_components_of_poses_are_printed(tmp_path, capsys, tool):
     labels = np.array([nyu_joints(hand) for hand in hands(60)], np.float64)
     write_uvd(tmp_path / "labels.txt", labels, NYUHand.camera, True, "\n")
     tool.poses(str(tmp_path / "labels.txt"))
-    shares = [float(part.rsplit(" ", 1)[1]) for part in capsys.readouterr().out.strip().split(": ")[1].split(", ")]
+    printed, *rotations = capsys.readouterr().out.strip().splitlines()
+    shares = [float(part.rsplit(" ", 1)[1]) for part in printed.split(": ")[1].split(", ")]
     assert shares == sorted(shares) and shares[-1] > 0.999
+    # These hands are not rotated.
+    assert rotations[0].startswith("roll: 5 to 95 % of the poses from") and rotations[-1].endswith(": 1.000")
+
+
+def test_the_rotation_of_a_hand_is_that_of_its_palm(tool):
+    for number, hand in enumerate(hands(5)):
+        turn = random_rotation(generator(0, 1, number, Purpose.EXAMPLE), (150, 70, 180))
+        rotation, scale = tool.rotation_of(1.2 * hand @ turn.T)
+        np.testing.assert_allclose(rotation, turn, atol=1e-9)
+        assert scale == pytest.approx(1.2)
+        roll, pitch, yaw = np.radians(tool.angles_of(rotation))
+        assert np.sin(pitch) == pytest.approx(turn[2, 1]) and abs(pitch) < np.radians(70)
+        assert np.cos(pitch) * np.sin(yaw) == pytest.approx(-turn[2, 0])
+        assert np.cos(pitch) * np.sin(roll) == pytest.approx(-turn[0, 1])
+
+
+def test_closer_poses_are_hands_of_the_synthetic_kind(tmp_path, tool):
+    labels = np.array([nyu_joints(hand) for hand in hands(2)], np.float64)
+    write_uvd(tmp_path / "labels.txt", labels, NYUHand.camera, True, "\n")
+    for samples in tool.closer_poses(str(tmp_path / "labels.txt")).values():
+        for sample in samples:
+            assert sample["cube"][3] == 250 and 250 < sample["cube"][2] < 570
+            pixels = project(sample["joints"], sample["camera"]).round().astype(int).clip(0, 127)
+            assert (sample["depth"][pixels[:, 1], pixels[:, 0]] < 1).mean() > 0.7
