@@ -7,7 +7,7 @@ own and returns it from the property of that name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..limits import LimitExceeded, check_pixels
 from .image_io import load_image_as, load_labels
 from .network import Batch, Network
-from .prediction import Prediction
+from .prediction import Prediction, PredictionContext
 
 
 class AugmentationPolicy:
@@ -233,6 +233,16 @@ class InferencePolicy:
     def merge(self, outputs: list[Tensor]) -> Tensor:
         """Merge the raw outputs for all geometries of an input mode into one."""
         return outputs[0]
+
+    def refine(self, output: Tensor, context: PredictionContext, run: Callable[[Sample], Tensor]) -> Tensor:
+        """Refine a raw output (1, ...) by more passes of the network; most tasks take one.
+
+        Args:
+            output: the merged output for one prediction.
+            context: what `Task.decode` gets with it.
+            run: the network, from inputs at its size to a raw output.
+        """
+        return output
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
         """Flip back the raw output (B, C, H, W) for horizontally flipped inputs of this width.

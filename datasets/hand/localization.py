@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import UserError
 from ..core.geometry import Size
 from ..dataset import Dataset, Sample
-from .cube import CUT_SIZE, FARTHEST_MM, NEAREST_MM, HandFrame, unproject
+from .cube import CUT_SIZE, FARTHEST_MM, NEAREST_MM, HandFrame, cut_cube, unproject
 
 REACH_MM = 200.0
 """Extent in depth, from the nearest point on, in which a hand is looked for."""
@@ -53,6 +53,17 @@ def find_palm(depth: np.ndarray, camera: np.ndarray) -> np.ndarray:
     return unproject(np.array([columns.mean(), rows.mean()]), depth[rows, columns].mean(dtype=np.float64), camera)
 
 
+def find_hand(depth: np.ndarray, camera: np.ndarray, side: float, size: Size = CUT_SIZE) -> Sample:
+    """Cut the cube around the palm that `find_palm` finds; arguments as of `cut_cube`.
+
+    Returns:
+        What `cut_cube` returns, and the complete image, of which another cube can be cut: "frame", (H, W) float32
+        meters, nan where unknown, and "frame_camera".
+    """
+    frame = np.where(depth > 0, depth / 1000, np.nan).astype(np.float32)
+    return {**cut_cube(depth, camera, find_palm(depth, camera), side, size), "frame": frame, "frame_camera": camera}
+
+
 @runtime_checkable
 class HasFrames(Protocol):
     """A dataset of hands whose complete depth images can be read."""
@@ -63,7 +74,7 @@ class HasFrames(Protocol):
 
 
 class FoundHands(Dataset):
-    """A dataset of hands whose cubes are centered at the palm that `find_palm` finds, not at the labeled one.
+    """A dataset of hands whose cubes are those of `find_hand`, not around the labeled palm.
 
     Raises:
         UserError: the dataset has no complete depth images.
@@ -85,7 +96,7 @@ class FoundHands(Dataset):
 
     def read(self, index: int) -> Sample:
         frame = self._frames.read_frame(index)
-        return frame.cut(find_palm(frame.depth, frame.camera), self.size)
+        return {**find_hand(frame.depth, frame.camera, frame.side, self.size), "joints": frame.joints}
 
     def sample_name(self, index: int) -> str:
         return self.dataset.sample_name(index)

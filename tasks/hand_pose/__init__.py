@@ -149,7 +149,7 @@ class HandPose(Task[HandNetwork]):
             raise UserError("A sample of the task hand_pose has the fields 'cube' and 'camera' beside its 'depth'.")
         cube, skeleton = context.inputs["cube"], self._joints(context.fields).skeleton
         joints = output[0].cpu().numpy().reshape(-1, 3) * (cube[3] / 2) + cube[:3]
-        if "frame" not in context.inputs:
+        if not context.note:
             return sample_prediction(context.inputs, joints, skeleton)
         image = draw_frame(context.inputs["frame"], cube)
         return HandPrediction(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...datasets.core.augmentation import Augmentation
@@ -20,11 +21,12 @@ from ...datasets.formats.image import EncodedImage, read_image
 from ...datasets.formats.png import read_depth_png
 from ...datasets.formats.video import write_video
 from ...datasets.hand.cube import camera_matrix, cut_cube, move_cube
-from ...datasets.hand.localization import FoundHands, find_palm
+from ...datasets.hand.localization import FoundHands, find_hand
 from ...errors import UserError
 from ..image_io import ImageFile
 from ..network import Network
 from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
+from ..prediction import PredictionContext
 
 CAMERA = (241.42, 241.42, 160.0, 120.0)
 """fx, fy, cx and cy of ICVL's camera, whose images are 320 pixels wide."""
@@ -34,6 +36,8 @@ CUBE_MM = 250.0
 """Side of the cube, if none is stated: that of ICVL and of `synthetic-hands`."""
 
 VIDEO = "hands.mp4"
+PALM, REFINEMENTS = "palm", 2
+"""The joint at which the cube is centered again, and how often: a third time changes nothing more."""
 FOUND = "the widest part of the nearest region"
 
 
@@ -86,7 +90,7 @@ class HandInference(InferencePolicy):
             and "frame_camera" of the complete image.
 
         Raises:
-            UserError: not one depth image, or one without a known depth within reach.
+            UserError: not one depth image, or one without a known depth within reach, or of another unit.
         """
         if len(sources) != 1:
             raise UserError(f"The model takes 1 input(s) (depth), not {len(sources)}.")
@@ -97,9 +101,14 @@ class HandInference(InferencePolicy):
             camera = camera_matrix(fx, fy, cx, cy)
         else:
             camera = camera_matrix(*self.camera)
-        millimeters = np.nan_to_num(1000 * frame, nan=0, posinf=0, neginf=0)
-        cut = cut_cube(millimeters, camera, find_palm(millimeters, camera), self.cube or CUBE_MM)
-        return {**cut, "frame": frame, "frame_camera": camera}
+        side = self.cube or CUBE_MM
+        hand = find_hand(np.nan_to_num(1000 * frame, nan=0, posinf=0, neginf=0), camera, side)
+        if (distance := hand["cube"][2]) < side / 2:
+            raise UserError(
+                f"The hand would be {distance:.0f} mm away, and the camera inside its cube of {side:g} mm: give depths "
+                "in millimeters as integers or in meters as floats, or a smaller --cube."
+            )
+        return hand
 
     def find_box(self, inputs: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
         """No box: `read_inputs` has found the hand."""
@@ -107,6 +116,24 @@ class HandInference(InferencePolicy):
 
     def crop_for_box(self, box: Rectangle, size: Size) -> Window:
         raise UserError("A hand is cut out of its depth image by a cube, not by a box: leave out the box.")
+
+    def refine(self, output: Tensor, context: PredictionContext, run: Callable[[Sample], Tensor]) -> Tensor:
+        """Center the cube at the predicted palm, which is more exact than the one that was found, and predict again.
+
+        Released code refines the center by a network of its own (`ScaleNet`); here, it is the one that predicts poses.
+        """
+        inputs, names = context.inputs, context.fields["joints"].skeleton.names  # type: ignore[attr-defined]
+        if "frame" not in inputs or PALM not in names:
+            return output
+        cube, (height, width) = inputs["cube"], context.size
+        size = round(height * context.matrix[1, 1]), round(width * context.matrix[0, 0])
+        for _ in range(REFINEMENTS):
+            palm = output[0].view(-1, 3)[names.index(PALM)].cpu().numpy() * (cube[3] / 2) + cube[:3]
+            cut = cut_cube(1000 * inputs["frame"], inputs["frame_camera"], palm, float(cube[3]), size)
+            # Relative to the first cube, as `Task.decode` takes it.
+            moved = torch.from_numpy((cut["cube"][:3] - cube[:3]) / (cube[3] / 2)).to(output)
+            output = run({"depth": cut["depth"]}) + moved.repeat(len(names))
+        return output
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path | None:
         """Write hands.mp4, the drawn hands of all depth images one after the other, if they have one size."""
@@ -125,7 +152,7 @@ class HandInference(InferencePolicy):
 
 @dataclass(frozen=True)
 class HandEvaluation(EvaluationPolicy):
-    """Under `found`, the cube is centered at the palm that `find_palm` finds; otherwise at the labeled one."""
+    """Under `found`, the hand is looked for as in prediction; otherwise, the cube is centered at the labeled palm."""
 
     def under(self, dataset: Dataset, protocol: str) -> Dataset:
         return FoundHands(dataset) if protocol == "found" else dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,11 @@ from densevision.tasks.hand_pose.policies import load_depth
 from densevision.tasks.inference import Predictor
 from densevision.tasks.training.data import AugmentedDataset, InfiniteBatchSampler
 from densevision.tasks.training.setup import train
+from densevision.tasks.training.state import load_state
 
-from ..training.toys import require_same_runs, stop_after
+from ..processes import run_processes
+from ..training.toys import largest_gap, require_same_runs, stop_after
+from .train_in_process import train_without_dropout
 
 DATASET = open_dataset("synthetic-hands", None, "test")
 FIELDS = DATASET.fields
@@ -355,7 +359,9 @@ def test_a_prediction_is_in_millimeters_of_the_camera():
     np.testing.assert_allclose(prediction.pixels, project(sample["joints"], sample["camera"]), atol=1e-3)
 
 
-def test_a_depth_image_gives_joints_in_its_pixels(tmp_path):
+def test_a_depth_image_gives_joints_in_its_pixels(tmp_path, monkeypatch):
+    # The network below knows the first cube only.
+    monkeypatch.setattr("densevision.tasks.hand_pose.policies.REFINEMENTS", 0)
     drawn = write_hand(tmp_path / "a.png")
     scale = SENSOR[1] / 320
     camera = camera_matrix(241.42 * scale, 241.42 * scale, 160 * scale, 120 * scale)
@@ -405,6 +411,28 @@ def test_the_protocol_found_looks_for_the_hand_in_the_complete_image():
         task.evaluation.under(open_dataset("synthetic-rooms"), "found")
 
 
+def test_the_cube_is_centered_at_the_predicted_palm_and_predicted_for_again():
+    class Shifted(DeepPrior):
+        """Every joint 10 mm to the right of the center of the cube that it sees."""
+
+        def forward(self, depth):
+            seen.append(depth[0, 0].numpy())
+            return torch.tensor([10 / 125, 0, 0]).repeat(len(depth), 16)
+
+    seen: list[np.ndarray] = []
+    model, sample = predictor(Shifted(16, 30)), HandPose().evaluation.under(DATASET, "found").read(3)
+    prediction: Any = model.predict_sample(sample)
+    cubes, moved = [sample["cube"]], np.array([10, 0, 0])
+    for depth in seen[1:]:
+        cut = cut_cube(1000 * sample["frame"], sample["frame_camera"], cubes[-1][:3] + moved, 250)
+        np.testing.assert_array_equal(depth, cut["depth"])
+        cubes.append(cut["cube"])
+    assert len(cubes) == 3 and not np.array_equal(cubes[0], cubes[2])
+    np.testing.assert_allclose(prediction.joints, np.tile(cubes[-1][:3] + moved, (16, 1)), atol=1e-3)
+    # Where the palm is given, there is one prediction.
+    assert len(seen) == 3 and model.predict_sample(DATASET.read(3)) and len(seen) == 4
+
+
 def test_another_camera_and_another_cube_change_the_millimeters(tmp_path):
     drawn, model = write_hand(tmp_path / "a.png"), predictor()
     near: Any = model.predict(tmp_path / "a.png")
@@ -443,6 +471,7 @@ def test_damaged_depth_is_refused_in_a_sentence(tmp_path):
         ("zero", np.zeros((20, 20), np.uint16), "found no known depth"),
         ("meters", np.full((20, 20), 2, np.uint16), "found depths from 2 to 2 mm"),
         ("far", np.full((20, 20), 9000, np.uint16), "found depths from 9000 to 9000 mm"),
+        ("centimeters", np.full((20, 20), 40, np.uint16), "40 mm away, and the camera inside its cube of 250 mm"),
     ):
         write_png16(tmp_path / f"{name}.png", stored)
         with pytest.raises(UserError, match=message):
@@ -484,7 +513,9 @@ def test_a_depth_sequence_becomes_a_video(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"model": "deepprior-refined", "optimizer": "rmsprop"}, {"head": "heat-maps"}])
+@pytest.mark.parametrize(
+    "options", [{"model": "deepprior"}, {"model": "deepprior-refined", "optimizer": "rmsprop"}, {"head": "heat-maps"}]
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_exactly(tmp_path, options):
     task = HandPose(shift=5, scale=0.02)
     backbone = {} if "model" in options else {"backbone": "resnet20_cifar"}
@@ -507,6 +538,17 @@ def test_two_processes_train_on_the_samples_of_one():
     assert [key for half in halves for key in half] == whole
     for key in whole:
         np.testing.assert_array_equal(augmented.sample(key)["cube"], augmented.sample(key)["cube"])
+
+
+@pytest.mark.slow
+def test_two_processes_are_equivalent_to_one_with_twice_the_batch_size(tmp_path):
+    run_processes(Path(__file__).parent / "train_in_process.py", tmp_path)
+    train_without_dropout(tmp_path / "one", 4)
+    train_without_dropout(tmp_path / "half", 2)
+    one, two, half = (load_state(tmp_path / name / "last" / "state.pt")["model"] for name in ("one", "0", "half"))
+    assert largest_gap(one, two) < 1e-5
+    # The samples of the second process count.
+    assert largest_gap(one, half) > 1e-3
 
 
 @pytest.mark.slow
