@@ -27,8 +27,8 @@ def bench(
 
     Args:
         names: Benchmarks to run: training-step, training-loop, default-runs, image-pipeline, flow-data,
-            synthetic-rooms, loader, colorization-encoding, correlation, attribution, occlusion, onnxruntime or predict;
-            all of them, which takes some minutes, if not stated.
+            synthetic-rooms, loader, colorization-encoding, correlation, attribution, occlusion, onnxruntime, int8 or
+            predict; all of them, which takes some minutes, if not stated.
         out: JSON file to write the reports to; they are only printed if not stated.
         markdown: Page to write the reports to as tables (docs/speed.md is one); without it, none is written.
         device: Device: cpu, cuda, mps or auto.

@@ -30,6 +30,7 @@ def evaluate(
     batch_size: int = 8,
     save_worst: int = 0,
     csv: Path | None = None,
+    exported: Path | None = None,
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
     out: Path | None = None,
@@ -50,6 +51,8 @@ def evaluate(
         save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
         csv: File for the scores of every sample; without it, they are not written. Tables of the metrics (classes,
             confusion, joints, ranges) are written beside it, as FILE-NAME.csv.
+        exported: File that `densevision export` wrote of the checkpoint (.onnx, .xml, .pt2): its own runtime predicts;
+            without it, PyTorch does.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
         out: Output folder for result.json and worst.png; if not stated, the result is only printed, and worst.png is
@@ -68,6 +71,10 @@ def evaluate(
         if value is not None and value < minimum:
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     predictor = load(checkpoint, device, amp)
+    if exported is not None:
+        from ..tasks.export.exported_predictor import ExportedPredictor
+
+        predictor = ExportedPredictor(predictor.to("cpu"), exported)
     task = predictor.task
     dataset, name, root = open_split(checkpoint, predictor, data, root, split)
     test, protocol = prepare_split(predictor, dataset, protocol, samples)
@@ -101,6 +108,7 @@ def evaluate(
         "tta_flip": tta_flip,
         "samples": evaluation.samples,
         "seconds": round(seconds, 1),
+        "exported": None if exported is None else exported.name,
         "device": f"{predictor.device.type}, {predictor.precision}",
         "metrics": evaluation.metrics,
         **evaluation.undefined(),
@@ -200,10 +208,15 @@ def open_split(
     checkpoint: str, predictor: Predictor, data: str | None, root: Path | None, split: str | None
 ) -> tuple[Dataset, str, Path | None]:
     """The split to evaluate a checkpoint on, with name and root of its dataset: as stated, else as in its run."""
-    from ..datasets import dataset_class, open_dataset
+    from ..datasets import DATASETS, dataset_class, open_dataset
 
     run = {} if data else run_data(Path(checkpoint))
     name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
+    if not data and name not in DATASETS:
+        raise UserError(
+            f"The data of {checkpoint} are not a registered dataset ({name}): name one with --data, or evaluate in "
+            f"Python on data of your own: densevision.evaluate({str(checkpoint)!r}, data)."
+        )
     split = split or run.get("split")
     return open_dataset(name, root, split or dataset_class(name).splits[-1]), name, root
 

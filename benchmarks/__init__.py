@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, str] = {
     "default-runs": "benchmarks.default_runs:measure",
     "flow-data": "benchmarks.flow_data:measure",
     "image-pipeline": "benchmarks.image_pipeline:measure",
+    "int8": "benchmarks.quantized:measure",
     "loader": "benchmarks.loader:measure",
     "occlusion": "benchmarks.occlusion:measure",
     "onnxruntime": "benchmarks.exported:measure",

@@ -242,7 +242,7 @@ class Predictor:
         policy = self.task.inference
         inputs = self.preprocessor.tensors(samples, self.device)
         is_map = [bool(kind.input_channels) for kind in self.preprocessor.inputs.values()]
-        model = policy.network(self.model, mode or policy.modes[0])
+        model = self.network(mode or policy.modes[0])
         rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
         # The mode of the model and the seed are states of the process.
         with self._lock, rng_state, eval_mode(self.model), autocast(self.device, self.dtype):
@@ -253,6 +253,10 @@ class Predictor:
                 width = next((one.shape[-1] for one, sized in zip(inputs, is_map, strict=True) if sized), 0)
                 output = (output + policy.unflip(run_padded(model, mirrored, is_map=is_map), self.fields, width)) / 2
         return output.float()
+
+    def network(self, mode: str) -> Network:
+        """The network in the form that runs in an input mode."""
+        return self.task.inference.network(self.model, mode)
 
     @property
     def precision(self) -> str:

@@ -189,3 +189,17 @@ def save(converted: ConvertedModel, path: Path, metadata: str) -> None:
     model.metadata_props[KEY] = metadata
     model.producer_name, model.producer_version = KEY, VERSION
     converted.onnx.save(path, external_data=False)
+
+
+def save_openvino(source: Path, path: Path, metadata: str) -> None:
+    """Convert an ONNX file to OpenVINO: a .xml file with the metadata, and beside it a .bin file with the weights."""
+    import openvino
+
+    model = openvino.Core().read_model(source)
+    model.set_rt_info(metadata, [KEY])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def weights_file(path: Path) -> Path:
+    """The .bin file beside a .xml file of OpenVINO."""
+    return path.with_suffix(".bin")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ...datasets.core.geometry import Size
 from ...datasets.field_types import FieldType
 from ...errors import UserError
 from .export_module import DynamicAxes, ExportModule, example_inputs, first_line
+from .metadata import KEY
 
 MIN_RELATIVE_RANGE = 1e-2
 """Minimum range of a channel relative to that of all channels; nearly constant channels are not scaled by noise."""
@@ -36,6 +37,22 @@ class Comparison:
     batch: int
     size: Size
     difference: float
+
+
+@dataclass(frozen=True)
+class QuantizationError:
+    """What int8 changes.
+
+    Attributes:
+        images: number of images that were compared.
+        mean: mean difference from PyTorch, relative to the range of the channel.
+        same_class: share of the images, or of their pixels, whose largest channel is the same; None if the channels are
+            not classes.
+    """
+
+    images: int
+    mean: float
+    same_class: float | None
 
 
 @torch.no_grad()
@@ -75,12 +92,21 @@ def find_dynamic_axes(
     return DynamicAxes(batch, size), tuple(reasons)
 
 
-def load_runtime(path: Path, format: str) -> Run:
-    """Open a file in its own runtime, as a function from inputs to the output."""
-    if format == "torch-export":
-        with path.open("rb") as file:
-            program = torch.export.load(file).module()
-        return lambda inputs: program(*inputs)
+def open_exported(path: Path, format: str) -> tuple[Run, str]:
+    """A file in its own runtime, as a function from inputs to the output; and its metadata, JSON text."""
+    return {"onnx": open_onnx, "openvino": open_openvino, "torch-export": open_program}[format](path)
+
+
+def open_program(path: Path) -> tuple[Run, str]:
+    """A program of torch.export."""
+    extra = {f"{KEY}.json": ""}
+    with path.open("rb") as file:
+        program = torch.export.load(file, extra_files=extra).module()
+    return lambda inputs: program(*inputs), extra[f"{KEY}.json"]
+
+
+def open_onnx(path: Path) -> tuple[Run, str]:
+    """An ONNX file in onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -92,7 +118,23 @@ def load_runtime(path: Path, format: str) -> Run:
         feed = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
         return torch.from_numpy(session.run(None, feed)[0])
 
-    return run
+    return run, session.get_modelmeta().custom_metadata_map.get(KEY, "")
+
+
+def open_openvino(path: Path) -> tuple[Run, str]:
+    """The .xml file of OpenVINO, with its .bin file beside it."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path, path.with_suffix(".bin"))
+    # In fp32: by default, OpenVINO computes in bf16 where the processor does.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(inputs: list[Tensor]) -> Tensor:
+        return torch.from_numpy(compiled([tensor.numpy() for tensor in inputs])[0].copy())
+
+    return run, str(model.get_rt_info([KEY]).value) if model.has_rt_info([KEY]) else ""
 
 
 @torch.no_grad()
@@ -102,11 +144,26 @@ def compare(module: ExportModule, run: Run, inputs: list[Tensor]) -> Comparison:
     return Comparison(batch, (height, width), relative_difference(module(*inputs), run(inputs)))
 
 
+@torch.no_grad()
+def compare_int8(module: ExportModule, run: Run, images: Sequence[list[Tensor]], classes: bool) -> QuantizationError:
+    """Compare an int8 file with its network on images that its ranges do not come from; channels may be classes."""
+    # The values of all images, which may have several sizes: (N, C).
+    outputs = ((module(*each) for each in images), map(run, images))
+    expected, actual = (torch.cat([one.movedim(1, -1).flatten(0, -2) for one in every]) for every in outputs)
+    same = float((expected.argmax(1) == actual.argmax(1)).double().mean()) if classes else None
+    return QuantizationError(len(images), float(_relative_differences(expected, actual).mean()), same)
+
+
 def relative_difference(expected: Tensor, actual: Tensor) -> float:
     """Maximum difference of two (B, C, ...) relative to the range of its channel; inf for nan or another shape."""
+    return float(_relative_differences(expected, actual).max())
+
+
+def _relative_differences(expected: Tensor, actual: Tensor) -> Tensor:
+    """(C, N) of all values."""
     if expected.shape != actual.shape or not actual.isfinite().all():
-        return math.inf
+        return torch.full((1, 1), math.inf)
     expected, actual = (values.double().movedim(1, 0).flatten(1) for values in (expected, actual))
     ranges = expected.amax(1) - expected.amin(1)
     ranges = ranges.clamp_min(max(MIN_RELATIVE_RANGE * float(expected.max() - expected.min()), MIN_RANGE))
-    return float(((expected - actual).abs().amax(1) / ranges).max())
+    return (expected - actual).abs() / ranges[:, None]

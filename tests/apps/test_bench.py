@@ -32,6 +32,7 @@ from densevision.benchmarks import (
     measure,
     occlusion,
     predict,
+    quantized,
     training_loop,
     training_step,
 )
@@ -65,6 +66,7 @@ TINY = {
     "image-pipeline": lambda setting: image_pipeline.measure(
         setting, source_size=(45, 60), crop_size=16, num_files=2, batch_size=2
     ),
+    "int8": lambda setting: quantized.measure(setting, tasks=("restoration",), batch=2, calibration=4, samples=2),
     "onnxruntime": lambda setting: exported.measure(setting, task="restoration", batches=(2,)),
     "predict": lambda setting: predict.measure(setting, sizes=((4, (60, 80)), (3, (90, 64))), batched=False),
     "synthetic-rooms": lambda setting: loader.measure_rendering(
@@ -205,7 +207,7 @@ def test_a_step_costs_three_forward_passes_less_the_gradient_of_the_image():
     "name",
     [
         # An export, and eight loaders that start.
-        pytest.param(name, marks=pytest.mark.slow) if name in ("onnxruntime", "training-loop") else name
+        pytest.param(name, marks=pytest.mark.slow) if name in ("int8", "onnxruntime", "training-loop") else name
         for name in sorted(BENCHMARKS)
     ],
 )

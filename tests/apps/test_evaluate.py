@@ -6,6 +6,8 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,9 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from densevision.apps.evaluate import open_split
+from densevision.errors import UserError
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 
@@ -55,6 +60,12 @@ def test_evaluate_on_another_dataset_a_part_of_it_and_with_tta_flip(run, checkpo
 )
 def test_a_user_error_is_one_line(run, checkpoint, scenes, words, message):
     assert re.search(message, run("evaluate", checkpoint, "--root", scenes, *words.split()).error)
+
+
+def test_a_run_on_own_data_says_that_it_needs_a_dataset():
+    predictor: Any = SimpleNamespace(header={"data": {"name": "Samples"}})
+    with pytest.raises(UserError, match=r"not a registered dataset \(Samples\): name one with --data, or evaluate in"):
+        open_split("runs/mine", predictor, None, None, None)
 
 
 def test_a_dataset_without_training_samples_has_no_baseline(run, tmp_path, checkpoint):

@@ -17,6 +17,7 @@ import torch
 
 from densevision import list_tasks
 from densevision.tasks import export as module
+from densevision.tasks.export import verify
 from densevision.tasks.export.export_module import example_inputs
 from densevision.tasks.inference import load
 
@@ -136,6 +137,85 @@ def test_an_operator_without_an_export_is_an_error(run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def photos(image, tmp_path_factory):
+    """A folder of six images."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(6):
+        image(folder / f"{number}.png", 40 + number, 50, number)
+    return folder
+
+
+def test_int8_is_compared_on_images_outside_the_calibration(run, tmp_path, checkpoint, photos):
+    result = run("export", checkpoint, "--int8", "--calibration", photos, "--out", "small.onnx")
+    assert result.code == 0, result.err
+    found = re.search(r"int8: differs from PyTorch by (\S+) of the output's range on average, on (\d)", result.out)
+    assert found and 0 < float(found[1]) < module.INT8_TOLERANCE and found[2] == "2"
+    assert "quantizing with the ranges of 4 images" in result.err and "in fp32, differs" in result.out
+    session = onnxruntime.InferenceSession("small.onnx")
+    metadata = read_metadata(session)
+    assert metadata["precision"] == "int8" and metadata["output"]["channels"] == ["depth"]
+    run("export", checkpoint, "--out", "whole.onnx")
+    assert (tmp_path / "small.onnx").stat().st_size < 0.4 * (tmp_path / "whole.onnx").stat().st_size
+    output = cast(list[np.ndarray], session.run(None, {"image": np.zeros((3, 3, 40, 24), np.float32)}))[0]
+    assert output.shape == (3, 1, 40, 24)
+
+
+def test_an_int8_file_that_differs_too_much_is_not_written(run, tmp_path, checkpoint, photos, monkeypatch):
+    monkeypatch.setattr(module, "INT8_TOLERANCE", 1e-9)
+    result = run("export", checkpoint, "--int8", "--calibration", photos, "--out", "small.onnx")
+    assert result.code == 2 and "1e-09 is the limit: the file was not kept; calibrate with more images" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_openvino_is_an_xml_file_with_its_weights(run, tmp_path, checkpoint, photos):
+    pytest.importorskip("openvino")
+    result = run("export", checkpoint, "--to", "openvino", "--out", "net.xml")
+    assert result.code == 0, result.err
+    assert all(float(one[3]) < 1e-4 for one in DIFFERS.findall(result.out))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.bin", "net.xml"]
+    call, metadata = verify.open_exported(tmp_path / "net.xml", "openvino")
+    assert call([torch.zeros(2, 3, 20, 44)]).shape == (2, 1, 20, 44)
+    assert json.loads(metadata)["task"] == "depth"
+    quantized = run("export", checkpoint, "--to", "openvino", "--int8", "--calibration", photos, "--out", "small.xml")
+    assert quantized.code == 0, quantized.err
+    assert (tmp_path / "small.bin").stat().st_size < 0.4 * (tmp_path / "net.bin").stat().st_size
+
+
+def test_an_openvino_file_that_differs_leaves_nothing(run, tmp_path, checkpoint, monkeypatch):
+    pytest.importorskip("openvino")
+    compare, count = module.compare, iter(range(10))
+    monkeypatch.setattr(
+        module, "compare", lambda *args: dataclasses.replace(compare(*args), difference=0.0 if next(count) < 2 else 1.0)
+    )
+    result = run("export", checkpoint, "--to", "openvino", "--out", "net.xml")
+    assert result.code == 2 and "the output of the openvino file differs" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_of_an_exported_file_are_those_of_the_checkpoint(run, depth_file, checkpoint, scenes):
+    words = ("evaluate", checkpoint, "--root", scenes, "--device", "cpu", "--amp", "off")
+    plain, exported = (json.loads(run(*words, *more).out) for more in ((), ("--exported", depth_file[0])))
+    assert (plain["exported"], exported["exported"]) == (None, "light.onnx")
+    assert exported["metrics"] == pytest.approx(plain["metrics"], rel=1e-3)
+    assert run("evaluate", "classification", "--exported", depth_file[0]).error == (
+        f"{depth_file[0]} is a model of depth, not of classification."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.tflite", "no suffix of an exported file named '.tflite'"),
+        ("none.onnx", "There is no exported file 'none.onnx'"),
+        ("text.onnx", "text.onnx is no file of `densevision export`, or damaged"),
+    ],
+)
+def test_another_file_is_no_exported_one(run, tmp_path, checkpoint, scenes, name, message):
+    (tmp_path / "text.onnx").write_text("no network")
+    assert message in run("evaluate", checkpoint, "--root", scenes, "--exported", name).error
+
+
 def test_without_onnx_the_error_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "onnxruntime" else object())
     assert run("export", "depth").error == "ONNX export needs onnxruntime: pip install onnxruntime."
@@ -150,6 +230,11 @@ def test_without_onnx_the_error_says_what_to_install(run, monkeypatch):
         ("export depth --out net.pt2", "--out is 'net.pt2'; the suffix for onnx is .onnx"),
         ("export depth --to torch-export --out net.onnx", "the suffix for torch-export is .pt2"),
         ("export depth --out folder.onnx", "'folder.onnx' is a folder; name the file to write"),
+        ("export depth --int8", "--int8 and --calibration FOLDER, whose images give the ranges, belong together"),
+        ("export depth --calibration folder.onnx", "belong together: state both"),
+        ("export depth --int8 --calibration none", "There is no folder 'none' of calibration images"),
+        ("export depth --int8 --calibration folder.onnx", "The folder 'folder.onnx' contains no image"),
+        ("export depth --int8 --calibration folder.onnx --to torch-export", "Files of torch.export are fp32"),
     ],
 )
 def test_a_user_error_is_one_line(run, tmp_path, words, message):
