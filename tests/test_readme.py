@@ -61,6 +61,19 @@ def test_ci_runs_the_readmes_test_command():
     assert SET_UP[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_the_image_of_docker_is_the_readmes_installation_and_its_test_command():
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    install, test = SET_UP[1].split(" && ")
+    steps = dict(line.partition(" ")[::2] for line in lines if line and not line.startswith("#"))
+    assert steps["RUN"].replace("--no-cache-dir ", "") == install and steps["CMD"] == f'["{test}"]'
+    of_ci = re.search(r"python(3\.\d+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert of_ci and steps["FROM"] == f"python:{of_ci[1]}-slim"
+    # The packages of the system that CI installs are for the browser of a few tests, which skip without it.
+    assert list(steps) == ["FROM", "COPY", "WORKDIR", "RUN", "CMD"] and steps["COPY"].split()[1] == steps["WORKDIR"]
+    usage = [line.removeprefix("#").strip() for line in lines if line.startswith("#   docker")]
+    assert all(line in (ROOT / "docs" / "install.md").read_text(encoding="utf-8") for line in usage) and len(usage) == 2
+
+
 @pytest.mark.parametrize(
     ("page", "command"), [(page, command) for page in [*PAGES, *CARDS] for command in commands(page)], ids=identity
 )
