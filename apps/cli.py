@@ -49,6 +49,7 @@ app = App(
 )
 HERE = f"{__package__}"
 app.command(f"{HERE}.train:app", name="train", help="Train a model on synthetic data or your own dataset.")
+app.command(f"{HERE}.sweep:sweep", name="sweep", help="Train with several values of some options and compare.")
 app.command(f"{HERE}.evaluate:evaluate", name="evaluate", help="Evaluate a checkpoint on a dataset.")
 app.command(f"{HERE}.evaluate:compare", name="compare", help="Compare two checkpoints on the same samples.")
 app.command(f"{HERE}.predict:predict", name="predict", help="Run a model on images, folders and videos.")

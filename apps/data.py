@@ -27,7 +27,7 @@ app = App(name="data", help="Look at a dataset, count it, validate its folder, o
 
 
 @app.command
-def validate(name: str, root: Path | None = None, /) -> None:
+def validate(name: str, root: str | None = None, /) -> None:
     """Read every file of a dataset folder and list all problems, including files that the loader passes over and values
     that it repairs; exit code 1 if there are any.
 
@@ -35,16 +35,15 @@ def validate(name: str, root: Path | None = None, /) -> None:
         name: Name of the dataset (`densevision list datasets`).
         root: Dataset folder; not needed for synthetic datasets.
     """
-    from ..datasets import dataset_class
+    from ..datasets import dataset_class, require_root
     from ..datasets.dataset import SyntheticDataset
 
     dataset = dataset_class(name)
     if not issubclass(dataset, SyntheticDataset):
         if root is None:
             raise UserError(f"'{name}' needs a dataset folder: densevision data validate {name} ROOT.")
-        if not root.is_dir():
-            raise UserError(f"There is no folder '{root}'.")
-    problems = dataset.validate(root or Path())
+        require_root(name, root)
+    problems = dataset.validate(root or "")
     for problem in problems:
         print(problem)
     print(f"{name}: {len(problems)} problem(s)." if problems else f"{name}: no problems.")
@@ -67,6 +66,45 @@ def make_example(name: str, root: Path, /) -> None:
         raise UserError(f"'{root}' is not empty; give a new folder: existing files are never overwritten.")
     dataset.write_example(root)
     print(printable(f"Wrote an example of {dataset.title} to {root}."))
+
+
+@app.command
+def shard(name: str, /, *folders: str, split: str | None = None, per: int = 1000, samples: int | None = None) -> None:
+    """Write a dataset as shards, which every task reads with --data shards: tar files of some thousand samples each, in
+    a folder or at an address (s3://bucket/data).
+
+    Samples are the same to the bit. JPEG files are stored as they are; other images as PNG, maps as compressed arrays.
+
+    Args:
+        name: Name of the dataset (`densevision list datasets`).
+        folders: Dataset folder, which a synthetic dataset does not have; and the folder or address to write.
+        split: Split to write; all of them if not stated.
+        per: Samples of a shard.
+        samples: Write the first N samples of each split only; a synthetic dataset, whose training split never ends,
+            needs it.
+    """
+    from ..datasets import dataset_class, open_dataset
+    from ..datasets.dataset import SyntheticDataset
+    from ..datasets.shards import write_shards
+    from ..tasks.distributed import available_cores
+
+    dataset, stored = dataset_class(name), not issubclass(dataset_class(name), SyntheticDataset)
+    if len(folders) != 1 + stored:
+        words = "ROOT OUT" if stored else "OUT"
+        raise UserError(f"'{name}' needs {len(words.split())} folder(s): densevision data shard {name} {words}.")
+    for option, value in (("per", per), ("samples", samples)):
+        if value is not None and value < 1:
+            raise UserError(f"--{option} is {value}; it must be at least 1.")
+    root, out = folders[0] if stored else None, folders[-1]
+    opened = [open_dataset(name, root, one) for one in ([split] if split else dataset.splits_in(root))]
+    for part in opened:
+        count = write_shards(part, out, per, samples, available_cores(), _progress)
+        print(printable(f"{part.split}: {min(samples or len(part), len(part))} samples in {count} shard(s) in {out}."))
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done}/{total} shards", end="" if done < total else "\n", file=sys.stderr, flush=True)
 
 
 @app.command
@@ -101,7 +139,7 @@ def layout(name: str, /) -> None:
 
 
 @app.command
-def stats(name: str, root: Path | None = None, /, *, samples: int | None = None) -> None:
+def stats(name: str, root: str | None = None, /, *, samples: int | None = None) -> None:
     """Count a dataset: samples of every split, sizes and values of every field, and images that two splits share.
 
     Args:
@@ -116,7 +154,7 @@ def stats(name: str, root: Path | None = None, /, *, samples: int | None = None)
     if samples is not None and samples < 1:
         raise UserError(f"--samples is {samples}; it must be at least 1.")
     counted = {}
-    for split in dataset_class(name).splits:
+    for split in dataset_class(name).splits_in(root):
         dataset = open_dataset(name, root, split)
         counted[split] = count_split(dataset, samples or (GENERATED if dataset.infinite else len(dataset)))
         print("\n".join(map(printable, counted[split].lines())))
@@ -130,7 +168,7 @@ def stats(name: str, root: Path | None = None, /, *, samples: int | None = None)
 @app.command
 def show(
     name: str,
-    root: Path | None = None,
+    root: str | None = None,
     /,
     *,
     split: str | None = None,
@@ -156,7 +194,7 @@ def show(
 
     if samples < 1:
         raise UserError(f"--samples is {samples}; it must be at least 1.")
-    dataset = open_dataset(name, root, split or dataset_class(name).splits[0])
+    dataset = open_dataset(name, root, split or dataset_class(name).splits_in(root)[0])
     chosen = create_task(task or task_of(name, dataset))
     options = resolve_options(chosen, Options(data=name))
     dataset = dataset.with_size(options.image_size)

@@ -22,7 +22,8 @@ def evaluate(
     /,
     *,
     data: str | None = None,
-    root: Path | None = None,
+    root: str | None = None,
+    cache: Path | None = None,
     split: str | None = None,
     protocol: str | None = None,
     samples: int | None = None,
@@ -41,7 +42,9 @@ def evaluate(
         checkpoint: Run folder, checkpoint file, or the name of a packaged checkpoint or its task.
         data: Name of the dataset (`densevision list datasets`); that of the run's evaluations, else the training
             dataset, if not stated.
-        root: Dataset folder, not needed for synthetic datasets; that of the run if not stated.
+        root: Dataset folder, not needed for synthetic datasets; that of the run if not stated. Shards may be at an
+            address (s3://bucket/data).
+        cache: Folder for copies of shards.
         split: Split to evaluate; that of the run's evaluations, else the last split of the dataset, if not stated.
         protocol: Evaluation protocol: the pixels or samples that count, and how they are averaged; the usual protocol
             of the dataset if not stated.
@@ -77,6 +80,7 @@ def evaluate(
         predictor = ExportedPredictor(predictor.to("cpu"), exported)
     task = predictor.task
     dataset, name, root = open_split(checkpoint, predictor, data, root, split)
+    dataset = dataset if cache is None else dataset.with_cache(cache)
     test, protocol = prepare_split(predictor, dataset, protocol, samples)
     baseline = baseline_scores(predictor, name, root, test, protocol, samples)
     started = time.perf_counter()
@@ -148,7 +152,8 @@ def compare(
     /,
     *,
     data: str | None = None,
-    root: Path | None = None,
+    root: str | None = None,
+    cache: Path | None = None,
     split: str | None = None,
     protocol: str | None = None,
     samples: int | None = None,
@@ -165,6 +170,7 @@ def compare(
         second: The one that is compared with it.
         data: Name of the dataset (`densevision list datasets`); that of the first one's evaluations, if not stated.
         root: Dataset folder, not needed for synthetic datasets; that of the first run if not stated.
+        cache: Folder for copies of shards.
         split: Split to evaluate; that of the first one's evaluations, else the last one of the dataset, if not stated.
         protocol: Evaluation protocol; the usual protocol of the dataset if not stated.
         samples: Evaluate the first N samples only; all of them if not stated.
@@ -185,6 +191,7 @@ def compare(
     if predictors[1].task.name != task.name:
         raise UserError(f"{first} is a model of '{task.name}', {second} of '{predictors[1].task.name}': give one task.")
     dataset, name, _ = open_split(first, predictors[0], data, root, split)
+    dataset = dataset if cache is None else dataset.with_cache(cache)
     evaluations = []
     for predictor in predictors:
         test, protocol = prepare_split(predictor, dataset, protocol, samples)
@@ -205,8 +212,8 @@ def compare(
 
 
 def open_split(
-    checkpoint: str, predictor: Predictor, data: str | None, root: Path | None, split: str | None
-) -> tuple[Dataset, str, Path | None]:
+    checkpoint: str, predictor: Predictor, data: str | None, root: str | None, split: str | None
+) -> tuple[Dataset, str, str | None]:
     """The split to evaluate a checkpoint on, with name and root of its dataset: as stated, else as in its run."""
     from ..datasets import DATASETS, dataset_class, open_dataset
 
@@ -218,7 +225,7 @@ def open_split(
             f"Python on data of your own: densevision.evaluate({str(checkpoint)!r}, data)."
         )
     split = split or run.get("split")
-    return open_dataset(name, root, split or dataset_class(name).splits[-1]), name, root
+    return open_dataset(name, root, split or dataset_class(name).splits_in(root)[-1]), name, root
 
 
 def run_data(checkpoint: Path) -> dict[str, Any]:
@@ -251,7 +258,7 @@ def model_info(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def baseline_scores(
-    predictor: Predictor, name: str, root: Path | None, test: Any, protocol: str, samples: int | None
+    predictor: Predictor, name: str, root: str | None, test: Any, protocol: str, samples: int | None
 ) -> Evaluation | None:
     """Scores of the task's baseline on the same samples; None, with a log line, if there are no training samples."""
     from ..datasets import dataset_class, open_dataset
@@ -259,7 +266,7 @@ def baseline_scores(
 
     task = predictor.task
     try:
-        training = open_dataset(name, root, dataset_class(name).splits[0]).with_size(predictor.size)
+        training = open_dataset(name, root, dataset_class(name).splits_in(root)[0]).with_size(predictor.size)
         baseline = task.baseline(training)
     except UserError as error:
         print(f"No baseline, since it is computed from training samples: {error}", file=sys.stderr)

@@ -9,15 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from ..atomic_io import FolderLock, remove_abandoned_parts, write_text
+from ..datasets.core.storage import Storage
 from ..errors import UserError, printable, unknown_name
 from ..limits import LIMITS, allow_megapixels
 from ..tasks.distributed import ProcessGroup
-from ..version import VERSION
+from .inference_config import Box, InferenceConfig, PreparedRequest
 from .inputs import (
     InferenceRequest,
     LeftOut,
@@ -32,21 +33,14 @@ from .pipeline import PipelineSteps, pipelined_map
 from .records import Format, format_records
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
-
-    from ..tasks.inference import Predictor
-    from ..tasks.policies import ObjectBoxes, SceneChoice
-    from ..tasks.preprocessing import ModelInput
-
-Box = tuple[float, float, float, float]
 
 
 def predict(
     checkpoint: str,
     /,
-    *inputs: Path,
-    out: Path = Path("predictions"),
+    *inputs: str,
+    out: str = "predictions",
     input_mode: str | None = None,
     tta_flip: bool = False,
     box: str | None = None,
@@ -65,6 +59,10 @@ def predict(
     seed: int = 0,
     device: str = "auto",
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
+    engine: Literal["local", "ray"] = "local",
+    actors: int = 1,
+    part: int = 1000,
+    form: Literal["tar", "files"] = "tar",
     force: bool = False,
     max_megapixels: float = LIMITS.max_megapixels,
 ) -> None:
@@ -82,12 +80,15 @@ def predict(
 
     Inputs whose results are already in the output folder, made with the same checkpoint and options, are not run
     again, so an interrupted run can be resumed. One run at a time writes to a folder. To use several processes:
-    torchrun -m densevision predict ...
+    torchrun -m densevision predict ... Where machines come and go, --engine ray predicts the images of one folder or
+    address (s3://bucket/photos) in parts: each is written as parts/00017.tar, and then recorded in parts/00017.jsonl.
 
     Args:
         checkpoint: Checkpoint file, or the name of a packaged checkpoint or its task.
-        inputs: Images, folders of images, videos (.mp4, .avi, .mov, .mkv, .webm), or patterns ("photos/*.jpg").
-        out: Output folder for the results and for predictions.jsonl, which lists the files written for each input.
+        inputs: Images, folders of images, videos (.mp4, .avi, .mov, .mkv, .webm), or patterns ("photos/*.jpg"); with
+            --engine ray, one folder or address of images.
+        out: Output folder for the results and for predictions.jsonl, which lists the files written for each input; with
+            --engine ray also an address.
         input_mode: How images are fed to the model: fit (resized to the training size, the output resized back), native
             (at their own size, tiled if large), or a task's own modes; the task's first one if not stated.
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
@@ -115,6 +116,10 @@ def predict(
             another image.
         device: Device: cpu, cuda, mps or auto.
         amp: Mixed precision; auto uses bf16 where the hardware supports it, else fp16 on CUDA devices.
+        engine: Engine: local (this process, or those of torchrun), or ray (a Ray cluster, or this machine; extra: ray).
+        actors: With Ray, processes that predict at the same time; each has a GPU, if there are any.
+        part: With Ray, images of a part.
+        form: With Ray, form of the predictions: a tar for each part, or files as those of a local run.
         force: Write to the output folder even if another process writes there; without it, one run at a time does.
         max_megapixels: Images with more megapixels are refused before they are decoded.
     """
@@ -126,6 +131,7 @@ def predict(
     intrinsics = None if camera is None else four_numbers("camera", camera, "FX,FY,CX,CY in pixels")
     group = ProcessGroup.from_environment()
     left_out: LeftOut = {}
+    paths, folder, on_ray = tuple(map(Path, inputs)), Path(out), engine == "ray"
     choice = SceneChoice(target, pose, path, views, planes, classical)
     predictor = load(checkpoint, device, amp)
     stated = {"camera": intrinsics, "cube": cube}
@@ -133,30 +139,43 @@ def predict(
     predictor.seed = seed
     of_scenes = predictor.task.inference.reads_scenes or choice != SceneChoice()
     requested: Sequence[Any] = ()
-    sources = collect_inputs(inputs, out, left_out) if inputs and not of_scenes else []
+    if on_ray and (len(inputs) != 1 or boxes is not None or samples > 1 or of_scenes):
+        raise UserError("--engine ray predicts one folder or address of images, without --boxes, --samples and views.")
+    sources = collect_inputs(paths, folder, left_out) if inputs and not of_scenes and not on_ray else []
     if of_scenes:
-        predictor, requested = predictor.task.inference.requested_views(predictor, inputs, choice)
+        predictor, requested = predictor.task.inference.requested_views(predictor, paths, choice)
     task, fields, policy = predictor.task, predictor.fields, predictor.task.inference
     if input_mode is not None and input_mode not in policy.modes:
         raise unknown_name(f"input mode of the task {task.name}", input_mode, policy.modes)
-    if batch_size < 1:
-        raise UserError(f"--batch-size is {batch_size}; it must be at least 1.")
-    if samples < 1:
-        raise UserError(f"--samples is {samples}; it must be at least 1.")
+    for option, value in (("batch-size", batch_size), ("samples", samples), ("actors", actors), ("part", part)):
+        if value < 1:
+            raise UserError(f"--{option} is {value}; it must be at least 1.")
     if box is not None and boxes is not None:
         raise UserError("--box is one box for all images and --boxes has those of each image; give one of them.")
     box_file = None if boxes is None else policy.read_boxes(boxes, fields)
     for video in () if boxes is None else (source.files[0] for source in sources if source.kind == "video"):
         raise UserError(f"--boxes has the boxes of images, but '{video}' is a video; give its frames as images.")
-    config = InferenceConfig(predictor, out, input_mode, tta_flip, region, box_file, choice)
+    config = InferenceConfig(predictor, folder, input_mode, tta_flip, region, box_file, choice)
     needed = policy.inputs_per_prediction(predictor.preprocessor.inputs)
     noun = "view" if of_scenes else {None: "sequence", 0: "sample", 1: "image", 2: "pair"}.get(needed, "group")
+    if on_ray:
+        from .predict_parts import PartOptions, predict_in_parts
+
+        given = {name: value for name, value in stated.items() if value is not None}
+        model = checkpoint if not os.path.exists(checkpoint) else os.path.abspath(checkpoint)
+        options = PartOptions(
+            *(model, device, amp, given, input_mode, tta_flip, region, seed, batch_size, max_megapixels),
+            *(Storage(inputs[0]), Storage(out), form),
+        )
+        if predict_in_parts(options, config, needed, tuple(predictor.preprocessor.inputs), part, actors):
+            sys.exit(1)
+        return
     if of_scenes:
         if not inputs:
             raise UserError("There is no input; name folders of photos with cameras after the checkpoint.")
         requests = map(scene_request, requested)
     elif needed != 0:
-        sources = sources or collect_inputs(inputs, out, left_out)
+        sources = sources or collect_inputs(paths, folder, left_out)
         if samples > 1:
             raise UserError(f"The task {task.name} predicts from inputs: leave out --samples.")
         requests = iter_requests(sources, needed, tuple(predictor.preprocessor.inputs), policy.last_frames)
@@ -164,21 +183,23 @@ def predict(
         raise UserError(f"The task {task.name} samples from noise and takes no input; --seed chooses the sample.")
     else:
         requests = map(sampling_request, range(seed, seed + samples))
-    require_writable(out)
+    require_writable(folder)
     # The first process of a group has the lock for all of them.
-    with nullcontext() if force or group.rank else closing(FolderLock(out)):
-        manifest = Manifest(out, task.name, config.digest(), group.rank, group.num_processes)
+    with nullcontext() if force or group.rank else closing(FolderLock(folder)):
+        manifest = Manifest(folder, task.name, config.digest(), group.rank, group.num_processes)
         requests = group.share(manifest.with_own_outputs(requests))
         for line in license_notes(predictor.header) if group.rank == 0 else ():
             print(line, file=sys.stderr)
         summary = run_all(config, requests, manifest, f"{noun}s", batch_size, sys.stderr if format else None)
         summaries = group.all_gather(summary)
         if group.rank == 0 or not group.connected:
-            policy.write_results(out, [stem for each in summaries for stem, record in each.records.items() if record])
-            report(summaries, noun, out, left_out)
+            policy.write_results(
+                folder, [stem for each in summaries for stem, record in each.records.items() if record]
+            )
+            report(summaries, noun, folder, left_out)
             if format is not None:
                 text = format_records(in_order(summaries), format)
-                write_text(out / f"{NAME}.{format}", text)
+                write_text(folder / f"{NAME}.{format}", text)
                 print(text, end="")
     if any(each.skipped for each in summaries):
         sys.exit(1)
@@ -205,95 +226,6 @@ class RunSummary:
         """Add the record of a prediction that exists; in any thread."""
         record = {"input": request.name, **values, "files": [file.as_posix() for file in files]}
         self.records[request.stem.as_posix()] = record
-
-
-@dataclass(frozen=True)
-class PreparedRequest:
-    """Inputs of the predictions of a request.
-
-    Attributes:
-        inputs: one, or with a file of boxes one per box.
-        image: with a file of boxes: the complete image, (H, W, 3) uint8.
-    """
-
-    inputs: list[ModelInput]
-    image: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class InferenceConfig:
-    """Model and options of a run, with the steps of the inference pipeline.
-
-    Attributes:
-        predictor: the model.
-        out: output folder.
-        mode, tta_flip, box: see `Predictor.predict`.
-        boxes: boxes per image, instead of `box`.
-        scene: views of scenes; the pose is in its file, which is not an image.
-    """
-
-    predictor: Predictor
-    out: Path
-    mode: str | None
-    tta_flip: bool
-    box: Box | None
-    boxes: ObjectBoxes | None = None
-    scene: SceneChoice | None = None
-
-    def digest(self) -> dict[str, Any]:
-        """Everything that a prediction depends on besides its images, JSON-serializable."""
-        predictor = self.predictor
-        return {
-            "densevision": VERSION,
-            "task": repr(predictor.task),
-            "weights": predictor.weights_hash,
-            "size": list(predictor.size),
-            "input_mode": self.mode or predictor.task.inference.modes[0],
-            "tta_flip": self.tta_flip,
-            "box": self.box if self.boxes is None else self.boxes.digest,
-            "seed": predictor.seed,
-            **({} if self.scene is None or not predictor.task.inference.reads_scenes else {"scene": repr(self.scene)}),
-            "precision": predictor.precision,
-        }
-
-    def prepare(self, request: InferenceRequest) -> PreparedRequest:
-        """Read and preprocess the images of a request."""
-        from ..tasks.image_io import load_image
-
-        load = partial(self.predictor.load_inputs, mode=self.mode, flip=self.tta_flip)
-        if self.boxes is None:
-            return PreparedRequest([load(*request.images(), box=self.box)])
-        boxes = self.boxes.boxes_of(request.files[0])
-        image = load_image(*request.images())
-        return PreparedRequest([load(image, box=box) for box in boxes], image)
-
-    def run(self, batch: Sequence[PreparedRequest], batch_size: int) -> list[list[Tensor]]:
-        """Raw outputs for all inputs of some requests."""
-        outputs = iter(self.predictor.forward([each for one in batch for each in one.inputs], batch_size))
-        return [list(islice(outputs, len(one.inputs))) for one in batch]
-
-    def finish(
-        self, request: InferenceRequest, prepared: PreparedRequest, outputs: list[Tensor]
-    ) -> tuple[list[Path], dict[str, Any], str]:
-        """Decode and save a prediction; returns the files written, its values, and a summary for the log."""
-        predictions = list(map(self.predictor.decode, prepared.inputs, outputs))
-        if self.boxes is None or prepared.image is None:
-            (prediction,) = predictions
-        else:
-            prediction = self.boxes.merge(request.files[0], prepared.image, predictions)
-        remark = prepared.inputs[0].remark if prepared.inputs else ""
-        files = prediction.save(self.out, request.stem.as_posix())
-        return files, prediction.record(), ", of ".join(filter(None, (prediction.summary(), remark)))
-
-    @staticmethod
-    def pixels(request: InferenceRequest) -> int:
-        """Number of pixels in a request, by the headers of its files; 0 if they cannot be read."""
-        from ..tasks.image_io import count_pixels
-
-        try:
-            return sum(map(count_pixels, request.images()))
-        except UserError:
-            return 0
 
 
 def run_all(

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..apps.inference_config import InferenceConfig
 from ..apps.inputs import collect_inputs, iter_requests
 from ..apps.manifest import Manifest
-from ..apps.predict import InferenceConfig, RunSummary, run_all
+from ..apps.predict import RunSummary, run_all
 from ..datasets.core.drawing import draw_depth
 from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_image
 from ..datasets.dataset import Sample

@@ -79,6 +79,7 @@ DATASETS: dict[str, str] = {
     "room-views": "datasets.synthetic:RoomViews",
     "score-folders": "datasets.memorability.score_folders:ScoreFolders",
     "seven-scenes": "datasets.depth.seven_scenes:SevenScenes",
+    "shards": "datasets.shards:Shards",
     "side-by-side": "datasets.translation.side_by_side:SideBySide",
     "sintel-clean": "datasets.flow.sintel:SintelClean",
     "sintel-final": "datasets.flow.sintel:SintelFinal",
@@ -132,15 +133,29 @@ def open_dataset(name: str, root: str | Path | None = None, split: str = "train"
     from .dataset import SyntheticDataset
 
     cls = dataset_class(name)
-    if split not in cls.splits:
-        raise UserError(f"'{name}' has the splits {', '.join(cls.splits)}; there is no '{split}'.")
+    if not issubclass(cls, SyntheticDataset):
+        if root is None:
+            raise UserError(f"'{name}' is stored in a folder: state it with --root DIR.")
+        require_root(name, root)
+    splits = cls.splits_in(root)
+    if split not in splits:
+        raise UserError(f"'{name}' has the splits {', '.join(splits)}; there is no '{split}'.")
     if issubclass(cls, SyntheticDataset):
         return cls(root, split, seed=seed)
-    if root is None:
-        raise UserError(f"'{name}' is stored in a folder: state it with --root DIR.")
-    if not Path(root).is_dir():
-        raise UserError(f"There is no folder '{root}' to read '{name}' from; fix --root.")
     return cls(root, split)
 
 
-__all__ = ["DATASETS", "dataset_class", "list_datasets", "open_dataset"]
+def require_root(name: str, root: str | Path) -> None:
+    """Check that a root is a folder, or an address for a dataset that is read from those.
+
+    Raises:
+        UserError: it is not.
+    """
+    if "://" in str(root):
+        if not dataset_class(name).remote:
+            raise UserError(f"'{name}' is read from a folder, not from '{root}'; see densevision data shard.")
+    elif not Path(root).is_dir():
+        raise UserError(f"There is no folder '{root}' to read '{name}' from; fix --root.")
+
+
+__all__ = ["DATASETS", "dataset_class", "list_datasets", "open_dataset", "require_root"]

@@ -13,6 +13,7 @@ from .core.problems import DatasetError
 from .core.randomness import Purpose, generator
 from .dataset import Dataset, Sample, SyntheticDataset, map_sizes
 from .field_types import collate, transform_sample
+from .shards import Shards, write_shards
 
 SYNTHETIC_SIZE = (48, 64)
 BATCH_SIZE = (40, 56)
@@ -42,6 +43,7 @@ def check_dataset(dataset_class: type[Dataset]) -> None:
                 assert name not in split_of, f"The sample '{name}' is in the splits '{split_of[name]}' and '{split}'."
                 split_of[name] = split
             check_samples(dataset, list(range(min(len(dataset), 3))))
+            _check_shards(dataset)
         _check_damaged_file(dataset_class, Path(root))
 
 
@@ -92,6 +94,17 @@ def _check_batch(dataset: Dataset, samples: list[Sample]) -> None:
         assert not tensor.is_floating_point() or bool(tensor.isfinite().all()), f"The batch of '{name}' is not finite."
 
 
+def _check_shards(dataset: Dataset, samples: int | None = None) -> None:
+    """Check that samples are the same to the bit when they are read from shards."""
+    with tempfile.TemporaryDirectory() as root:
+        write_shards(dataset, root, 2, samples)
+        shards = Shards(root, dataset.split)
+        assert shards.fields == dataset.fields, "Shards have other fields."
+        for index in range(len(shards)):
+            assert shards.sample_name(index) == dataset.sample_name(index), "Shards have other names."
+            _require_equal(dataset.read(index), shards.read(index), f"Storing sample {index} in a shard")
+
+
 def _check_damaged_file(dataset_class: type[Dataset], root: Path) -> None:
     largest = max((file for file in root.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
     content = largest.read_bytes()
@@ -126,6 +139,7 @@ def _check_synthetic(dataset_class: type[SyntheticDataset]) -> None:
         check_samples(dataset, [0, 1, len(dataset) - 1])
         for name, (_, size) in map_sizes(dataset.read(0), dataset.fields).items():
             assert size == SYNTHETIC_SIZE, f"Field '{name}' has the size {size} instead of {SYNTHETIC_SIZE}."
+    _check_shards(test, 2)
     others = {
         "another index": training.read(1),
         "the test split": test.read(0),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..errors import UserError
-from .core.files import name_table, read_lines
+from .core.files import name_table, read_bytes, read_lines
 from .core.geometry import Geometry, Size
 from .core.problems import DatasetError, Problem
 from .core.randomness import Purpose, generator
@@ -34,9 +34,12 @@ class Dataset(ABC):
         photos: whether the images are photos of usual size, which decides the default recipe.
         default_protocol: evaluation protocol under which papers report on the dataset; "" or a protocol that the task
             at hand lacks: the task's first one.
+        remote: whether the root may be an address (`s3://bucket/data`).
         infinite: whether samples never repeat (training split of a synthetic dataset); `len` is then not meaningful.
         fields: field name to field type, for every field of a sample.
         sample_weights: (len,) share of each sample in the training, in any unit; None: each once an epoch. See `mix`.
+        shards: (len,) number of the shard of each sample, if they are fetched in shards: training goes through these
+            one by one; None: they are not.
         skipped: what the loader passed over or repaired; a validation lists it, and training states how many there are.
     """
 
@@ -45,9 +48,11 @@ class Dataset(ABC):
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     photos: ClassVar[bool] = True
     default_protocol: ClassVar[str] = ""
+    remote: ClassVar[bool] = False
     infinite: bool = False
     fields: dict[str, FieldType]
     sample_weights: np.ndarray | None = None
+    shards: np.ndarray | None = None
     root: Path
     split: str
     skipped: list[Problem]
@@ -121,6 +126,23 @@ class Dataset(ABC):
         """Return the dataset with samples of about this (height, width); a stored dataset returns itself."""
         return self
 
+    def with_cache(self, folder: Path) -> Dataset:
+        """Return the dataset with copies of its shards in a folder.
+
+        Raises:
+            UserError: it has none.
+        """
+        raise UserError(f"{self.title} is not in shards: leave out --cache, or see densevision data shard.")
+
+    def encoded_images(self, index: int) -> list[bytes]:
+        """Image files of a sample as they are stored, as far as they are known: copies need not encode again."""
+        return []
+
+    @classmethod
+    def splits_in(cls, root: str | Path | None) -> tuple[str, ...]:
+        """Names of the splits of a folder: those of the class, if they are not stored."""
+        return cls.splits
+
     @classmethod
     def validate(cls, root: str | Path) -> list[Problem]:
         """List every problem of a folder in one pass; empty if the dataset is valid.
@@ -129,7 +151,7 @@ class Dataset(ABC):
         type rejects, and what the loader skipped.
         """
         problems: dict[Problem, None] = {}
-        for split in cls.splits:
+        for split in cls.splits_in(root):
             try:
                 dataset = cls(root, split)
             except DatasetError as error:
@@ -200,6 +222,11 @@ class FileDataset(Dataset):
 
     def sample_name(self, index: int) -> str:
         return self.files(index)[0]
+
+    def encoded_images(self, index: int) -> list[bytes]:
+        # A PNG is written again at no loss.
+        names = [name for name in self.files(index) if name.lower().endswith((".jpg", ".jpeg"))]
+        return [read_bytes(self.root / name, "an image") for name in names]
 
 
 def map_sizes(sample: Sample, fields: dict[str, FieldType]) -> dict[str, tuple[int, Size]]:

@@ -136,15 +136,23 @@ class StoredImages(ImageDataset):
         (number, encoded), self._kept = self._kept, (-1, None)
         if number != index:
             encoded = self.open(index)
-        height, width = encoded.size
-        scale_x, scale_y = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
-        image = encoded.decode((math.ceil(height * scale_y - 1e-6), math.ceil(width * scale_x - 1e-6)))
-        geometry = rescale_geometry(geometry, round(height / image.shape[0]))
+        image, geometry = scaled_image(encoded, geometry)
         return self.transformed(image, index, geometry, fields or self.fields)
+
+    def encoded_images(self, index: int) -> list[bytes]:
+        return [self._encoded.read(index)]
 
     def transformed(self, image: np.ndarray, index: int, geometry: Geometry, fields: dict[str, FieldType]) -> Sample:
         """Complete the sample of an image and apply a geometry to it."""
         return transform_sample(self.with_image(image, index), fields, geometry)
+
+
+def scaled_image(encoded: EncodedImage, geometry: Geometry) -> tuple[np.ndarray, Geometry]:
+    """Decode an image at the size that a geometry needs; returns the geometry from its pixels, too."""
+    height, width = encoded.size
+    scale_x, scale_y = np.linalg.norm(geometry.matrix()[:2, :2], axis=0)
+    image = encoded.decode((math.ceil(height * scale_y - 1e-6), math.ceil(width * scale_x - 1e-6)))
+    return image, rescale_geometry(geometry, round(height / image.shape[0]))
 
 
 def rescale_geometry(geometry: Geometry, factor: int) -> Geometry:

@@ -36,11 +36,14 @@ def read_npy(path: str | Path) -> np.ndarray:
     Raises:
         DatasetError: the file is missing, truncated, beyond `LIMITS`, or contains pickled objects.
     """
-    return _parse_npy(read_bytes(path, "an NPY array"), path, "an NPY array")
+    return parse_npy(read_bytes(path, "an NPY array"), path)
 
 
-def _parse_npy(data: bytes, path: str | Path, expected: str) -> np.ndarray:
-    """The array of an NPY file, writable; its header has to state the size of the data before memory is allocated."""
+def parse_npy(data: bytes, path: str | Path, expected: str = "an NPY array") -> np.ndarray:
+    """The array of the bytes of an NPY file, as `read_npy`; it is writable.
+
+    The header has to state the size of the data before memory is allocated.
+    """
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -63,8 +66,8 @@ def _parse_npy(data: bytes, path: str | Path, expected: str) -> np.ndarray:
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:
     """Write an array, atomically."""
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(npy_bytes(array))
 
 
 def read_npz(path: str | Path, key: str) -> np.ndarray:
@@ -74,8 +77,12 @@ def read_npz(path: str | Path, key: str) -> np.ndarray:
         DatasetError: the file is missing, truncated, beyond `LIMITS`, has no such array, or the array contains pickled
             objects.
     """
+    return parse_npz(read_bytes(path, f"an NPZ archive with the array '{key}'"), path, key)
+
+
+def parse_npz(data: bytes, path: str | Path, key: str) -> np.ndarray:
+    """One array of the bytes of an NPZ file, as `read_npz`."""
     expected = f"an NPZ archive with the array '{key}'"
-    data = read_bytes(path, expected)
     if not data.startswith(b"PK"):
         raise DatasetError(path, expected, "a file of another format")
     try:
@@ -92,7 +99,7 @@ def read_npz(path: str | Path, key: str) -> np.ndarray:
                 stored = member.read(names[key].file_size)
     except (ValueError, EOFError, OSError, RuntimeError, OverflowError, struct.error, *_ZIP_ERRORS) as error:
         raise DatasetError(path, expected, _reason(error)) from None
-    return _parse_npy(stored, path, expected)
+    return parse_npy(stored, path, expected)
 
 
 def _check_directory(data: bytes) -> None:
@@ -109,9 +116,22 @@ def _check_directory(data: bytes) -> None:
 
 def write_npz(path: str | Path, key: str, array: np.ndarray) -> None:
     """Write one named array, compressed, atomically."""
-    arrays: dict[str, Any] = {key: array}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(npz_bytes({key: array}))
+
+
+def npz_bytes(arrays: dict[str, Any]) -> bytes:
+    """The bytes of an NPZ file of named arrays, compressed."""
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    return packed.getvalue()
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The bytes of an NPY file."""
+    packed = io.BytesIO()
+    np.save(packed, array, allow_pickle=False)
+    return packed.getvalue()
 
 
 def read_pfm(path: str | Path) -> np.ndarray:

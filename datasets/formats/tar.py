@@ -231,16 +231,22 @@ def _read(stream: BinaryIO, size: int) -> bytes:
 def pack_members(files: Iterable[tuple[str, bytes]]) -> bytes:
     """Pack (name, bytes) pairs into an uncompressed tar archive."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    _write_members(packed, files)
+    return packed.getvalue()
+
+
+def _write_members(stream: BinaryIO, files: Iterable[tuple[str, bytes]]) -> None:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return packed.getvalue()
 
 
 def write_tar(path: str | Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write a tar archive of (name, bytes) pairs atomically; compressed with gzip if the name ends in `.gz`."""
-    data = pack_members(files)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if Path(path).suffix == ".gz":
+            file.write(gzip.compress(pack_members(files), mtime=0))
+        else:
+            _write_members(file, files)

@@ -29,9 +29,8 @@ from ...errors import UserError
 from ..network import Batch
 from ..preprocessing import Preprocessor
 from ..task import Task
+from .lanes import Lanes, SampleKey
 
-SampleKey = tuple[int, int]
-"""(epoch, index); the stream of an infinite dataset is one endless epoch."""
 PREFETCHED = 4
 """Batches that each worker loads in advance."""
 REUSE_DISTANCE = 128
@@ -88,6 +87,8 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
     them from n * batch_size on, whichever process loads it. A process gives the `numbers` of its own, in a resumed run
     later ones.
 
+    Samples in shards have the order of `lanes` instead.
+
     With `weights`, an epoch is as many independent draws from the samples by their weights.
 
     A sample of an infinite dataset is used `uses` times: of as many successive keys, one is a new sample, one the
@@ -103,9 +104,11 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
         seed: int,
         uses: int = 1,
         weights: np.ndarray | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.samples, self.batch_size, self.numbers, self.seed, self.uses = samples, batch_size, numbers, seed, uses
         self.weights = None if weights is None else weights[:samples] / np.sum(weights[:samples])
+        self.lanes = lanes
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
@@ -113,6 +116,8 @@ class InfiniteBatchSampler(Sampler[list[SampleKey]]):
 
     def keys(self, number: int) -> list[SampleKey]:
         """Sample keys of one micro-batch."""
+        if self.lanes is not None:
+            return self.lanes.keys(number, self.batch_size)
         start = number * self.batch_size
         return [self._key(place) for place in range(start, start + self.batch_size)]
 

@@ -96,11 +96,13 @@ class Options:
 
     data: str | None = option()
     """Dataset by name (`densevision list datasets`)."""
-    root: Path | None = option()
-    """Folder of the dataset; synthetic datasets need none."""
+    root: str | Path | None = option()
+    """Folder of the dataset, or the address of shards (s3://bucket/data); synthetic datasets need none."""
+    cache: Path | None = option()
+    """Folder for copies of shards, which are fetched once."""
     eval_data: str | None = option()
     """Dataset to evaluate on, if it is not the training dataset."""
-    eval_root: Path | None = option()
+    eval_root: str | Path | None = option()
     """Folder of the evaluation dataset, if it is not --root."""
     eval_split: str | None = option()
     """Split to evaluate on; without it, the last split of the dataset."""
@@ -303,7 +305,8 @@ class Options:
                 raise UserError(
                     f"The option '{name}' ({where}) is {short(value)}; it must not contain a NUL character."
                 )
-            if isinstance(value, str) and Path in get_args(hints[name]):
+            # Addresses stay text: a path would join their slashes.
+            if isinstance(value, str) and Path in get_args(hints[name]) and str not in get_args(hints[name]):
                 values[name] = Path(value)
             elif isinstance(value, list):
                 values[name] = tuple(value)

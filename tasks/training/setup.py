@@ -149,6 +149,7 @@ def build_trainer(
         train_set = data
     else:
         train_set = open_dataset(str(options.data), options.root, "train", seed=options.seed)
+        train_set = train_set if options.cache is None else train_set.with_cache(options.cache)
     eval_set = eval_data if isinstance(eval_data, Dataset) else open_evaluation_set(options, train_set)
     if isinstance(data, Dataset) or isinstance(eval_data, Dataset):
         require_same_targets(task, train_set, eval_set)
@@ -330,10 +331,11 @@ def backbone_options(options: Options) -> dict[str, Any]:
 def open_evaluation_set(options: Options, train_set: Dataset) -> Dataset:
     """Open the evaluation split; the last split of the training dataset if none is stated."""
     if options.eval_data is not None:
-        split = options.eval_split or dataset_class(options.eval_data).splits[-1]
+        split = options.eval_split or dataset_class(options.eval_data).splits_in(options.eval_root)[-1]
         return open_dataset(options.eval_data, options.eval_root, split)
     root = options.eval_root or options.root
-    return open_dataset(str(options.data), root, options.eval_split or train_set.splits[-1])
+    eval_set = open_dataset(str(options.data), root, options.eval_split or train_set.splits[-1])
+    return eval_set if options.cache is None else eval_set.with_cache(options.cache)
 
 
 def training_samples(train_set: Dataset, options: Options) -> int | None:

@@ -107,7 +107,8 @@ class StoredTask(Schema):
 
 CHANGEABLE_ON_RESUME = (
     "workers", "threads", "log_every", "save_every", "keep_best", "keep_every", "checkpoint_gradients",
-    "collective_timeout", "out", "resume", "root", "eval_root", "steps", "epochs", "patience", "dry_run", "force",
+    "collective_timeout", "out", "resume", "root", "eval_root", "cache", "steps", "epochs", "patience",
+    "dry_run", "force",
 )  # fmt: skip
 """Options that may change when a run is resumed; all others would make it another run."""
 ALWAYS_STORED = ("loss", "micro_batches", *DEFAULTS.without((*PER_CALL, "steps", "milestones", "gamma")).explicit())

@@ -20,6 +20,7 @@ from ..distributed import any_process, broadcast_buffers
 from ..network import Batch, LossTerms
 from .data import REUSE_DISTANCE, InfiniteBatchSampler, data_loader
 from .interruption import Interruption, check_finite, explain_error, lost_process
+from .lanes import lanes_of
 from .log import format_seconds
 from .optimizers import kept_statistics, set_learning_rate, train_mode
 from .run import Run
@@ -210,6 +211,7 @@ class Trainer(Run):
             self.options.seed,
             self.options.sample_uses or 1,
             self.training_set.dataset.sample_weights,
+            lanes_of(self.training_set.dataset, self.train_samples, self.micro_batches, self.options.seed),
         )
         if isinstance(dataset := self.training_set.dataset, SyntheticDataset):
             dataset.keep_samples(REUSE_DISTANCE * sampler.uses if sampler.uses > 1 else 0)

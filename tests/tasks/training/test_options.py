@@ -17,7 +17,7 @@ from densevision.tasks.training.setup import resolve_options, train
 from .toys import BACKBONE, TINY, Relief, Reliefs, train_toy
 
 EVERY = Options(
-    data="synthetic-rooms", root=Path("some where"), eval_data="nyu-depth", eval_root=Path("b"), eval_split="test",
+    data="synthetic-rooms", root="some where", eval_data="nyu-depth", eval_root="b", cache=Path("d"), eval_split="test",
     train_samples=5, eval_samples=6, backbone="resnet18", backbone_levels=4, head="unet", model="fcrn",
     weights="imagenet", stride_in="1x1", init_from=Path("c.safetensors"), recipe="synthetic-rooms", loss="l1", steps=7,
     epochs=1.5, minutes=2.5, sample_uses=4, batch_size=3, image_size=(96, 128), lr=1e-3, optimizer="sgd", momentum=0.8,
@@ -27,6 +27,7 @@ EVERY = Options(
     color_jitter=0.25, weight_decay_on="all", find_lr=False, overfit_one_batch=False, patience=4, eval_every=0,
     save_every="11s", log_every=12, collective_timeout=60.0, seed=13, workers=0, threads=1, device="cpu", amp="off",
     compile=False, resume="auto", out=Path("runs/x"), config=Path("runs/y/config.yaml"), dry_run=False, force=False,
+    checkpoint_gradients=False, keep_best=2, keep_every=3,
 )  # fmt: skip
 
 
