@@ -2,6 +2,7 @@
 
 python tools/reproduce/video.py frames VIDEO [CHECKPOINT]   next frames of a real video, 160x96, from every four: PSNR in dB
 python tools/reproduce/video.py boats CHECKPOINT [CLIPS]    clips of `boats` from their first frame
+python tools/reproduce/video.py motion [STEPS [BACKBONE]]   what a head learns from the true motion of `boats`
 python tools/reproduce/video.py samples CHECKPOINT [CLIPS]  clips from noise beside those of `boats-32`; samples.png
 """  # noqa: E501
 
@@ -25,13 +26,15 @@ from densevision.tasks.inference import Predictor
 from densevision.tasks.video import Video
 from densevision.tasks.video.baselines import continue_flow, copy_last
 from densevision.tasks.video.metrics import SPEED_BINS, describe, speed_histogram
-from densevision.tasks.video.networks import arcs, compose
+from densevision.tasks.video.networks import FLOW_SCALE, MotionPredictor, arcs, compose
 from densevision.tasks.video.predicted_clip import PredictedClip
 from densevision.tasks.video.warping import splat
 
 SIZE = (160, 96)
 SHEET = 16
 """Samples in samples.png, one a row."""
+FRAMES, SIDE, BATCH, TEST_CLIPS = 16, 64, 8, 60
+"""Frames and side of clips of `boats`, clips of a step of `motion`, and clips that it is tested on."""
 
 
 def load(checkpoint: str) -> tuple[Predictor, Video]:
@@ -63,8 +66,8 @@ def frames(path: str, checkpoint: str = "video") -> None:
     print(f"{len(scores)} frames: {means}")
 
 
-def true_motion(clip: Clip, frames: int) -> PredictedClip:
-    """The boats of the first frame, moved as they do, over the true background: what the composition can reach."""
+def true_velocity(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Velocity (2, H, W) in pixels and turn (1, H, W) in radians per frame, of the boat nearest to each pixel."""
     height, width = clip.masks.shape[1:]
     y, x = np.mgrid[:height, :width].astype(np.float64)
     distances = [np.hypot(x - path[0, 0], y - path[0, 1]) for path in clip.paths]
@@ -79,6 +82,12 @@ def true_motion(clip: Clip, frames: int) -> PredictedClip:
         for axis in (0, 1):
             velocity[axis] = np.where(nearest == number, ahead[axis] + around[axis], velocity[axis])
         turn = np.where(nearest == number, rate, turn)
+    return velocity, turn
+
+
+def true_motion(clip: Clip, frames: int) -> PredictedClip:
+    """The boats of the first frame, moved as they do, over the true background: what the composition can reach."""
+    velocity, turn = true_velocity(clip)
     first, background = (torch.from_numpy(each).permute(2, 0, 1) / 255 for each in (clip.frames[0], clip.background))
     mask = torch.from_numpy(clip.masks[:1]).float()
     times = torch.arange(1, frames + 1)[:, None, None, None]
@@ -112,6 +121,40 @@ def boats(checkpoint: str, clips: str = "100") -> None:
         print(f"{name}: " + ", ".join(f"{each} {scores[each]:.2f}" for each in chosen))
 
 
+def motion(steps: str = "400", backbone: str | None = None) -> None:
+    """Train on the true velocity of every pixel of a boat in the first frame; print the error on other clips."""
+    torch.manual_seed(0)
+    network = densevision.create_model(Video(context=1, frames=FRAMES - 1), backbone=backbone, image_size=(SIDE, SIDE))
+    assert isinstance(network, MotionPredictor)
+    optimizer = torch.optim.AdamW(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, int(steps))
+
+    def on_boats(seed: int, first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicted and true velocity of the pixels of boats, (N, 2) each."""
+        numbers = range(first, first + count)
+        clips = [draw_boats(generator(seed, 0, number, Purpose.EXAMPLE), FRAMES, SIDE, SIDE) for number in numbers]
+        images = torch.from_numpy(np.stack([clip.frames[0] for clip in clips])).permute(0, 3, 1, 2) / 255
+        features = network.backbone.features(network.backbone.preprocessing(images))
+        predicted = FLOW_SCALE * network.head(features, (SIDE, SIDE))[:, 4:6]
+        true = torch.from_numpy(np.stack([true_velocity(clip)[0] for clip in clips])).float()
+        boats = torch.from_numpy(np.stack([clip.masks[0] for clip in clips]))
+        return predicted.movedim(1, -1)[boats], true.movedim(1, -1)[boats]
+
+    for step in range(int(steps)):
+        predicted, true = on_boats(1, BATCH * step, BATCH)
+        optimizer.zero_grad()
+        (predicted - true).abs().mean().backward()
+        optimizer.step()
+        schedule.step()
+    network.eval()
+    with torch.no_grad():
+        predicted, true = on_boats(0, 0, TEST_CLIPS)
+    error, speed = (torch.linalg.vector_norm(each, dim=1).mean() for each in (predicted - true, true))
+    cosine = torch.cosine_similarity(predicted, true, dim=1).clamp(-1, 1)
+    angle = cosine.acos().rad2deg().median()
+    print(f"velocity {speed:.2f} pixels per frame, error {error:.2f}; direction wrong by {angle:.0f} degrees (median)")
+
+
 def samples(checkpoint: str, clips: str = "100") -> None:
     """Print the scores and the histograms of speeds of true and generated clips, and write some of those as strips."""
     predictor, task = load(checkpoint)
@@ -133,4 +176,4 @@ def samples(checkpoint: str, clips: str = "100") -> None:
 
 
 if __name__ == "__main__":
-    {"frames": frames, "boats": boats, "samples": samples}[sys.argv[1]](*sys.argv[2:])
+    {"frames": frames, "boats": boats, "motion": motion, "samples": samples}[sys.argv[1]](*sys.argv[2:])

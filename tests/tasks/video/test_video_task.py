@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ from densevision.tasks.video.losses import GIVEN_MASK, LAMBDA_FRAME, LAMBDA_MASK
 from densevision.tasks.video.metrics import describe, frechet_distance, has_static_background, speed_histogram
 from densevision.tasks.video.networks import VGAN, PredictedFrames
 from densevision.tasks.video.predicted_clip import PredictedClip
+
+from ..processes import run_processes
+from ..training.toys import difference
+from .train_in_process import RUNS, train_all
 
 CLIP: dict[str, FieldType] = {"clip": Image()}
 RNG = np.random.default_rng(0)
@@ -275,3 +280,13 @@ def test_both_players_resume_to_the_bit_and_stay_finite(tmp_path):
     first, second = (load_state(tmp_path / name / "last" / "state.pt") for name in ("uninterrupted", "resumed"))
     for one, other in ((first["model"], second["model"]), (first["auxiliary"][0], second["auxiliary"][0])):
         assert one and [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(tmp_path):
+    run_processes(Path(__file__).parent / "train_in_process.py", tmp_path / "two")
+    train_all(tmp_path / "one")
+    for name in RUNS:
+        one, two = (load_state(tmp_path / count / name / "last" / "state.pt") for count in ("one", "two"))
+        for part in ("model", "auxiliary", "optimizers"):
+            assert difference(one[part], two[part], part) is None
