@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,7 +99,14 @@ def test_the_recipe_of_ssh_trains_on_two_agents(tmp_path):
     ssh.chmod(0o755)
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "SSH": str(ssh), "PROCESSES": "1", "PATH": binaries}
-    subprocess.run(["bash", str(tmp_path / "cluster" / "ssh.sh"), "a", "b"], env=environment, check=True, timeout=240)
+    command = ["bash", str(tmp_path / "cluster" / "ssh.sh"), "a", "b"]
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        assert process.wait(900) == 0
+    finally:
+        # A session of its own, so that no agent outlives a failed test.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert load_state(tmp_path / "run" / "last" / "state.pt")["step"] == 4
 
 
