@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,9 @@ def test_the_recipe_of_ssh_trains_on_two_agents(tmp_path):
     shutil.copytree(RECIPES, tmp_path / "cluster")
     script = TEXTS["ssh.sh"].replace("depth --out /shared/run7", f"{TINY} --out {tmp_path / 'run'}")
     script = script.replace("--micro-batches 64", "--micro-batches 2").replace("$(hostname -f)", "127.0.0.1")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        script = script.replace("port=29400", f"port={free.getsockname()[1]}")
     (tmp_path / "cluster" / "ssh.sh").write_text(script)
     ssh = tmp_path / "ssh"
     ssh.write_text('#!/bin/sh\nshift\nexec sh -c "$1"\n')

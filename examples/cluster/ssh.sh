@@ -14,7 +14,7 @@ train="densevision train depth --out /shared/run7 --resume auto --micro-batches 
 
 python "$(dirname "$0")/rendezvous.py" 0.0.0.0 "$port" &
 store=$!
-trap 'kill "$store"' EXIT
+trap 'kill "$store" || true' EXIT
 agents=()
 for host in "$@"; do
     # With a terminal (-tt), the training ends where its ssh ends.
