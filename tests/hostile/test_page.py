@@ -72,7 +72,7 @@ def attacks(seed: int) -> Iterator[Attack]:
 
     up = "../" * number(2, 12)
     secret = str(rng.choice(["etc/passwd", "proc/self/environ", "etc/hosts", "proc/self/maps"]))
-    valid = {"data": ["resnet18_unet_synthetic_rooms", None], "fn_index": 1, "session_hash": word()}
+    valid = {"data": ["resnet50_unet_rooms", None], "fn_index": 1, "session_hash": word()}
     call = {"fn_index": number(0, 2), "session_hash": word()}
     nested = number(40, 200_000)
     documents: dict[str, bytes] = {

@@ -98,7 +98,7 @@ def test_every_task_predicts_its_example(page, task):
 
 def test_visualize_handles_an_example_and_an_invalid_target(page):
     panel = tab(page, "Visualize")
-    panel.get_by_text("depth: resnet18_unet_synthetic_rooms").last.click()
+    panel.get_by_text("depth: resnet50_unet_rooms").last.click()
     target = panel.get_by_label("Target (choose or type)")
     page.wait_for_function("input => input.value.startsWith('depth@')", arg=target.element_handle())
     panel.get_by_role("button", name="Run", exact=True).click()

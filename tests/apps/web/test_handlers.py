@@ -248,7 +248,7 @@ def test_an_unknown_method_is_an_error_with_the_nearest_name(entries, limits, tm
 def test_additional_checkpoints_get_unique_names(checkpoint):
     entries = checkpoint_entries((str(checkpoint), str(checkpoint)), "cpu", "off")
     packaged, *extra = (entry.name for entry in entries["depth"])
-    assert packaged == "resnet18_unet_synthetic_rooms" and extra == ["best", "best (2)"]
+    assert packaged == "resnet50_unet_rooms" and extra == ["best", "best (2)"]
     assert list(entries) == list_tasks()
 
 

@@ -25,7 +25,7 @@ from densevision.apps.web import connection
 from densevision.apps.web.handlers import describe
 from densevision.apps.web.server import serve
 
-CHECKPOINT = "resnet18_unet_synthetic_rooms"
+CHECKPOINT = "resnet50_unet_rooms"
 MARK = {"_type": "gradio.FileData"}
 API = "/gradio_api"
 
