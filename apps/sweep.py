@@ -155,6 +155,10 @@ def plan(words: Sequence[str], count: int, out: Path, seed: int) -> list[Trial]:
     if not dimensions:
         raise UserError("There is nothing to try: give a range (--lr 1e-4:1e-2) or alternatives (--head unet,fpn).")
     shares = qmc.Halton(len(dimensions), scramble=True, rng=seed).random(count)
+    for column, dimension in enumerate(dimensions):
+        if not dimension.is_range:
+            # Alternatives are tried equally often.
+            shares[:, column] = (shares[:, column].argsort().argsort() + 0.5) / count
     trials: list[Trial] = []
     for number, row in enumerate(shares.tolist()):
         values = {dimension.flag: dimension.value(share) for dimension, share in zip(dimensions, row, strict=True)}
@@ -276,6 +280,7 @@ def printable_lines(text: str) -> str:
 def plot(rows: Sequence[tuple[Trial, dict[str, Any]]], path: Path) -> None:
     """Draw the score over every option that was tried; the first option with alternatives gives the colors."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     monitor, flags = rows[0][1]["monitor"], list(rows[0][0].values)
     scores = [result["monitor"]["value"] for _, result in rows]
@@ -298,8 +303,11 @@ def plot(rows: Sequence[tuple[Trial, dict[str, Any]]], path: Path) -> None:
             axes.scatter(x, [scores[row] for row in chosen], color=f"C{number}", label=group)
         if values is not None and min(values) > 0 and max(values) / min(values) >= 10:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
         if monitor["baseline"] is not None:
             axes.axhline(monitor["baseline"], color="gray", linestyle="--", linewidth=1, label="baseline")
+        if values is None:
+            axes.margins(x=0.3)
         axes.set_xlabel(flag.removeprefix("--"))
         axes.set_ylabel(monitor["name"] if place == 0 else "")
         axes.grid(alpha=0.3)

@@ -102,7 +102,7 @@ class Storage:
         check_bytes(size or 0)
         if self.is_remote:
             with self._file_system(name, expected) as (files, path):
-                data = files.cat_file(path, start, None if size is None else start + size)
+                data = files.cat_file(path, start=start, end=None if size is None else start + size)
         else:
             with _file_errors(self.path(name), expected), open(self.path(name), "rb") as file:
                 file.seek(start)
