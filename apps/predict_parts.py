@@ -228,7 +228,7 @@ def predict_in_parts(
         **resources,
     )
     results = []
-    for result in data.iter_rows(prefetch_batches=0):
+    for result in data.iter_rows():
         results.append(result)
         done = sum(each["done"] for each in results)
         print(f"part {result['part']}: {done} of {len(requests)} ({time.perf_counter() - started:.0f} s)", flush=True)
