@@ -53,6 +53,7 @@ def predict(
     views: int | None = None,
     planes: int | None = None,
     classical: str | None = None,
+    fade: bool | None = None,
     format: Format | None = None,
     batch_size: int = 1,
     samples: int = 1,
@@ -93,7 +94,8 @@ def predict(
             (at their own size, tiled if large), or a task's own modes; the task's first one if not stated.
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
         box: Region of each image to predict, as X,Y,WIDTH,HEIGHT in pixels; if not stated, the largest person found by
-            a detector (pose of people, if the detector's weights are available), else the complete image.
+            a detector (pose of people, if the detector's weights are available), else the complete image, at which
+            pose looks twice (--input-mode fit: once).
         boxes: JSON file in COCO's format with the boxes of every image (pose): all of them are predicted, and
             keypoints.json in the output folder has the ids of the file; one person per image if not stated.
         camera: Camera of the depth images of hands, as FX,FY,CX,CY in pixels; that of the checkpoint if not stated.
@@ -108,6 +110,8 @@ def predict(
         planes: View synthesis: number of planes; that of the model if not stated.
         classical: View synthesis: a method without learning instead of the model: nearest-view, mean-of-views,
             one-plane or winner-takes-all; without it, the model predicts.
+        fade: Colorization: fade to gray where the model is unsure, which leaves fewer blotches; as the checkpoint
+            states if not stated.
         format: Print all predictions as one JSON array or CSV table, with labels, joints or scores and the files
             written, and write the same to predictions.json or .csv in the output folder; a line each if not stated.
         batch_size: Images of one size that run through the model together; predictions differ by rounding only.
@@ -134,7 +138,7 @@ def predict(
     paths, folder, on_ray = tuple(map(Path, inputs)), Path(out), engine == "ray"
     choice = SceneChoice(target, pose, path, views, planes, classical)
     predictor = load(checkpoint, device, amp)
-    stated = {"camera": intrinsics, "cube": cube}
+    stated = {"camera": intrinsics, "cube": cube, "fade": fade}
     predictor = predictor.with_options(**{name: value for name, value in stated.items() if value is not None})
     predictor.seed = seed
     of_scenes = predictor.task.inference.reads_scenes or choice != SceneChoice()

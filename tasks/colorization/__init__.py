@@ -25,7 +25,7 @@ from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..tiling import resize_to_input
 from ..training.options import Options
-from .colorized_image import ColorizedImage
+from .colorized_image import ColorizedImage, fade_to_gray
 from .encoding import NEIGHBORS
 from .lab import lab_of, lightness_of, rgb_to_lab
 from .losses import LOSSES
@@ -47,6 +47,9 @@ class Colorization(Task[ColorNetwork]):
     """Network output per pixel: bins (probabilities of 313 color bins) or regression (a and b)."""
     neighbors: int = NEIGHBORS
     """Nearest bins in the soft target of a pixel: 5 in the paper, 10 in the released code."""
+    fade: bool = True
+    """Fade predictions to gray where the network is unsure, which leaves fewer blotches; --no-fade keeps the colors as
+    Zhang et al. decode them."""
 
     name: ClassVar[str] = "colorization"
     title: ClassVar[str] = "Colorization"
@@ -123,10 +126,13 @@ class Colorization(Task[ColorNetwork]):
         return OutputSpec(("a", "b", "confidence"), "a and b of CIE Lab under D65; confidence from 0 to 1")
 
     def decode(self, output: Any, context: PredictionContext) -> Prediction:
-        """a and b resized to the image, with the image's own lightness."""
+        """a and b resized to the image, with the image's own lightness, and faded if there is a confidence."""
         lightness = lightness_of(context.inputs["image"])
         values = resize_to_input(output, context)
-        return ColorizedImage(lightness, values[..., :2], values[..., 2] if values.shape[-1] == 3 else None)
+        ab, confidence = values[..., :2], values[..., 2] if values.shape[-1] == 3 else None
+        if self.fade and confidence is not None:
+            ab = fade_to_gray(ab, confidence)
+        return ColorizedImage(lightness, ab, confidence)
 
     def ground_truth(self, sample: Sample, fields: dict[str, FieldType]) -> Prediction:
         lab = lab_of(sample["image"])

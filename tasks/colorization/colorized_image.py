@@ -15,6 +15,9 @@ from ...datasets.formats.image import write_image
 from ..prediction import Prediction, format_range, format_size
 from .lab import rgb_of
 
+SURE = 0.9
+"""Share of the pixels of an image that are less certain than those from which on colors are not faded."""
+
 
 @dataclass(frozen=True, repr=False)
 class ColorizedImage(Prediction):
@@ -22,7 +25,7 @@ class ColorizedImage(Prediction):
 
     Attributes:
         lightness: (H, W) float32 L in 0..100, from the input image.
-        ab: (H, W, 2) float32 predicted a and b, possibly outside sRGB.
+        ab: (H, W, 2) float32 predicted a and b, possibly faded, possibly outside sRGB.
         confidence: (H, W) float32 from 0 (uniform over the bins) to 1 (a single bin); None for regression.
     """
 
@@ -83,3 +86,16 @@ class ColorizedImage(Prediction):
             stored[rows] = np.round(self.confidence[rows].clip(0, 1) * 255)
         write_image(confidence, stored)
         return [image, array, confidence]
+
+
+def fade_to_gray(ab: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Fade colors where the network is unsure: chroma times the confidence in units of its 90th percentile, at most 1.
+
+    Where several colors are plausible, the one that is chosen changes from region to region: blotches.
+
+    Args:
+        ab: (H, W, 2) float32 predicted a and b.
+        confidence: (H, W) float32 from 0 to 1.
+    """
+    sure = max(float(np.quantile(confidence, SURE)), np.finfo(np.float32).tiny)
+    return ab * np.minimum(confidence / np.float32(sure), 1)[..., None]

@@ -151,7 +151,7 @@ COMPARISONS = (
         "As Zhang et al. report: the rebalanced loss gives more colorful images (the ground truth is more colorful "
         "than both) and a better rebalanced AuC, which weights rare colors up, and a slightly worse AuC, which weights "
         "all pixels alike.",
-        f"densevision train colorization --steps 400 --eval-samples 200 {ONE_THREAD}",
+        f"densevision train colorization --no-fade --steps 400 --eval-samples 200 {ONE_THREAD}",
         {"rebalanced": "--loss rebalanced", "plain": "--loss cross-entropy"},
         (
             Score("auc_rebalanced", "rebalanced AuC", True),

@@ -167,7 +167,7 @@ SECTIONS = {
         "colorized.jpg",
         "Photos of scikit-image: gray input, ground truth, prediction, confidence.",
         {
-            "colorization/synthetic-shapes": Row("auc_rebalanced", "train colorization"),
+            "colorization/synthetic-shapes": Row("auc_rebalanced", "train colorization --no-fade"),
             "colorization/photos": Row(
                 "auc_rebalanced",
                 "evaluate colorization --root photos",

@@ -12,13 +12,13 @@ from skimage import data
 
 from densevision import create_task, load, train
 from densevision.datasets.field_types import Image
-from densevision.datasets.formats.image import read_image
+from densevision.datasets.formats.image import read_image, write_image
 from densevision.datasets.image_folders import ImageFolders
 from densevision.datasets.synthetic import SyntheticShapes
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, read_tensors
 from densevision.tasks.colorization import Colorization
-from densevision.tasks.colorization.colorized_image import ColorizedImage
+from densevision.tasks.colorization.colorized_image import ColorizedImage, fade_to_gray
 from densevision.tasks.colorization.encoding import measured_prior
 from densevision.tasks.colorization.lab import lab_of
 from densevision.tasks.conformance import check_calibrate, check_task
@@ -200,10 +200,44 @@ def test_only_lightness_is_looked_at():
 
 
 def test_a_mirrored_image_is_predicted_mirrored_and_flipping_averages():
-    predictor, image = untrained(), data.chelsea()[:96:2, :128:2]
+    predictor, image = untrained(fade=False), data.chelsea()[:96:2, :128:2]
     plain, mirrored = (colored(predictor, one, mode="native") for one in (image, image[:, ::-1].copy()))
     both = colored(predictor, image, mode="native", flip=True)
     np.testing.assert_allclose(both.ab, (plain.ab + mirrored.ab[:, ::-1]) / 2, atol=1e-2)
+
+
+def test_colors_fade_to_gray_where_the_network_is_unsure():
+    ab = np.full((10, 10, 2), (30.0, -40.0), np.float32)
+    confidence = np.full((10, 10), 0.4, np.float32)
+    confidence[:5] = 0.1
+    # Pixels of at least the 90th percentile keep their color, a quarter of its confidence leaves a quarter.
+    faded = fade_to_gray(ab, confidence)
+    np.testing.assert_allclose(faded[5:], ab[5:])
+    np.testing.assert_allclose(faded[:5], ab[:5] / 4, rtol=1e-6)
+    np.testing.assert_array_equal(fade_to_gray(ab, 0 * confidence), 0 * ab)
+
+
+def test_fading_takes_chroma_only_and_can_be_turned_off():
+    faded, plain = (colored(untrained(fade=fade), data.coffee()[::3, ::3]) for fade in (True, False))
+    np.testing.assert_array_equal(faded.lightness, plain.lightness)
+    np.testing.assert_array_equal(faded.confidence, plain.confidence)  # type: ignore[arg-type]
+    chroma, original = (np.linalg.norm(one.ab, axis=-1) for one in (faded, plain))
+    assert (chroma <= original + 1e-4).all() and chroma.mean() < 0.95 * original.mean()
+    # The hue stays: the two colors are parallel.
+    np.testing.assert_allclose((faded.ab * plain.ab).sum(-1), chroma * original, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("words, fades", [([], True), (["--no-fade"], False), (["--fade"], True)])
+def test_the_command_line_chooses_whether_to_fade(trained, tmp_path, words, fades):
+    from densevision.apps.cli import main
+
+    folder, _ = trained
+    write_image(tmp_path / "cup.png", data.coffee()[::8, ::8])
+    main(["predict", str(folder), str(tmp_path / "cup.png"), "--out", str(tmp_path), "--device", "cpu", *words])
+    predictor = load(folder, "cpu").with_options(fade=fades)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "cup_ab.npy"), colored(predictor, data.coffee()[::8, ::8]).ab, atol=1e-3
+    )
 
 
 def test_the_baseline_is_the_image_without_its_colors():
@@ -243,4 +277,4 @@ def test_the_command_line_takes_the_tasks_own_options(tmp_path):
     words += ["--batch-size", "2", "--steps", "1", "--eval-samples", "1", "--workers", "0", "--out", str(out)]
     main([*words, "--device", "cpu"])
     header = read_header(out / "best.safetensors")
-    assert header["task_options"] == {"output": "regression", "neighbors": 5} and header["loss"] == "l2"
+    assert header["task_options"] == {"output": "regression", "neighbors": 5, "fade": True} and header["loss"] == "l2"
