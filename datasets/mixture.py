@@ -70,7 +70,7 @@ class Mixture(Dataset):
         super().__init__(split=datasets[0].split)
         self.datasets: list[Dataset] = list(datasets)
         self.weights: np.ndarray | None = None if weights is None else np.asarray(weights, np.float64)
-        self.title: str = " + ".join(dataset.title for dataset in datasets)  # type: ignore[misc]
+        self.title: str = " + ".join(dict.fromkeys(dataset.title for dataset in datasets))  # type: ignore[misc]
         self.terms: str = "; ".join(dict.fromkeys(dataset.terms for dataset in datasets))  # type: ignore[misc]
         self.splits: tuple[str, ...] = datasets[0].splits  # type: ignore[misc]
         self.default_protocol: str = datasets[0].default_protocol  # type: ignore[misc]

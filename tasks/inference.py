@@ -98,7 +98,7 @@ class Predictor:
             inputs: paths, arrays, PIL images or tensors; one for most tasks, two for optical flow. Tasks that sample
                 from noise take an integer, which seeds it.
             mode: one of the task's input modes: "fit" (resize to the training size, and the output back), "native"
-                (the image's own size), or others of the task; None: the task's first.
+                (the image's own size), or others of the task; None: the task's first, for pose without a box "twice".
             flip: average the output with that for the horizontally flipped image.
             box: x, y, width and height in pixels of the part to predict for; None: the task's own choice, for most
                 tasks the complete image. The prediction has the size of that part.
@@ -221,7 +221,8 @@ class Predictor:
                     ) from None
                 for (index, _), row in zip(batch, output.split(1), strict=True):
                     outputs[index].append(row)
-        return [self._refined(one, each) for one, each in zip(inputs, outputs, strict=True)]
+        refined = [self._refined(one, each) for one, each in zip(inputs, outputs, strict=True)]
+        return self.task.inference.look_again(self, inputs, refined, batch_size)
 
     def _refined(self, model_input: ModelInput, outputs: list[Tensor]) -> Tensor:
         """The merged output for one prediction, after the further passes that the task makes."""

@@ -132,12 +132,14 @@ class InferencePolicy:
         context_fields: fields that `Task.decode` needs beside the inputs, where a sample has them.
         last_frames: how many frames of a complete folder or video are read, its last ones; None: all.
         reads_scenes: whether inputs are folders of photos with cameras, see `requested_views`.
+        search_mode: the input mode of files for which neither the caller nor `find_box` has a box; None: the default.
     """
 
     modes: tuple[str, ...] = ("fit", "native")
     context_fields: tuple[str, ...] = ()
     last_frames: int | None = None
     reads_scenes: bool = False
+    search_mode: str | None = None
 
     def inputs_per_prediction(self, fields: dict[str, FieldType]) -> int | None:
         """Number of files or frames of one prediction.
@@ -243,6 +245,17 @@ class InferencePolicy:
             run: the network, from inputs at its size to a raw output.
         """
         return output
+
+    def look_again(self, predictor: Any, inputs: Sequence[Any], outputs: list[Tensor], batch_size: int) -> list[Tensor]:
+        """The raw outputs that `Task.decode` takes, from those of a first look; pose looks again at the person found.
+
+        Args:
+            predictor: the `Predictor`, for another pass.
+            inputs: the `ModelInput` of every prediction.
+            outputs: the merged raw output of each, with a batch of 1.
+            batch_size: maximum number of samples in a forward pass.
+        """
+        return outputs
 
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
         """Flip back the raw output (B, C, H, W) for horizontally flipped inputs of this width.

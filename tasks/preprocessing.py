@@ -38,6 +38,7 @@ class ImageInputs:
         note: the task's reason for the crop ("largest person"); empty if the caller chose it.
         remark: what part of the files is ignored ("the first of 12 frames"); empty if none is.
         complete_size: (height, width) of the complete image; None: that of the sample.
+        mode: the input mode if the caller states none; None: the task's first.
     """
 
     sample: Sample
@@ -45,6 +46,7 @@ class ImageInputs:
     note: str = ""
     remark: str = ""
     complete_size: Size | None = None
+    mode: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Preprocessor:
         loaded = ImageInputs(sample, remark=f"the first of {counted} frames" if frames > 1 else "")
         if box is None:
             box, note = inference.find_box(sample, self.fields)
-            loaded = replace(loaded, note=note)
+            loaded = replace(loaded, note=note, mode=inference.search_mode if box is None else None)
         return loaded if box is None else self._cropped(loaded, box)
 
     def _cropped(self, loaded: ImageInputs, box: Rectangle) -> ImageInputs:
@@ -143,14 +145,14 @@ class Preprocessor:
         Args:
             inputs: from `load`, or `ImageInputs(sample)` for a sample of a dataset.
             model: the network; the preprocessing of its backbone says how classifiers crop.
-            mode: one of the task's input modes; None: the first.
+            mode: one of the task's input modes; None: that of the inputs.
             flip: see `ModelInput`.
 
         Raises:
             UserError: the task has no such input mode.
         """
         policy = self.task.inference
-        mode = mode or policy.modes[0]
+        mode = mode or inputs.mode or policy.modes[0]
         if mode not in policy.modes:
             raise unknown_name(f"input mode of the task {self.task.name}", mode, policy.modes)
         sample = {name: inputs.sample[name] for name in self.inputs}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,8 +30,12 @@ class People(Dataset):
 
     Subclasses set `fields` (`image`, `joints`, `box` and others), `_images`, `_image_of` and `_values`. The optional
     fields `left` and `top` are the position of the upper left pixel of the crop in the full image.
+
+    Attributes:
+        cropped: whether images are cropped around the person; see `complete_images`.
     """
 
+    cropped: bool = True
     _images: EncodedSource
     _image_of: np.ndarray
     """(N,) integers, ascending: index of the image of each person."""
@@ -39,6 +44,12 @@ class People(Dataset):
 
     def __len__(self) -> int:
         return len(self._image_of)
+
+    def complete_images(self) -> Self:
+        """The same people in complete images: for training to find them, and for scores without a known box."""
+        complete = copy.copy(self)
+        complete.cropped = False
+        return complete
 
     def sample_name(self, index: int) -> str:
         """Name of the image file; for the second and later people of an image, followed by their number."""
@@ -49,7 +60,10 @@ class People(Dataset):
     def read(self, index: int) -> Sample:
         number = int(self._image_of[index])
         image = decode_image(self._images.read(number), self.root / self._images.name(number))
-        top, left, height, width = person_crop(self._values["box"][index], image.shape[:2])
+        complete = (0, 0, *image.shape[:2])
+        top, left, height, width = (
+            person_crop(self._values["box"][index], image.shape[:2]) if self.cropped else complete
+        )
         values: dict[str, Any] = {name: column[index] for name, column in self._values.items()}
         values |= {"left": left, "top": top}
         points = values["joints"][values["joints"][:, 2] > 0, :2] - (left, top)

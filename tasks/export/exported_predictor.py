@@ -51,7 +51,8 @@ class ExportedPredictor(Predictor):
         Raises:
             UserError: it was exported in another input mode.
         """
-        if mode != self.metadata["example"]["mode"]:
+        # A search runs the network as the first mode does, more than once.
+        if mode not in (self.metadata["example"]["mode"], self.task.inference.search_mode):
             raise UserError(
                 f"An exported file predicts in the input mode {self.metadata['example']['mode']}, not {mode}."
             )

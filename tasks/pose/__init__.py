@@ -29,7 +29,7 @@ from . import heatmaps
 from .losses import LOSSES, find_loss
 from .metrics import PROTOCOLS
 from .networks import HeatmapNetwork, PoseNetwork, RegressionNetwork
-from .policies import PoseAugmentation, PoseInference
+from .policies import PoseAugmentation, PoseEvaluation, PoseInference
 from .pose_prediction import MeanPose, PosePrediction
 from .recipes import RECIPES
 
@@ -96,6 +96,10 @@ class HumanPose(Task[PoseNetwork]):
     @property
     def inference(self) -> PoseInference:
         return PoseInference(augmentation=self.augmentation)
+
+    @property
+    def evaluation(self) -> PoseEvaluation:
+        return PoseEvaluation(self.protocols)
 
     def build(
         self, fields: dict[str, FieldType], backbone: Backbone | None, head: str | None, model: str | None

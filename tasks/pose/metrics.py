@@ -2,7 +2,8 @@
 
     pck@a    fraction of joints predicted within a times a length of the person: under `pck-torso` the distance from
              the left shoulder to the right hip (Sapp, Taskar 2013), under `pck-box` the longer edge of the person's box
-             (Yang, Ramanan 2013), which every skeleton has
+             (Yang, Ramanan 2013), which every skeleton has; under `pck-found` as under `pck-torso`, but in complete
+             images, in which the network looks for the person itself
     pckh@a   the same, the length being the head's: 0.6 times the diagonal of its box (Andriluka et al. 2014, MPII);
              without pelvis and thorax, which MPII's tables leave out too
     pcp      fraction of the ten limbs with both ends within half of the limb's ground truth length (strict)
@@ -273,6 +274,7 @@ class CocoMetrics(RowMetrics):
 
 PROTOCOLS: dict[str, Callable[[], Metrics]] = {
     "pck-torso": partial(HitRateMetrics, CorrectJoints("pck", torso_length, (0.2, 0.1, 0.05))),
+    "pck-found": partial(HitRateMetrics, CorrectJoints("pck", torso_length, (0.2, 0.1, 0.05))),
     "pck-box": partial(HitRateMetrics, CorrectJoints("pck", longer_edge, (0.2, 0.1, 0.05))),
     "pckh": partial(HitRateMetrics, CorrectJoints("pckh", head_size, (0.5, 0.1), excluded=("pelvis", "thorax"))),
     "pcp": partial(HitRateMetrics, CorrectLimbs()),

@@ -5,24 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...datasets.core.augmentation import Augmentation, apply_transform, color_jitter_transform, sample_geometry
-from ...datasets.core.geometry import Geometry, Rectangle, Size, Window
-from ...datasets.dataset import Sample
+from ...datasets.core.geometry import Geometry, Rectangle, Size, Window, transform_points
+from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Keypoints, Skeleton
-from ...datasets.pose.people import person_crop
+from ...datasets.pose.people import People, bounding_boxes, person_crop
 from ...datasets.pose.skeletons import PERSON, category_of
 from ..network import Network
-from ..policies import AugmentationPolicy, InferencePolicy
+from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
+from ..preprocessing import ImageInputs, ModelInput
 from . import heatmaps
 from .boxes import BoxFile
 from .detector import find_person
-from .pose_prediction import write_results
+from .pose_prediction import DRAWING_THRESHOLD, write_results
 
+TWICE = "twice"
+"""Input mode: a second look at the crop around the joints that the first look at the image has found."""
+FOUND = "pck-found"
+"""Protocol: complete images, in which the network looks for the person itself."""
 MAX_PATCHES = 2
 """Maximum number of gray patches that random erasing puts on an image."""
 
@@ -58,11 +64,15 @@ class PoseAugmentation(AugmentationPolicy):
 class PoseInference(InferencePolicy):
     """One person, complete at the training size.
 
+    "fit" is one look at the image. Without a box, a person fills a part of it only, and "twice" looks again, at the
+    crop around the joints found: two passes of the network instead of one.
+
     Attributes:
         augmentation: framing of training.
     """
 
-    modes: tuple[str, ...] = ("fit",)
+    modes: tuple[str, ...] = ("fit", TWICE)
+    search_mode: str | None = TWICE
     augmentation: PoseAugmentation = PoseAugmentation(True, 0.0)
 
     def find_box(self, inputs: Sample, fields: dict[str, FieldType]) -> tuple[Rectangle | None, str]:
@@ -83,6 +93,32 @@ class PoseInference(InferencePolicy):
     def geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
         return (sample_geometry(None, source, training_size, self.augmentation.limits(Augmentation(), {}, source)),)
 
+    def look_again(
+        self, predictor: Any, inputs: Sequence[ModelInput], outputs: list[Tensor], batch_size: int
+    ) -> list[Tensor]:
+        """In the mode "twice", the joints of the second look, (1, J, 3) in pixels of the first look's input."""
+        again = [number for number, one in enumerate(inputs) if one.mode == TWICE]
+        looks = [self._second_look(predictor, inputs[number], outputs[number]) for number in again]
+        refined = list(outputs)
+        for number, look, output in zip(
+            again, looks, predictor.forward(looks, batch_size) if looks else (), strict=True
+        ):
+            pose = predictor.decode(look, output)
+            x, y = transform_points(inputs[number].context.matrix, *pose.joints[:, :2].T.astype(np.float64))
+            joints = np.stack([x, y, pose.joints[:, 2]], axis=1).astype(np.float32)
+            refined[number] = torch.from_numpy(joints)[None]
+        return refined
+
+    def _second_look(self, predictor: Any, first: ModelInput, output: Tensor) -> ModelInput:
+        """The crop around the joints of the first look; the offset is that in the first look's image."""
+        context = first.context
+        joints = predictor.decode(replace(first, context=replace(context, offset=None)), output).joints
+        image = context.inputs["image"]
+        top, left, height, width = person_crop(joints_box(joints, image.shape[:2]), image.shape[:2])
+        crop = image[top : top + height, left : left + width]
+        inputs = ImageInputs({"image": crop}, (left, top), complete_size=image.shape[:2])
+        return predictor.preprocessor.prepare(inputs, predictor.model, self.modes[0], first.flip)
+
     def unflip(self, output: Tensor, fields: dict[str, FieldType], width: int) -> Tensor:
         """The output for a mirrored image, mirrored back: left and right joints change places."""
         skeleton = _skeleton(fields)
@@ -100,6 +136,25 @@ class PoseInference(InferencePolicy):
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path:
         return write_results(out, stems)
+
+
+@dataclass(frozen=True)
+class PoseEvaluation(EvaluationPolicy):
+    """Under `pck-found`, images are complete, and the network looks twice; otherwise people are cropped."""
+
+    def mode(self, protocol: str) -> str | None:
+        return TWICE if protocol == FOUND else None
+
+    def under(self, dataset: Dataset, protocol: str) -> Dataset:
+        return dataset.complete_images() if protocol == FOUND and isinstance(dataset, People) else dataset
+
+
+def joints_box(joints: np.ndarray, size: Size) -> np.ndarray:
+    """The box (left, top, right, bottom) around the joints (J, 3) that are drawn; around the image if none is."""
+    drawn = np.isfinite(joints).all(axis=1) & (joints[:, 2] >= DRAWING_THRESHOLD)
+    if not drawn.any():
+        return np.array([0, 0, size[1] - 1, size[0] - 1])
+    return bounding_boxes(np.column_stack([joints[:, :2], drawn])[None])[0]
 
 
 def _skeleton(fields: dict[str, FieldType]) -> Skeleton:

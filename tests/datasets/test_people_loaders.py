@@ -173,6 +173,16 @@ def test_joints_are_relative_to_the_corner_of_the_crop(tmp_path):
     np.testing.assert_allclose(sample["box"], box - (left, top, left, top), atol=1e-5)
 
 
+def test_complete_images_have_joints_and_boxes_in_their_own_pixels(tmp_path):
+    places = np.random.default_rng(0).uniform(10, 50, (2, 14, 2))
+    lsp(tmp_path, "lsp", places, np.zeros((2, 14)))
+    dataset = open_dataset("lsp", tmp_path)
+    sample = dataset.complete_images().read(0)  # type: ignore[attr-defined]
+    assert sample["image"].shape == (60, 80, 3) and dataset.read(0)["image"].shape != (60, 80, 3)
+    np.testing.assert_allclose(sample["joints"][:, :2], places[0], atol=1e-5)
+    np.testing.assert_allclose(sample["box"], [*places[0].min(0), *places[0].max(0)], atol=1e-5)
+
+
 def test_the_first_1000_of_lsp_train_and_the_last_1000_test(tmp_path):
     # facts 3.5: images/im0001.jpg..im2000.jpg; first 1000 train, last 1000 test.
     (tmp_path / "images").mkdir()

@@ -1,4 +1,4 @@
-"""Predictions averaged with those of mirrored images."""
+"""Predictions averaged with those of mirrored images, in one look."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dotted(hands: str) -> np.ndarray:
 @pytest.mark.parametrize("hands", ["rg", "gr"])
 def test_joints_are_predicted_at_their_dots_with_and_without_flip(hands, box, keep_aspect):
     for flip in (False, True):
-        prediction = predict(DotRegressor(), dotted(hands), HumanPose(keep_aspect), box=box, flip=flip)
+        prediction = predict(DotRegressor(), dotted(hands), HumanPose(keep_aspect), box=box, flip=flip, mode="fit")
         np.testing.assert_allclose(prediction.joints[:, :2], DOTS, atol=0.2)
 
 
@@ -40,7 +40,7 @@ def test_unflip_exchanges_left_and_right():
 
 def test_flip_averages_a_constant_prediction_with_its_mirror_image():
     points = np.array([[10, 20], [30, 40], [50, 44]])
-    prediction = predict(FixedJoints(points), np.zeros((*SIZE, 3), np.uint8), flip=True)
+    prediction = predict(FixedJoints(points), np.zeros((*SIZE, 3), np.uint8), flip=True, mode="fit")
     # 47.5 is the middle of 96 columns; the hands meet halfway between each other's mirror image and themselves.
     np.testing.assert_allclose(
         prediction.joints, [[47.5, 20, 0.2], [(30 + 95 - 50) / 2, 42, 0.65], [(50 + 95 - 30) / 2, 42, 0.65]], atol=1e-4
@@ -55,7 +55,9 @@ def test_flip_averages_a_constant_prediction_with_its_mirror_image():
 def test_flipped_heat_maps_give_the_same_joints_at_every_width(hands, width):
     # An image at the input size, cropped from 120 x 160: 95 to 93 are not multiples of 4.
     image = np.ascontiguousarray(dotted(hands)[31:98, 35 : 35 + width])
-    plain, flipped = (predict(DotHeatmaps(), image, size=(67, width), flip=flip).joints for flip in (False, True))
+    plain, flipped = (
+        predict(DotHeatmaps(), image, size=(67, width), flip=flip, mode="fit").joints for flip in (False, True)
+    )
     np.testing.assert_allclose(plain[:, :2], DOTS - np.array([35, 31]), atol=0.3)
     np.testing.assert_allclose(flipped[:, :2], plain[:, :2], atol=0.15)
     np.testing.assert_allclose(flipped[:, 2], plain[:, 2], atol=0.1)
@@ -66,7 +68,9 @@ def test_flipped_heat_maps_give_the_same_joints_at_every_width(hands, width):
 def test_flipped_heat_maps_give_the_same_joints_of_crops(box, keep_aspect):
     for size in (SIZE, (61, 83)):
         for flip in (False, True):
-            prediction = predict(DotHeatmaps(), dotted("gr"), HumanPose(keep_aspect), size, box=box, flip=flip)
+            prediction = predict(
+                DotHeatmaps(), dotted("gr"), HumanPose(keep_aspect), size, box=box, flip=flip, mode="fit"
+            )
             np.testing.assert_allclose(prediction.joints[:, :2], DOTS, atol=1)
 
 

@@ -39,7 +39,7 @@ def to_input(points: np.ndarray, source: Size, keep_aspect: bool) -> np.ndarray:
 def test_joints_are_in_pixels_of_an_image_of_any_size(source, keep_aspect):
     points = random_points(*source)
     network = FixedJoints(to_input(points, source, keep_aspect))
-    prediction = predict(network, np.zeros((*source, 3), np.uint8), HumanPose(keep_aspect))
+    prediction = predict(network, np.zeros((*source, 3), np.uint8), HumanPose(keep_aspect), mode="fit")
     np.testing.assert_allclose(prediction.joints[:, :2], points, atol=1e-4)
     np.testing.assert_allclose(prediction.joints[:, 2], [0.2, 0.5, 0.8])
     assert prediction.joints.dtype == np.float32 and prediction.box is None
