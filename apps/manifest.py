@@ -165,7 +165,7 @@ def _extended(stem: Path, request: InferenceRequest, owner: Sequence[str]) -> Pa
     return Path(*folders, stem.name)
 
 
-RECORD = {"output": str, "task": str, "config": str, "inputs": dict, "files": dict, "values": dict}
+RECORD: dict[str, type] = {"output": str, "task": str, "config": str, "inputs": dict, "files": dict, "values": dict}
 """Keys of a line that records a prediction, and the types of their values. No pydantic: it refuses the surrogates that
 stand for bytes of file names that are not UTF-8."""
 
