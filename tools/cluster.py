@@ -120,6 +120,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--decoded-per-core", type=float, default=550, help="images a CPU second, with augmentation")
         one.add_argument("--gpu-price", type=float, default=2.5, help="dollars an hour")
     training, prediction = commands.choices["train"], commands.choices["predict"]
+    prediction.set_defaults(decoded_per_core=850)
     training.add_argument("--epochs", type=float, default=90)
     training.add_argument("--gpus-per-host", type=int, default=8)
     training.add_argument("--host-mtbf-hours", type=float, default=1440, help="hours between failures of one host")
@@ -127,7 +128,7 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument("--get-price", type=float, default=0.0004, help="dollars for 1,000 reads")
     training.add_argument("--open-us", type=float, default=620, help="CPU microseconds to open an image in a tar")
     prediction.add_argument("--outputs", type=int, default=2, help="files written for an image")
-    prediction.add_argument("--encode-ms", type=float, default=20, help="CPU milliseconds for one of them")
+    prediction.add_argument("--encode-ms", type=float, default=5.5, help="CPU milliseconds for one of them")
     prediction.add_argument("--batch-1-rate", type=float, default=600, help="images/s of one GPU, one image a batch")
     prediction.add_argument("--record-bytes", type=float, default=307, help="record of an image")
     prediction.add_argument("--put-price", type=float, default=0.005, help="dollars for 1,000 writes")
