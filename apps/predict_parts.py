@@ -8,6 +8,7 @@ once; writing it again gives the same files under the same names. No process rea
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -220,6 +221,9 @@ def predict_in_parts(
     rows = [{"part": number, "requests": json.dumps(part)} for number, part in enumerate(parts)]
     has_gpus = ray.cluster_resources().get("GPU", 0) > 0
     actors = min(actors, len(parts))
+    # Its bars are pages of text where the output is no terminal.
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     resources = {"num_gpus": 1} if has_gpus else {"num_cpus": max(1, ray.cluster_resources()["CPU"] // (actors + 1))}
     data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         PartPredictor,
