@@ -81,6 +81,7 @@ class Shards(Dataset):
     terms: ClassVar[str] = "those of the dataset in the shards"
     splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
     remote: ClassVar[bool] = True
+    shards: np.ndarray
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         super().__init__("", split)
@@ -147,7 +148,7 @@ class Shards(Dataset):
 
     def read_transformed(self, index: int, geometry: Geometry, fields: dict[str, FieldType] | None = None) -> Sample:
         (number, kept), self._kept = self._kept, (-1, None)
-        stored = kept if number == index else self._stored(index)
+        stored: dict[str, Any] = kept if number == index else self._stored(index)
         image = self._image(stored)
         sample: Sample = {}
         for name, kind in (fields or self.fields).items():
@@ -159,7 +160,8 @@ class Shards(Dataset):
             elif name == image:
                 value, of_field = scaled_image(EncodedImage(stored[name][1], self._path(index, name)), geometry)
             else:
-                value = self._decoded(name, *stored[name], index)
+                code, data = stored[name]
+                value = self._decoded(name, code, data, index)
             sample |= transform_sample({name: value}, {name: kind}, of_field)
         return sample
 
@@ -180,15 +182,15 @@ class Shards(Dataset):
     def _read(self, name: str, start: int, size: int) -> bytes:
         if self._cache is None:
             return self._storage.read(name, "a shard", start, size)
-        for _ in range(2):
+        path = self._cache.path(name)
+        try:
+            return Storage(path.parent).read(path.name, "a shard", start, size)
+        except DatasetError:
+            if path.exists():
+                raise
+            # Another process has made room meanwhile.
             path = self._cache.path(name)
-            try:
-                return Storage(path.parent).read(path.name, "a shard", start, size)
-            except DatasetError:
-                # Another process has made room meanwhile, unless it happens again.
-                if path.exists():
-                    raise
-        raise DatasetError(path, "a copy of a shard", "none: the disk of --cache is full")
+            return Storage(path.parent).read(path.name, "a shard", start, size)
 
     def _path(self, index: int, field: str) -> str:
         """Where a value is, for messages."""
@@ -343,7 +345,8 @@ def _set_source(*source: Any) -> None:
 
 
 def _write_from_source(number: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return _write_shard(*_source, number, indices)
+    dataset, storage = _source
+    return _write_shard(dataset, storage, number, indices)
 
 
 def _write_shard(
