@@ -239,7 +239,7 @@ def run_on_ray(task: str, trials: Iterable[Trial], parallel: int) -> None:
         result = trial.result()
         return {"score": math.nan if result is None else result["monitor"]["value"]}
 
-    resources = {"cpu": 1, "gpu": 1} if has_gpus else {"cpu": cores}
+    resources: dict[str, float] = {"cpu": 1, "gpu": 1} if has_gpus else {"cpu": cores}
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         param_space={"trial": tune.grid_search([trial for trial in trials if trial.result() is None])},
