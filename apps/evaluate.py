@@ -45,7 +45,7 @@ def evaluate(
             dataset, if not stated.
         root: Dataset folder, not needed for synthetic datasets; that of the run if not stated. Shards may be at an
             address (s3://bucket/data).
-        cache: Folder for copies of shards.
+        cache: Folder for copies of shards; without it, they are read from --root each time.
         split: Split to evaluate; that of the run's evaluations, else the last split of the dataset, if not stated.
         protocol: Evaluation protocol: the pixels or samples that count, and how they are averaged; the usual protocol
             of the dataset if not stated.
@@ -174,7 +174,7 @@ def compare(
         second: The one that is compared with it.
         data: Name of the dataset (`densevision list datasets`); that of the first one's evaluations, if not stated.
         root: Dataset folder, not needed for synthetic datasets; that of the first run if not stated.
-        cache: Folder for copies of shards.
+        cache: Folder for copies of shards; without it, they are read from --root each time.
         split: Split to evaluate; that of the first one's evaluations, else the last one of the dataset, if not stated.
         protocol: Evaluation protocol; the usual protocol of the dataset if not stated.
         samples: Evaluate the first N samples only; all of them if not stated.

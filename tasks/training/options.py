@@ -99,7 +99,7 @@ class Options:
     root: str | Path | None = option()
     """Folder of the dataset, or the address of shards (s3://bucket/data); synthetic datasets need none."""
     cache: Path | None = option()
-    """Folder for copies of shards, which are fetched once."""
+    """Folder for copies of shards, which are fetched once; without it, in every epoch."""
     eval_data: str | None = option()
     """Dataset to evaluate on, if it is not the training dataset."""
     eval_root: str | Path | None = option()
