@@ -221,17 +221,8 @@ class Predictor:
                     ) from None
                 for (index, _), row in zip(batch, output.split(1), strict=True):
                     outputs[index].append(row)
-        refined = [self._refined(one, each) for one, each in zip(inputs, outputs, strict=True)]
-        return self.task.inference.look_again(self, inputs, refined, batch_size)
-
-    def _refined(self, model_input: ModelInput, outputs: list[Tensor]) -> Tensor:
-        """The merged output for one prediction, after the further passes that the task makes."""
-        policy = self.task.inference
-
-        def run(sample: Sample) -> Tensor:
-            return self.run_network([sample], model_input.flip, model_input.mode)
-
-        return policy.refine(policy.merge(outputs), model_input.context, run)
+        merged = [self.task.inference.merge(each) for each in outputs]
+        return self.task.inference.refine(self, inputs, merged, batch_size)
 
     def decode(self, model_input: ModelInput, output: Tensor) -> Prediction:
         """Third step of `predict`: the prediction in original pixels. It may run in any thread."""

@@ -7,7 +7,7 @@ own and returns it from the property of that name.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..limits import LimitExceeded, check_pixels
 from .image_io import load_image_as, load_labels
 from .network import Batch, Network
-from .prediction import Prediction, PredictionContext
+from .prediction import Prediction
 
 
 class AugmentationPolicy:
@@ -236,21 +236,11 @@ class InferencePolicy:
         """Merge the raw outputs for all geometries of an input mode into one."""
         return outputs[0]
 
-    def refine(self, output: Tensor, context: PredictionContext, run: Callable[[Sample], Tensor]) -> Tensor:
-        """Refine a raw output (1, ...) by more passes of the network; most tasks take one.
+    def refine(self, predictor: Any, inputs: Sequence[Any], outputs: list[Tensor], batch_size: int) -> list[Tensor]:
+        """The raw outputs that `Task.decode` takes, from those of the first pass; most tasks make no other.
 
         Args:
-            output: the merged output for one prediction.
-            context: what `Task.decode` gets with it.
-            run: the network, from inputs at its size to a raw output.
-        """
-        return output
-
-    def look_again(self, predictor: Any, inputs: Sequence[Any], outputs: list[Tensor], batch_size: int) -> list[Tensor]:
-        """The raw outputs that `Task.decode` takes, from those of a first look; pose looks again at the person found.
-
-        Args:
-            predictor: the `Predictor`, for another pass.
+            predictor: the `Predictor`, for further passes.
             inputs: the `ModelInput` of every prediction.
             outputs: the merged raw output of each, with a batch of 1.
             batch_size: maximum number of samples in a forward pass.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ...errors import UserError
 from ..image_io import ImageFile
 from ..network import Network
 from ..policies import AugmentationPolicy, EvaluationPolicy, InferencePolicy
-from ..prediction import PredictionContext
+from ..preprocessing import ModelInput
 
 CAMERA = (241.42, 241.42, 160.0, 120.0)
 """fx, fy, cx and cy of ICVL's camera, whose images are 320 pixels wide."""
@@ -117,11 +117,17 @@ class HandInference(InferencePolicy):
     def crop_for_box(self, box: Rectangle, size: Size) -> Window:
         raise UserError("A hand is cut out of its depth image by a cube, not by a box: leave out the box.")
 
-    def refine(self, output: Tensor, context: PredictionContext, run: Callable[[Sample], Tensor]) -> Tensor:
+    def refine(
+        self, predictor: Any, inputs: Sequence[ModelInput], outputs: list[Tensor], batch_size: int
+    ) -> list[Tensor]:
+        return [self._recenter(predictor, one, output) for one, output in zip(inputs, outputs, strict=True)]
+
+    def _recenter(self, predictor: Any, one: ModelInput, output: Tensor) -> Tensor:
         """Center the cube at the predicted palm, which is more exact than the one that was found, and predict again.
 
         Released code refines the center by a network of its own (`ScaleNet`); here, it is the one that predicts poses.
         """
+        context = one.context
         inputs, names = context.inputs, context.fields["joints"].skeleton.names  # type: ignore[attr-defined]
         if "frame" not in inputs or PALM not in names:
             return output
@@ -132,7 +138,7 @@ class HandInference(InferencePolicy):
             cut = cut_cube(1000 * inputs["frame"], inputs["frame_camera"], palm, float(cube[3]), size)
             # Relative to the first cube, as `Task.decode` takes it.
             moved = torch.from_numpy((cut["cube"][:3] - cube[:3]) / (cube[3] / 2)).to(output)
-            output = run({"depth": cut["depth"]}) + moved.repeat(len(names))
+            output = predictor.run_network([{"depth": cut["depth"]}], one.flip, one.mode) + moved.repeat(len(names))
         return output
 
     def write_results(self, out: Path, stems: Sequence[str]) -> Path | None:

@@ -93,7 +93,7 @@ class PoseInference(InferencePolicy):
     def geometries(self, mode: str, source: Size, training_size: Size, model: Network) -> tuple[Geometry, ...]:
         return (sample_geometry(None, source, training_size, self.augmentation.limits(Augmentation(), {}, source)),)
 
-    def look_again(
+    def refine(
         self, predictor: Any, inputs: Sequence[ModelInput], outputs: list[Tensor], batch_size: int
     ) -> list[Tensor]:
         """In the mode "twice", the joints of the second look, (1, J, 3) in pixels of the first look's input."""
