@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 
@@ -29,6 +30,9 @@ SAMPLE_USES = 4
 """Uses of each generated sample where generating them is what a step waits for."""
 MIN_GAIN = 0.9
 """Time of a step with samples used again, relative to that without, from which on it is worth it."""
+BESIDE_WORKERS = 1.08
+"""Time of a step beside as many workers as threads, relative to the sum of what both take: they share caches and memory
+(0.97, 1.01 and 1.14 in default runs of pose, flow and depth)."""
 MARGIN = 0.93
 """Part of the budget that is planned: steps vary, and checkpoints, curves and examples are written beside them."""
 EVALUATION_SHARE = 0.25
@@ -125,17 +129,11 @@ def use_all_cores(trainer: Trainer, seconds: float) -> float:
         return seconds
     if not isinstance(dataset, SyntheticDataset) or not dataset.infinite:
         return seconds
-    trainer.options = dataclasses.replace(options, threads=cores, workers=cores)
+    trainer.options = dataclasses.replace(options, threads=cores, workers=cores, sample_uses=SAMPLE_USES)
+    batches, loading, loading_again = load_repeatedly(trainer, dataset)
     torch.set_num_threads(cores)
-    batches = trainer.data_loader()
-    try:
-        # Not the sum of both: beside workers, networks of short operations are slower (hand pose: 0.14 s, not 0.11).
-        once = seconds_per_step(trainer, batches, PREFETCHED * cores // len(trainer.share))
-    finally:
-        batches.close()
-    trainer.options = dataclasses.replace(trainer.options, sample_uses=SAMPLE_USES)
-    loading, loading_again = loading_seconds(trainer, dataset)
-    again = once - (loading - loading_again) / cores
+    network = seconds_per_step(trainer, itertools.cycle(batches))
+    once, again = (BESIDE_WORKERS * (network + each / cores) for each in (loading, loading_again))
     # All processes take the same form: the stream of samples is one.
     if any_process(trainer.accelerator, again > MIN_GAIN * seconds):
         trainer.options = options
@@ -149,17 +147,16 @@ def use_all_cores(trainer: Trainer, seconds: float) -> float:
     return again
 
 
-def loading_seconds(trainer: Trainer, dataset: SyntheticDataset) -> tuple[float, float]:
-    """CPU seconds of loading the batches of a step: of new samples, and of samples used again."""
+def load_repeatedly(trainer: Trainer, dataset: SyntheticDataset) -> tuple[list[Batch], float, float]:
+    """The batches of a step, and the CPU seconds that loading them takes: of new samples, and of samples used again."""
 
-    def load() -> float:
+    def load() -> tuple[list[Batch], float]:
         begun = time.process_time()
-        for _ in trainer.data_loader(1, workers=0):
-            pass
-        return time.process_time() - begun
+        return list(trainer.data_loader(1, workers=0)), time.process_time() - begun
 
     # The first time, this process imports what generating samples needs, which its workers have done before.
     load()
     dataset.keep_samples(0)
-    generated, kept = load(), load()
-    return generated, kept + max(0.0, generated - kept) / SAMPLE_USES
+    generated = load()[1]
+    batches, kept = load()
+    return batches, generated, kept + max(0.0, generated - kept) / SAMPLE_USES

@@ -126,7 +126,7 @@ def test_durations_are_minutes_or_hours(seconds, words):
     [
         ({}, 0.9, (0.5, 0.2), (2, 2), budget.SAMPLE_USES),
         ({}, 0.9, (0.06, 0.05), (2, 2), None),
-        ({}, 0.2, (0.06, 0.03), (1, 1), None),
+        ({}, 0.2, (0.1, 0.05), (1, 1), None),
         ({"workers": 2}, 0.9, (0.5, 0.2), (1, 2), None),
         ({"sample_uses": 1}, 0.9, (0.5, 0.2), (1, 1), 1),
     ],
@@ -136,7 +136,7 @@ def test_all_cores_train_and_load_where_generating_samples_holds_up_training(
 ):
     monkeypatch.setattr(budget, "seconds_per_step", lambda *_: 0.2)
     monkeypatch.setattr(budget, "available_cores", lambda: 2)
-    monkeypatch.setattr(budget, "loading_seconds", lambda *_: loading)
+    monkeypatch.setattr(budget, "load_repeatedly", lambda *_: ([], *loading))
     options = {"workers": 1, "threads": 1, "model": "plain", **options}
     trainer = build_toy_trainer(Relief(), tmp_path / "run", SyntheticRooms(size=(16, 16)), **options)
     threads = torch.get_num_threads()
@@ -164,7 +164,8 @@ def test_samples_used_again_take_less_time(tmp_path):
     trainer = build_toy_trainer(Relief(), tmp_path / "run", SlowRooms(size=(16, 16)), model="plain", sample_uses=4)
     # The trainer has its own, at the size of the images.
     dataset: Any = trainer.training_set.dataset
-    once, again = budget.loading_seconds(trainer, dataset)
+    batches, once, again = budget.load_repeatedly(trainer, dataset)
     trainer.close()
+    assert len(batches) == trainer.micro_batches
     # A batch of two samples; used again, a quarter of it is generated.
     assert once >= 0.1 and 0.025 <= again < once
