@@ -119,7 +119,7 @@ class PartPredictor:
             of_stem = {"inputs": inputs[stem], "files": {path: [len(written[path])] for path in paths}}
             lines.append({"output": stem, "task": self.task, "config": self.digest, **of_stem, "values": values})
         target.write(f"{part_name(number)}.jsonl", "".join(f"{json_text(line)}\n" for line in lines).encode())
-        return {**result, "done": len(made), "skipped": json.dumps(skipped)}
+        return {**result, "done": len(made), "skipped": json_text(skipped)}
 
     def _is_done(self, number: int, inputs: dict[str, dict[str, Any]]) -> bool:
         """Whether the record of a part has these inputs, unchanged, predicted with the same model and options."""
@@ -218,7 +218,7 @@ def predict_in_parts(
             for request in manifest.with_own_outputs(list_requests(options.source, needed, names))
         ]
     parts = [requests[start : start + per] for start in range(0, len(requests), per)]
-    rows = [{"part": number, "requests": json.dumps(part)} for number, part in enumerate(parts)]
+    rows = [{"part": number, "requests": json_text(part)} for number, part in enumerate(parts)]
     has_gpus = ray.cluster_resources().get("GPU", 0) > 0
     actors = min(actors, len(parts))
     # Its bars are pages of text where the output is no terminal.

@@ -151,7 +151,11 @@ class Dataset(ABC):
         type rejects, and what the loader skipped.
         """
         problems: dict[Problem, None] = {}
-        for split in cls.splits_in(root):
+        try:
+            splits = cls.splits_in(root)
+        except DatasetError as error:
+            return list(error.problems)
+        for split in splits:
             try:
                 dataset = cls(root, split)
             except DatasetError as error:

@@ -158,15 +158,18 @@ def test_an_addition_is_one_new_file_and_one_new_line(extended, addition):
     assert all(before[name] == after[name] for name in untouched)
 
 
+@pytest.mark.slow
 def test_the_copy_is_what_was_used(extended, followed):
     assert f"package {extended / '__init__.py'}" in followed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("addition", ADDITIONS, ids=str)
 def test_an_addition_is_listed(followed, addition):
     assert re.search(rf"^\W*{addition.name}\b", followed[1], re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_toys_train_together(followed):
     folder, _ = followed
     result = json.loads((folder / "run" / "result.json").read_text())
@@ -174,6 +177,7 @@ def test_the_toys_train_together(followed):
     assert np.load(folder / "predictions" / "0_nearness.npy").shape == (48, 64)
 
 
+@pytest.mark.slow
 def test_the_toy_task_is_visualizable_by_what_its_output_is(followed):
     folder, printed = followed
     (targets,) = re.findall("^targets .*", printed, re.MULTILINE)

@@ -71,7 +71,7 @@ def test_debug_raises_the_error():
         main(["--debug", "predict", "depth", "missing.png"])
 
 
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_process_exits_with_2_and_prints_the_traceback_only_with_debug(tmp_path, debug):
     words = ["predict", "depth", "missing.png", *(["--debug"] if debug else [])]
     process = subprocess.run(

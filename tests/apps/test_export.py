@@ -80,6 +80,7 @@ def test_the_command_prints_the_difference_from_pytorch_and_fixed_sizes(run, tmp
     assert metadata["inputs"][0]["channels"] == ["gray"]
 
 
+@pytest.mark.slow
 def test_a_torch_export_program_loads_without_densevision(run, tmp_path, checkpoint):
     result = run("export", checkpoint, "--to", "torch-export", "--out", "net.pt2")
     assert result.code == 0 and "net.pt2: " in result.out

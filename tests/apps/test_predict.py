@@ -310,7 +310,7 @@ def test_joints_of_a_box_are_in_image_coordinates(run, tmp_path, pose_checkpoint
     )
     with Image.open(photo) as complete:
         complete.crop((x, y, x + width, y + height)).save(tmp_path / "part.png")
-    assert "in the whole image" in run("predict", pose_checkpoint, "part.png", *ON_CPU).out
+    assert "in the whole image" in run("predict", pose_checkpoint, "part.png", "--input-mode", "fit", *ON_CPU).out
     data, keypoints = read_pose(tmp_path / "predictions", "photo")
     part_data, part_keypoints = read_pose(tmp_path / "predictions", "part")
     np.testing.assert_allclose(keypoints, part_keypoints + np.array([*offset, 0]), atol=0.011)  # written to hundredths

@@ -53,6 +53,7 @@ def test_three_tasks_run_on_every_frame_of_a_recording(run, tmp_path, clip):
     assert "research" in result.err, "the license terms of the weights are printed"
 
 
+@pytest.mark.slow
 def test_a_real_clip_of_80_frames_is_processed_frame_by_frame(run, tmp_path, shared_data):
     clip = shared_data / "video" / "paragliding_launch.mp4"
     result = run("webcam", "depth", "--video", clip, "--record", "out.mp4", "--size", 160, *ON_CPU)

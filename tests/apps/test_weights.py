@@ -71,7 +71,7 @@ def test_show_prints_the_metadata_of_published_weights(run):
 
 def test_a_packaged_checkpoint_is_listed_with_score_protocol_and_terms(run):
     (line,) = [line for line in run("weights", "list").out.splitlines() if line.startswith("depth: ")]
-    assert re.search(r"abs_rel 0\.\d{3} \(synthetic-rooms test, all-pixels\); data: made by this package", line)
+    assert re.search(r"abs_rel 0\.\d{3} \(nyu-raw test, all-pixels\); data: no explicit license", line)
     assert "; backbone: " in line
 
 
@@ -151,7 +151,7 @@ def test_to_fp16_makes_a_checkpoint_of_a_classifiers_weights(run, tmp_path, imag
         load(tmp_path / f"{file}.safetensors", "cpu", "off").predict(photo).probabilities
         for file in ("weights", "named")
     )
-    np.testing.assert_allclose(named, weights, atol=1e-3)
+    np.testing.assert_allclose(named, weights, atol=1e-2)  # weights with 11 significant bits
     save_weights(create_backbone("resnet20_cifar", num_classes=0), tmp_path / "levels.safetensors")
     assert "without a classifier" in run("weights", "to-fp16", "levels.safetensors", "none.safetensors").error
 

@@ -162,6 +162,7 @@ def test_options_that_a_network_cannot_have_are_refused(name: str, options: dict
         create_backbone(name, **options)
 
 
+@pytest.mark.slow
 def test_preact_networks_keep_the_contract() -> None:
     # Rounding grows through a hundred fresh layers: 4e-5 between two orders of adding up.
     check_backbone("preact110_cifar", ((32, 32), (33, 40)), tolerance=1e-3)

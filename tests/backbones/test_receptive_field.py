@@ -56,7 +56,11 @@ GOOGLENET_CENTERS = {
 }
 WIDEST_QUICK = 220
 """Pixels. Wider fields are left to the slow test, and so are networks of a thousand layers."""
-VERY_DEEP = ("preact1001_cifar", "resnet1202_cifar")
+# They take seconds each; `-m slow` runs all.
+VERY_DEEP = (
+    "preact1001_cifar", "resnet1202_cifar", "resnet110_cifar", "resnet152", "preact110_cifar", "preact152",
+    "preact164_cifar", "preact200", "inception_v4", "inception_resnet_v2",
+)  # fmt: skip
 
 
 def backbone_of(name: str, **options: Any) -> Backbone:

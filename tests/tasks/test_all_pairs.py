@@ -67,7 +67,9 @@ def test_the_coarsest_level_has_gradients_for_its_backbone(backbone):
     assert without_gradient(encoder) == []
 
 
-@pytest.mark.parametrize("backbone", ONE_OF_EACH_FILE)
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in ONE_OF_EACH_FILE]
+)
 def test_heads_on_fewer_levels_work_or_are_refused(backbone):
     for count in range(1, len(on_meta(backbone)[0].levels)):
         with torch.device("meta"):

@@ -271,7 +271,9 @@ def resnet() -> Any:
     return network("resnet18", 4)
 
 
-@pytest.mark.parametrize("size", [(272, 336), (195, 301), (530, 97)])
+@pytest.mark.parametrize(
+    "size", [(195, 301), *(pytest.param(size, marks=pytest.mark.slow) for size in ((272, 336), (530, 97)))]
+)
 def test_tiled_inference_equals_one_pass(resnet, size):
     # Design 6: to 1e-4 for networks whose levels halve exactly and that contain no global operation.
     image = torch.rand(1, 3, *size)
@@ -486,7 +488,9 @@ def test_a_batch_that_does_not_fit_into_memory_runs_one_by_one(predictor, monkey
         torch.testing.assert_close(output, predictor.forward([one])[0])
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "gif"])
+@pytest.mark.parametrize(
+    "suffix", ["png", *(pytest.param(name, marks=pytest.mark.slow) for name in ("jpg", "tiff", "gif"))]
+)
 def test_a_file_is_opened_once(predictor, tmp_path, suffix):
     path = tmp_path / f"photo.{suffix}"
     PILImage.fromarray(image(40, 56)).save(path)

@@ -151,6 +151,7 @@ def test_the_task_keeps_its_promises_on_a_set_of_three_classes():
     check_task(create_task("classification"), Colors(), Colors(split="test"))
 
 
+@pytest.mark.slow
 def test_lenet_learns_by_its_own_recipe(tmp_path):
     # Distances to fixed codes under eq. 9 (facts 1.1), at a lower learning rate than digits need: solid colors drive
     # every unit alike.

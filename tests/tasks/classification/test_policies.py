@@ -177,6 +177,7 @@ def test_a_backbone_without_a_map_of_scores_refuses_dense_views_in_one_sentence(
         predictor.predict(rendered(20, 20), mode="dense")
 
 
+@pytest.mark.slow
 def test_dense_evaluation_of_vgg_is_its_fully_connected_network_at_224_and_shifts_with_the_image():
     # trap 7: fc6's order of inputs. vgg11 is the lightest; its classifier is that of all (facts 1.3).
     torch.manual_seed(0)

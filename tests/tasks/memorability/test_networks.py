@@ -95,7 +95,12 @@ def test_memnet_takes_images_of_any_size(memnet, size):
     assert output.shape == (2, 1) and bool(output.isfinite().all())
 
 
-@pytest.mark.parametrize("name", list_backbones())
+DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
+)
 def test_every_backbone_predicts_one_score(name):
     network = on_meta(name)
     size = network.backbone.classifier_input_size or network.backbone.fixed_size or (101, 133)

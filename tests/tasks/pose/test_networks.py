@@ -168,7 +168,7 @@ def test_input_policy_stride_and_output_type(head):
     assert network.output_type == {"regression": "coordinates", "deconvolution": "heatmaps"}[head]
 
 
-@pytest.mark.parametrize("build", [*HEADS, Belagiannis, BelagiannisCascade])
+@pytest.mark.parametrize("build", [*HEADS, Belagiannis, pytest.param(BelagiannisCascade, marks=pytest.mark.slow)])
 def test_output_is_float32_under_autocast(build):
     torch.manual_seed(0)
     network = network_of("resnet18", build, 3) if isinstance(build, str) else build(LSP)

@@ -29,7 +29,8 @@ SETTINGS: dict[str, tuple[HumanPose, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "cascade" else name for name in SETTINGS]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("belagiannis", "cascade") else name for name in SETTINGS],
 )
 def test_run_stops_resumes_is_scored_beside_the_baseline_and_predicts(name, tmp_path, small_baseline):
     def stop(step: int) -> None:

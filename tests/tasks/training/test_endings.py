@@ -93,7 +93,12 @@ def end(process: subprocess.Popen, seconds: float) -> str:
 @pytest.mark.parametrize(
     ("ending", "code", "message"),
     [
-        ("exception", 1, "densevision: Reading train/3 failed with KeyError: 'no such annotation'"),
+        pytest.param(
+            "exception",
+            1,
+            "densevision: Reading train/3 failed with KeyError: 'no such annotation'",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "exit",
             1,
@@ -124,7 +129,7 @@ def test_a_run_that_ends_early_is_gone_and_can_be_resumed(tmp_path, ending, code
 @pytest.mark.parametrize(
     ("ending", "line", "number", "code"),
     [
-        ("stuck", "stuck", signal.SIGTERM, 143),
+        pytest.param("stuck", "stuck", signal.SIGTERM, 143, marks=pytest.mark.slow),
         ("evaluation", "evaluating", signal.SIGINT, 130),
         pytest.param("stuck", "stuck", signal.SIGINT, 130, marks=pytest.mark.slow),
         pytest.param("evaluation", "evaluating", signal.SIGTERM, 143, marks=pytest.mark.slow),

@@ -32,8 +32,15 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("amp", "workers"),
+    [
+        ("off", 2),
+        ("bf16", 0),
+        ("fp16", 0),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("off", 0), ("bf16", 2), ("fp16", 2))),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_exactly(tmp_path, workers, amp):
     options = {"model": "dropout", **EVERYTHING, "workers": workers, "amp": amp}
     uninterrupted = train_toy(Relief(), tmp_path / "uninterrupted", **options)

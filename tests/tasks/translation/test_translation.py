@@ -31,10 +31,7 @@ FACADES = open_dataset("synthetic-facades", split="test").with_size((32, 32))
 FIELDS = {"labels": SegmentationMask(("wall", "window")), "depth": Image(1), "image": Image()}
 
 
-def test_task_contract():
-    check_task(Translation())
-
-
+@pytest.mark.slow
 def test_task_contract_from_images_to_labels():
     check_task(Translation(source_field="image", target_field="labels"))
 
@@ -137,7 +134,9 @@ def test_checkpoint_contains_the_generator_only(tmp_path):
     assert {name.split(".")[0] for name in names} <= {"backbone", "head"}
 
 
-@pytest.mark.parametrize("norm", ["batch", "frozen-batch", "instance"])
+@pytest.mark.parametrize(
+    "norm", ["batch", *(pytest.param(norm, marks=pytest.mark.slow) for norm in ("frozen-batch", "instance"))]
+)
 def test_checkpoint_predicts_in_its_normalization_mode_and_depends_on_the_seed_in_mode_batch(tmp_path, norm):
     train(Translation(norm=norm), **{**TINY, "steps": 2, "out": tmp_path / "trainer"})
     predictor = load(tmp_path / "trainer" / "last" / "checkpoint.safetensors", device="cpu", amp="off")
@@ -193,6 +192,7 @@ def test_two_processes_are_equivalent_to_one_with_twice_the_batch_size(tmp_path)
     assert gap < 1e-5
 
 
+@pytest.mark.slow
 def test_a_training_says_first_if_its_model_cannot_be_exported(tmp_path, capsys):
     expected: dict[Literal["batch", "frozen-batch", "instance"], int] = {"batch": 1, "frozen-batch": 0, "instance": 0}
     for norm, lines in expected.items():
