@@ -36,7 +36,7 @@ def connect() -> Any:
         raise UserError("Ray is not installed: pip install 'densevision[ray]', or leave out --engine ray.")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]
 
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)

@@ -226,7 +226,7 @@ def run_trial(task: str, trial: Trial, folder: str | None = None, processes: int
 def run_on_ray(task: str, trials: Iterable[Trial], parallel: int) -> None:
     """Run the trials by Ray Tune, several at a time."""
     ray = connect()
-    from ray import tune
+    from ray import tune  # pyright: ignore[reportMissingImports]
 
     has_gpus = ray.cluster_resources().get("GPU", 0) > 0
     cores = max(1, int((os.cpu_count() or 1) / parallel))

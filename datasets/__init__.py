@@ -142,7 +142,7 @@ def open_dataset(name: str, root: str | Path | None = None, split: str = "train"
         raise UserError(f"'{name}' has the splits {', '.join(splits)}; there is no '{split}'.")
     if issubclass(cls, SyntheticDataset):
         return cls(root, split, seed=seed)
-    return cls(root, split)
+    return cls(root or "", split)
 
 
 def require_root(name: str, root: str | Path) -> None:

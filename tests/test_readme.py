@@ -64,7 +64,8 @@ def test_ci_runs_the_readmes_test_command():
 def test_the_image_of_docker_is_the_readmes_installation_and_its_test_command():
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     install, test = SET_UP[1].split(" && ")
-    steps = dict(line.partition(" ")[::2] for line in lines if line and not line.startswith("#"))
+    words = [line.partition(" ") for line in lines if line and not line.startswith("#")]
+    steps = {instruction: rest for instruction, _, rest in words}
     assert steps["RUN"].replace("--no-cache-dir ", "") == install and steps["CMD"] == f'["{test}"]'
     of_ci = re.search(r"python(3\.\d+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
     assert of_ci and steps["FROM"] == f"python:{of_ci[1]}-slim"

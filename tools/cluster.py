@@ -88,6 +88,7 @@ def measure(case: argparse.Namespace) -> dict[str, str]:
 
     def decode() -> None:
         image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+        assert image is not None
         cv2.resize(image[20:340, 40:460], (224, 224), interpolation=cv2.INTER_LINEAR).astype(np.float32)
 
     rows = {"size of the JPEG": f"{len(jpeg) / KB:.0f} kB"}

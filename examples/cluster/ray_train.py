@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train import FailureConfig, RunConfig, ScalingConfig  # pyright: ignore[reportMissingImports]
+from ray.train.torch import TorchTrainer  # pyright: ignore[reportMissingImports]
 
 OPTIONS: dict[str, Any] = {"out": "/shared/run7", "micro_batches": 64, "save_every": "300s"}
 

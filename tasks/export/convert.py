@@ -193,7 +193,7 @@ def save(converted: ConvertedModel, path: Path, metadata: str) -> None:
 
 def save_openvino(source: Path, path: Path, metadata: str) -> None:
     """Convert an ONNX file to OpenVINO: a .xml file with the metadata, and beside it a .bin file with the weights."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     model = openvino.Core().read_model(source)
     model.set_rt_info(metadata, [KEY])

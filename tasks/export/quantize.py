@@ -61,8 +61,8 @@ def quantize(source: Path, target: Path, names: Sequence[str], calibration: Cali
                 {name: tensor.numpy() for name, tensor in zip(names, each, strict=True)} for each in calibration
             )
 
-        def get_next(self) -> dict[str, Any] | None:
-            return next(self.feeds, None)
+        def get_next(self) -> dict[str, Any]:
+            return next(self.feeds, None)  # type: ignore[return-value]  # onnxruntime ends at None
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared, quantized = Path(folder) / "prepared.onnx", Path(folder) / "quantized.onnx"

@@ -123,7 +123,7 @@ def open_onnx(path: Path) -> tuple[Run, str]:
 
 def open_openvino(path: Path) -> tuple[Run, str]:
     """The .xml file of OpenVINO, with its .bin file beside it."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     core = openvino.Core()
     model = core.read_model(path, path.with_suffix(".bin"))

@@ -131,7 +131,8 @@ class Evaluator:
 
         Those of later steps are not: a run that continues from before them replaces them.
         """
-        name, scores = self.task.monitor.name, {self.evaluated_step: self.value}
+        name = self.task.monitor.name
+        scores: dict[int, Any] = {self.evaluated_step: self.value}
         files = {path.stem[5:]: path for path in (self.log.folder / "best").glob("step-*.safetensors")}
         files = {int(step): path for step, path in files.items() if step.isdigit()}
         for step, path in files.items():

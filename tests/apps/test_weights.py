@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -147,10 +147,8 @@ def test_to_fp16_makes_a_checkpoint_of_a_classifiers_weights(run, tmp_path, imag
     assert (header["task"], header["fields"]["category"]["names"][281]) == ("classification", "tabby")
     assert header["backbone_weights"]["weights"] == "weights.safetensors"
     photo = image(tmp_path / "a.png", 40, 40)
-    weights, named = (
-        load(tmp_path / f"{file}.safetensors", "cpu", "off").predict(photo).probabilities
-        for file in ("weights", "named")
-    )
+    predictors = (load(tmp_path / f"{file}.safetensors", "cpu", "off") for file in ("weights", "named"))
+    weights, named = (cast(Any, predictor.predict(photo)).probabilities for predictor in predictors)
     np.testing.assert_allclose(named, weights, atol=1e-2)  # weights with 11 significant bits
     save_weights(create_backbone("resnet20_cifar", num_classes=0), tmp_path / "levels.safetensors")
     assert "without a classifier" in run("weights", "to-fp16", "levels.safetensors", "none.safetensors").error

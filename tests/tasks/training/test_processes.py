@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -40,6 +41,8 @@ from .toys import (
 )
 
 SCRIPT = Path(__file__).parent / "in_processes.py"
+
+TWO_MICRO_BATCHES: dict[str, Any] = LINEAR | {"micro_batches": 2}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +103,7 @@ def test_a_run_of_two_processes_continues_in_one(folder, tmp_path):
 
 def test_two_processes_equal_one_with_twice_the_batch(folder, tmp_path):
     # Design 4: to 1e-5 in fp32 without BatchNorm and dropout; with accumulation, clipping and a moving average too.
-    train_toy(Relief(), tmp_path / "one", model="plain", batch_size=4, **LINEAR | {"micro_batches": 2})
+    train_toy(Relief(), tmp_path / "one", model="plain", batch_size=4, **TWO_MICRO_BATCHES)
     one, two = (load_state(out / "last" / "state.pt") for out in (tmp_path / "one", folder / "relief" / "0"))
     assert largest_gap(one["model"], two["model"]) < 1e-5
     assert largest_gap(one["ema"]["average"], two["ema"]["average"]) < 1e-5
@@ -110,7 +113,7 @@ def test_two_processes_equal_one_with_twice_the_batch(folder, tmp_path):
 
 
 def test_two_processes_log_the_loss_of_all_images(folder, tmp_path):
-    train_toy(Relief(), tmp_path / "one", model="plain", batch_size=4, **LINEAR | {"micro_batches": 2})
+    train_toy(Relief(), tmp_path / "one", model="plain", batch_size=4, **TWO_MICRO_BATCHES)
     (one, _), (two, _) = log_lines(tmp_path / "one"), log_lines(folder / "relief" / "0")
     assert two["l1"] == pytest.approx(one["l1"], abs=1e-5)
 
