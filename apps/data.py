@@ -80,8 +80,8 @@ def shard(name: str, /, *folders: str, split: str | None = None, per: int = 1000
         folders: Dataset folder, which a synthetic dataset does not have; and the folder or address to write.
         split: Split to write; all of them if not stated.
         per: Samples of a shard.
-        samples: Write the first N samples of each split only; a synthetic dataset, whose training split never ends,
-            needs it.
+        samples: Write the first N samples of each split only; all of them if not stated, which a synthetic dataset
+            refuses, since its training split never ends.
     """
     from ..datasets import dataset_class, open_dataset
     from ..datasets.dataset import SyntheticDataset

@@ -22,8 +22,9 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-SHARE_FREE = 0.1
-"""Share of a disk that a cache leaves free: the files that were used least recently make room."""
+SHARE_FREE, BYTES_FREE = 0.1, 10 * 2**30
+"""Share of a disk that a cache leaves free, and bytes that are enough on a large one: the files that were used least
+recently make room."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +201,12 @@ class FileCache:
     def _make_room(self) -> None:
         """Delete the copies that were used least recently while the disk is nearly full."""
         total, _, free = shutil.disk_usage(self.top)
-        if free >= SHARE_FREE * total:
+        enough = min(SHARE_FREE * total, BYTES_FREE)
+        if free >= enough:
             return
         copies = [(file.stat(), file) for file in self.top.rglob("*.tar")]
         for status, file in sorted(copies, key=lambda copy: copy[0].st_mtime_ns):
             file.unlink(missing_ok=True)
             free += status.st_size
-            if free >= SHARE_FREE * total:
+            if free >= enough:
                 return

@@ -18,8 +18,6 @@ TRUE_MASK, GIVEN_MASK = 0.2, 0.1
 given frame."""
 MASK_BLURS = (1, 5, 17)
 """Sides in pixels of the squares over which masks are averaged before they are compared."""
-LAMBDA_MASK = 0.1
-"""Weight of the mean mask of clips from noise (Vondrick et al. 2016, their code)."""
 LAMBDA_FRAME = 10.0
 """Weight of the first frame of clips from a frame, for values in [-1, 1] (their code)."""
 
@@ -99,7 +97,7 @@ def adversarial_phases(model: VideoNetwork, inputs: list[str], context: int) -> 
             last = 2 * batch[inputs[-1]] - 1
             terms["G_frame"] = LAMBDA_FRAME * (layers.clip[:, :, 0] - last).abs().mean()
         elif layers.background is not None:
-            terms["G_mask"] = LAMBDA_MASK * layers.mask.mean()
+            terms["G_mask"] = model.mask_weight * layers.mask.mean()
         return terms
 
     return Phase("discriminator", discriminator, discriminator_loss), Phase("generator", model, generator_loss)

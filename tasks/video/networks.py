@@ -185,6 +185,7 @@ class VGAN(VideoNetwork):
         clip_noise: standard deviation of normal noise that is added to all clips that the discriminator sees, for
             values in [-1, 1] (Sønderby et al., ICLR 2017, arXiv:1610.04490); 0 in the paper.
         mask_bias: initial bias of the mask; 0 in the paper. Below 0, a clip is mostly background at first.
+        mask_weight: weight of the mean mask in the loss of clips from noise; 0.1 in the authors' code.
 
     Raises:
         UserError: more frames than a clip has.
@@ -198,9 +199,11 @@ class VGAN(VideoNetwork):
         two_streams: bool = True,
         clip_noise: float = 0.0,
         mask_bias: float = 0.0,
+        mask_weight: float = 0.1,
     ) -> None:
         super().__init__()
-        self.context, self.frames, self.width, self.clip_noise = context, frames, width, clip_noise
+        self.context, self.frames, self.width = context, frames, width
+        self.clip_noise, self.mask_weight = clip_noise, mask_weight
         limit = CLIP_FRAMES - min(context, 1)
         if frames > limit:
             raise UserError(f"A clip has {CLIP_FRAMES} frames: --frames is {frames}; it must be at most {limit}.")
@@ -238,4 +241,4 @@ def vgan_one_stream(context: int, frames: int) -> VGAN:
 
 def vgan_narrow(context: int, frames: int) -> VGAN:
     """A quarter of the width for CPUs, with noise against a discriminator that wins too soon."""
-    return VGAN(context, frames, width=128, clip_noise=0.1, mask_bias=-2.0)
+    return VGAN(context, frames, width=128, clip_noise=0.1, mask_bias=-2.0, mask_weight=5.0)

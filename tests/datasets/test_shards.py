@@ -133,6 +133,7 @@ def test_an_address_is_read_as_a_folder_is_and_a_cache_fetches_each_shard_once(t
     assert [int(open_dataset("shards", remote).read(index)["image"][0, 0, 0]) for index in range(6)] == [*range(6)]
     fetched: list[str] = []
     original = Storage.copy_to
+    monkeypatch.setattr("shutil.disk_usage", lambda _: (1000, 0, 1000))
     monkeypatch.setattr(Storage, "copy_to", lambda *args: (fetched.append(args[1]), original(*args)))
     for _ in range(2):
         cached = open_dataset("shards", remote).with_cache(tmp_path / "cache")
