@@ -241,4 +241,4 @@ def vgan_one_stream(context: int, frames: int) -> VGAN:
 
 def vgan_narrow(context: int, frames: int) -> VGAN:
     """A quarter of the width for CPUs, with noise against a discriminator that wins too soon."""
-    return VGAN(context, frames, width=128, clip_noise=0.1, mask_bias=-2.0, mask_weight=5.0)
+    return VGAN(context, frames, width=128, clip_noise=0.1, mask_bias=-2.0, mask_weight=1.0)
