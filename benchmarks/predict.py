@@ -5,7 +5,7 @@ the same precision, resize in the same way and write the same three files per im
 waits for the disk and renames. The difference is that reading, inference and writing overlap, and that the image of
 colors has a palette, which makes the same pixels fewer bytes.
 
-And of batched prediction: images/s of every packaged network at batch sizes 1, 4, 8 and 16.
+And of batched prediction: images/s of the packaged networks of images at batch sizes 1, 4, 8 and 16.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..apps.predict import RunSummary, run_all
 from ..datasets.core.drawing import draw_depth
 from ..datasets.core.geometry import Size, fitting_size, plain_resize, warp_image
 from ..datasets.dataset import Sample
-from ..datasets.field_types import FieldType, SegmentationMask
+from ..datasets.field_types import FieldType, Image, SegmentationMask
 from ..errors import UserError
 from ..tasks import list_tasks
 from ..tasks.device import autocast
@@ -229,7 +229,7 @@ def _max_difference(one: Path, other: Path) -> int:
 
 
 def batch_figures(setting: Setting) -> tuple[list[Figure], dict[str, float]]:
-    """Measure all packaged networks on images of their training size, in fp32.
+    """Measure the packaged networks of images and label maps at their training size, in fp32.
 
     Returns:
         A figure per network and batch size; and for each network the maximum difference between batched outputs and
@@ -241,8 +241,10 @@ def batch_figures(setting: Setting) -> tuple[list[Figure], dict[str, float]]:
             checkpoint = packaged_checkpoint(task)
         except UserError:
             continue
-        found, differences[task] = measure_network(load(checkpoint, str(setting.device), "off"), checkpoint, setting)
-        figures += found
+        predictor = load(checkpoint, str(setting.device), "off")
+        if all(isinstance(kind, (Image, SegmentationMask)) for kind in predictor.preprocessor.inputs.values()):
+            found, differences[task] = measure_network(predictor, checkpoint, setting)
+            figures += found
     return figures, differences
 
 
