@@ -32,7 +32,7 @@ MIN_GAIN = 0.9
 """Time of a step with samples used again, relative to that without, from which on it is worth it."""
 BESIDE_WORKERS = 1.08
 """Time of a step beside as many workers as threads, relative to the sum of what both take: they share caches and memory
-(0.97, 1.01 and 1.14 in default runs of pose, flow and depth)."""
+(about 0.8, 1.0 and 1.1 in runs of restoration, hand pose and depth with --minutes 1)."""
 MARGIN = 0.93
 """Part of the budget that is planned: steps vary, and checkpoints, curves and examples are written beside them."""
 EVALUATION_SHARE = 0.25
