@@ -13,8 +13,9 @@ from ..datasets.core.files import read_bytes
 from ..datasets.core.geometry import row_strips
 from ..datasets.core.problems import DatasetError
 from ..datasets.field_types import SegmentationMask
-from ..datasets.formats.image import UNREADABLE, EncodedImage, array_to_rgb, image_to_rgb, num_frames
+from ..datasets.formats.image import UNREADABLE, EncodedImage, num_frames
 from ..datasets.formats.png import read_labels
+from ..datasets.formats.rgb import array_to_rgb, image_to_rgb
 from ..errors import UserError
 
 LUMINANCE = (0.299, 0.587, 0.114)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...datasets.formats.image import image_to_rgb
+from ...datasets.formats.rgb import image_to_rgb
 from ...errors import UserError
 from ..live.capture import downscale
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry

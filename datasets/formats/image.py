@@ -1,24 +1,19 @@
 """The reader of image files, for training, prediction, validation and visualization: any format and mode as RGB.
 
 Every image file of a user is opened here, so that one list of formats and one limit of size apply. Pillow identifies
-the format and states the size; OpenCV decodes only what is known to be a JPEG or a PNG.
-
-What a file states about its pixels is applied: orientation (EXIF), color profile (ICC), transparency and bit depth.
-OpenCV 4 fills the missing part of a truncated file with gray (5.0 refuses most of them), so the end of the file is
-checked here before decoding: a JPEG has an end marker after its last scan, a PNG a chain of chunks with checksums, a
-PPM a known length.
+the format and states the size; OpenCV decodes only what is known to be a complete JPEG or PNG (`image_bytes`). What a
+file states about its pixels is applied (`rgb`).
 """
 
 from __future__ import annotations
 
 import io
 import math
-import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +23,17 @@ import numpy as np
 from ...atomic_io import atomic_path
 from ...errors import UserError
 from ...limits import LIMITS, LimitExceeded, check_pixels, read_file
-from ..core.files import data_offset, read_bytes
-from ..core.geometry import row_strips
+from ..core.files import read_bytes
 from ..core.problems import DatasetError
+from .image_bytes import (
+    JPEG_SIGNATURE,
+    PNG_SIGNATURE,
+    PNM_HEADER,
+    find_truncation,
+    is_plain_png,
+    with_one_separator,
+)
+from .rgb import image_to_rgb, orient, orientation, srgb_transform
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 """Formats that are read, by Pillow's names; also "HEIF" if pillow-heif is installed. Others (EPS, PDF, ...) start
@@ -51,24 +54,7 @@ REDUCED = {
 The inverse cosine transform can omit the upper frequencies of every 8x8 block and return the image at 1/2, 1/4 or 1/8
 of its size: a good area average for less than half of the work.
 """
-ORIENTATIONS = {
-    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
-    6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
-}  # fmt: skip
-"""EXIF orientation to the arguments of `orient`; others are upright."""
-
-SRGB_TOLERANCE = 2
-"""Largest difference in gray levels at which a profile counts as sRGB, of which there are many editions."""
-
-JPEG_SIGNATURE = b"\xff\xd8\xff"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME", b"bKGD"}
-"""Chunks of a PNG without orientation, profile, transparency, further frames and text, which may state any of them."""
-_PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-_EXIF_ORIENTATION, _TIFF_BITS, _TIFF_MAXIMUM = 0x0112, 258, 281
-
 MULTI_FRAME_FORMATS = ("GIF", "PNG", "WEBP", "TIFF", "AVIF")
 """Formats whose files may contain several frames, by Pillow's names. MPO of cameras is left out: its further frames are
 a preview or a gain map for HDR screens."""
@@ -76,8 +62,6 @@ MAX_FRAMES = 1000
 """Frames are counted up to this number; a TIFF is a list of pages without a length, which has to be followed."""
 MAX_COUNTED_GIF = 2**23
 """Bytes up to which the frames of a GIF are counted; that takes all of its blocks, up to 3 seconds for this size."""
-MAX_PROFILE = 2**22
-"""Bytes of an ICC profile that is applied. Those of presses have 0.5 to 3 MB."""
 SCAN_BYTES = 10
 """Minimum length of a scan of a JPEG, header included."""
 SCANS_PER_PIXEL = 16
@@ -127,12 +111,12 @@ class EncodedImage:
         self._path = path
         if (truncation := find_truncation(data)) is not None:
             raise DatasetError(path, "a complete image", truncation)
-        self._data = _with_one_separator(data)
+        self._data = with_one_separator(data)
         with self._errors():
             self.pillow_image = open_image(io.BytesIO(self._data))
         self._jpeg = self.pillow_image.format in ("JPEG", "MPO")
-        self._plain_png = self.pillow_image.format == "PNG" and _is_plain_png(data)
-        header = _PNM_HEADER.match(self._data)
+        self._plain_png = self.pillow_image.format == "PNG" and is_plain_png(data)
+        header = PNM_HEADER.match(self._data)
         self._ppm_start = header.end() if header is not None and header[1] == b"6" and header[4] == b"255" else None
 
     @cached_property
@@ -144,7 +128,7 @@ class EncodedImage:
             if not self._jpeg:
                 self.pillow_image.load()
             width, height = self.pillow_image.size
-        return (width, height) if _orientation(self.pillow_image)[0] else (height, width)
+        return (width, height) if orientation(self.pillow_image)[0] else (height, width)
 
     @property
     def header_size(self) -> tuple[int, int]:
@@ -165,10 +149,10 @@ class EncodedImage:
         if self._ppm_start is not None:
             shape = (*self.header_size, 3)
             return np.frombuffer(self._data, np.uint8, math.prod(shape), self._ppm_start).reshape(shape).copy()
-        if self._jpeg and image.mode in ("L", "RGB") and _srgb_transform(image.info.get("icc_profile")) is None:
+        if self._jpeg and image.mode in ("L", "RGB") and srgb_transform(image.info.get("icc_profile")) is None:
             # The pixels are those of Pillow, in half of the time.
             pixels = decode(self._data, self._path, REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
-            return np.ascontiguousarray(orient(pixels, *_orientation(image)))
+            return np.ascontiguousarray(orient(pixels, *orientation(image)))
         with self._errors():
             image.draft(None, (max(1, image.width // factor), max(1, image.height // factor)))
             return image_to_rgb(image)
@@ -264,119 +248,6 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)
 
 
-def image_to_rgb(image: Any) -> np.ndarray:
-    """Convert a Pillow image of any mode as `read_image` does: (H, W, 3) uint8 sRGB.
-
-    Raises:
-        UserError: float pixels beyond [0, 1].
-    """
-    image.load()
-    profile = _srgb_transform(image.info.get("icc_profile"))
-    steps = _steps(image) if image.mode.startswith("I") else 0
-    rgb = np.empty((image.height, image.width, 3), np.uint8)
-    for rows in row_strips(rgb):
-        complete = rows.stop - rows.start == image.height
-        strip = image if complete else image.crop((0, rows.start, image.width, rows.stop))
-        rgb[rows] = _strip_to_rgb(strip, profile, steps)
-    return np.ascontiguousarray(orient(rgb, *_orientation(image)))
-
-
-def _strip_to_rgb(image: Any, profile: tuple[str, Any] | None, steps: int) -> np.ndarray:
-    """Rows of an image, as it is stored, as (H, W, 3) uint8 sRGB."""
-    from PIL import Image, ImageCms
-
-    pixels: Any = image
-    alpha = None
-    if image.mode == "F":
-        pixels = Image.fromarray(array_to_rgb(np.asarray(image))[..., 0])
-    elif steps:
-        # Pillow would clip to 8 bits instead of scaling.
-        pixels = Image.fromarray((np.asarray(image, np.int64).clip(0, steps - 1) * 256 // steps).astype(np.uint8))
-    elif image.has_transparency_data:
-        pixels = image.convert("RGBA")
-        alpha = np.asarray(pixels)[..., 3:]
-    space = "CMYK" if image.mode == "CMYK" else "L" if image.mode[0] in "1IF" or image.mode in ("L", "LA") else "RGB"
-    # A profile of other channels than the image's says nothing about it; gray may have one for RGB.
-    if profile is not None and (profile[0] == space or (profile[0], space) == ("RGB", "L")):
-        pixels = ImageCms.applyTransform(pixels.convert(profile[0]), profile[1])
-    rgb = np.asarray(pixels if pixels.mode == "RGB" else pixels.convert("RGB"))
-    return rgb if alpha is None else array_to_rgb(np.concatenate([rgb, alpha], axis=-1))
-
-
-def array_to_rgb(array: np.ndarray) -> np.ndarray:
-    """Convert (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8, uint16, bool or floats in [0, 1] to (H, W, 3) uint8.
-
-    Transparency is blended with white; of 16 bits the upper 8 are kept.
-
-    Raises:
-        UserError: another shape, type or range.
-    """
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or array.size == 0:
-        raise UserError(f"An array of shape {array.shape} is not an image: give (H, W), (H, W, 3) or (H, W, 4).")
-    if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype.kind == "f":
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
-            raise UserError(
-                "The values of a float image must be in [0, 1], without nan; divide by 255 if they are in [0, 255]."
-            )
-        array = np.round(array * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise UserError(f"An image of {array.dtype} is ambiguous: give uint8, uint16 or floats in [0, 1].")
-    if array.shape[2] == 4:
-        alpha = array[..., 3:].astype(np.float32) / 255
-        array = np.round(array[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
-
-
-def orient(pixels: np.ndarray, transposed: bool, flip_rows: bool, flip_columns: bool) -> np.ndarray:
-    """Exchange rows and columns of (H, W, C), then reverse their order; a view."""
-    pixels = pixels.swapaxes(0, 1) if transposed else pixels
-    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
-
-
-def _orientation(image: Any) -> tuple[bool, bool, bool]:
-    # Damaged metadata do not make an image unreadable.
-    with suppress(Exception):
-        return ORIENTATIONS[image.getexif()[_EXIF_ORIENTATION]]
-    return False, False, False
-
-
-def _steps(image: Any) -> int:
-    """Number of levels of an image of more than 8 bits: a TIFF may state 10, 12 or 14 bits, stored in 16."""
-    tags = getattr(image, "tag_v2", {})
-    depths = {1 << bits for bits in (10, 12, 14)}
-    stated = 1 << int(np.max(tags.get(_TIFF_BITS, 16))), 1 + int(np.max(tags.get(_TIFF_MAXIMUM, 0)))
-    return next((steps for steps in stated if steps in depths), 1 << 16)
-
-
-@lru_cache(64)
-def _srgb_transform(profile: bytes | None) -> tuple[str, Any] | None:
-    """Pillow mode and ImageCms transform from an ICC profile to sRGB; None without one, or if it is sRGB itself."""
-    from PIL import Image, ImageCms
-
-    if not profile or len(profile) > MAX_PROFILE:
-        return None
-    try:
-        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        mode = _PROFILE_MODES[source.profile.xcolor_space]
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, KeyError):
-        # As in browsers, a damaged profile, or one of a color space that images do not have, is ignored.
-        return None
-    if mode == "RGB":
-        levels = np.arange(0, 256, 15, dtype=np.uint8)
-        colors = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)
-        shift = np.asarray(ImageCms.applyTransform(Image.fromarray(colors), transform)).astype(int) - colors
-        if np.abs(shift).max() <= SRGB_TOLERANCE:
-            return None
-    return mode, transform
-
-
 def reduction(size: tuple[int, int], min_size: tuple[int, int]) -> int:
     """Largest factor of `REDUCED` at which an image of `size` is still at least as large as `min_size`."""
     for factor in REDUCED:
@@ -446,60 +317,3 @@ def decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
     if image is None:
         raise DatasetError(path, "an image", f"{len(data)} bytes that do not decode as one")
     return image
-
-
-def find_truncation(data: bytes) -> str | None:
-    """Describe how an image is truncated; None if it is complete, or of a format that is not checked."""
-    if data.startswith(b"\xff\xd8"):
-        # Inside a scan, 0xff is always followed by a stuffed zero or a restart marker: an end marker after the last
-        # start of scan belongs to the image, not to an embedded thumbnail.
-        if data.endswith(b"\xff\xd9") or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"):
-            return None
-        return f"a JPEG truncated after {len(data)} bytes (no end marker)"
-    if data.startswith(PNG_SIGNATURE):
-        return _broken_chunk(data)
-    if header := _PNM_HEADER.match(data):
-        needed = header.end() + _pnm_length(header)
-        return None if len(data) >= needed else f"{len(data)} of the {needed} bytes that its header states"
-    return None
-
-
-def _with_one_separator(data: bytes) -> bytes:
-    """The bytes of a PPM or PGM without the second byte of a Windows line end between header and pixels."""
-    if header := _PNM_HEADER.match(data):
-        start = data_offset(data, header.end(), _pnm_length(header))
-        return data if start == header.end() else data[: header.end()] + data[start:]
-    return data
-
-
-def _pnm_length(header: re.Match[bytes]) -> int:
-    variant, width, height, maximum = (int(number) for number in header.groups())
-    return width * height * (3 if variant == 6 else 1) * (1 if maximum < 256 else 2)
-
-
-def _is_plain_png(data: bytes) -> bool:
-    """Whether a PNG has 8 bits, gray or RGB, and no chunk that changes its pixels: OpenCV decodes those like Pillow."""
-    if data[24:26] not in (b"\x08\x00", b"\x08\x02"):
-        return False
-    offset = len(PNG_SIGNATURE)
-    while offset + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, offset)
-        if name not in PLAIN_CHUNKS:
-            return False
-        offset += length + 12
-    return True
-
-
-def _broken_chunk(data: bytes) -> str | None:
-    offset = len(PNG_SIGNATURE)
-    while offset + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, offset)
-        end = offset + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(memoryview(data)[offset + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            return f"a PNG with a wrong checksum at byte {offset}"
-        if data[offset + 4 : offset + 8] == b"IEND":
-            return None
-        offset = end
-    return f"a PNG truncated after {len(data)} bytes"

@@ -12,7 +12,8 @@ from ...atomic_io import atomic_path
 from ...limits import LimitExceeded
 from ..core.files import read_bytes
 from ..core.problems import DatasetError
-from .image import PNG_SIGNATURE, UNREADABLE, decode, find_truncation, open_image, write_encoded
+from .image import UNREADABLE, decode, open_image, write_encoded
+from .image_bytes import PNG_SIGNATURE, find_truncation
 
 MODES = {"1": "1 bit per pixel", "I;16": "16 bits per pixel"}
 """Pillow mode of a PNG that is not a label map to its description; modes like RGB are described by their name."""

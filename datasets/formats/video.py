@@ -280,7 +280,7 @@ def _seconds(stated: Fraction | float) -> float:
 
 def _displayed(frame: VideoFrame) -> np.ndarray:
     """The pixels of a frame, turned and mirrored by its display matrix."""
-    from .image import orient
+    from .rgb import orient
 
     pixels = frame.to_ndarray(format="rgb24")
     matrix = frame.side_data.get("DISPLAYMATRIX")

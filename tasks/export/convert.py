@@ -6,7 +6,8 @@ import io
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,28 @@ def trace(module: ExportModule, field_types: dict[str, FieldType], dynamic_axes:
     }
     # A batch of two, because torch treats a batch of one as a constant.
     inputs = example_inputs(field_types, 2 if dynamic_axes.batch else 1, module.training_size)
-    with torch.no_grad():
+    with torch.no_grad(), constant_same_padding() if dynamic_axes.size else nullcontext():
         program = torch.export.export(module, tuple(inputs), dynamic_shapes=(tuple(shape for _ in inputs),))
     return replace_ceil_division(replace_divisor_override(program))
+
+
+@contextmanager
+def constant_same_padding() -> Iterator[None]:
+    """Make TensorFlow's SAME padding in timm's layers that of sizes which are multiples of the network's stride.
+
+    It is a formula of the size, and those of one layer contain those of all layers before: tracing a network of five
+    strides with them does not end. For multiples they are constants: the stride leaves no remainder in any layer.
+    """
+    from timm.layers import padding
+
+    formula = padding.get_same_padding
+    padding.get_same_padding = lambda x, kernel_size, stride, dilation: max(
+        (kernel_size - 1) * dilation + 1 - stride, 0
+    )
+    try:
+        yield
+    finally:
+        padding.get_same_padding = formula
 
 
 def replace_divisor_override(program: ExportedProgram) -> ExportedProgram:

@@ -41,6 +41,7 @@ class ExportModule(nn.Module):
         multiple: height and width of inputs must be multiples of it.
         training_size: training size, rounded up to multiples.
         other_size: a second size for comparisons, in odd multiples.
+        has_same_padding: whether layers of timm pad as TensorFlow does, by their input size.
     """
 
     def __init__(self, network: Network, trained_size: Size) -> None:
@@ -57,6 +58,7 @@ class ExportModule(nn.Module):
         )
         if self.other_size == self.training_size:
             self.other_size = (self.other_size[0], self.other_size[1] + 2 * self.multiple)
+        self.has_same_padding = any(type(layer).__name__.endswith("Same") for layer in network.modules())
         self.float().eval().requires_grad_(False)
         self.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] - stubs lag
 

@@ -89,6 +89,12 @@ def find_dynamic_axes(
     except (UserError, RuntimeError) as refusal:
         size = False
         reasons.append(f"Height and width are fixed: {first_line(refusal)}")
+    if size and module.has_same_padding and module.multiple < module.network.stride:
+        size = False
+        reasons.append(
+            "Height and width are fixed: its layers pad by their input size (TensorFlow's SAME), and the training size "
+            f"is not a multiple of {module.network.stride}."
+        )
     return DynamicAxes(batch, size), tuple(reasons)
 
 

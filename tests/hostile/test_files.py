@@ -8,7 +8,7 @@ import pytest
 from densevision.tests.hostile.generators import GENERATORS
 from densevision.tests.hostile.harness import generate, run_case, table
 
-EVERY = 80
+EVERY = 120
 """Of the cases, one in so many is run by default; `-m slow` runs all."""
 
 

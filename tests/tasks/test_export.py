@@ -121,6 +121,34 @@ def test_a_size_that_is_rounded_up_can_be_stored():
     assert torch.equal(converted.program.module()(*inputs), network(*inputs))
 
 
+def same_padded(stride: int) -> Small:
+    """Two convolutions that pad as TensorFlow does, each of stride 2."""
+    from timm.layers import Conv2dSame
+
+    network = Small(nn.Sequential(Conv2dSame(2, 4, 5, 2), nn.ReLU(), Conv2dSame(4, 2, 3, 2, dilation=2)))
+    network.stride = stride
+    return network
+
+
+def test_padding_by_the_input_size_is_constant_at_multiples_of_the_stride():
+    # Its formulas of dynamic sizes grow with every layer: tf_efficientnet_lite0 was traced for minutes.
+    network = ExportModule(same_padded(4), (30, 40))
+    program = trace(network, IMAGE, DynamicAxes(True, True))
+    pads = program.graph.find_nodes(op="call_function", target=torch.ops.aten.pad.default)
+    assert [pad.args[1] for pad in pads] == [[1, 2, 1, 2], [1, 2, 1, 2]]
+    inputs = example_inputs(IMAGE, 3, network.other_size)
+    assert torch.equal(program.module()(*inputs), network(*inputs))
+
+
+def test_padding_by_the_input_size_fixes_a_size_that_is_no_multiple():
+    fixed = same_padded(4)
+    fixed.input_policy = "fixed"
+    axes, (reason,) = find_dynamic_axes(ExportModule(fixed, (30, 40)), IMAGE, TOLERANCE)
+    assert axes == DynamicAxes(batch=True, size=False)
+    assert reason.endswith("the training size is not a multiple of 4.")
+    assert find_dynamic_axes(ExportModule(fixed, (32, 40)), IMAGE, TOLERANCE)[0] == DynamicAxes(True, True)
+
+
 def test_axes_that_cannot_be_converted_are_fixed_with_a_reason(monkeypatch):
     trace_network = convert.trace
 
