@@ -218,11 +218,17 @@ def compare(
 def open_split(
     checkpoint: str, predictor: Predictor, data: str | None, root: str | None, split: str | None
 ) -> tuple[Dataset, str, str | None]:
-    """The split to evaluate a checkpoint on, with name and root of its dataset: as stated, else as in its run."""
+    """The split to evaluate a checkpoint on, with name and root of its dataset: as stated, else as in its run.
+
+    Of a mixture, it is the first dataset that is registered.
+    """
     from ..datasets import DATASETS, dataset_class, open_dataset
+    from ..datasets.mixture import PARTS
 
     run = {} if data else run_data(Path(checkpoint))
     name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
+    if not data:
+        name = next((part for part in name.split(PARTS) if part in DATASETS), name)
     if not data and name not in DATASETS:
         raise UserError(
             f"The data of {checkpoint} are not a registered dataset ({name}): name one with --data, or evaluate in "

@@ -9,12 +9,15 @@ from itertools import accumulate
 import numpy as np
 
 from ..errors import UserError
-from . import open_dataset
+from . import DATASETS, open_dataset
 from .core.geometry import Geometry, Size
 from .core.problems import Problem
 from .core.randomness import Purpose, generator
 from .dataset import Dataset, Sample
 from .field_types import FieldType
+
+PARTS = " + "
+"""Between the titles, and the names, of a mixture's datasets."""
 
 
 def mix(
@@ -70,7 +73,7 @@ class Mixture(Dataset):
         super().__init__(split=datasets[0].split)
         self.datasets: list[Dataset] = list(datasets)
         self.weights: np.ndarray | None = None if weights is None else np.asarray(weights, np.float64)
-        self.title: str = " + ".join(dict.fromkeys(dataset.title for dataset in datasets))  # type: ignore[misc]
+        self.title: str = PARTS.join(dict.fromkeys(dataset.title for dataset in datasets))  # type: ignore[misc]
         self.terms: str = "; ".join(dict.fromkeys(dataset.terms for dataset in datasets))  # type: ignore[misc]
         self.splits: tuple[str, ...] = datasets[0].splits  # type: ignore[misc]
         self.default_protocol: str = datasets[0].default_protocol  # type: ignore[misc]
@@ -117,6 +120,16 @@ class Mixture(Dataset):
         resized = Mixture([dataset.with_size(size) for dataset in self.datasets], self.weights)
         resized.sample_weights = self.sample_weights
         return resized
+
+
+def registry_name(data: Dataset | str) -> str:
+    """Registry name of a dataset, or of its class if it is not registered; of a mixture, the names of its parts."""
+    if isinstance(data, str):
+        return data
+    if isinstance(data, Mixture):
+        return PARTS.join(dict.fromkeys(map(registry_name, data.datasets)))
+    path = f"{type(data).__module__}:{type(data).__name__}"
+    return next((name for name, entry in DATASETS.items() if path.endswith(f".{entry}")), type(data).__name__)
 
 
 def _common_fields(datasets: Sequence[Dataset]) -> dict[str, FieldType]:

@@ -12,6 +12,7 @@ from torch import nn
 from ..datasets.core.geometry import Size
 from ..datasets.dataset import Dataset
 from ..datasets.field_types import FieldType
+from ..datasets.mixture import registry_name
 from ..errors import UserError
 from . import create_task
 from .checkpoint import write_model
@@ -104,13 +105,12 @@ def save_checkpoint(
         UserError: the model is none of those.
     """
     network, origin = require_model(model)
-    name = "own data" if data is None else type(data).__name__
     metadata = {
         "size": list(origin.size),
         "step": step,
-        "data": {"name": name, "title": name, "terms": "not stated"}
+        "data": {"name": "own data", "title": "own data", "terms": "not stated"}
         if data is None
-        else {"name": name, "title": data.title, "terms": data.terms},
+        else {"name": registry_name(data), "title": data.title, "terms": data.terms},
         **origin.provenance,
         "metrics": None if evaluation is None else evaluation.header(),
     }

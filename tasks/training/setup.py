@@ -15,6 +15,7 @@ from ...datasets import DATASETS, dataset_class, open_dataset
 from ...datasets.core.augmentation import Augmentation
 from ...datasets.dataset import Dataset, FirstSamples, SyntheticDataset
 from ...datasets.field_types import ClassLabel, FieldType, SegmentationMask
+from ...datasets.mixture import registry_name
 from ...errors import UserError, unknown_name
 from ...schema import create_dataclass
 from .. import create_task
@@ -274,14 +275,6 @@ def build_model(task: Task, fields: dict[str, FieldType], options: Options) -> N
         model.backbone.preprocessing = preprocessing
     model.origin = ModelOrigin(model_spec, options.image_size, provenance(options.weights, options.init_from))
     return model
-
-
-def registry_name(data: Dataset | str) -> str:
-    """Registry name of a dataset, or the name of its class if it is not registered."""
-    if isinstance(data, str):
-        return data
-    path = f"{type(data).__module__}:{type(data).__name__}"
-    return next((name for name, entry in DATASETS.items() if path.endswith(f".{entry}")), type(data).__name__)
 
 
 def resolve_options(task: Task, explicit: Options, own_loss: OwnLoss | None = None) -> Options:

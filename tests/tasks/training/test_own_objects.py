@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,14 +16,18 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 import densevision
+from densevision.apps.evaluate import open_split
 from densevision.datasets import open_dataset
 from densevision.datasets.dataset import Dataset
 from densevision.datasets.depth.depth_folders import DepthFolders
 from densevision.datasets.field_types import ClassLabel, Image, Keypoints, SegmentationMask, Skeleton
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.samples import Samples
+from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks import create_task
+from densevision.tasks.checkpoint import read_header
+from densevision.tasks.inference import Predictor
 from densevision.tasks.own_data import as_dataset
 from densevision.tasks.training.callbacks import Callback, MLflow, WandB
 from densevision.tasks.training.data import InfiniteBatchSampler
@@ -366,6 +370,16 @@ def test_an_endless_mixture_draws_from_the_number_of_the_sample_alone():
     assert np.mean(names) == pytest.approx(0.75, abs=0.06)
     index = names.index(True)
     np.testing.assert_array_equal(mixed.read(index)["image"], mixed.read(index)["image"])
+
+
+def test_a_mixture_is_named_by_its_parts_and_evaluated_on_the_first_registered_one(tmp_path):
+    rooms = open_dataset("synthetic-rooms").with_size((16, 16))
+    data = densevision.mix([Samples(SAMPLES, Bare.fields), rooms], [1, 3])
+    result = run(tmp_path, data=data)
+    header = read_header(tmp_path / "run" / "best.safetensors")
+    assert result["trained_on"] == header["data"]["name"] == "Samples + synthetic-rooms"
+    dataset, name, _ = open_split("elsewhere", cast(Predictor, SimpleNamespace(header=header)), None, None, None)
+    assert (type(dataset), name) == (SyntheticRooms, "synthetic-rooms")
 
 
 def test_a_run_on_a_mixture_resumes_bit_for_bit(tmp_path):

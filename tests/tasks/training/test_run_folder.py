@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from densevision.backbones.backbone import Preprocessing
 from densevision.datasets.field_types import ClassLabel, Image, SegmentationMask
+from densevision.datasets.mixture import registry_name
 from densevision.datasets.synthetic import SyntheticRooms
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, write_model
@@ -24,7 +25,7 @@ from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import load
 from densevision.tasks.training.log import Meter
 from densevision.tasks.training.options import Options
-from densevision.tasks.training.setup import registry_name, train
+from densevision.tasks.training.setup import train
 from densevision.tasks.training.state import load_state
 from densevision.tasks.translation import Translation
 
