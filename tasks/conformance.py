@@ -20,7 +20,7 @@ from ..backbones.backbone import Backbone
 from ..datasets import open_dataset
 from ..datasets.core.augmentation import Augmentation
 from ..datasets.core.randomness import Purpose, generator
-from ..datasets.dataset import Dataset, Sample, map_sizes
+from ..datasets.dataset import Dataset, FirstSamples, Sample, map_sizes
 from ..datasets.field_types import Depth, Flow, Image, Mask, SegmentationMask
 from ..errors import UserError
 from .checkpoint import read_float_tensors, read_header, write_model
@@ -38,6 +38,9 @@ from .training.setup import resolve_options
 
 SIZE = (64, 96)
 """(height, width) of the images that are used: multiples of every usual stride, and not square."""
+
+STATISTICS_SAMPLES = 50
+"""Samples for statistics of the training set (the baseline, `calibrate`), which training takes from hundreds."""
 
 STEP_LENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Step lengths against the gradient, relative to the weights, one of which must lower the loss."""
@@ -69,7 +72,10 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
         default = ModelSpec(task, train_set.fields, model=task.recipes[task.defaults.recipe].model)
     model = default.build()
     check_network(default, model, train_set)
-    check_calibrate(default, model, train_set)
+    few = train_set
+    if train_set.infinite or len(train_set) > STATISTICS_SAMPLES:
+        few = FirstSamples(train_set, STATISTICS_SAMPLES)
+    check_calibrate(default, model, few)
     for name in task.models:
         spec = ModelSpec(task, train_set.fields, model=name)
         with torch.device("meta"):
@@ -79,7 +85,7 @@ def check_task(task: Task, train_set: Dataset | None = None, eval_set: Dataset |
                 assert "--" in str(error), f"The model '{name}' is refused without the option that it needs: {error}"
                 continue
             check_network_contract(spec, model_alone, train_set)
-    baseline = task.baseline(train_set)
+    baseline = task.baseline(few)
     check_metrics(task, baseline, eval_set)
     check_predictions(default, model, baseline, eval_set)
 

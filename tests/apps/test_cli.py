@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from cyclopts import App
@@ -169,6 +170,7 @@ def leaves(branch: App, chain: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield from leaves(branch[name], (*chain, name))
 
 
+@cache
 def options_of_every_command() -> list[tuple[str, str, str]]:
     """(command, option, help text) of everything that the help prints."""
     return [

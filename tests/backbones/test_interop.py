@@ -10,17 +10,18 @@ import torch
 import torchvision
 from torch import nn
 
-from densevision.backbones import create_backbone, list_backbones
+from densevision.backbones import create_backbone
 from densevision.backbones.dilation import dilate
 from densevision.backbones.interop.smp import PREFIX, BackboneEncoder, register_in_smp
 from densevision.backbones.state_dict_matching import save_weights
 from densevision.errors import UserError
 from densevision.tasks.heads import create_head
 
+from ..every_backbone import EVERY_BACKBONE
+
 OURS = ("resnet18", "resnet50", "vgg16", "vgg11_bn", "googlenet", "inception_v4", "alexnet")
 SIDE = 96
 """Inception-v4, which hardly pads, has one unit left of it."""
-VERY_DEEP = ("preact1001_cifar", "resnet1202_cifar")
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def test_our_backbones_train_a_step_in_their_networks(name: str, network: str) -
     check_a_step(model, torch.rand(2, 3, SIDE, SIDE), (2, 2, SIDE, SIDE))
 
 
-@pytest.mark.parametrize("name", [name for name in list_backbones() if name not in VERY_DEEP])
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_an_encoder_gives_the_image_and_then_exact_halves(name: str) -> None:
     with torch.device("meta"):
         levels = create_backbone(name, num_classes=0).levels

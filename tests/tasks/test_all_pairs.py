@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -12,15 +13,10 @@ from densevision.backbones import Backbone, create_backbone, list_backbones
 from densevision.errors import UserError
 from densevision.tasks.heads import create_head, list_heads
 
+from ..every_backbone import DEEPEST, EVERY_BACKBONE
+
 # A multiple of 32, then odd ones; all are large enough for every backbone.
 SIZES = ((128, 160), (127, 161), (131, 99), (97, 143), (105, 105))
-
-# They have the blocks of shallower ones, or take seconds with each head.
-DEEPEST = (
-    "resnet101", "resnet152", "resnet110_cifar", "resnet1202_cifar", "preact101", "preact152", "preact200",
-    "preact110_cifar", "preact164_cifar", "preact1001_cifar", "inception_v4", "inception_resnet_v2",
-)  # fmt: skip
-BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
 
 ONE_OF_EACH_FILE = (
     "lenet5", "alexnet", "alexnet_tv", "vgg11", "googlenet", "resnet18", "resnet20_cifar", "preact110_cifar",
@@ -47,8 +43,18 @@ def without_gradient(module: nn.Module) -> list[str]:
     return [name for name, parameter in module.named_parameters() if parameter.grad is None]
 
 
-@pytest.mark.parametrize("head", list_heads())
-@pytest.mark.parametrize("backbone", BACKBONES)
+def pairs() -> list[Any]:
+    """Every backbone with every head; by default, the others of a file with one head each."""
+    every = []
+    for number, name in enumerate(list_backbones()):
+        for place, head in enumerate(list_heads()):
+            quick = name in ONE_OF_EACH_FILE or number % len(list_heads()) == place
+            slow = name in DEEPEST or not quick
+            every.append(pytest.param(name, head, marks=pytest.mark.slow if slow else ()))
+    return every
+
+
+@pytest.mark.parametrize(("backbone", "head"), pairs())
 def test_a_head_has_the_image_size_and_gradients_everywhere(backbone, head):
     encoder, features_by_size = on_meta(backbone)
     with torch.device("meta"):
@@ -62,7 +68,7 @@ def test_a_head_has_the_image_size_and_gradients_everywhere(backbone, head):
     assert leaves[-1].grad is not None
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_the_coarsest_level_has_gradients_for_its_backbone(backbone):
     encoder, _ = on_meta(backbone)
     with torch.device("meta"):

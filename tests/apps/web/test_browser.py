@@ -84,7 +84,18 @@ def has_image(panel, label: str) -> None:
     assert image.evaluate("image => image.naturalWidth") > 1
 
 
-@pytest.mark.parametrize("task", [task for task in list_tasks() if task != "view_synthesis"])
+# One of each form of input and output by default: an image, a pair, classes, a clip, a depth file.
+QUICK = ("classification", "depth", "flow", "hand_pose", "video")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        task if task in QUICK else pytest.param(task, marks=pytest.mark.slow)
+        for task in list_tasks()
+        if task != "view_synthesis"
+    ],
+)
 def test_every_task_predicts_its_example(page, task):
     panel = tab(page, task.capitalize())
     panel.locator("button.gallery-item:visible, table tbody tr:visible").first.click()

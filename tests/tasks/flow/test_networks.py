@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from densevision.backbones import create_backbone, list_backbones
+from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Level
 from densevision.datasets.field_types import FieldType, Image
 from densevision.datasets.field_types import Flow as FlowType
@@ -27,16 +27,11 @@ from densevision.tasks.flow.warping import COARSEST_STRIDE, NUM_DISPLACEMENTS
 from densevision.tasks.heads import list_heads
 from densevision.tasks.tiling import run_padded
 
+from ...every_backbone import EVERY_BACKBONE
+
 FIELDS: dict[str, FieldType] = {"first": Image(), "second": Image(frame=1), "flow": FlowType()}
 ODD, SMALL = (127, 161), (81, 107)
 VARIANTS = (("siamese", "warping"), ("siamese", "unet"), ("early", "unet"))
-
-# Other backbones of the same families have the same levels and fewer layers; preact110_cifar runs with real numbers.
-DEEPEST = (
-    "plain56_cifar", "preact1001_cifar", "preact110_cifar", "preact164_cifar", "preact200", "resnet101",
-    "resnet110_cifar", "resnet1202_cifar", "resnet152", "resnet44_cifar", "resnet56_cifar",
-)  # fmt: skip
-BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
 
 LIGHT: dict[str, int | None] = {
     "lenet5": None, "alexnet": None, "vgg11": 5, "googlenet": None, "resnet18": 4, "resnet20_cifar": None,
@@ -68,7 +63,7 @@ def pair(height: int, width: int, seed: int = 0) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("fusion, head", VARIANTS)
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_a_pair_of_odd_size_is_predicted_at_its_size_with_gradients_everywhere(backbone, fusion, head):
     model, images = build_on_meta(backbone, fusion, head)
     flow = run_padded(model, images)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from densevision.backbones import create_backbone, list_backbones
+from densevision.backbones import create_backbone
 from densevision.backbones.alexnet import CAFFE_LRN
 from densevision.backbones.layers import LocalResponseNorm
 from densevision.datasets.dataset import Dataset
@@ -17,6 +17,8 @@ from densevision.tasks.memorability import Memorability
 from densevision.tasks.memorability.networks import BackboneScore, MemNet, ScoreScale
 from densevision.tasks.training.optimizers import freeze_backbone, parameter_groups
 from densevision.tasks.training.options import Options
+
+from ...every_backbone import EVERY_BACKBONE
 
 FIELDS = {"image": Image(), "score": Scalar()}
 
@@ -95,12 +97,7 @@ def test_memnet_takes_images_of_any_size(memnet, size):
     assert output.shape == (2, 1) and bool(output.isfinite().all())
 
 
-DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
-)
+@pytest.mark.parametrize("name", EVERY_BACKBONE)
 def test_every_backbone_predicts_one_score(name):
     network = on_meta(name)
     size = network.backbone.classifier_input_size or network.backbone.fixed_size or (101, 133)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from densevision.backbones import create_backbone, list_backbones
+from densevision.backbones import create_backbone
 from densevision.backbones.backbone import Level
 from densevision.datasets.pose.skeletons import LSP
 from densevision.tasks.pose.belagiannis import Belagiannis, BelagiannisCascade
@@ -23,16 +23,11 @@ from densevision.tasks.pose.networks import (
     pixels_to_fractions,
 )
 
+from ...every_backbone import EVERY_BACKBONE
+
 JOINTS = 14
 HEADS = ("regression", "deconvolution")
 ODD = (127, 161)
-
-# Other backbones of their files have the same levels and fewer layers.
-DEEPEST = (
-    "plain56_cifar", "preact1001_cifar", "preact110_cifar", "preact164_cifar", "preact200", "resnet101",
-    "resnet110_cifar", "resnet1202_cifar", "resnet152", "resnet44_cifar", "resnet56_cifar",
-)  # fmt: skip
-BACKBONES = [pytest.param(name, marks=pytest.mark.slow) if name in DEEPEST else name for name in list_backbones()]
 
 LIGHT: dict[str, int | None] = {
     "lenet5": None, "alexnet": None, "vgg11": 5, "googlenet": None, "resnet18": 4, "resnet20_cifar": None,
@@ -66,7 +61,7 @@ def images(height: int, width: int, channels: int = 3, batch: int = 2) -> Tensor
 # --- all pairs, on the meta device -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_both_heads_support_odd_images_and_any_number_of_levels(backbone):
     with torch.device("meta"):
         network = network_of(backbone, "deconvolution")
