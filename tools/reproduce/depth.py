@@ -2,7 +2,7 @@
 
 python tools/reproduce/depth.py NYU OUT
 
-NYU is the root of `nyu-raw`. Two runs: OUT/small, and from its weights OUT/large.
+NYU is the root of `nyu-raw`. Three runs, each from the weights of the one before: OUT/small, OUT/large and OUT/long.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import densevision
@@ -44,21 +45,6 @@ OPTIONS: dict[str, Any] = {
     "threads": 1,
     "workers": 1,
 }
-RUNS: dict[str, dict[str, Any]] = {
-    "small": {
-        "weights": "resnet50_imagenet_pruned8bit_fp16.safetensors", "image_size": (96, 128), "steps": 1835, "lr": 8e-4,
-        "schedule": "constant", "ema_decay": 0.998, "loss": "log-l1+grad",
-    },
-    "large": {"image_size": (120, 160), "steps": 680, "lr": 6e-4, "schedule": "linear", "ema_decay": 0.99},
-}  # fmt: skip
-"""What each run changes; the second starts from the weights of the first. Most steps are on small images, which take
-two thirds of the time; the second has a falling learning rate and the loss `relative_error`."""
-
-
-class Frames(NYURaw):
-    """NYU's frames at any size: its crops are defined at 480x640."""
-
-    default_protocol: ClassVar[str] = "all-pixels"
 
 
 class RoomsOfOneCamera(SyntheticRooms):
@@ -83,13 +69,46 @@ def relative_error(meters: Tensor, batch: Batch) -> LossTerms:
     }
 
 
+def error_and_shape(meters: Tensor, batch: Batch) -> LossTerms:
+    """`relative_error` with twice its gradients, and the relative error that is left when the scale is right.
+
+    The scale of an image is the geometric mean of the ratios, which the loss cannot lower by moving all depths.
+    """
+    terms = relative_error(meters, batch)
+    known = batch["depth_mask"].flatten(1)
+    ratio = (meters[:, 0].clamp_min(MIN_DEPTH) / batch["depth"].clamp_min(MIN_DEPTH)).log().flatten(1)
+    ratio = torch.where(known, ratio, 0.0)
+    count = known.sum(1, keepdim=True).clamp_min(1)
+    aligned = (ratio - ratio.sum(1, keepdim=True) / count).expm1().abs()
+    return {"abs_rel": terms["abs_rel"], "shape": aligned[known].mean(), "gradients": 2 * terms["gradients"]}
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "small": {
+        "weights": "resnet50_imagenet_pruned8bit_fp16.safetensors", "image_size": (96, 128), "steps": 1835, "lr": 8e-4,
+        "schedule": "constant", "ema_decay": 0.998, "loss": "log-l1+grad",
+    },
+    "large": {
+        "image_size": (120, 160), "steps": 680, "lr": 6e-4, "schedule": "linear", "ema_decay": 0.99,
+        "loss": relative_error,
+    },
+    "long": {
+        "image_size": (120, 160), "steps": 1200, "lr": 6e-4, "schedule": "cosine", "ema_decay": 0.995, "seed": 1,
+        "backbone_lr_factor": 0.3, "loss": error_and_shape,
+    },
+}  # fmt: skip
+"""What each run changes; the second and third start from the weights of the one before."""
+
+
 def train(nyu: str, out: str, name: str, before: str | None) -> None:
     """One of the runs, from the weights of the one before."""
-    start = {"init_from": Path(out, before, "last", "checkpoint.safetensors"), "loss": relative_error} if before else {}
+    start = {"init_from": Path(out, before, "last", "checkpoint.safetensors")} if before else {}
+    test = NYURaw(nyu, "test")
+    test.default_protocol = "all-pixels"  # type: ignore[misc] - its own is of 480x640 pixels
     densevision.train(
         "depth",
-        data=densevision.mix([Frames(nyu, "train"), RoomsOfOneCamera()], SHARES),
-        eval_data=Frames(nyu, "test"),
+        data=densevision.mix([NYURaw(nyu, "train"), RoomsOfOneCamera()], SHARES),
+        eval_data=test,
         out=Path(out, name),
         **{**OPTIONS, **RUNS[name], **start},
     )

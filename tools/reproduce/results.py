@@ -130,13 +130,7 @@ SECTIONS = {
             "depth/packaged-nyu-aligned": Row(
                 "abs_rel",
                 "evaluate depth --data nyu-raw --root nyu --protocol all-pixels+median",
-                target=Target(
-                    "at most 0.165",
-                    0.165,
-                    at_least=False,
-                    cause="trained for 19 minutes of one core, it does not fit the training frames better either "
-                    "(0.165 on the first 120 of them, `--split train --samples 120`)",
-                ),
+                target=Target("at most 0.165", 0.165, at_least=False),
             ),
             "depth/packaged-synthetic-rooms": Row("abs_rel", "evaluate depth --data synthetic-rooms"),
             "depth/kitchen": Row(
@@ -157,8 +151,8 @@ SECTIONS = {
                     "at most 0.20",
                     0.20,
                     at_least=False,
-                    cause="it is another camera and a close view, of which 19 minutes of one core learned little: "
-                    "it was 0.250 after three quarters of the first run",
+                    cause="it is another camera and a close view; 1,200 more steps took 120 training frames of NYU "
+                    "from 0.165 to 0.144 with aligned scale, and this kitchen from 0.233 to 0.221 only",
                 ),
             ),
         },
