@@ -19,7 +19,7 @@ from .rmsprop import FlooredRMSprop
 
 
 class PhaseRunner(nn.Module):
-    """All phases behind one `forward`, so that DDP sees every use of the network and averages its gradients once."""
+    """All phases behind one `forward`, so that DDP sees every use of the network and exchanges its gradients once."""
 
     def __init__(self, phases: tuple[Phase, ...], dtype: torch.dtype | None, device: torch.device) -> None:
         super().__init__()

@@ -23,6 +23,7 @@ from ..model_spec import ModelSpec
 from ..network import Network
 from .data import AugmentedDataset
 from .evaluator import Evaluator
+from .gradients import GradientSum
 from .log import Meter, RunLog
 from .loss_scaling import LossScaler
 from .optimizers import (
@@ -63,6 +64,7 @@ class Run:
         phase_runner: all phases behind one `forward`.
         scaler: loss scaling, for fp16.
         ddp: `phase_runner`, wrapped by DistributedDataParallel if there are several processes.
+        gradients: their sum over the micro-batches of a step.
         ema: moving average of the weights, or None.
         evaluator: evaluations, the best of them, and what is monitored.
         unsaved: whether the state has changed since it was saved.
@@ -115,6 +117,7 @@ class Run:
         self.phase_runner = PhaseRunner(self.phases, self.dtype, device)
         self.scaler = LossScaler(self.phase_runner, device, enabled=self.dtype == torch.float16)
         self.ddp = self.accelerator.prepare_model(self.phase_runner, device_placement=False)
+        self.gradients = GradientSum(self.ddp, self.micro_batches, device)
         modules = [module for each in (self.model, *self.auxiliary) for module in each.modules()]
         self.norms = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         self.ema = MovingAverage(self.model, options.ema_decay) if options.ema_decay else None

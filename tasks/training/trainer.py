@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from ...atomic_io import write_json
 from ...datasets.core.randomness import Purpose, generator
@@ -114,8 +115,6 @@ class Trainer(Run):
         self.complete = False
         self.scaler.begin_step()
         caches: dict[int, dict[str, Any]] = {number: {} for number in self.share}
-        # DDP averages the gradients of the processes, which may have different numbers of micro-batches.
-        weight = accelerator.num_processes / self.micro_batches
         sums: LossTerms = {}
         for index, (phase, optimizer) in enumerate(zip(self.phases, self.optimizers, strict=True)):
             self.phase_runner.set_requires_grad(index)
@@ -127,20 +126,25 @@ class Trainer(Run):
                     with self.micro_batch_context(number):
                         terms = self.ddp(index, batch, caches[number])
                         loss: Any = sum(terms.values())
-                        accelerator.backward(self.scaler.scale(loss * weight))
+                        accelerator.backward(self.scaler.scale(loss / self.micro_batches))
                 except (RuntimeError, ValueError) as error:
                     if (user_error := explain_error(error, self.phase_runner, batch, options)) is not None:
                         raise user_error from error
                     raise
+                if number != self.share[-1]:
+                    self.gradients.keep()
                 for name, value in terms.items():
-                    sums[name] = sums.get(name, torch.zeros_like(value)) + value.detach() / self.micro_batches
+                    value = value.detach().to(self.gradients.dtype)
+                    sums[name] = sums[name] + value if name in sums else value
+            self.gradients.finish()
             self.scaler.unscale(optimizer)
             if options.clip_grad_norm:
                 accelerator.clip_grad_norm_(phase.module.parameters(), options.clip_grad_norm)
             set_learning_rate(optimizer, lr)
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        means = dict(zip(sums, accelerator.reduce(torch.stack(list(sums.values())), "sum").tolist(), strict=True))
+        totals = accelerator.reduce(torch.stack(list(sums.values())), "sum") / self.micro_batches
+        means = dict(zip(sums, totals.tolist(), strict=True))
         if not self.scaler.enabled:
             check_finite(means, step)
         # The loss of a skipped step may be nan; the mean of the log must not be.
@@ -158,8 +162,9 @@ class Trainer(Run):
         """Forward and backward pass of a micro-batch: the last one of a process exchanges the gradients of all, and the
         first one of the step alone is seen by the running statistics of BatchNorm."""
         with ExitStack() as contexts:
-            if number != self.share[-1]:
-                contexts.enter_context(self.accelerator.no_sync(self.ddp))
+            if number != self.share[-1] and isinstance(self.ddp, DistributedDataParallel):
+                # That of Accelerate does nothing in a group of one process, whose gradients DDP exchanges as well.
+                contexts.enter_context(self.ddp.no_sync())
             if number > 0:
                 contexts.enter_context(kept_statistics(self.norms))
             yield

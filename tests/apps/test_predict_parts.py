@@ -7,11 +7,15 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ import pytest
 
 from densevision.apps.predict_parts import PartOptions, PartPredictor, list_requests
 from densevision.datasets.core.storage import Storage
+
+from ..tasks.processes import free_port
 
 ON_CPU = ("--device", "cpu", "--amp", "off")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -32,11 +38,38 @@ def photos(tmp_path, image) -> Path:
     return tmp_path / "photos"
 
 
-@pytest.fixture
-def remote():
+@pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.slow)])
+def remote(request) -> Iterator[str]:
+    """An empty bucket: in the memory of this process, or at a server that stands in for S3."""
+    if request.param == "s3":
+        yield request.getfixturevalue("bucket_of_s3")
+        return
     files = fsspec.filesystem("memory")
     yield "memory://bucket"
     files.rm("/", recursive=True)
+
+
+@pytest.fixture
+def bucket_of_s3(monkeypatch) -> Iterator[str]:
+    server = shutil.which("moto_server")
+    if server is None or importlib.util.find_spec("s3fs") is None:
+        pytest.skip("needs s3fs, and moto_server in the PATH (its own environment: both pin botocore)")
+    port = free_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    settings = {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
+    for name, value in {**settings, "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    with subprocess.Popen([server, "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(600):
+                with suppress(ConnectionError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                time.sleep(0.1)
+            fsspec.filesystem("s3").mkdir("bucket")
+            yield "s3://bucket"
+        finally:
+            process.kill()
 
 
 def options(checkpoint: Path, source: str | Path, target: str | Path, **changes: Any) -> PartOptions:
@@ -74,20 +107,21 @@ def test_a_part_has_the_predictions_of_a_run_on_one_machine(run, tmp_path, check
 def test_a_part_that_is_written_twice_has_the_same_bytes_and_one_record(tmp_path, checkpoint, photos, remote):
     for photo in photos.iterdir():
         Storage(f"{remote}/in").copy_from(photo.name, photo)
-    stored = []
+    out, stored = Storage(f"{remote}/out"), []
     for _ in range(2):
         predictor = PartPredictor(options(checkpoint, f"{remote}/in", f"{remote}/out"))
         # As if the actor had been killed after it had written, and before Ray knew.
         predictor._is_done = lambda *_: False  # type: ignore[method-assign]
         predictor(row(f"{remote}/in"))
-        files = fsspec.filesystem("memory")
-        stored.append({name: files.cat_file(name) for name in files.find("/bucket/out")})
+        stored.append({name: out.read(name, "a file of a part") for name in out.list((".jsonl", ".tar"))})
     assert stored[0] == stored[1]
-    assert list(stored[0]) == ["/bucket/out/parts/00007.jsonl", "/bucket/out/parts/00007.tar"]
-    records = [json.loads(line) for line in stored[0]["/bucket/out/parts/00007.jsonl"].splitlines()[1:]]
+    assert list(stored[0]) == ["parts/00007.jsonl", "parts/00007.tar"]
+    records = [json.loads(line) for line in stored[0]["parts/00007.jsonl"].splitlines()[1:]]
     assert [record["output"] for record in records] == ["0", "1", "2"]
-    with tarfile.open(fileobj=io.BytesIO(stored[0]["/bucket/out/parts/00007.tar"])) as archive:
+    with tarfile.open(fileobj=io.BytesIO(stored[0]["parts/00007.tar"])) as archive:
         assert sorted(name for record in records for name in record["files"]) == archive.getnames()
+    again = PartPredictor(options(checkpoint, f"{remote}/in", f"{remote}/out"))(row(f"{remote}/in"))
+    assert again["existing"] == 3
 
 
 def test_a_part_is_done_until_an_input_an_option_or_its_files_change(tmp_path, checkpoint, photos, image):

@@ -106,9 +106,9 @@ def start_predict(many: Path, out: Path, checkpoint: Path, count: int) -> subpro
     return process
 
 
-def manifest_text(out: Path) -> list[str]:
+def manifest_text(out: Path, files: str = "*.jsonl") -> list[str]:
     """Like `manifest_lines`, while another process writes."""
-    return [line for file in out.glob("*.jsonl") for line in file.read_text().split("\n") if '"output"' in line]
+    return [line for file in out.glob(files) for line in file.read_text().split("\n") if '"output"' in line]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
@@ -169,6 +169,49 @@ def test_processes_of_torchrun_share_a_folder_and_report_together(tmp_path, chec
     }
     assert shares == {"predictions-0.jsonl": ["0", "2"], "predictions-1.jsonl": ["3"]}
     assert len(stamps(out)) == 3
+
+
+def process_of(agent: int, rank: int) -> int:
+    """The process of a rank, among the children of torchrun."""
+    for child in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return int(child)
+    raise ProcessLookupError(f"torchrun has no process of rank {rank}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarts", [0, 1])
+@pytest.mark.parametrize("killed", [0, 1])
+def test_with_a_killed_process_of_torchrun_all_predictions_are_those_of_one_process(
+    run, tmp_path, checkpoint, image, killed, restarts
+):
+    names = {str(number) for number in range(MANY)}
+    for name in names:
+        image(tmp_path / "many" / f"{name}.png", 300, 400, seed=int(name))
+    assert run("predict", checkpoint, "many", "--out", "one", *ON_CPU).code == 0
+    out = tmp_path / "out"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch += ["--max-restarts", restarts, "-m", "densevision"]
+    words = list(map(str, [*launch, "predict", checkpoint, "many", "--out", out, *ON_CPU]))
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while any(len(manifest_text(out, f"*-{rank}.jsonl")) < 3 for rank in (0, 1)):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.005)
+        os.kill(process_of(process.pid, killed), signal.SIGKILL)
+        _, err = process.communicate(timeout=300)
+    if not restarts:
+        assert process.returncode != 0 and len(manifest_lines(out)) < MANY
+        again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert again.returncode == 0, again.stderr
+        err = again.stderr
+    assert process.returncode == 0 or not restarts, err
+    assert f"{MANY} of {MANY} image(s) predicted (" in err and " in an earlier run); results in" in err
+    assert Counter(line["output"] for line in manifest_lines(out)) == Counter(names)
+    predictions = {file.relative_to(out).as_posix() for file in out.rglob("*")}
+    records = {"predictions-0.jsonl", "predictions-1.jsonl"}
+    assert predictions - records == {file.name for file in (tmp_path / "one").iterdir()} - {"predictions.jsonl"}
+    assert all((out / name).read_bytes() == (tmp_path / "one" / name).read_bytes() for name in predictions - records)
 
 
 def test_a_process_takes_every_nth_item(monkeypatch):

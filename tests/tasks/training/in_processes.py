@@ -18,6 +18,7 @@ from toys import (
     Rivals,
     build_toy_trainer,
     resume_toy,
+    train_in_lanes,
     train_shared,
     train_toy,
 )
@@ -44,10 +45,12 @@ def main(folder: Path) -> None:
 
 
 def share(folder: Path, counts: tuple[int, ...]) -> None:
-    """Steps of some micro-batches, shared by the processes."""
+    """Steps of some micro-batches, shared by the processes; those of the last run read shards in lanes."""
     for count in counts:
         for name in SHARED:
             train_shared(name, folder / f"{name}-{count}", count)
+    taken = train_in_lanes(folder / "lanes", folder / f"shards-{rank()}")
+    (folder / f"taken-{rank()}.json").write_text(json.dumps(taken))
 
 
 def rank() -> str:

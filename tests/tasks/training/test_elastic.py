@@ -119,10 +119,10 @@ def losses(folder: Path) -> list[dict]:
     return [line for line in log_lines(folder) if line["kind"] == "train"] if (folder / "log.jsonl").exists() else []
 
 
-def train_alone(folder: Path, steps: int) -> Path:
+def train_alone(folder: Path, steps: int, *words: str) -> Path:
     """The run of one process."""
     command = [sys.executable, "-m", "densevision", "train", *OPTIONS, "--out", str(folder), "--steps", str(steps)]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*command, *words], check=True, capture_output=True)
     return folder
 
 
@@ -139,16 +139,29 @@ def require_the_same_run(one: Path, other: Path) -> None:
     assert losses(one) == losses(other) and len(losses(other)) == STEPS
 
 
-@pytest.mark.parametrize("lost", [0, 1])
-def test_a_host_that_fails_changes_nothing(tmp_path, undisturbed, lost):
-    folder = tmp_path / "run"
+def train_and_fail(folder: Path, lost: int, *words: str) -> Path:
+    """The run of two hosts, one of which fails at step 20."""
     with meeting(Hosts()) as hosts:
-        agents = [hosts.start(host, folder, "--save-every", "1s") for host in (0, 1)]
+        agents = [hosts.start(host, folder, "--save-every", "1s", *words) for host in (0, 1)]
         with ending(*agents):
             wait_for(lambda: len(losses(folder)) > 20)
             kill(agents[lost])
             assert agents[1 - lost].wait(600) == 0
-    require_the_same_run(undisturbed, folder)
+    return folder
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_host_that_fails_changes_nothing(tmp_path, undisturbed, lost):
+    require_the_same_run(undisturbed, train_and_fail(tmp_path / "run", lost))
+
+
+def test_a_host_that_fails_changes_nothing_in_lanes_of_shards(tmp_path):
+    shards = str(tmp_path / "shards")
+    command = [sys.executable, "-m", "densevision", "data", "shard", "synthetic-rooms", shards]
+    subprocess.run([*command, "--samples", "40", "--per", "5"], check=True, capture_output=True)
+    words = ("--data", "shards", "--root", shards)
+    alone = train_alone(tmp_path / "alone", STEPS, *words)
+    require_the_same_run(alone, train_and_fail(tmp_path / "run", 1, *words))
 
 
 def test_a_host_that_joins_changes_nothing_and_loses_no_step(tmp_path):

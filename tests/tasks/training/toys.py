@@ -19,6 +19,7 @@ from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Depth as DepthKind
 from densevision.datasets.field_types import Image
+from densevision.datasets.shards import Shards, write_shards
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import LOSSES
 from densevision.tasks.network import Network, Phase
@@ -73,6 +74,18 @@ class DamagedReliefs(Reliefs):
         if index == 3:
             raise DatasetError("relief-3.png", "a complete image", "a PNG cut off after 7 bytes")
         return super().read(index)
+
+
+class RecordedShards(Shards):
+    """Shards that record which samples training has read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.taken: list[int] = []
+
+    def read_transformed(self, index: int, *arguments: Any) -> Sample:
+        self.taken.append(index)
+        return super().read_transformed(index, *arguments)
 
 
 class Plain(Network):
@@ -203,6 +216,15 @@ def train_shared(name: str, out: Path, micro_batches: int, **options: Any) -> di
     """A run of `SHARED`, with steps of so many micro-batches."""
     task, own = SHARED[name]
     return train_toy(task, out, **{**own, "micro_batches": micro_batches, **options})
+
+
+def train_in_lanes(out: Path, shards: Path) -> list[int]:
+    """The run with dropout, with four micro-batches of two images a step, on 24 samples in eight shards, which are
+    written first; returns the samples that this process has read, in this order."""
+    write_shards(Reliefs(24), shards, per=3)
+    train_set = RecordedShards(shards)
+    train_shared("dropout", out, 4, train_set=train_set)
+    return train_set.taken
 
 
 def resume_toy(task: Task | str, out: Path, train_set: Dataset | None = None, on_step=None, **options: Any) -> dict:
