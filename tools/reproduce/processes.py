@@ -65,7 +65,8 @@ def weights(out: Path) -> dict[str, Any]:
 def gap(one: dict[str, Any], other: dict[str, Any], statistics: bool) -> str:
     """The largest difference of the parameters, or of the BatchNorm statistics."""
     names = [name for name in one if ("running_" in name) == statistics and one[name].is_floating_point()]
-    return f"{max(float((one[name] - other[name]).abs().max()) for name in names):.0e}" if names else ""
+    largest = max((float((one[name] - other[name]).abs().max()) for name in names), default=None)
+    return "" if largest is None else f"{largest:.0e}" if largest else "0"
 
 
 def main() -> None:
