@@ -29,6 +29,7 @@ def evaluate(
     samples: int | None = None,
     tta_flip: bool = False,
     fade: bool | None = None,
+    degradations: str | None = None,
     batch_size: int = 8,
     save_worst: int = 0,
     csv: Path | None = None,
@@ -52,6 +53,7 @@ def evaluate(
         samples: Evaluate the first N samples only; all of them if not stated.
         tta_flip: Test-time augmentation: average the predictions for the image and its mirror image.
         fade: Colorization: fade to gray where the model is unsure; as the checkpoint states if not stated.
+        degradations: Restoration: comma-separated degradations of clean images; as the checkpoint states if not stated.
         batch_size: Samples that are read together; those of one size run through the model together.
         save_worst: Save the N worst samples (input, ground truth, prediction) to worst.png.
         csv: File for the scores of every sample; without it, they are not written. Tables of the metrics (classes,
@@ -76,8 +78,8 @@ def evaluate(
         if value is not None and value < minimum:
             raise UserError(f"--{option} is {value}; it must be at least {minimum}.")
     predictor = load(checkpoint, device, amp)
-    if fade is not None:
-        predictor = predictor.with_options(fade=fade)
+    stated = {"fade": fade, "degradations": degradations}
+    predictor = predictor.with_options(**{name: value for name, value in stated.items() if value is not None})
     if exported is not None:
         from ..tasks.export.exported_predictor import ExportedPredictor
 

@@ -1,4 +1,4 @@
-"""Degradations by cameras and files: motion blur, noise, low resolution, compression, and masked parts.
+"""Degradations by cameras and files: motion and defocus blur, noise, low resolution, compression, and masked parts.
 
 Each is a degradation as `weather.py` has them: from (H, W, 3) float32 in [0, 1] and a generator to the same.
 """
@@ -16,10 +16,17 @@ from .materials import Dice
 SHAKE = (4.0, 14.0)
 """Pixels that a point travels during the exposure."""
 
+DEFOCUS = (0.5, 3.0)
+"""Standard deviation of the Gaussian in pixels: the upper bound is that of Wang et al. 2021 (Real-ESRGAN,
+arXiv:2107.10833), section 3.2; narrower ones hardly differ from none."""
+
 LOW_RESOLUTION_FACTORS = (2, 3, 4)
 
 NOISE = (5 / 255, 50 / 255)
 """Standard deviation."""
+
+PHOTONS = (20.0, 500.0)
+"""Expected photons of a white pixel, log-uniform: noise of about 25 to 5 of 255 in a mid-gray."""
 
 QUALITY = (5, 40)
 """Of JPEG, 1 to 100."""
@@ -45,6 +52,11 @@ def blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return encoded(cv2.filter2D(linear_light(image), -1, kernel, borderType=cv2.BORDER_REFLECT_101))
 
 
+def defocus(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A lens out of focus: a Gaussian blur in linear light."""
+    return encoded(cv2.GaussianBlur(linear_light(image), (0, 0), rng.uniform(*DEFOCUS)))
+
+
 def shake(rng: np.random.Generator, steps: int = 64) -> np.ndarray:
     """(K, K) float32 that sums to 1: the light of a point along a smooth path, its center of mass in the middle."""
     turns = rng.uniform(0, 2 * math.pi) + np.cumsum(rng.normal(0, 0.12, steps))
@@ -65,6 +77,16 @@ def noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Grain that knows nothing of its neighbors: Gaussian, the same deviation in every color."""
     deviation = np.float32(rng.uniform(*NOISE))
     return image + deviation * rng.standard_normal(image.shape, np.float32)
+
+
+def shot_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Few photons: their number is Poisson distributed around the linear light, independently in every color.
+
+    Source: the signal-dependent part of the sensor model of Foi et al. 2008 (Practical Poissonian-Gaussian noise
+    modeling and fitting for single-image raw-data), equation 4.
+    """
+    photons = math.exp(rng.uniform(*np.log(PHOTONS)))
+    return encoded((rng.poisson(linear_light(image) * photons) / photons).astype(np.float32))
 
 
 def jpeg(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from ...backbones.backbone import Backbone
 from ...datasets.dataset import Dataset, Sample
 from ...datasets.field_types import FieldType, Image
-from ...datasets.rendering.weather import DEGRADATIONS
+from ...datasets.rendering.weather import DEGRADATIONS, NONE
 from ...errors import UserError, unknown_name
 from ...registry import lookup
 from ..heads import HEADS, create_head
@@ -40,8 +40,9 @@ class Restoration(Task[Network]):
     """Image restoration: `degraded` to `image`, both RGB."""
 
     degradations: str = "dirt,rain"
-    """Comma-separated degradations of clean images: dirt, rain, drops, noise, blur, jpeg, masks, low-resolution; or
-    all. Not used for datasets that contain degraded images."""
+    """Comma-separated degradations of clean images: dirt, rain, drops, noise, shot-noise, blur, defocus, jpeg, masks,
+    low-resolution; or all of them; none: the image as it is. A name stated twice is chosen twice as often. Not used for
+    datasets that contain degraded images."""
 
     name: ClassVar[str] = "restoration"
     title: ClassVar[str] = "Image restoration"
@@ -54,7 +55,10 @@ class Restoration(Task[Network]):
         photo_recipe="photos",
     )
     heads: ClassVar[tuple[str, ...]] = tuple(HEADS)
-    models: ClassVar[dict[str, str]] = {"eigen": "tasks.restoration.networks:Eigen"}
+    models: ClassVar[dict[str, str]] = {
+        "camera-weather": "tasks.restoration.networks:CameraWeather",
+        "eigen": "tasks.restoration.networks:Eigen",
+    }
     recipes: ClassVar[dict[str, Options]] = RECIPES
     losses: ClassVar[tuple[str, ...]] = tuple(LOSSES)
     protocols: ClassVar[tuple[str, ...]] = tuple(PROTOCOLS)
@@ -126,7 +130,7 @@ class Restoration(Task[Network]):
 
 
 def parse_degradations(degradations: str) -> tuple[str, ...]:
-    """Parse the option `--degradations`; returns names in the order of `DEGRADATIONS`.
+    """Parse the option `--degradations`; returns names in the order of `DEGRADATIONS`, as often as they are stated.
 
     Raises:
         UserError: an unknown name, or no name.
@@ -134,9 +138,10 @@ def parse_degradations(degradations: str) -> tuple[str, ...]:
     names = [word.strip() for word in degradations.split(",") if word.strip()]
     if names == ["all"]:
         return tuple(DEGRADATIONS)
+    known = (*DEGRADATIONS, NONE)
     for name in names:
-        if name not in DEGRADATIONS:
-            raise unknown_name("degradation (--degradations)", name, [*DEGRADATIONS, "all"])
+        if name not in known:
+            raise unknown_name("degradation (--degradations)", name, [*known, "all"])
     if not names:
-        raise UserError(f"--degradations is empty; state some of {', '.join(DEGRADATIONS)}, or all.")
-    return tuple(name for name in DEGRADATIONS if name in names)
+        raise UserError(f"--degradations is empty; state some of {', '.join(known)}, or all.")
+    return tuple(name for name in known for _ in range(names.count(name)))

@@ -1,4 +1,4 @@
-"""Restoration models: any backbone with any head, and the network of Eigen, Krishnan, Fergus as published.
+"""Restoration models: any backbone with any head, two of them in a row, and the network of Eigen, Krishnan, Fergus.
 
 Inputs are images in [0, 1]; outputs are images that may slightly exceed this range.
 """
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...backbones import create_backbone
 from ...backbones.backbone import Backbone
 from ...backbones.initialization import gaussian
+from ..heads import create_head
 from ..heads.head import Head
 from ..network import EncoderDecoder, Network
 
@@ -44,6 +46,25 @@ class RestorationNetwork(EncoderDecoder):
     def forward(self, degraded: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 3, H, W) float32, about [0, 1]."""
         return degraded + self.logits(degraded)
+
+
+class CameraWeather(RestorationNetwork):
+    """Two restoration networks in a row: one for what cameras and files do (noise, blur, compression, low resolution),
+    and one for the weather in front of them (dirt, rain): the reverse of the order in which light meets them.
+
+    Each may be trained alone, so that neither forgets what the other learns. VGG-19 to its second block with a U-Net
+    is the backbone and head of this network; ResNet-20 for CIFAR with a U-Net is `camera`. 583,286 parameters.
+    """
+
+    def __init__(self) -> None:
+        vgg, cifar = create_backbone("vgg19", None, 0, levels=2), create_backbone("resnet20_cifar", None, 0)
+        super().__init__(vgg, create_head("unet", vgg.levels, 3))
+        self.camera = RestorationNetwork(cifar, create_head("unet", cifar.levels, 3))
+        self.stride = max(self.stride, self.camera.stride)
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 3, H, W) float32, about [0, 1]."""
+        return super().forward(self.camera(degraded))
 
 
 class Eigen(Network):

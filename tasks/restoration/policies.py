@@ -25,7 +25,7 @@ class Degradation(AugmentationPolicy):
     """Random degradations of clean images. Colors are not augmented.
 
     Attributes:
-        names: degradations, keys of `DEGRADATIONS`.
+        names: degradations, keys of `DEGRADATIONS`, and `NONE`.
     """
 
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class DegradedEvaluation(EvaluationPolicy):
     """Clean images with reproducible degradations; a dataset of pairs is not changed.
 
     Attributes:
-        names: degradations, keys of `DEGRADATIONS`.
+        names: degradations, keys of `DEGRADATIONS`, and `NONE`.
     """
 
     names: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class DegradedDataset(Dataset):
 
     Args:
         clean: a dataset with a field `image`.
-        names: degradations, keys of `DEGRADATIONS`.
+        names: degradations, keys of `DEGRADATIONS`, and `NONE`.
     """
 
     def __init__(self, clean: Dataset, names: Sequence[str]) -> None:

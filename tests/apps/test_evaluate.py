@@ -48,6 +48,14 @@ def test_evaluate_on_another_dataset_a_part_of_it_and_with_tta_flip(run, checkpo
     assert flipped["baseline"] == plain["baseline"]
 
 
+def test_degradations_of_the_evaluation_replace_those_of_the_training(run):
+    words = ("evaluate", "restoration", "--data", "synthetic-shapes", "--samples", "1", *ON_CPU, "--degradations")
+    clean, noisy = (json.loads(run(*words, names).out) for names in ("none", "noise"))
+    # An image equals itself: 100 dB.
+    assert clean["baseline"]["psnr"] == 100 and noisy["baseline"]["psnr"] < 40
+    assert noisy["options"]["degradations"] == "noise"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

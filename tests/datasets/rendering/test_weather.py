@@ -12,17 +12,20 @@ from densevision.datasets.rendering.camera import (
     HOLES,
     NOISE,
     blur,
+    defocus,
     encoded,
     linear_light,
     low_resolution,
     masks,
     noise,
     shake,
+    shot_noise,
 )
 from densevision.datasets.rendering.shapes import draw_shape
 from densevision.datasets.rendering.weather import (
     DEGRADATIONS,
     GAIN,
+    NONE,
     compose_dirt,
     degrade,
     dirt_matte,
@@ -179,6 +182,41 @@ def test_low_resolution_preserves_flat_areas_and_removes_a_checkerboard():
     assert np.allclose(low_resolution(flat(0.6), rng(1)), round(0.6 * 255) / 255)
     board = np.indices((96, 96)).sum(0)[..., None] % 2 * np.ones(3, np.float32)
     assert low_resolution(board.astype(np.float32), rng(1))[16:-16, 16:-16].std() < 0.05
+
+
+def test_defocus_is_a_gaussian_of_light_that_keeps_its_sum():
+    point = flat(0, (41, 41))
+    point[20, 20] = 1
+    for index in range(5):
+        light = linear_light(defocus(point, rng(index)))[..., 0]
+        assert light.sum() == pytest.approx(1, abs=1e-2)
+        middle, beside, below = light[20, 20], light[20, 21], light[21, 20]
+        assert middle > beside == pytest.approx(below, rel=1e-3)
+        # Samples of a Gaussian are 1, q, q⁴ times its peak.
+        assert light[20, 22] / middle == pytest.approx((beside / middle) ** 4, rel=0.02)
+
+
+def test_shot_noise_has_the_variance_of_its_photons():
+    # Poisson: the variance of the light is its mean / photons, so that their ratio is the same in every gray.
+    for index in range(5):
+        lights = [linear_light(shot_noise(flat(value), rng(index))) for value in (0.3, 0.5)]
+        photons = [light.mean() / light.var() for light in lights]
+        assert photons[0] == pytest.approx(photons[1], rel=0.1)
+        # Noise keeps the mean of the light, not that of encoded values.
+        assert lights[1].mean() == pytest.approx(linear_light(np.array(0.5)), rel=0.02)
+        assert 19 < photons[0] < 550
+    assert len(np.unique(np.round(lights[0] * photons[0]))) > 2
+
+
+def test_none_leaves_the_image_and_a_name_stated_twice_comes_twice_as_often(images):
+    assert np.array_equal(degrade(images[0], rng(1), [NONE]), images[0])
+    gray = np.full((16, 16, 3), 128, np.uint8)
+    noisy = [
+        np.mean([(degrade(gray, rng(index), names) != gray).any() for index in range(1000)])
+        for names in (["noise", NONE, NONE], ["noise", "noise", NONE])
+    ]
+    # One of three by chance, or two of three with probability 1/2: 1/2 · 1/3 + 1/2 · 2/3, and 1/2 · 2/3 + 1/2 · 1.
+    assert noisy == pytest.approx([1 / 2, 5 / 6], abs=0.05)
 
 
 def test_one_or_two_of_the_named_degradations_are_applied():

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from densevision.backbones import create_backbone
 from densevision.tasks.heads import create_head
-from densevision.tasks.restoration.networks import BAND, EIGEN_STD, Eigen, RestorationNetwork
+from densevision.tasks.restoration.networks import BAND, EIGEN_STD, CameraWeather, Eigen, RestorationNetwork
 from densevision.tasks.tiling import receptive_radius, run_padded, run_tiled
 
 
@@ -150,3 +150,23 @@ def test_backbone_is_trained_from_the_second_step_on():
         (network(clean * 0.5) - clean).abs().mean().backward()
         optimizer.step()
     assert all(p.grad is not None and bool(p.grad.any()) for p in backbone.conv1.parameters())  # type: ignore[union-attr]
+
+
+def test_camera_and_weather_are_two_networks_in_a_row_that_load_checkpoints_of_their_own():
+    def random(backbone: str, levels: int | None) -> RestorationNetwork:
+        encoder = create_backbone(backbone, None, 0, levels=levels)
+        network = RestorationNetwork(encoder, create_head("unet", encoder.levels, 3)).eval()
+        torch.nn.init.normal_(network.head.predict.weight, 0, 0.05)
+        return network
+
+    torch.manual_seed(0)
+    weather, camera, both = random("vgg19", 2), random("resnet20_cifar", None), CameraWeather().eval()
+    assert sum(parameter.numel() for parameter in both.parameters()) == 290_611 + 292_675
+    image = torch.rand(1, 3, 24, 32)
+    with torch.no_grad():
+        assert torch.equal(both(image), image)
+        cameras = {f"camera.{name}": value for name, value in camera.state_dict().items()}
+        both.load_state_dict({**weather.state_dict(), **cameras})
+        restored = both(image)
+        torch.testing.assert_close(restored, weather(camera(image)))
+    assert not torch.allclose(restored, camera(weather(image)))
