@@ -212,6 +212,10 @@ class Backbone(nn.Module):
         """
         raise NotImplementedError
 
+    def first_features(self, image: Tensor, count: int) -> list[Tensor]:
+        """The first `count` maps of `features`, fine to coarse; backbones that can, stop after them."""
+        return self.features(image)[:count]
+
     def forward(self, image: Tensor) -> Tensor:
         """Class scores before the softmax.
 

@@ -237,9 +237,12 @@ class ResNet(PooledBackbone):
                     nn.init.zeros_(parameter)
 
     def features(self, image: Tensor) -> list[Tensor]:
+        return self.first_features(image, len(self.levels))
+
+    def first_features(self, image: Tensor, count: int) -> list[Tensor]:
         x = self.relu(self.bn1(self.conv1(image)))
         maps = [x]
-        for level in self.levels[1:]:
+        for level in self.levels[1:count]:
             x = self.get_submodule(level.name)(self.maxpool(x) if len(maps) == 1 else x)
             maps.append(x)
         return maps

@@ -25,10 +25,18 @@ from ..prediction import OutputSpec, Prediction, PredictionContext
 from ..task import Defaults, Metrics, MonitoredMetric, Task
 from ..tiling import resize_to_input
 from ..training.options import Options
+from .fine_warping import FineWarping
 from .flow_field import FlowField
 from .losses import LOSSES
 from .metrics import PROTOCOLS, FlowMetrics
-from .networks import CorrelatedFlow, EarlyFusionFlow, FlowNetwork, WarpingFlow, correlation_levels
+from .networks import (
+    CorrelatedFlow,
+    EarlyFusionFlow,
+    FineWarpingFlow,
+    FlowNetwork,
+    WarpingFlow,
+    correlation_levels,
+)
 from .policies import FlowAugmentation, FlowInference
 from .recipes import RECIPES
 
@@ -53,7 +61,10 @@ class Flow(Task[FlowNetwork]):
         recipe="synthetic-chairs",
         photo_recipe="photos",
     )
-    own_heads: ClassVar[dict[str, str]] = {"warping": "tasks.flow.warping:Warping"}
+    own_heads: ClassVar[dict[str, str]] = {
+        "warping": "tasks.flow.warping:Warping",
+        "fine-warping": "tasks.flow.fine_warping:FineWarping",
+    }
     heads: ClassVar[tuple[str, ...]] = (*HEADS, *own_heads)
     models: ClassVar[dict[str, str]] = {
         "flownet2c": "tasks.flow.flownet:flownet2c",
@@ -111,7 +122,8 @@ class Flow(Task[FlowNetwork]):
                     f"The head '{head}' compares the feature maps of two images, and --fusion early has one set of "
                     "maps: add --head unet."
                 )
-            return WarpingFlow(backbone, lookup("head", head, self.own_heads)(backbone.levels))
+            warping = lookup("head", head, self.own_heads)(backbone.levels)
+            return (FineWarpingFlow if isinstance(warping, FineWarping) else WarpingFlow)(backbone, warping)
         if self.fusion == "early":
             return EarlyFusionFlow(backbone, create_head(head, backbone.levels, 2))
         return CorrelatedFlow(backbone, create_head(head, correlation_levels(backbone.levels), 2))

@@ -13,6 +13,7 @@ from ...backbones.initialization import initialize
 from ..heads.head import Head, distinct_strides, init_prediction, used_levels
 from ..network import Network
 from .correlation import correlation
+from .fine_warping import ENLARGEMENT, FineWarping
 from .warping import MATCH_CHANNELS, MAX_DISPLACEMENT, NUM_DISPLACEMENTS, Warping, standardize_channels
 
 
@@ -126,9 +127,38 @@ class WarpingFlow(FlowNetwork):
         return self.head(*siamese_features(self.backbone, first, second))
 
 
-def siamese_features(backbone: Backbone, first: Tensor, second: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Levels of both images, in one forward pass of the backbone: batch normalization sees both in training."""
-    levels = backbone.features(backbone.preprocessing(torch.cat((first, second))))
+class FineWarpingFlow(WarpingFlow):
+    """`WarpingFlow` with another estimate from images of twice the size.
+
+    Args:
+        backbone: any backbone.
+        head: fine warping head on its levels.
+    """
+
+    head: FineWarping
+
+    def pyramid(self, first: Tensor, second: Tensor) -> list[Tensor]:
+        """One prediction per stride, from 32 to 2; see `FlowNetwork.pyramid`."""
+        flows, hidden = self.head.estimate(*siamese_features(self.backbone, first, second))
+        enlarged = (
+            functional.interpolate(image, scale_factor=ENLARGEMENT, mode="bicubic") for image in (first, second)
+        )
+        levels = siamese_features(self.backbone, *enlarged, count=self.head.fine_levels)
+        return [*flows, self.head.repeat(*levels, flows[-1], hidden[-2])]
+
+
+def siamese_features(
+    backbone: Backbone, first: Tensor, second: Tensor, count: int | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Levels of both images, in one forward pass of the backbone: batch normalization sees both in training.
+
+    Args:
+        backbone: any backbone.
+        first, second: (B, 3, H, W) in [0, 1].
+        count: number of levels, from fine to coarse; None: all.
+    """
+    images = backbone.preprocessing(torch.cat((first, second)))
+    levels = backbone.features(images) if count is None else backbone.first_features(images, count)
     halves = [level.chunk(2) for level in levels]
     return [half[0] for half in halves], [half[1] for half in halves]
 

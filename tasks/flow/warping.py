@@ -85,28 +85,52 @@ class Warping(nn.Module):
         Returns:
             (B, 2, h, w) float32 per stride, in pixels of the image.
         """
+        return self.estimate(first, second)[0]
+
+    def estimate(self, first: list[Tensor], second: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What `forward` returns, and the features of the estimator of every stride, (B, 32, h, w)."""
         features1, features2 = self._matching_features(first), self._matching_features(second)
         flows: list[Tensor] = []
-        hidden: Tensor | None = None
+        hidden: list[Tensor] = []
         for step, stride in enumerate(reversed(self.strides)):
-            maps1, maps2 = features1[-1 - step], features2[-1 - step]
-            size = (maps1.shape[-2], maps1.shape[-1])
-            if hidden is None:
-                flow, carried = maps1.new_zeros(len(maps1), 2, *size, dtype=torch.float32), []
-            else:
-                flow = resize(flows[-1], size)
-                maps2 = warp(maps2, flow.detach() / stride)
-                carried = [resize(hidden, size), (flow / stride).to(hidden.dtype)]
-            costs = correlation(standardize_channels(maps1), standardize_channels(maps2), MAX_DISPLACEMENT)
-            matches = [F.leaky_relu(costs, NEGATIVE_SLOPE), expected_displacement(costs)]
-            inputs = [*(match.to(maps1.dtype) for match in matches), maps1, *carried]
-            hidden = self.estimators[step](torch.cat(inputs, dim=1))
-            flows.append(flow + stride * self.predict[step](hidden).float())
-        assert hidden is not None
-        finest = self.strides[0]
-        context = self.context(torch.cat([hidden, (flows[-1] / finest).to(hidden.dtype)], dim=1))
-        flows[-1] = flows[-1] + finest * self.refine(context).float()
-        return flows
+            before = (flows[-1], hidden[-1]) if flows else None
+            flow, features = self.update(step, stride, features1[-1 - step], features2[-1 - step], before)
+            flows.append(flow)
+            hidden.append(features)
+        flows[-1] = self.refined(flows[-1], hidden[-1], self.strides[0])
+        return flows, hidden
+
+    def update(
+        self, step: int, stride: float, maps1: Tensor, maps2: Tensor, before: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """One estimate: warp, correlate, and estimate the rest of the motion.
+
+        Args:
+            step: number of the estimator, 0 for the coarsest stride.
+            stride: pixels of the image between neighboring units of the maps.
+            maps1, maps2: projected features of both images, (B, 48, h, w).
+            before: flow, in pixels of the image, and features of a coarser estimate, of any size; None: no flow.
+
+        Returns:
+            Flow (B, 2, h, w) float32, in pixels of the image, and features (B, 32, h, w).
+        """
+        size = (maps1.shape[-2], maps1.shape[-1])
+        if before is None:
+            flow, carried = maps1.new_zeros(len(maps1), 2, *size, dtype=torch.float32), []
+        else:
+            flow, hidden = (resize(each, size) for each in before)
+            maps2 = warp(maps2, flow.detach() / stride)
+            carried = [hidden, (flow / stride).to(hidden.dtype)]
+        costs = correlation(standardize_channels(maps1), standardize_channels(maps2), MAX_DISPLACEMENT)
+        matches = [F.leaky_relu(costs, NEGATIVE_SLOPE), expected_displacement(costs)]
+        inputs = [*(match.to(maps1.dtype) for match in matches), maps1, *carried]
+        features = self.estimators[step](torch.cat(inputs, dim=1))
+        return flow + stride * self.predict[step](features).float(), features
+
+    def refined(self, flow: Tensor, features: Tensor, stride: float) -> Tensor:
+        """Flow with the update of the context network, from what `update` returned for this stride."""
+        context = self.context(torch.cat([features, (flow / stride).to(features.dtype)], dim=1))
+        return flow + stride * self.refine(context).float()
 
     def _matching_features(self, levels: list[Tensor]) -> list[Tensor]:
         """Projected features for the correlation, one map per stride, fine to coarse."""

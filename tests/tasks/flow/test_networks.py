@@ -31,7 +31,7 @@ from ...every_backbone import EVERY_BACKBONE
 
 FIELDS: dict[str, FieldType] = {"first": Image(), "second": Image(frame=1), "flow": FlowType()}
 ODD, SMALL = (127, 161), (81, 107)
-VARIANTS = (("siamese", "warping"), ("siamese", "unet"), ("early", "unet"))
+VARIANTS = (("siamese", "warping"), ("siamese", "fine-warping"), ("siamese", "unet"), ("early", "unet"))
 
 LIGHT: dict[str, int | None] = {
     "lenet5": None, "alexnet": None, "vgg11": 5, "googlenet": None, "resnet18": 4, "resnet20_cifar": None,
@@ -95,9 +95,9 @@ def test_initial_predictions_are_small_with_finite_gradients_at_odd_sizes(backbo
     torch.manual_seed(0)
     model = build_model(backbone, fusion, head, LIGHT[backbone])
     pyramid = model.pyramid(*pair(*SMALL))
-    if head == "warping":
+    if head.endswith("warping"):
         heights = [flow.shape[-2] for flow in pyramid]
-        assert len(pyramid) == len(model.head.strides) and heights == sorted(set(heights))
+        assert len(pyramid) == len(model.head.strides) + (head == "fine-warping") and heights == sorted(set(heights))
     else:
         assert [tuple(flow.shape) for flow in pyramid] == [(2, 2, *SMALL)]
     # The images have nothing in common; a last layer initialized by he_fan_in would predict several coarse pixels.
@@ -125,7 +125,7 @@ def test_the_prediction_is_the_finest_of_the_pyramid_and_images_are_not_tiled(fu
     with torch.no_grad():
         flow, pyramid = model(*pair(64, 96)), model.pyramid(*pair(64, 96))
     assert isinstance(model, FlowNetwork) and model.input_policy == "whole"
-    assert model.stride == {"warping": COARSEST_STRIDE, "unet": 8}[head]
+    assert model.stride == (8 if head == "unet" else COARSEST_STRIDE)
     assert torch.equal(flow, pyramid[-1])
     areas = [level.shape[-1] * level.shape[-2] for level in pyramid]
     assert areas == sorted(areas) and all(level.dtype == torch.float32 for level in pyramid)
