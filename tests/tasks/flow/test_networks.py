@@ -112,6 +112,7 @@ def test_initial_predictions_are_small_with_finite_gradients_at_odd_sizes(backbo
 
 @pytest.mark.parametrize("fusion, head", VARIANTS)
 def test_predictions_do_not_depend_on_the_rest_of_the_batch(fusion, head):
+    torch.manual_seed(0)
     model = build_model("resnet18", fusion, head, 3).eval()
     first, second = pair(64, 96)
     with torch.no_grad():
