@@ -1,4 +1,4 @@
-"""The packaged restoration network: one network for dirt, rain, noise, blur, compression and low resolution.
+"""One restoration network for dirt, rain, noise, blur, compression and low resolution, scored for each of them.
 
 python tools/reproduce/restoration.py train PHOTOS OUT
 python tools/reproduce/restoration.py join WEATHER CAMERA FILE
@@ -37,7 +37,7 @@ CAMERA = ("noise", "shot-noise", "blur", "defocus", "jpeg", "low-resolution")
 KINDS = ("dirt", "rain", *CAMERA)
 DEGRADATIONS = ",".join((*CAMERA, NONE))
 """What cameras and files do; clean images stay as they are."""
-SAMPLES = 40
+SAMPLES = 8
 """Photos of each kind that are scored."""
 FACTOR, DEVIATION = 4, 25 / 255
 """Of the low resolution and the noise of Set5."""

@@ -197,8 +197,8 @@ SECTIONS = {
                     "at most 3.0 px",
                     3.0,
                     at_least=False,
-                    cause="2.9 % of the pixels move by 40 px or more, and their error of 44 px makes 1.28 of the 3.02 px; "
-                    "8 minutes of training with the fine head brought 3.11 to 3.02, and were all there was",
+                    cause="2.9 % of the pixels move by 40 px or more, and their error of 44 px makes 1.28 of the 3.02 "
+                    "px; 8 minutes of training with the fine head brought 3.11 to 3.02, and were all there was",
                 ),
             ),
             "flow/middlebury": Row(
