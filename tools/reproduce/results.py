@@ -221,9 +221,9 @@ SECTIONS = {
                     "at least 0.60",
                     0.60,
                     at_least=True,
-                    cause="0.783 of the joints of 200 training images are found, against 0.557 in the 150 test images "
-                    "(0.633 at best, if swapped left and right sides were corrected), which suggests that the "
-                    "training set has too few people (`python tools/figures/pose.py mistakes pose lsp_extended`)",
+                    cause="the network is not trained out: 0.608 of the joints of 200 training people are found, "
+                    "against 0.577 of 200 who were held out, whose score rose to the end of the last run (0.548 before "
+                    "it, 0.563 in its middle)",
                 ),
             ),
         },

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import pytest
 import torch
 
 from densevision import load, train
+from densevision.datasets.pose.lsp import LSPExtended
 from densevision.datasets.synthetic import SyntheticFigures
 from densevision.errors import UserError
 from densevision.tasks.checkpoint import read_header, read_tensors
+from densevision.tasks.inference import packaged_checkpoint
 from densevision.tasks.pose import HumanPose
 
 QUICK: dict[str, Any] = {
@@ -85,3 +89,39 @@ def test_loss_for_another_output_type_is_refused_before_the_first_step(spec, tmp
         UserError, match=f"The loss '{loss}' does not apply to a model that .*: use --loss with one of pap"
     ):
         train(HumanPose(), **options, out=tmp_path / "run")
+
+
+@pytest.fixture
+def reproduce(monkeypatch) -> Any:
+    """tools/reproduce/pose.py as a run of two steps, with three people held out."""
+    script = Path(__file__).parents[3] / "tools" / "reproduce" / "pose.py"
+    specification = importlib.util.spec_from_file_location("reproduce_pose", script)
+    assert specification is not None and specification.loader is not None
+    tool: Any = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(tool)
+    monkeypatch.setattr(tool, "HELD_OUT", 3)
+    monkeypatch.setattr(tool, "OPTIONS", {**tool.OPTIONS, **QUICK})
+    return tool
+
+
+def test_the_packaged_network_has_seen_all_training_people_but_those_held_out(reproduce, tmp_path):
+    LSPExtended.write_example(tmp_path)
+    cropped, crops, complete = np.split(reproduce.people(tmp_path, tmp_path).sample_weights, 3)
+    assert (crops[-3:] == 0).all() and (crops[:-3] > 0).all() and (cropped > 0).all() and (complete > 0).all()
+    shares = np.array([cropped.sum(), crops.sum(), complete.sum()])
+    np.testing.assert_allclose(shares * sum(reproduce.SHARES), reproduce.SHARES)
+
+
+@pytest.mark.slow
+def test_the_packaged_network_is_trained_by_one_command(reproduce, tmp_path, small_baseline):
+    LSPExtended.write_example(tmp_path / "people")
+    start, out = packaged_checkpoint("pose"), tmp_path / "run"
+    reproduce.main(tmp_path / "people", tmp_path / "people", start, out)
+    before, after = (load(file, "cpu", "off").model for file in (start, out / "last" / "checkpoint.safetensors"))
+    reproduce.FixedStem().on_step(SimpleNamespace(model=after), {})
+    fixed = {name.split(".")[1] for name, parameter in after.named_parameters() if not parameter.requires_grad}
+    assert fixed == {"conv1", "bn1", "layer1"}
+    weights, learned = before.state_dict(), after.state_dict()
+    statistics = [name for name in weights if name.startswith("backbone.") and "running" in name]
+    assert statistics and all(torch.equal(weights[name], learned[name]) for name in statistics)
+    assert not torch.equal(weights["head.predict.weight"], learned["head.predict.weight"])
