@@ -29,7 +29,7 @@ class GradientSum:
         """
         # MPS has no fp64, and one process, which adds in one order.
         self.dtype = torch.float64 if micro_batches > 2 and device.type != "mps" else torch.float32
-        self.parameters, self._kept = list(module.parameters()), dict[nn.Parameter, Tensor]()
+        self.parameters, self._kept = list(module.parameters()), dict[Tensor, Tensor]()
         if isinstance(module, DistributedDataParallel):
             # DDP compares the annotations of a hook, which are text in this file.
             module.register_comm_hook(None, lambda _, bucket: self._exchange(bucket))

@@ -114,8 +114,11 @@ def compare_ray() -> None:
 
 
 def main() -> None:
-    tables = {"train": partial(compare_processes, train), "predict": partial(compare_processes, predict)}
-    tables["ray"] = compare_ray
+    tables: dict[str, Callable[[], None]] = {
+        "train": partial(compare_processes, train),
+        "predict": partial(compare_processes, predict),
+        "ray": compare_ray,
+    }
     print("| | | images/s | ratio |\n| --- | --- | --- | --- |", flush=True)
     for name in sys.argv[1:] or tables:
         tables[name]()

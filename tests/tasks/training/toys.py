@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from densevision.datasets.core.geometry import Geometry
 from densevision.datasets.core.problems import DatasetError
 from densevision.datasets.core.randomness import Purpose, generator
 from densevision.datasets.dataset import Dataset, Sample
 from densevision.datasets.field_types import Depth as DepthKind
-from densevision.datasets.field_types import Image
+from densevision.datasets.field_types import FieldType, Image
 from densevision.datasets.shards import Shards, write_shards
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.losses import LOSSES
@@ -83,9 +84,9 @@ class RecordedShards(Shards):
         super().__init__(root)
         self.taken: list[int] = []
 
-    def read_transformed(self, index: int, *arguments: Any) -> Sample:
+    def read_transformed(self, index: int, geometry: Geometry, fields: dict[str, FieldType] | None = None) -> Sample:
         self.taken.append(index)
-        return super().read_transformed(index, *arguments)
+        return super().read_transformed(index, geometry, fields)
 
 
 class Plain(Network):
