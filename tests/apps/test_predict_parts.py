@@ -52,8 +52,13 @@ def remote(request) -> Iterator[str]:
 @pytest.fixture
 def bucket_of_s3(monkeypatch) -> Iterator[str]:
     server = shutil.which("moto_server")
-    if server is None or importlib.util.find_spec("s3fs") is None:
-        pytest.skip("needs s3fs, and moto_server in the PATH (its own environment: both pin botocore)")
+    needed = "needs s3fs, and moto_server in the PATH (its own environment: both pin botocore)"
+    if server is None:
+        pytest.skip(needed)
+    try:
+        fsspec.get_filesystem_class("s3")
+    except ImportError:
+        pytest.skip(needed)
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     settings = {"ENDPOINT_URL": endpoint, "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}
