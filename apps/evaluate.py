@@ -225,12 +225,12 @@ def open_split(
     Of a mixture, it is the first dataset that is registered.
     """
     from ..datasets import DATASETS, dataset_class, open_dataset
-    from ..datasets.mixture import PARTS
+    from ..datasets.mixture import evaluated_name
 
     run = {} if data else run_data(Path(checkpoint))
     name, root = data or run.get("data") or predictor.header["data"]["name"], root or run.get("root")
     if not data:
-        name = next((part for part in name.split(PARTS) if part in DATASETS), name)
+        name = evaluated_name(name)
     if not data and name not in DATASETS:
         raise UserError(
             f"The data of {checkpoint} are not a registered dataset ({name}): name one with --data, or evaluate in "

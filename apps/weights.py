@@ -210,12 +210,13 @@ def protocol(info: dict[str, Any]) -> str:
 
 def checkpoint_line(task: str, header: dict[str, Any]) -> str:
     """Score, protocol and license terms of a task's checkpoint."""
+    from ..datasets.mixture import evaluated_name
     from ..tasks import task_class
 
     monitor, metrics = task_class(task).monitor.name, header.get("metrics") or {}
     result = f"score {UNSTATED}" if metrics.get(monitor) is None else f"{monitor} {metrics[monitor]:.3f}"
     data, backbone = header.get("data") or {}, header.get("backbone_weights") or {}
-    dataset = f"{data.get('name', UNSTATED)} {metrics.get('split', '')}".strip()
+    dataset = f"{evaluated_name(data.get('name', UNSTATED))} {metrics.get('split', '')}".strip()
     terms = f"data: {data.get('terms', UNSTATED)}"
     if backbone:
         terms += f"; backbone: {backbone.get('license', UNSTATED)}"

@@ -132,6 +132,11 @@ def registry_name(data: Dataset | str) -> str:
     return next((name for name, entry in DATASETS.items() if path.endswith(f".{entry}")), type(data).__name__)
 
 
+def evaluated_name(name: str) -> str:
+    """Of a mixture's name, the first part that is registered, on which its model is evaluated; else the name."""
+    return next((part for part in name.split(PARTS) if part in DATASETS), name)
+
+
 def _common_fields(datasets: Sequence[Dataset]) -> dict[str, FieldType]:
     """The fields that all datasets have, which must have the same types."""
     first, *others = datasets

@@ -17,6 +17,7 @@ from densevision.tasks.flow import Flow, networks
 from densevision.tasks.flow.networks import (
     CorrelatedFlow,
     EarlyFusionFlow,
+    FineWarpingFlow,
     FlowNetwork,
     WarpingFlow,
     correlated_indices,
@@ -206,7 +207,7 @@ def test_a_heads_output_is_in_pixels_of_the_coarsest_level(fusion):
 
 def test_fusion_and_head_decide_which_model_is_built():
     classes = {pair: type(build_model("resnet20_cifar", *pair)) for pair in VARIANTS}
-    assert list(classes.values()) == [WarpingFlow, CorrelatedFlow, EarlyFusionFlow]
+    assert list(classes.values()) == [WarpingFlow, FineWarpingFlow, CorrelatedFlow, EarlyFusionFlow]
 
 
 def test_the_warping_head_is_refused_with_early_fusion():
