@@ -48,8 +48,6 @@ STREAK_LIGHT = (0.35, 0.95)
 def degrade(image: np.ndarray, rng: np.random.Generator, names: Sequence[str]) -> np.ndarray:
     """An image as it comes through one or two of the named degradations, in the order of `DEGRADATIONS`.
 
-    A name that is stated twice is chosen about twice as often.
-
     Args:
         image: (H, W, 3) uint8 RGB.
         rng: all that is random.

@@ -41,8 +41,7 @@ class Restoration(Task[Network]):
 
     degradations: str = "dirt,rain"
     """Comma-separated degradations of clean images: dirt, rain, drops, noise, shot-noise, blur, defocus, jpeg, masks,
-    low-resolution; or all of them; none: the image as it is. A name stated twice is chosen twice as often. Not used for
-    datasets that contain degraded images."""
+    low-resolution; or all of them; none: the image as it is. Not used for datasets that contain degraded images."""
 
     name: ClassVar[str] = "restoration"
     title: ClassVar[str] = "Image restoration"
@@ -130,7 +129,7 @@ class Restoration(Task[Network]):
 
 
 def parse_degradations(degradations: str) -> tuple[str, ...]:
-    """Parse the option `--degradations`; returns names in the order of `DEGRADATIONS`, as often as they are stated.
+    """Parse the option `--degradations`; returns names in the order of `DEGRADATIONS`.
 
     Raises:
         UserError: an unknown name, or no name.
@@ -144,4 +143,4 @@ def parse_degradations(degradations: str) -> tuple[str, ...]:
             raise unknown_name("degradation (--degradations)", name, [*known, "all"])
     if not names:
         raise UserError(f"--degradations is empty; state some of {', '.join(known)}, or all.")
-    return tuple(name for name in known for _ in range(names.count(name)))
+    return tuple(name for name in known if name in names)
