@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
-import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from densevision.backbones import create_backbone
 from densevision.datasets.core.geometry import fitting_size
-from densevision.datasets.field_types import Depth as DepthKind
-from densevision.datasets.field_types import FieldType, Image, SegmentationMask
+from densevision.datasets.field_types import SegmentationMask
 from densevision.datasets.hand.hand_fields import CubeDepth
 from densevision.datasets.synthetic import RoomViews
 from densevision.errors import UserError
@@ -26,34 +21,10 @@ from densevision.tasks import list_tasks
 from densevision.tasks.depth import Depth
 from densevision.tasks.depth.depth_map import DepthMap
 from densevision.tasks.inference import Predictor, load
-from densevision.tasks.network import Network
 from densevision.tasks.prediction import PredictionContext
-from densevision.tasks.tiling import (
-    eval_mode,
-    pad_by_reflection,
-    receptive_radius,
-    resize_to_input,
-    run_padded,
-    run_tiled,
-)
+from densevision.tasks.tiling import eval_mode
 
-FIELDS: dict[str, FieldType] = {"image": Image(), "depth": DepthKind()}
-UNTILED = 10**6
-"""A tile size larger than every image."""
-
-
-def network(backbone: str = "resnet20_cifar", levels: int | None = None, head: str = "unet") -> Any:
-    """A depth network as after training: statistics other than 0 and 1, predictions of a few meters."""
-    torch.manual_seed(0)
-    encoder = create_backbone(backbone, num_classes=0, levels=levels)
-    model: Any = Depth().build(FIELDS, encoder, head, None)
-    for layer in model.modules():
-        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
-            nn.init.uniform_(layer.running_mean, -0.3, 0.3)
-            nn.init.uniform_(layer.running_var, 0.5, 1.5)
-    with torch.no_grad():
-        model.eval().head.predict.weight.mul_(0.3 / model(torch.rand(1, 3, 64, 64)).log().std())
-    return model
+from .depth_network import FIELDS, depth_network
 
 
 def predict_meters(predictor: Predictor, *inputs: Any, **options: Any) -> np.ndarray:
@@ -66,22 +37,9 @@ def image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(height + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-class Net(Network):
-    """A sequence of layers, with an output at the size of the input or below it."""
-
-    input_policy = "tiled"
-
-    def __init__(self, *layers: nn.Module, stride: int = 1) -> None:
-        super().__init__()
-        self.layers, self.stride = nn.Sequential(*layers), stride
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.layers(image)
-
-
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return Predictor(Depth(), network(), FIELDS, (32, 48))
+    return Predictor(Depth(), depth_network(), FIELDS, (32, 48))
 
 
 @pytest.mark.parametrize("size", [(37, 53), (1, 50), (50, 1), (7, 5), (1, 1), (64, 96), (33, 200)])
@@ -142,7 +100,7 @@ def test_decode_gets_the_offset_of_the_crop():
             offsets.append(context.offset)
             return super().decode(output, context)
 
-    predictor = Predictor(Recording(), network(), FIELDS, (32, 48))
+    predictor = Predictor(Recording(), depth_network(), FIELDS, (32, 48))
     for box in ((7, 5, 20, 20), (-7, 5, 20, 20), (0, 0, 20, 20), (0, 0, 53, 37), None):
         predictor.predict(image(37, 53), box=box)
     predictor.predict_sample({"image": image(37, 53)})
@@ -168,7 +126,7 @@ def test_a_box_without_a_pixel_of_the_image_is_refused(predictor, box, text):
 
 
 def test_fit_resizes_to_the_training_size_and_native_does_not():
-    model = network()
+    model = depth_network()
     sizes: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
     predictor = Predictor(Depth(), model, FIELDS, (32, 48))
@@ -194,144 +152,6 @@ def test_the_fitting_size_covers_the_training_size_except_for_strips(source, tra
     assert fitting_size(source, trained) == working
 
 
-@pytest.mark.parametrize("size", [(12, 12), (13, 9), (1, 6), (6, 1), (2, 3), (1, 1), (31, 2)])
-@pytest.mark.parametrize("multiple", [1, 4, 32])
-def test_padding_reflects_the_image_to_the_right_and_below(size, multiple):
-    tensor = torch.randn(2, 3, *size)
-    padded = pad_by_reflection(tensor, multiple)
-    below, right = (-side % multiple for side in size)
-    expected = np.pad(tensor.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
-    np.testing.assert_array_equal(padded.numpy(), expected)
-
-
-def test_the_receptive_radius_equals_that_by_hand():
-    assert receptive_radius(Net(nn.Conv2d(3, 2, 1))) == 0
-    assert receptive_radius(Net(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 5, padding=2))) == 3
-    assert receptive_radius(Net(nn.Conv2d(3, 1, 3, padding=4, dilation=4))) == 4
-    assert receptive_radius(Net(nn.Conv2d(3, 2, 3, padding=1), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(5, 1, 2))) == 4
-    # 1 to the left and 3 to the right.
-    assert receptive_radius(Net(nn.ZeroPad2d((3, 1, 2, 2)), nn.Conv2d(3, 1, 5))) == 3
-
-
-def test_the_receptive_radius_through_a_stride_is_the_maximum():
-    # Unit j of a 3x3 convolution of stride 2 covers pixels 2j - 1 to 2j + 1, and bilinear doubling spreads it over
-    # 2j - 1 to 2j + 2. Pixel 2i + 1 is covered by i and i + 1: it affects 2i - 1 to 2i + 4, three pixels away.
-    double = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-    assert receptive_radius(Net(nn.Conv2d(3, 2, 3, 2, 1), double, stride=2)) == 3
-    # Unit j of a 7x7 convolution of stride 4 covers 4j - 3 to 4j + 3 and is enlarged to 4j to 4j + 3. Pixel 4i + 1 is
-    # covered by i and i + 1: it affects up to 4i + 7, six pixels away. Pixels 4i and 4i + 3: three and four.
-    assert receptive_radius(Net(nn.Conv2d(3, 2, 7, 4, 3), nn.Upsample(scale_factor=4, mode="nearest"), stride=4)) == 6
-
-
-def test_the_receptive_radius_of_a_half_size_output_includes_the_resize():
-    assert receptive_radius(Net(nn.Conv2d(3, 2, 3, 2, 1), stride=2)) == 3
-
-
-def test_the_receptive_radius_is_the_maximum_over_all_inputs():
-    class Both(Net):
-        def forward(self, first: Tensor, second: Tensor) -> Tensor:  # type: ignore[override]
-            return self.layers[0](first) + self.layers[1](second)
-
-    model = Both(nn.Conv2d(3, 1, 3, padding=1), nn.Conv2d(2, 1, 7, padding=3))
-    assert receptive_radius(model, 3, 2) == 3
-    inputs = [torch.randn(1, 3, 40, 40), torch.randn(1, 2, 40, 40)]
-    torch.testing.assert_close(run_padded(model, inputs, tile=16), model(*inputs), atol=1e-5, rtol=1e-5)
-
-
-def test_global_operations_and_removed_nan_have_no_receptive_radius():
-    class Global(Net):
-        def forward(self, image: Tensor) -> Tensor:
-            return self.layers(image) + image.mean()
-
-    with pytest.raises(UserError, match="depends on the complete image: it cannot be tiled"):
-        receptive_radius(Global(nn.Conv2d(3, 3, 1)))
-
-    class NanFree(Net):
-        def forward(self, image: Tensor) -> Tensor:
-            return self.layers(image).nan_to_num()
-
-    with pytest.raises(UserError, match="removes nan"):
-        receptive_radius(NanFree(nn.Conv2d(3, 1, 1)))
-
-
-def test_measuring_the_receptive_radius_has_no_side_effects():
-    model = network(levels=2).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert receptive_radius(model) == receptive_radius(model) > 0
-    assert all(module.training for module in model.modules())
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    reference = weakref.ref(model)
-    del model
-    gc.collect()
-    assert reference() is None
-
-
-@pytest.fixture(scope="module")
-def resnet() -> Any:
-    return network("resnet18", 4)
-
-
-@pytest.mark.parametrize(
-    "size", [(195, 301), *(pytest.param(size, marks=pytest.mark.slow) for size in ((272, 336), (530, 97)))]
-)
-def test_tiled_inference_equals_one_pass(resnet, size):
-    # Design 6: to 1e-4 for networks whose levels halve exactly and that contain no global operation.
-    image = torch.rand(1, 3, *size)
-    with torch.inference_mode():
-        untiled, tiled = run_padded(resnet, [image], UNTILED), run_padded(resnet, [image], tile=48)
-    assert untiled.shape == tiled.shape == (1, 1, *size)
-    assert untiled.log().std() > 0.1
-    assert (untiled - tiled).abs().max() < 1e-4
-
-
-def test_tiles_with_too_little_overlap_differ(resnet):
-    image = torch.rand(1, 3, 272, 336)
-    with torch.inference_mode():
-        untiled = resnet(image)
-        tiled = run_tiled(resnet, [image], 48, 16)
-    assert (untiled - tiled).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("backbone", "levels", "head"),
-    [
-        ("vgg11", 3, "unet"),
-        ("resnet20_cifar", None, "up-projection"),
-        pytest.param("resnet18", 3, "unetplusplus", marks=pytest.mark.slow),
-    ],
-)
-def test_tiled_inference_of_other_models_equals_one_pass(backbone, levels, head):
-    model, image = network(backbone, levels, head), torch.rand(1, 3, 151, 118)
-    with torch.inference_mode():
-        untiled, tiled = run_padded(model, [image], UNTILED), run_padded(model, [image], tile=32)
-    assert (untiled - tiled).abs().max() < 1e-4
-
-
-@pytest.mark.parametrize(("head", "stride"), [("unet", 8), ("up-projection", 8), ("unetplusplus", 32)])
-def test_the_stride_of_a_model_includes_that_of_its_decoder(head, stride):
-    assert network("resnet18", 3, head).stride == stride
-
-
-def test_tiled_inference_with_a_half_size_output_equals_one_pass():
-    model = Net(nn.Conv2d(3, 4, 5, 2, 2), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1), stride=2)
-    image = torch.rand(1, 3, 75, 90)
-    with torch.inference_mode():
-        untiled, tiled = run_padded(model, [image], UNTILED), run_padded(model, [image], tile=16)
-    assert untiled.shape == (1, 1, 75, 90)
-    assert (untiled - tiled).abs().max() < 1e-5
-
-
-def test_a_model_with_a_global_operation_is_not_tiled():
-    model = network("resnet18", 4, "fpn")
-    assert model.input_policy == "whole"
-    sizes: list[tuple[int, ...]] = []
-    model.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
-    with torch.inference_mode():
-        run_padded(model, [torch.rand(1, 3, 100, 130)], tile=32)
-    # Padded to multiples of 32, the stride of the pyramid, though the backbone ends at 16.
-    assert sizes == [(128, 160)]
-
-
 def test_flip_averages_with_the_prediction_for_the_flipped_image(predictor):
     array = image(32, 48)
     plain = predict_meters(predictor, array)
@@ -341,7 +161,7 @@ def test_flip_averages_with_the_prediction_for_the_flipped_image(predictor):
 
 
 def test_a_model_in_training_mode_is_evaluated_and_restored():
-    model = network()
+    model = depth_network()
     expected = predict_meters(Predictor(Depth(), model, FIELDS, (32, 48)), image(32, 48))
     model.train()
     model.backbone.eval()
@@ -354,7 +174,7 @@ def test_a_model_in_training_mode_is_evaluated_and_restored():
 
 
 def test_training_mode_is_restored_after_an_error():
-    model = network().train()
+    model = depth_network().train()
     with pytest.raises(ZeroDivisionError), eval_mode(model):
         assert not any(module.training for module in model.modules())
         raise ZeroDivisionError
@@ -368,7 +188,7 @@ def test_inference_has_no_gradient_and_no_graph(predictor):
 
 
 def test_bf16_inference_returns_nearly_equal_fp32_predictions():
-    model = network()
+    model = depth_network()
     dtypes = []
     model.head.predict.register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
     full, half = (
@@ -377,16 +197,6 @@ def test_bf16_inference_returns_nearly_equal_fp32_predictions():
     assert dtypes == [torch.float32, torch.bfloat16]
     np.testing.assert_allclose(half, full, rtol=0.05)
     assert half.dtype == np.float32
-
-
-def test_an_output_of_another_size_is_resized_bilinearly():
-    output = torch.arange(12.0).reshape(1, 1, 3, 4)
-    context = PredictionContext({}, {}, (5, 9), np.eye(3))
-    expected = F.interpolate(output, (5, 9), mode="bilinear", align_corners=False)[0].movedim(0, -1)
-    np.testing.assert_array_equal(resize_to_input(output, context), expected.numpy())
-    np.testing.assert_array_equal(
-        resize_to_input(output, PredictionContext({}, {}, (3, 4), np.eye(3)))[..., 0], output[0, 0].numpy()
-    )
 
 
 LARGE_IMAGE = """
