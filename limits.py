@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import mmap
 import os
 import stat
 from dataclasses import dataclass
@@ -176,3 +177,21 @@ def read_file(path: str | Path) -> bytes:
     with open_file(path) as file:
         check_bytes(os.fstat(file.fileno()).st_size)
         return file.read()
+
+
+def map_file(path: str | Path) -> memoryview:
+    """Map a regular file of weights into memory: what is read of it takes memory, not what it states.
+
+    It may be written to, which changes nothing in the file, so that tensors may be views of it.
+
+    Raises:
+        OSError: as in `open_file`.
+        LimitExceeded: the file is larger than `max_weights_mb` MiB.
+        ValueError: it is empty.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_bytes(size, "weights")
+        if not size:
+            raise ValueError("an empty file")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))

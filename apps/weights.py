@@ -112,7 +112,8 @@ def import_(
     stripped, left out and changed. docs/published-weights.md lists the layouts.
 
     Args:
-        weights: Published weights: .pth, .pt, .tar, .safetensors, .caffemodel, .t7, .mat or .npy.
+        weights: Published weights: .pth, .pt, .tar, .safetensors, .caffemodel, .t7, .mat, .npy, or a checkpoint of
+            TensorFlow by the name of its .index file.
         out: File to write; must not exist yet. If not stated, that of the weights with the ending .safetensors, in the
             current folder.
         network: Backbone or model that it shall become, where the layout allows several (`densevision list models`,

@@ -8,18 +8,15 @@ for what a file states: numbers are views of the mapped file.
 from __future__ import annotations
 
 import math
-import mmap
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..limits import check_bytes, check_entries, open_file
+from ..limits import map_file
+from .protobuf import Budget, DamagedFile, fields, varint
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 OLD_LAYERS, LAYERS = 2, 100
 """Fields of the network: its layers in the old and in the present form."""
 LAYER_FIELDS = {OLD_LAYERS: (4, 6), LAYERS: (1, 7)}
@@ -28,10 +25,6 @@ OLD_SHAPE, DATA, SHAPE, DOUBLES = (1, 2, 3, 4), 5, 7, 8
 """Fields of a blob: number, channels, height and width of the old form; floats; the shape; doubles."""
 MAX_SIDES = 8
 TYPES = {DATA: np.dtype("<f4"), DOUBLES: np.dtype("<f8")}
-
-
-class DamagedFile(ValueError):
-    """A file that is not what Caffe writes. The message is a noun phrase."""
 
 
 def read_caffe_file(path: str | Path) -> dict[str, Tensor]:
@@ -43,15 +36,10 @@ def read_caffe_file(path: str | Path) -> dict[str, Tensor]:
     Raises:
         OSError: it cannot be opened, or is no regular file.
         LimitExceeded: it is larger than `max_weights_mb`, or has more entries than `max_entries`.
-        DamagedFile: it is not a protocol buffer, has no layers, or states other shapes than it has numbers.
+        ValueError: it is empty, or a `DamagedFile`: no protocol buffer, without layers, or one that states other shapes
+            than it has numbers.
     """
-    with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        check_bytes(size, "weights")
-        if not size:
-            raise DamagedFile("an empty file")
-        # Private, so that torch may have writable tensors; it is never written.
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    view = map_file(path)
     blobs: dict[str, Tensor] = {}
     budget = Budget()
     for number, layer in fields(view, budget):
@@ -71,58 +59,6 @@ def read_caffe_file(path: str | Path) -> dict[str, Tensor]:
     if not any(blob.numel() for blob in blobs.values()):
         raise DamagedFile("a file without layers that have weights")
     return blobs
-
-
-class Budget:
-    """Count of the entries that were read, against `max_entries`."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def spend(self) -> None:
-        """Count one more."""
-        self.count += 1
-        if self.count % 1000 == 0:
-            check_entries(self.count)
-
-
-def fields(message: memoryview, budget: Budget) -> Iterator[tuple[int, memoryview | int]]:
-    """The fields of a message: number, and bytes or number.
-
-    Raises:
-        DamagedFile: it ends within a field, or has a field of an unknown type.
-    """
-    position = 0
-    while position < len(message):
-        budget.spend()
-        key, position = _varint(message, position)
-        kind, number = key & 7, key >> 3
-        if kind == VARINT:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        length = {FIXED64: 8, FIXED32: 4}.get(kind, 0)
-        if kind == BYTES:
-            length, position = _varint(message, position)
-        elif not length:
-            raise DamagedFile(f"a field of type {kind}, which protocol buffers do not have")
-        if length > len(message) - position:
-            raise DamagedFile(f"a field of {length} bytes, of which {len(message) - position} are there")
-        yield number, message[position : position + length]
-        position += length
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(message):
-            raise DamagedFile("the end within a number")
-        byte = message[position]
-        position += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position
-    raise DamagedFile("a number of more than ten bytes")
 
 
 def _blob(message: memoryview, budget: Budget) -> Tensor:
@@ -162,7 +98,7 @@ def _shape(message: memoryview, budget: Budget) -> list[int]:
             continue
         position = 0
         while position < len(value):
-            side, position = _varint(value, position)
+            side, position = varint(value, position)
             sides.append(side)
             if len(sides) > MAX_SIDES:
                 break

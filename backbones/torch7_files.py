@@ -8,8 +8,6 @@ states allocates nothing.
 from __future__ import annotations
 
 import math
-import mmap
-import os
 import re
 import struct
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..limits import check_bytes, check_entries, open_file
+from ..limits import check_entries, map_file
 
 NIL, NUMBER, TEXT, TABLE, OBJECT, BOOLEAN, FUNCTION, OLD_RECURSIVE, RECURSIVE = range(9)
 TYPES = {
@@ -56,12 +54,7 @@ def read_torch7_file(path: str | Path) -> dict[str, Tensor]:
         LimitExceeded: it is larger than `max_weights_mb`, or has more values than `max_entries`.
         ValueError: it is not what Torch7 writes, or contains no layers.
     """
-    with open_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        check_bytes(size, "weights")
-        if not size:
-            raise ValueError("an empty file")
-        reader = Reader(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)))
+    reader = Reader(map_file(path))
     tensors: dict[str, Tensor] = {}
     number = 0
     for layer in layers(reader.value(0)):

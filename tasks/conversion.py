@@ -14,6 +14,7 @@ from ..atomic_io import json_text
 from ..backbones import list_backbones
 from ..backbones.published import Converted, Layout, Tensors, own_backbone
 from ..backbones.state_dict_matching import format_shape
+from ..backbones.tensorflow_files import find_table
 from ..backbones.weights import NOT_LEARNED, OpenedWeights, open_file, open_tensors
 from ..errors import UserError, unknown_name
 from ..registry import lookup
@@ -72,10 +73,12 @@ LAYOUTS: dict[str, str] = {
 READERS: dict[str, str] = {
     ".caffemodel": "backbones.caffe_files:read_caffe_file",
     ".t7": "backbones.torch7_files:read_torch7_file",
-    ".mat": "tasks.pose.published:read_matconvnet",
+    ".index": "backbones.tensorflow_files:read_tensorflow_checkpoint",
+    ".mat": "tasks.matconvnet_files:read_matconvnet",
     ".npy": "tasks.depth.published:read_npy",
 }
-"""Readers of formats other than PyTorch's and safetensors, by the ending of the file."""
+"""Readers of formats other than PyTorch's and safetensors, by the ending of the file; a table of TensorFlow may have
+any."""
 
 
 def import_weights(path: str | Path, out: str | Path, network: str | None, terms: str) -> list[str]:
@@ -106,13 +109,15 @@ def open_published(path: Path) -> OpenedWeights:
     Raises:
         UserError: there is no such file, or it cannot be read, or not safely.
     """
-    if path.suffix.lower() not in READERS or not path.is_file():
+    table = find_table(path)
+    path, ending = (path, path.suffix.lower()) if table is None else (table, ".index")
+    if ending not in READERS or not path.is_file():
         return open_file(path)
-    reader: Callable[[Path], Tensors] = lookup("reader", path.suffix.lower(), READERS)
+    reader: Callable[[Path], Tensors] = lookup("reader", ending, READERS)
     try:
         return open_tensors(path.name, {}, reader(path))
     except (ValueError, OSError, IndexError, TypeError) as error:
-        raise UserError(f"{path} is not a {path.suffix} file that can be read ({error}): download it again.") from error
+        raise UserError(f"{path} is not a {ending} file that can be read ({error}): download it again.") from error
 
 
 def convert_published(file: OpenedWeights, network: str | None = None) -> tuple[list[str], Converted]:

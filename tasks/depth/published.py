@@ -58,8 +58,12 @@ LEVELS = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), range=(0.0, 25
 """Images of the authors and of XPFly1989 have values of 0 to 255."""
 
 
-def convert_authors(tensors: Tensors) -> Converted:
-    """The authors' graph, in Caffe's names of ResNet-50 and names such as `layer2x_br1_ConvA.weights`."""
+BN_EPS = 1e-4
+"""Of both graphs of the authors."""
+
+
+def convert_authors(tensors: Tensors, *notes: str) -> Converted:
+    """The authors' graph, in Caffe's names of ResNet-50 and names such as `layer2x_br1_ConvA.weight`."""
     rules = [
         *((rf"layer{block}_br{branch}_Conv{part}\.", f"head.blocks.{n}.up{branch}.{ours}.")
           for block, n in BLOCKS.items() for branch in (1, 2) for part, ours in PARTS.items()),
@@ -72,14 +76,43 @@ def convert_authors(tensors: Tensors) -> Converted:
     for name, tensor in rename(tensors, rules).items():
         place, _, part = name.rpartition(".")
         place = f"backbone.{from_caffe_name(place)}" if CAFFE_NAMES.match(place) else place
-        moved[f"{place}.{TENSORFLOW_PARTS.get(part, part)}"] = (
-            tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor
-        )
+        moved[f"{place}.{part}"] = tensor
     bias = moved.pop("backbone.conv1.bias", None)
     if bias is not None:
         moved["backbone.bn1.running_mean"] = moved["backbone.bn1.running_mean"] - bias
-    note = ("the bias of conv1 is folded into the normalization behind it",) if bias is not None else ()
-    return ConvertedModel("fcrn_nyu", moved, "depth", preprocessing=LEVELS, notes=note, size=(228, 304))
+        notes += ("the bias of conv1 is folded into the normalization behind it",)
+    return ConvertedModel("fcrn_nyu", moved, "depth", preprocessing=LEVELS, notes=notes, size=(228, 304))
+
+
+def convert_tensorflow(tensors: Tensors) -> Converted:
+    """The authors' TensorFlow graph, of an array file or of a checkpoint, which has what training adds, too."""
+    moved: Tensors = {}
+    others: list[str] = []
+    for name, tensor in tensors.items():
+        layer, _, part = name.rpartition(".")
+        if layer and part in TENSORFLOW_PARTS:
+            moved[f"{layer}.{TENSORFLOW_PARTS[part]}"] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor
+        else:
+            others.append(name)
+    note = f"left out {len(others)} tensors that are no weights of the network: {', '.join(others[:3])}"
+    return convert_authors(moved, *([note] if others else []))
+
+
+def convert_matconvnet(tensors: Tensors) -> Converted:
+    """The authors' MatConvNet graph, from which that of TensorFlow was made: it has the same names of layers."""
+    moved: Tensors = {}
+    for name, tensor in tensors.items():
+        layer, _, part = name.rpartition(".")
+        if part == "moments":
+            mean, deviation = tensor.double().unbind(1)
+            # The deviation contains the eps: where it is less, as in frozen units, the factor makes up for it.
+            variance = (deviation.square() - BN_EPS).clamp(min=0)
+            factor = (variance + BN_EPS).sqrt() / deviation
+            moved[f"{layer}.running_mean"], moved[f"{layer}.running_var"] = mean.float(), variance.float()
+            moved[f"{layer}.weight"] = (tensors[f"{layer}.multipliers"] * factor).float()
+        elif part != "multipliers":
+            moved[f"{layer}.{'weight' if part == 'filters' else 'bias'}"] = tensor
+    return convert_authors(moved, "depths below 0 become 0, as in the authors' TensorFlow graph")
 
 
 def with_zero_biases(network: str, moved: Tensors, preprocessing: Preprocessing) -> Converted:
@@ -139,7 +172,13 @@ LAYOUTS = (
         "FCRN (Laina et al., TensorFlow)",
         ("fcrn_nyu",),
         {"layer2x_br1_ConvA.weights": (3, 3, 1024, 512), "res2a_branch1.weights": None, "ConvPred.weights": None},
-        convert_authors,
+        convert_tensorflow,
+    ),
+    Layout(
+        "FCRN (Laina et al., MatConvNet)",
+        ("fcrn_nyu",),
+        {"layer2x_br1_ConvA.filters": (512, 1024, 3, 3), "bn2a_branch1.moments": (256, 2), "ConvPred.filters": None},
+        convert_matconvnet,
     ),
     *(
         Layout(

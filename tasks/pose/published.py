@@ -4,16 +4,13 @@ Belagiannis et al. 2015 in MatConvNet's format."""
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...backbones.backbone import Preprocessing
 from ...backbones.published import Converted, Layout, Tensors, rename
 from ...backbones.resnet import RESNET_TABLE
 from ...datasets.field_types import Image, Keypoints
-from ...datasets.formats.mat import read_mat
 from ...datasets.pose.skeletons import COCO, LSP, MPII
 from ...errors import UserError
 from ..published import ConvertedModel
@@ -60,41 +57,6 @@ def convert_baseline(tensors: Tensors, head: str, preprocessing: Preprocessing) 
     return ConvertedModel(
         network, moved, "pose", fields=fields, size=SIZES[joints], head="deconvolution", preprocessing=preprocessing
     )
-
-
-def read_matconvnet(path: str | Path) -> Tensors:
-    """The filters and biases of a MATLAB file of MatConvNet, in their order, as "0.filters" and "0.biases".
-
-    The variable `net` has `params` with a `value` each (DagNN), or `layers` with `weights`, or with `filters` and
-    `biases` (SimpleNN).
-
-    Raises:
-        DatasetError: it is no MATLAB file up to v7, or larger than `max_file_mb`.
-        ValueError: it has no such variable.
-    """
-    net = read_mat(path).get("net", np.empty(0))
-    fields = net.dtype.names or ()
-    if not net.size or not {"params", "layers"} & set(fields):
-        raise ValueError("no variable 'net' with params or layers")
-    entries = net.flat[0]["params" if "params" in fields and net.flat[0]["params"].size else "layers"]
-    arrays: list[np.ndarray] = []
-    for entry in entries.flat:
-        # Cells have their content in an array of one.
-        record = entry.flat[0] if isinstance(entry, np.ndarray) and entry.size else entry
-        for name in record.dtype.names or () if hasattr(record, "dtype") else ():
-            if name in ("value", "weights", "filters", "biases"):
-                stored = record[name]
-                arrays += list(stored.flat) if stored.dtype.hasobject else [stored]
-    numbers = [each for each in arrays if isinstance(each, np.ndarray) and each.dtype.kind == "f" and each.size]
-    if not numbers or len(numbers) % 2:
-        raise ValueError(f"{len(numbers)} arrays, which are no filters and biases by turns")
-    tensors: Tensors = {}
-    for index, (filters, biases) in enumerate(zip(numbers[::2], numbers[1::2], strict=True)):
-        # Height, width, in, out; MATLAB drops axes of 1 at the end.
-        whole = filters.reshape(filters.shape + (1,) * (4 - filters.ndim)).transpose(3, 2, 0, 1)
-        tensors[f"{index}.filters"] = torch.from_numpy(whole.astype(np.float32, order="C"))
-        tensors[f"{index}.biases"] = torch.from_numpy(biases.astype(np.float32).reshape(-1))
-    return tensors
 
 
 def convert_belagiannis(tensors: Tensors) -> Converted:

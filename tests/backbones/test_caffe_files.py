@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from densevision.backbones.caffe_files import DamagedFile, read_caffe_file
+from densevision.backbones.caffe_files import read_caffe_file
+from densevision.backbones.protobuf import DamagedFile
 from densevision.tests.caffe import caffe_bytes, field, packed, varint
 
 

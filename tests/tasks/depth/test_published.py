@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.io import savemat
 from torch import Tensor
 
 from densevision.backbones.resnet import EndPool
 from densevision.tasks.conversion import convert_published, open_published
+from densevision.tests.matconvnet import dagnn
 from densevision.tests.published import Random, assert_same, converted, resnet_body
+from densevision.tests.tensorflow_checkpoint import write_checkpoint
 
 WIDTHS = {"2x": 512, "4x": 256, "8x": 128, "16x": 64}
 
@@ -68,6 +71,25 @@ def from_npy(tmp_path: Path, state: dict[str, Tensor]) -> Any:
         table.setdefault(layer, {})[part] = tensor.contiguous().numpy()
     np.save(tmp_path / "published.npy", np.array(table, object), allow_pickle=True)
     return convert_published(open_published(tmp_path / "published.npy"))[1]
+
+
+def from_checkpoint(tmp_path: Path, state: dict[str, Tensor]) -> Any:
+    """What is made of a checkpoint of TensorFlow, with what training and the graph add."""
+    variables = {name.replace(".", "/"): tensor for name, tensor in as_in_tensorflow(state).items()}
+    slots = {f"{name}/Adam": tensor for name, tensor in variables.items() if name.startswith("ConvPred")}
+    others = {"beta1_power": torch.tensor(0.9), "x_0_1": torch.arange(6), "global_step": torch.tensor(5)}
+    write_checkpoint(tmp_path, "NYU_FCRN.ckpt", variables | slots | others)
+    said, found = convert_published(open_published(tmp_path / "NYU_FCRN.ckpt"))
+    assert "Left out 3 tensors that are no weights of the network" in " ".join(said)
+    return found
+
+
+def from_mat(tmp_path: Path, state: dict[str, Tensor]) -> Any:
+    """What is made of a `.mat` with the parts of a DagNN."""
+    savemat(tmp_path / "published.mat", dagnn(state))
+    said, found = convert_published(open_published(tmp_path / "published.mat"))
+    assert "The layout is that of FCRN (Laina et al., MatConvNet)." in said
+    return found
 
 
 TENSORFLOW = {"bias": "biases", "running_mean": "mean", "running_var": "variance"}
@@ -128,20 +150,26 @@ def swapped_port(net: Random, image: Tensor) -> Tensor:
     return F.relu(net.conv("conv3", x, 1, 3, 1, 1))
 
 
+def from_pth(_: Path, state: dict[str, Tensor]) -> Any:
+    return converted(state)[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("network", "name", "levels"),
+    ("network", "stored", "name", "levels"),
     [
-        (authors, "fcrn_nyu", 255),
-        (plain_port("decoder"), "fcrn_plain_3x3", 1),
-        (plain_port("upSample"), "fcrn_plain_3x3", 1),
-        (swapped_port, "fcrn_swapped_3x3", 255),
+        (authors, from_npy, "fcrn_nyu", 255),
+        (authors, from_checkpoint, "fcrn_nyu", 255),
+        (authors, from_mat, "fcrn_nyu", 255),
+        (plain_port("decoder"), from_pth, "fcrn_plain_3x3", 1),
+        (plain_port("upSample"), from_pth, "fcrn_plain_3x3", 1),
+        (swapped_port, from_pth, "fcrn_swapped_3x3", 255),
     ],
 )
-def test_a_published_fcrn_computes_what_its_code_computes(tmp_path, network, name, levels):
+def test_a_published_fcrn_computes_what_its_code_computes(tmp_path, network, stored, name, levels):
     net, image = Random(), torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     expected = network(net, levels * image)
-    found = from_npy(tmp_path, net.state) if network is authors else converted(net.state)[1]
+    found = stored(tmp_path, net.state)
     assert found.network == name
     with torch.no_grad():
         depth = found.build()(image)
