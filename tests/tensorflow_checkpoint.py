@@ -29,7 +29,7 @@ def write_checkpoint(
         variables: by name, as "conv1/weights".
         shards: number of data files, which take variables by turns.
         block: entries of a block of the table.
-        first: what the entry of the first variable states instead of the truth.
+        first: what the entry of the first variable states instead of what is so.
 
     Returns:
         The path of the table.
@@ -38,18 +38,18 @@ def write_checkpoint(
     data = [bytearray() for _ in range(shards)]
     for number, (key, variable) in enumerate(sorted(variables.items())):
         stored = bytes_of(variable)
-        truth: dict[str, int | bytes] = {
+        stated: dict[str, int | bytes] = {
             "type": TYPES[variable.dtype], "shape": shape_bytes(variable), "shard": number % shards,
             "offset": len(data[number % shards]), "size": len(stored), "checksum": masked_crc32c(stored),
         }  # fmt: skip
-        truth |= first if number == 0 else {}
+        stated |= first if number == 0 else {}
         data[number % shards] += stored
         entry = b""
         for place, part in enumerate(("type", "shape", "shard", "offset", "size"), 1):
             # A number of 0 is not stored.
-            entry += field(place, truth[part]) if truth[part] != 0 else b""
-        entry += varint(6 << 3 | 5) + int(truth["checksum"]).to_bytes(4, "little")
-        entries.append((key.encode(), entry + (field(7, bytes(truth["slices"])) if "slices" in truth else b"")))
+            entry += field(place, stated[part]) if stated[part] != 0 else b""
+        entry += varint(6 << 3 | 5) + int(stated["checksum"]).to_bytes(4, "little")
+        entries.append((key.encode(), entry + (field(7, bytes(stated["slices"])) if "slices" in stated else b"")))
     for shard, content in enumerate(data):
         (folder / f"{name}.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
     table = folder / f"{name}.index"

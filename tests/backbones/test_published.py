@@ -57,26 +57,43 @@ def test_a_published_resnet_for_cifar_computes_what_its_code_computes(tmp_path, 
         assert_same(backbone(image), expected)
 
 
-def preact18(net: Random, x: Tensor) -> Tensor:
-    """kuangliu's `models/preact_resnet.py`, PreActResNet18."""
+def preact(net: Random, x: Tensor, units: tuple[int, ...], bottleneck: bool) -> Tensor:
+    """kuangliu's `models/preact_resnet.py`."""
     x = net.conv("conv1", x, 64, 3, 1, 1, bias=False)
     for stage, width in enumerate((64, 128, 256, 512), 1):
-        for unit in range(2):
+        for unit in range(units[stage - 1]):
             at, stride = f"layer{stage}.{unit}", 2 if stage > 1 and unit == 0 else 1
+            kernels, out = ((1, 3, 1), 4 * width) if bottleneck else ((3, 3), width)
             y = F.relu(net.batch_norm(f"{at}.bn1", x))
-            x = net.conv(f"{at}.shortcut.0", y, width, 1, stride, bias=False) if stride == 2 else x
-            y = F.relu(net.batch_norm(f"{at}.bn2", net.conv(f"{at}.conv1", y, width, 3, stride, 1, bias=False)))
-            x = x + net.conv(f"{at}.conv2", y, width, 3, 1, 1, bias=False)
+            if stride == 2 or x.shape[1] != out:
+                x = net.conv(f"{at}.shortcut.0", y, out, 1, stride, bias=False)
+            for part, kernel in enumerate(kernels, 1):
+                y = F.relu(net.batch_norm(f"{at}.bn{part}", y)) if part > 1 else y
+                channels, step = out if part == len(kernels) else width, stride if part == len(kernels) - 1 else 1
+                y = net.conv(f"{at}.conv{part}", y, channels, kernel, step, kernel // 2, bias=False)
+            x = x + y
     return net.linear("linear", F.avg_pool2d(x, 4).flatten(1), 10)
 
 
-def test_a_published_preact_resnet_for_cifar_computes_what_its_code_computes(tmp_path):
+@pytest.mark.parametrize(
+    ("depth", "units", "bottleneck", "parameters"),
+    [
+        (18, (2, 2, 2, 2), False, 11_171_146),
+        pytest.param(34, (3, 4, 6, 3), False, 21_279_306, marks=pytest.mark.slow),
+        pytest.param(50, (3, 4, 6, 3), True, 23_509_066, marks=pytest.mark.slow),
+        pytest.param(101, (3, 4, 23, 3), True, 42_501_194, marks=pytest.mark.slow),
+        pytest.param(152, (3, 8, 36, 3), True, 58_144_842, marks=pytest.mark.slow),
+    ],
+)
+def test_a_published_preact_resnet_for_cifar_computes_what_its_code_computes(
+    tmp_path, depth, units, bottleneck, parameters
+):
     net, image = Random(), photo(32)
-    expected = preact18(net, image)
+    expected = preact(net, image, units, bottleneck)
     _, found = converted({"net": {f"module.{name}": tensor for name, tensor in net.state.items()}, "acc": 95.1})
     found.save(tmp_path / "preact.safetensors", "ckpt.pth", "their terms")
-    backbone = create_backbone("preact18_cifar", tmp_path / "preact.safetensors").eval()
-    assert sum(parameter.numel() for parameter in backbone.parameters()) == 11_171_146
+    backbone = create_backbone(f"preact{depth}_cifar", tmp_path / "preact.safetensors").eval()
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == parameters
     with torch.no_grad():
         assert_same(backbone(image), expected)
 

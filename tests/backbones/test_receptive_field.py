@@ -59,7 +59,7 @@ WIDEST_QUICK = 220
 # They take seconds each; `-m slow` runs all.
 VERY_DEEP = (
     "preact1001_cifar", "resnet1202_cifar", "resnet110_cifar", "resnet152", "preact110_cifar", "preact152",
-    "preact164_cifar", "preact200", "inception_v4", "inception_resnet_v2",
+    "preact164_cifar", "preact101_cifar", "preact152_cifar", "preact200", "inception_v4", "inception_resnet_v2",
 )  # fmt: skip
 
 
