@@ -87,6 +87,8 @@ def to_array(value: Any, kind: FieldType) -> np.ndarray:
             raise UserError(f"The class '{value}' is none of {kind}.")
         value = kind.names.index(value)
     array = np.asarray(value)
+    # Torch takes the byte order of the machine only.
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
     if isinstance(kind, (Image, Flow)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ..datasets.core.files import read_bytes
 from ..datasets.core.geometry import row_strips
@@ -45,7 +46,7 @@ def load_image(source: Any) -> np.ndarray:
             raise UserError(
                 f"An image of mode {source.mode} and size {source.size} cannot be read: {error}."
             ) from error
-    if hasattr(source, "detach"):
+    if isinstance(source, Tensor):
         try:
             tensor = source.detach().cpu()
             array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()

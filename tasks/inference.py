@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +40,9 @@ PACKAGED_CHECKPOINTS = Path(__file__).parent
 """Parent folder of the packaged checkpoints: PACKAGED_CHECKPOINTS / TASK / "weights"."""
 MAX_BATCH_VALUES = 3 * 2**22
 """Limit on the values of a batch (one image is always allowed): large images gain nothing from company."""
+_LOCK = threading.Lock()
+"""For one forward pass at a time: the mode of a model and the seed are states of the process. It is not part of a
+predictor, so that predictors can be copied and pickled."""
 
 
 class Predictor:
@@ -72,7 +76,6 @@ class Predictor:
         self.amp: str = amp
         self.dtype: torch.dtype | None = amp_dtype(amp, self.device)
         self.header: dict[str, Any] = header or {}
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         model, (height, width) = type(self.model).__name__, self.size
@@ -147,8 +150,12 @@ class Predictor:
         self, inputs: Iterable[Any], mode: str | None = None, flip: bool = False, batch_size: int = 8
     ) -> Iterator[Prediction]:
         """`predict_batch` of a long or endless generator: predictions come one by one, as soon as a batch is done."""
-        if isinstance(inputs, (str, Path)):
-            raise UserError(f"'{inputs}' is one input: predict_batch takes a list of inputs, predict a single one.")
+        is_path = isinstance(inputs, (str, Path))
+        if is_path or hasattr(inputs, "getbands") or getattr(inputs, "ndim", 0) in (2, 3):
+            one = f"'{inputs}'" if is_path else f"A {type(inputs).__name__} of shape {np.shape(inputs)}"
+            raise UserError(f"{one} is one input: predict_batch takes a list of inputs, predict a single one.")
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
         entries = (entry if isinstance(entry, tuple) else (entry,) for entry in inputs)
         while chunk := list(itertools.islice(entries, batch_size)):
             prepared = [self.load_inputs(*entry, mode=mode, flip=flip) for entry in chunk]
@@ -236,8 +243,7 @@ class Predictor:
         is_map = [bool(kind.input_channels) for kind in self.preprocessor.inputs.values()]
         model = self.network(mode or policy.modes[0])
         rng_state = torch.random.fork_rng([self.device] if self.device.type == "cuda" else [])
-        # The mode of the model and the seed are states of the process.
-        with self._lock, rng_state, eval_mode(self.model), autocast(self.device, self.dtype):
+        with _LOCK, rng_state, eval_mode(self.model), autocast(self.device, self.dtype):
             torch.manual_seed(self.seed)
             output = run_padded(model, inputs, is_map=is_map)
             if flip:

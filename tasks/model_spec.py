@@ -42,7 +42,7 @@ class ModelSpec:
     model: str | None = None
 
     def build(self, weights: str | Path | None = None) -> Network:
-        """Build the model.
+        """Build the model, in float32 whatever torch's default type is.
 
         Args:
             weights: published name or file of the backbone's weights; None: random weights.
@@ -50,6 +50,9 @@ class ModelSpec:
         Raises:
             UserError: an unknown name, or weights that do not fit.
         """
+        return self._network(weights).float()
+
+    def _network(self, weights: str | Path | None) -> Network:
         if self.model is not None:
             if self.model not in self.task.models:
                 raise unknown_name(f"model of the task {self.task.name}", self.model, self.task.models)

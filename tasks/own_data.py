@@ -18,6 +18,7 @@ from ..datasets.hand.hand_fields import Joints
 from ..datasets.paired_folders import MatchedFiles, PairedFolders
 from ..datasets.samples import Samples, describe, first_values, to_array
 from ..errors import UserError
+from ..limits import LimitExceeded, check_entries
 from .task import Task
 
 Data: TypeAlias = Any
@@ -183,7 +184,12 @@ def _class_names(field: str, data: Any, name: str) -> tuple[str, ...]:
     if all(isinstance(label, str) for label in labels):
         return tuple(sorted(set(labels)))
     with sample_errors(f"the classes of {name}"):
-        return tuple(f"class {number}" for number in range(1 + max(int(label) for label in labels)))
+        count = 1 + max(int(label) for label in labels)
+    try:
+        check_entries(count)
+    except LimitExceeded as error:
+        raise UserError(f"The classes of {name} are numbers up to {count - 1}: number them from 0 on.") from error
+    return tuple(f"class {number}" for number in range(count))
 
 
 def default_fields(task: Task) -> dict[str, FieldType]:

@@ -121,7 +121,12 @@ class Preprocessor:
 
     def _cropped(self, loaded: ImageInputs, box: Rectangle) -> ImageInputs:
         size = self.source_size(loaded.sample)
-        finite = all(math.isfinite(number) for number in box)
+        try:
+            x, y, width, height = map(float, box)
+        except (TypeError, ValueError):
+            raise UserError(f"The box is {box!r}; give four numbers: x, y, width and height in pixels.") from None
+        box = x, y, width, height
+        finite = all(map(math.isfinite, box))
         top, left, height, width = self.task.inference.crop_for_box(box, size) if finite else (0, 0, 0, 0)
         if height < 1 or width < 1:
             raise UserError(

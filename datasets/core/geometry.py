@@ -145,7 +145,7 @@ def transform_image(image: np.ndarray, geometry: Geometry, frame: int = 0) -> np
     """Apply a geometry to an image, with the interpolation that the geometry specifies.
 
     Args:
-        image: (H, W, C), uint8, uint16 or float32; with a `filter`, uint8.
+        image: (H, W, C), uint8, uint16 or float32.
         geometry: see `Geometry`.
         frame: frame whose matrix is used.
     """
@@ -180,7 +180,7 @@ def resize_antialiased(
     three channels as long as the resize.
 
     Args:
-        image: (H, W, C) uint8.
+        image: (H, W, C), uint8, uint16 or float32.
         size: (height, width) of the result.
         mirrored: flip left-right.
         filter: resize filter.
@@ -188,6 +188,9 @@ def resize_antialiased(
     import torch
     from torch.nn.functional import interpolate
 
+    if image.dtype == np.uint16:  # torch resizes none
+        resized = resize_antialiased(image.astype(np.float32), size, mirrored, filter)
+        return resized.round().clip(0, 65535).astype(np.uint16)
     if min(image.strides) < 0:  # a flipped view, or BGR turned to RGB: torch has no negative strides
         image = np.ascontiguousarray(image)
     # (1, C, H, W) over the same memory, that is channels_last, for which the resize of torch is vectorized.

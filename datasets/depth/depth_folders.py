@@ -88,7 +88,8 @@ def _meters_per_step(root: Path) -> float:
     expected = "the meters per step of the depth PNGs as one number, such as 0.001 for millimeters"
     words = " ".join(read_lines(stored, expected)).split()
     try:
-        meters = float(words[0])
+        # "1 mm" is not one meter.
+        meters = float(words[0]) if words[1:2] in ([], ["m"], ["meter"], ["meters"]) else 0.0
     except ValueError:
         meters = 0.0
     if not 0 < meters <= 1:

@@ -31,6 +31,7 @@ from .image_bytes import (
     PNM_HEADER,
     find_truncation,
     is_plain_png,
+    jpeg_end,
     with_one_separator,
 )
 from .rgb import image_to_rgb, orient, orientation, srgb_transform
@@ -210,7 +211,7 @@ def _check_scans(data: bytes, pixels: int) -> None:
     if len(data) // SCAN_BYTES * pixels <= SCANS_PER_PIXEL * LIMITS.max_megapixels * 1e6:
         return
     # Inside a scan, 0xff is never followed by 0xda; metadata contain few of them.
-    scans = data.count(b"\xff\xda")
+    scans = data.count(b"\xff\xda", 0, jpeg_end(data))
     if scans > SCANS_PER_PIXEL and scans * pixels > SCANS_PER_PIXEL * LIMITS.max_megapixels * 1e6:
         raise LimitExceeded(f"a JPEG of {scans} scans, more than its size allows")
 

@@ -17,6 +17,8 @@ JPEG_SIGNATURE = b"\xff\xd8\xff"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PLAIN_CHUNKS = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"gAMA", b"cHRM", b"sRGB", b"tIME", b"bKGD"}
 """Chunks of a PNG without orientation, profile, transparency, further frames and text, which may state any of them."""
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+"""A marker of a JPEG, not the stuffed zeros and restart markers that may stand inside a scan."""
 PNM_HEADER = re.compile(rb"P([56])(?:\s|#[^\n]*\n)+(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s+(?:#[^\n]*\n)?(\d{1,9})\s")
 
 
@@ -25,7 +27,7 @@ def find_truncation(data: bytes) -> str | None:
     if data.startswith(b"\xff\xd8"):
         # Inside a scan, 0xff is always followed by a stuffed zero or a restart marker: an end marker after the last
         # start of scan belongs to the image, not to an embedded thumbnail.
-        if data.endswith(b"\xff\xd9") or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"):
+        if data.endswith(b"\xff\xd9") or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda") or jpeg_end(data):
             return None
         return f"a JPEG truncated after {len(data)} bytes (no end marker)"
     if data.startswith(PNG_SIGNATURE):
@@ -33,6 +35,19 @@ def find_truncation(data: bytes) -> str | None:
     if header := PNM_HEADER.match(data):
         needed = header.end() + _pnm_length(header)
         return None if len(data) >= needed else f"{len(data)} of the {needed} bytes that its header states"
+    return None
+
+
+def jpeg_end(data: bytes) -> int | None:
+    """Offset behind the end marker of a JPEG; None if it has none. Phones append a video to their photos."""
+    offset = 2
+    while marker := JPEG_MARKER.search(data, offset):
+        offset = marker.end()
+        if marker[1] == b"\xd9":
+            return offset
+        if marker[1] not in (b"\x01", b"\xd8"):
+            # The segments of all other markers have a length: metadata may contain complete images.
+            offset += int.from_bytes(data[offset : offset + 2], "big")
     return None
 
 

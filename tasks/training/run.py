@@ -102,7 +102,7 @@ class Run:
             loss_to_device(own_loss, device)
         self.auxiliary = auxiliary_modules(self.phases, self.model)
         for module in self.auxiliary:
-            to_device(module, device)
+            to_device(module.float(), device)
             if options.sync_bn:
                 synchronize_batch_norm(module, device)
         self.accelerator = create_accelerator(device, len(self.phases), options.collective_timeout)

@@ -51,6 +51,7 @@ OWN = " (own)"
 """End of the name of a loss of the caller's own in config.yaml."""
 
 
+@torch.enable_grad()  # notebooks switch gradients off for all that follows
 def train(
     task: str | Task,
     options: Options | None = None,

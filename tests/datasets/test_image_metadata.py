@@ -291,6 +291,22 @@ def test_a_truncated_jpeg_is_refused_whichever_decoder_reads_it(tmp_path):
             read_image(tmp_path / "a.jpg")
 
 
+def test_a_video_behind_a_photo_does_not_matter(tmp_path, monkeypatch):
+    path, stream = tmp_path / "a.jpg", io.BytesIO()
+    monkeypatch.setattr(LIMITS, "max_megapixels", RGB[..., 0].size / 1e6)
+    Image.fromarray(RGB).save(stream, "JPEG")
+    path.write_bytes(stream.getvalue())
+    expected = read_image(path)
+    path.write_bytes(stream.getvalue() + b"\0\0\0\x18ftypmp42" + b"\xff\xd9\xff\xda" * 100)
+    np.testing.assert_array_equal(read_image(path), expected)
+    # An embedded preview does not complete an image that is truncated.
+    preview = stream.getvalue()
+    segment = b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview
+    path.write_bytes(preview[:2] + segment + preview[2:-40])
+    with pytest.raises(DatasetError, match="truncated"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "tif", "webp", "gif", "ppm"])
 def test_the_size_in_the_header_is_checked_before_pixels_are_decoded(tmp_path, monkeypatch, suffix):
     path = tmp_path / f"photo.{suffix}"

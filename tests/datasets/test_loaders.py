@@ -395,7 +395,7 @@ def test_folders_read_png_npy_and_pfm(tmp_path):
         np.testing.assert_allclose(DepthFolders(tmp_path).read(index)["depth"], meters, rtol=1e-6)
 
 
-@pytest.mark.parametrize("unit", [None, "millimeters", "-1", "1000"])
+@pytest.mark.parametrize("unit", [None, "millimeters", "-1", "1000", "1 mm"])
 def test_folders_without_a_unit_say_how_to_state_it(tmp_path, unit):
     write_image(tmp_path / "train/images/a.jpg", GRAY)
     write_png16(tmp_path / "train/depths/a.png", np.full((6, 8), 1500, np.uint16))

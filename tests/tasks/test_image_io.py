@@ -34,13 +34,26 @@ def require_same(actual: np.ndarray, expected: np.ndarray, within: int = 0) -> N
         (GRAY[..., None], repeated(GRAY)),
         (RGB.astype(np.uint16) * 257, RGB),
         (GRAY.astype(np.uint16) * 256 + 255, repeated(GRAY)),
+        (RGB.astype(">u2") * 257, RGB),
         (RGB.astype(np.float32) / 255, RGB),
         (RGB / 255, RGB),
         (RGB > 99, np.where(RGB > 99, 255, 0).astype(np.uint8)),
         (GRAY > 99, repeated(np.where(GRAY > 99, 255, 0).astype(np.uint8))),
         (RGB[::-1, ::-1], RGB[::-1, ::-1]),
     ],
-    ids=["rgb", "gray", "gray 1", "uint16", "gray uint16", "float32", "float64", "bool", "gray bool", "strided"],
+    ids=[
+        "rgb",
+        "gray",
+        "gray 1",
+        "uint16",
+        "gray uint16",
+        "big-endian",
+        "float32",
+        "float64",
+        "bool",
+        "gray bool",
+        "strided",
+    ],
 )
 def test_an_array_of_any_type_becomes_rgb(source, expected):
     require_same(load_image(source), expected)
@@ -187,6 +200,7 @@ def test_every_exif_orientation_is_loaded_upright(tmp_path, orientation, ending)
         (torch.zeros(2, 3, 5, 7), r"tensor of shape \(2, 3, 5, 7\)"),
         ([[1, 2], [3, 4]], "A list is not an image: give a path, an array, a PIL image or a tensor"),
         (None, "A NoneType is not an image"),
+        (io.BytesIO(b"photo"), "A BytesIO is not an image"),
     ],
 )
 def test_invalid_sources_are_refused(source, message):

@@ -125,6 +125,12 @@ def test_a_box_without_a_pixel_of_the_image_is_refused(predictor, box, text):
         predictor.predict(image(37, 53), box=box)
 
 
+@pytest.mark.parametrize("box", ["1,2,3,4", (1, 2, 3), 5])
+def test_a_box_is_four_numbers(predictor, box):
+    with pytest.raises(UserError, match="give four numbers: x, y, width and height in pixels"):
+        predictor.predict(image(37, 53), box=box)
+
+
 def test_fit_resizes_to_the_training_size_and_native_does_not():
     model = depth_network()
     sizes: list[tuple[int, ...]] = []

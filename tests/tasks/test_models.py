@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PILImage
 from torch import Tensor, nn
 
 import densevision
@@ -150,6 +153,18 @@ def test_a_predictor_takes_lists_generators_and_batches(model):
         np.testing.assert_allclose(one.numpy(), single[0], rtol=1e-4)
     with pytest.raises(UserError, match=r"'a\.jpg' is one input: predict_batch takes a list"):
         predictor.predict_batch("a.jpg")
+    for one in (inputs[0], PILImage.fromarray(inputs[0]), batch[0]):
+        with pytest.raises(UserError, match=r"of shape .* is one input: predict_batch takes a list"):
+            predictor.predict_batch(one)
+    with pytest.raises(UserError, match="batch_size is 0; it must be at least 1"):
+        predictor.predict_batch(inputs, batch_size=0)
+
+
+def test_copies_of_a_predictor_predict_the_same(model):
+    predictor, (image,) = densevision.load(model, amp="off"), images(1)
+    for other in (copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):
+        assert other.model is not predictor.model
+        np.testing.assert_array_equal(other.predict(image).numpy(), predictor.predict(image).numpy())
 
 
 def test_a_stream_predicts_before_its_generator_ends(model):

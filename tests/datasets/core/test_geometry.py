@@ -12,6 +12,7 @@ from densevision.datasets.core.geometry import (
     covering_size,
     hflip,
     plain_resize,
+    resize_antialiased,
     rotation,
     scaling,
     transform_points,
@@ -153,6 +154,13 @@ def test_reduction_does_not_shift_the_image():
         small = warp_image(ramp, matrix, (side, side))
         x, _ = transform_points(np.linalg.inv(matrix), np.arange(side, dtype=float), np.zeros(side))
         np.testing.assert_allclose(small[side // 2, 2:-2], x[2:-2], atol=0.05)
+
+
+def test_16_bits_are_resized_like_8():
+    image = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    resized = resize_antialiased(image.astype(np.uint16) * 257, (16, 12), True, "bicubic")
+    assert resized.dtype == np.uint16
+    np.testing.assert_allclose(resized / 257, resize_antialiased(image, (16, 12), True, "bicubic"), atol=1.01)
 
 
 def test_plain_resize_does_not_change_depth():

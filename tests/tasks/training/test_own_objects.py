@@ -253,6 +253,25 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
+def test_torchs_global_settings_do_not_matter(tmp_path, expected):
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    try:
+        run(tmp_path)
+        assert not torch.is_grad_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_grad_enabled(True)
+    found = load_state(tmp_path / "run" / "last" / "state.pt")["model"]
+    assert all(found[name].dtype == one.dtype for name, one in expected.items())
+
+
+def test_numbers_of_classes_without_end_are_refused():
+    data = [{"image": SAMPLES[0]["image"], "category": number} for number in (0, 10**9)]
+    with pytest.raises(UserError, match=r"numbers up to 1000000000: number them from 0 on"):
+        train("classification", data=data, eval_data=data)
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_object_is_one_sentence_before_the_first_step(tmp_path, case):
     changes, message = WRONG[case]
