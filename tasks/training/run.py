@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from torch import nn
 from ...atomic_io import FolderLock, remove_abandoned_parts
 from ...backbones.gradient_checkpointing import checkpoint_gradients
 from ...datasets.dataset import Dataset
+from ...datasets.field_types import fields_from_json
 from ...errors import UserError
-from ..checkpoint import write_model
+from ..checkpoint import read_header, write_model
 from ..device import amp_dtype, device_name, dtype_name, to_device
 from ..distributed import create_accelerator, require_shared_folder, synchronize_batch_norm
 from ..model_spec import ModelSpec
@@ -212,6 +213,7 @@ class Run:
         With another number of steps than before, the run continues with the learning rates of a run of that length.
         """
         require_same_run(self.folder, state, self.steps, self.images_per_step)
+        self.require_same_fields()
         try:
             self.restore_weights(state)
             if self.ema is not None:
@@ -228,6 +230,24 @@ class Run:
                 f"'{self.options.schedule}' is that of a run of {self.steps} steps"
                 + (f" and continues at lr {self.learning_rate():.2e}." if self.step < self.steps else ".")
             )
+
+    def require_same_fields(self) -> None:
+        """Check that the data still have the classes, joints and channels of the last checkpoint, if it is readable:
+        a class folder with another name would exchange the classes of the model.
+
+        Raises:
+            UserError: they have others.
+        """
+        path = self.folder / "last" / "checkpoint.safetensors"
+        before: dict[str, Any] = {}
+        with suppress(UserError):
+            before = fields_from_json(read_header(path)["fields"], str(path))
+        for name, kind in before.items():
+            if name in self.model_spec.fields and self.model_spec.fields[name] != kind:
+                raise UserError(
+                    f"The run in {self.folder} was trained with the field '{name}' as {kind}, and the data have "
+                    f"{self.model_spec.fields[name]} now: restore them, or start a new run with --init-from {path}."
+                )
 
     def save(self) -> None:
         """Save the training state and a checkpoint of the current weights."""

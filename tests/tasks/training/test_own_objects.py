@@ -541,3 +541,13 @@ def test_a_logger_that_is_not_installed_says_how_to_install_it(monkeypatch, call
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=rf"{name} is not installed; .* pip install 'densevision\[{name}\]'"):
         callback()
+
+
+def test_a_run_is_not_resumed_with_other_classes(tmp_path):
+    data = [{"image": SAMPLES[0]["image"], "category": name} for name in "ab"]
+    changes = {"steps": 1, "loss": "cross-entropy", "backbone": "resnet20_cifar", "image_size": (32, 32)}
+    options = {**TINY, **changes, "out": tmp_path / "run"}
+    train("classification", data=data, eval_data=data, **options)
+    renamed = [{**sample, "category": {"a": "z"}.get(sample["category"], "b")} for sample in data]
+    with pytest.raises(UserError, match=r"'category' as 2 classes \(a, b\), and the data have 2 classes \(b, z\)"):
+        train("classification", data=renamed, eval_data=renamed, resume=True, steps=2, out=tmp_path / "run")
