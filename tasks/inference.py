@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -152,7 +151,7 @@ class Predictor:
         """`predict_batch` of a long or endless generator: predictions come one by one, as soon as a batch is done."""
         is_path = isinstance(inputs, (str, Path))
         if is_path or hasattr(inputs, "getbands") or getattr(inputs, "ndim", 0) in (2, 3):
-            one = f"'{inputs}'" if is_path else f"A {type(inputs).__name__} of shape {np.shape(inputs)}"
+            one = f"'{inputs}'" if is_path else f"A single {type(inputs).__name__}"
             raise UserError(f"{one} is one input: predict_batch takes a list of inputs, predict a single one.")
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be at least 1.")

@@ -153,8 +153,9 @@ def test_a_predictor_takes_lists_generators_and_batches(model):
         np.testing.assert_allclose(one.numpy(), single[0], rtol=1e-4)
     with pytest.raises(UserError, match=r"'a\.jpg' is one input: predict_batch takes a list"):
         predictor.predict_batch("a.jpg")
-    for one in (inputs[0], PILImage.fromarray(inputs[0]), batch[0]):
-        with pytest.raises(UserError, match=r"of shape .* is one input: predict_batch takes a list"):
+    single_images: tuple[Any, ...] = (inputs[0], PILImage.fromarray(inputs[0]), batch[0])
+    for one in single_images:
+        with pytest.raises(UserError, match=r"A single \w+ is one input: predict_batch takes a list"):
             predictor.predict_batch(one)
     with pytest.raises(UserError, match="batch_size is 0; it must be at least 1"):
         predictor.predict_batch(inputs, batch_size=0)
