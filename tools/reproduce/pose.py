@@ -22,10 +22,10 @@ HELD_OUT = 200
 """The last people of CROPS, which the choices were made on: none of them is trained on."""
 SHARES = 5, 16, 3
 """Of the cropped people of LSP, those of CROPS, and the complete images of LSP in a batch."""
+STAGES: tuple[dict[str, Any], ...] = ({"steps": 1256, "lr": 7e-4}, {"steps": 6000, "lr": 1e-3, "ema_decay": 0.998})
+"""Two trainings, the second from the end of the first, with a schedule of its own."""
 OPTIONS: dict[str, Any] = {
     "recipe": "sports",
-    "steps": 1256,
-    "lr": 7e-4,
     "max_rotation": 40.0,
     "max_zoom": 1.35,
     "freeze_bn": True,
@@ -53,16 +53,20 @@ def people(lsp: str, crops: str) -> Mixture:
 
 
 def main(lsp: str, crops: str, start: str, out: str) -> None:
-    """Train to OUT/last/checkpoint.safetensors."""
-    densevision.train(
-        "pose",
-        data=people(lsp, crops),
-        eval_data=LSPExtended(lsp, "test"),
-        callbacks=[FixedStem()],
-        init_from=Path(start),
-        out=Path(out),
-        **OPTIONS,
-    )
+    """Train to OUT/2/last/checkpoint.safetensors."""
+    checkpoint = Path(start)
+    for number, stage in enumerate(STAGES, 1):
+        densevision.train(
+            "pose",
+            data=people(lsp, crops),
+            eval_data=LSPExtended(lsp, "test"),
+            callbacks=[FixedStem()],
+            init_from=checkpoint,
+            out=Path(out, str(number)),
+            **OPTIONS,
+            **stage,
+        )
+        checkpoint = Path(out, str(number), "last", "checkpoint.safetensors")
 
 
 if __name__ == "__main__":
