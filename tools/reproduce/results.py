@@ -215,9 +215,9 @@ SECTIONS = {
                     "at least 0.60",
                     0.60,
                     at_least=True,
-                    cause="five times the steps of the run before brought 0.578 to 0.585, and 0.577 to 0.602 on 200 people "
-                    "who were held out; of 200 training people it finds 0.677, and with corrected sides it would find "
-                    "0.655 here (docs/pose.md)",
+                    cause="five times the steps of the run before brought 0.578 to 0.585, and 0.577 to 0.602 on 200 "
+                    "people who were held out; of 200 training people it finds 0.677, and with corrected sides it "
+                    "would find 0.655 here (docs/pose.md)",
                 ),
             ),
         },
