@@ -13,6 +13,7 @@ from ...visualize.core.images import enlarge
 from ...visualize.core.model import ModelInput
 from ...visualize.core.targets import dense_channels, list_targets, parse_target
 from .checkpoints import INFERENCE_LOCK, CheckpointEntry
+from .examples import SIZE as EXAMPLE_SIZE
 from .handlers import MAX_DISPLAY_SIDE, Response, downscale, response_dir, validate_uploads
 from .uploads import Limits
 
@@ -93,9 +94,9 @@ def targets_for(entry: CheckpointEntry) -> list[str]:
 def _fill_in(template: str, model: InspectedModel) -> str:
     """Replace the placeholders of `list_targets`: channel 0, its position 0,0, and the center of an image.
 
-    The image is one of the model's input size: pixels are those of an image that is not known yet.
+    The image is not known yet: its size is that of the examples, or the model's input size where that is smaller.
     """
-    height, width = model.size
+    height, width = map(min, model.size, EXAMPLE_SIZE)
     position = "0,0" if "CHANNEL" in template else f"{width // 2},{height // 2}"
     box = f"{width // 4},{height // 4},{width // 2},{height // 2}"
     return template.replace("X,Y,WIDTH,HEIGHT", box).replace("X,Y", position).replace("CHANNEL", "0")

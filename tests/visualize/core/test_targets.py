@@ -248,8 +248,7 @@ def test_a_number_per_image_is_a_target_by_its_name(monkeypatch):
         parse_target("memorabilty", model)
 
 
-@pytest.fixture
-def in_double(monkeypatch):
+def use_double(monkeypatch):
     """Replace float32, to which models convert their predictions, by float64, for accurate finite differences."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     monkeypatch.setattr(torch, "float32", torch.float64)
@@ -266,8 +265,9 @@ FINITE_DIFFERENCES = [
 
 
 @pytest.mark.parametrize(("task", "options", "head", "text"), FINITE_DIFFERENCES)
-def test_gradients_match_finite_differences(in_double, task, options, head, text):
+def test_gradients_match_finite_differences(monkeypatch, task, options, head, text):
     model = untrained.__wrapped__(task, head, **options)
+    use_double(monkeypatch)
     model.module.double()
     if "{}" in text:
         text = text.format(model.fields["labels"].names[1])
